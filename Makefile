@@ -1,0 +1,53 @@
+# make demo, make test: each installs what it needs, builds and runs. make help lists the rest.
+SHELL       := /bin/bash
+PYTHON      ?= python3
+VENV        := .venv
+BIN         := $(VENV)/bin
+SUDO        := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+DEBIAN      := build-essential pkg-config ninja-build python3-dev python3-venv libdpdk-dev dpdk dpdk-dev \
+               libpcap-dev iproute2 iputils-ping iputils-arping iperf3 ethtool procps kmod tcpdump \
+               clang libclang-rt-14-dev clang-format
+BUILD_NEEDS := meson-python>=0.17 meson>=1.3 ninja cython>=3.2.2 numpy>=2.0
+
+.PHONY: help setup build test check lint format demo bench clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.stamp-debian: Makefile
+	@missing=$$(for p in $(DEBIAN); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "setup: installing Debian packages:" $$missing; \
+	  $(SUDO) apt-get -qq update && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -qq install -y --no-install-recommends $$missing >/dev/null || \
+	  { echo "error: could not install:" $$missing; echo "fix:   run as root or with sudo, on Debian 12, with a package registry in reach"; exit 1; }; fi
+	@touch $@
+
+.stamp-venv: pyproject.toml .stamp-debian
+	@echo "setup: Python environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip -q --disable-pip-version-check install $(foreach p,$(BUILD_NEEDS),'$(p)')
+	@echo "setup: building"
+	@$(BIN)/pip -q --disable-pip-version-check install --no-build-isolation --editable '.[test]'
+	@touch $@
+
+setup: .stamp-venv ## install what is needed, build (editable: rebuilds on import)
+
+build: setup
+	@$(BIN)/python -c 'import fastpath'
+
+test: setup ## everything that is tested: C, sanitizers, Python, namespaces
+	@$(BIN)/python tests/run.py
+
+lint: setup ## ruff, mypy
+	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/mypy src
+
+format: setup ## clang-format and ruff format
+	@git ls-files 'native/*.[ch]' | xargs clang-format -i
+	@$(BIN)/ruff format src tests benchmarks
+
+demo: setup ## two gateways and a kernel VTEP in namespaces; KEEP=1 leaves it running
+	@$(SUDO) $(BIN)/python -m demo $(if $(KEEP),--keep)
+
+clean: ## remove what was built
+	@rm -rf build .venv .stamp-* benchmarks/results

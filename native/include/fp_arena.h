@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The arena: one named file that holds every shared table, by index and never by pointer, so that a
+// restarted data plane adopts it as it stands. Neither DPDK nor root is needed.
+//
+// Opening, closing, and everything below that changes a table: the one writer (the housekeeping thread, or a
+// test). fp_arena_reader_*: each poll thread for itself.
+//
+//	struct fp_arena_config config = FP_ARENA_CONFIG_DEFAULT;
+//	struct fp_arena *arena;
+//	int rc = fp_arena_open("/dev/hugepages/vnet-gw1", &config, &arena);  // makes it, or adopts what is there
+//	...
+//	fp_arena_close(arena);
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "fp_hash.h"
+#include "fp_types.h"
+
+struct fp_arena_config {
+	uint32_t flows;     // entries; < 2^24
+	uint32_t locations; // < 2^24
+	uint32_t tunnels;   // < 2^20
+	uint32_t vnets;     // < 2^16
+	uint32_t ingresses;
+	uint32_t ports;     // <= 64
+	uint32_t threads;   // readers, <= 64
+	uint32_t refusal_share_percent; // of a V-net's quota (or of the table) for drop decisions
+};
+#define FP_ARENA_CONFIG_DEFAULT                                                                    \
+	{ .flows = 1 << 16, .locations = 1 << 16, .tunnels = 1024, .vnets = 256, .ingresses = 4096,    \
+	  .ports = 16, .threads = 8, .refusal_share_percent = 10 }
+
+enum fp_adoption { FP_ARENA_NEW = 0, FP_ARENA_ADOPTED = 1, FP_ARENA_COLD_LAYOUT = 2, FP_ARENA_COLD_CRASHES = 3 };
+
+// What adoption kept and what it dropped, by check.
+struct fp_adoption_report {
+	uint32_t how; // enum fp_adoption
+	uint32_t vnets, ingresses, tunnels, locations, flows;
+	uint32_t dropped_range, dropped_twice, dropped_key, dropped_vnet, dropped_location, dropped_tunnel;
+	uint64_t ns;
+};
+
+struct fp_arena;
+
+// Memory that a configuration costs, by table, in bytes. names[] and bytes[] have room for n rows.
+int fp_arena_cost(const struct fp_arena_config *config, const char **names, size_t *bytes, int n);
+
+// path may be on hugetlbfs or tmpfs; NULL: anonymous memory. -EBUSY: another data plane holds it.
+int fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_arena **arena);
+void fp_arena_close(struct fp_arena *arena); // the file stays, to be adopted
+const struct fp_adoption_report *fp_arena_adoption(const struct fp_arena *arena);
+const struct fp_secret *fp_arena_secret(const struct fp_arena *arena);
+
+// The arena's clock in seconds: CLOCK_BOOTTIME. The writer stores it once a tick; readers read it.
+void fp_arena_tick(struct fp_arena *arena, uint64_t now_ns);
+uint32_t fp_arena_now_s(const struct fp_arena *arena);
+
+// Readers. thread: 0 .. config.threads-1. Offline before any wait.
+int fp_arena_reader_register(struct fp_arena *arena, uint32_t thread);
+void fp_arena_reader_unregister(struct fp_arena *arena, uint32_t thread);
+void fp_arena_reader_online(struct fp_arena *arena, uint32_t thread);
+void fp_arena_reader_offline(struct fp_arena *arena, uint32_t thread);
+void fp_arena_reader_quiescent(struct fp_arena *arena, uint32_t thread);
+
+// Reader's view, by index; NULL for an index out of range. Valid until the next quiescent state.
+const struct fp_vnet *fp_vnet_at(const struct fp_arena *arena, uint32_t vnet);
+const struct fp_ingress *fp_ingress_at(const struct fp_arena *arena, uint32_t ingress);
+const struct fp_location *fp_location_at(const struct fp_arena *arena, uint32_t location);
+fp_tunnel_word fp_tunnel_at(const struct fp_arena *arena, uint32_t tunnel);
+const struct fp_tunnel_info *fp_tunnel_info_at(const struct fp_arena *arena, uint32_t tunnel);
+const struct fp_header *fp_header_at(const struct fp_arena *arena, uint32_t header);
+const struct fp_nexthop_group *fp_nexthops_at(const struct fp_arena *arena, uint32_t group);
+const struct fp_tunnel_set *fp_tunnel_set_at(const struct fp_arena *arena, uint32_t set);
+const struct fp_flow_entry *fp_flow_at(const struct fp_arena *arena, uint32_t entry);
+struct fp_flow_side *fp_flow_side_at(const struct fp_arena *arena, uint32_t entry);
+
+// Ingress of a packet: index, 0 if none.
+uint32_t fp_ingress_by_vlan(const struct fp_arena *arena, uint32_t port, uint32_t vlan);
+uint32_t fp_ingress_by_locator(const struct fp_arena *arena, const struct fp_locator_key *key);
+// enum fp_protocol that listens on this local UDP port (host order), 0 if none.
+uint8_t fp_protocol_by_udp_port(const struct fp_arena *arena, uint16_t port);

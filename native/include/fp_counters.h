@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Counters: exact, per thread, written by that thread alone and summed by whoever wants to see them.
+// (reason, V-net) pairs stand in a small hashed table; pairs that find no room count in the reason only.
+#pragma once
+
+#include <stdint.h>
+
+#include "fp_types.h"
+
+struct fp_port_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_full, exceptions; };
+struct fp_pair_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; };
+
+enum fp_stage { FP_STAGE_RX, FP_STAGE_PARSE, FP_STAGE_LOOKUP, FP_STAGE_ACT, FP_STAGE_TX, FP_STAGE_OTHER, FP_STAGE_MAX };
+
+struct fp_reason_vnet { uint32_t vnet; uint32_t reason; uint64_t packets; };
+#define FP_REASON_VNETS 1024
+#define FP_REASONS_MAX 128
+#define FP_COUNTER_PORTS 32
+
+struct fp_counters {
+	// packets
+	uint64_t received, forwarded, delivered, relayed, answered, icmp_sent, exceptions;
+	uint64_t dropped[FP_REASONS_MAX];
+	struct fp_reason_vnet reason_vnet[FP_REASON_VNETS];
+	uint64_t reason_vnet_full;
+	struct fp_port_counters port[FP_COUNTER_PORTS];
+	struct fp_pair_counters *vnet;   // by V-net index
+	struct fp_pair_counters *tunnel; // by tunnel index; tx = sent into it, rx = came out of it
+	// look-ups, misses, hold
+	uint64_t lookups, hits, narrowed, misses, miss_records, miss_ring_full, refreshes;
+	uint64_t held, held_now, released, expired, dropped_full;
+	uint64_t delay_us_bucket[24]; // first-packet delay: bucket i counts those under 2^i microseconds
+	// time
+	uint64_t bursts, polls, cycles_busy, cycles_idle, sleeps, stage_cycles[FP_STAGE_MAX];
+};

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The flow table: shared, lock-free for readers, one writer, set-associative. A lookup touches one bucket
+// line and, on a signature match, one entry line. No key ever moves; a slot is used again only after
+// every reader has passed a quiescent state.
+//
+// fp_flow_lookup_*: poll threads. All else: the writer.
+//
+//	uint64_t hash[32]; fp_action_word word[32]; uint32_t entry[32];
+//	for (i...) hash[i] = fp_hash_flow(secret, &key[i]);
+//	uint32_t hits = fp_flow_lookup_bulk(arena, key, hash, n, now_s, word, entry); // bit i: hit
+#pragma once
+
+#include "fp_arena.h"
+
+#define FP_FLOW_BULK_MAX 64
+
+// Looks n (<= FP_FLOW_BULK_MAX) keys up, prefetched in stages. An entry whose expire_at_s has come is a miss.
+// word[i] is the action word and entry[i] the index (for fp_flow_used) of a hit; 0 of a miss.
+uint64_t fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, const uint64_t *hash,
+			     uint32_t n, uint32_t now_s, fp_action_word *word, uint32_t *entry);
+
+// Stamps the entry's age if it is older than this second. Poll threads.
+static inline void
+fp_flow_used(struct fp_flow_side *side, uint32_t now_s)
+{
+	if (__atomic_load_n(&side->used_s, __ATOMIC_RELAXED) != now_s)
+		__atomic_store_n(&side->used_s, now_s, __ATOMIC_RELAXED);
+}
+
+struct fp_flow_value {
+	fp_action_word action;
+	uint64_t revision;
+	uint32_t expire_at_s;
+	uint32_t refresh_at_s; // 0: never
+	uint32_t vnet;         // whose quota it counts to
+};
+
+// Writer. Inserts or changes. 0: done; -EAGAIN: short of reclaimed slots, try again after a grace period;
+// -EDQUOT: the V-net's quota is full and nothing of its own could make room. Never -ENOSPC: the coldest
+// flow makes room (within the bucket, or by the hand over the ages).
+int fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const struct fp_flow_value *value);
+int fp_flow_remove(struct fp_arena *arena, const struct fp_flow_key *key); // 0 or -ENOENT
+// Index of a key's entry, 0 if none (writer's own look-up; expired ones too).
+uint32_t fp_flow_find(const struct fp_arena *arena, const struct fp_flow_key *key);
+
+// Reclaims what every reader has left behind. Returns how many slots came free. Called once a tick.
+uint32_t fp_flow_reclaim(struct fp_arena *arena);
+
+// Walks `count` entries from where it stopped; calls back for each live one. Used for scans (scoped change),
+// refresh and dumps. Returns true when it wrapped around.
+typedef void (*fp_flow_visit)(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
+bool fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_visit visit, void *context);
+
+struct fp_flow_stats {
+	uint64_t inserted, updated, removed, expired, evicted_bucket, evicted_hand, refused_quota, waited;
+	uint32_t resident, free, reclaiming, buckets;
+};
+void fp_flow_stats(const struct fp_arena *arena, struct fp_flow_stats *stats);

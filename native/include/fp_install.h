@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Applies records that clients wrote into their install rings: checks every one (range, V-net of every
+// reference, revision, incarnation) and changes the tables. Isolation is kept here: an action whose
+// locations are of another V-net than its key's is refused unless that ordered pair is peered.
+// The writer's thread only. Needs no DPDK: what concerns poll threads and rings goes through callbacks.
+//
+//	struct fp_installer *in;
+//	fp_installer_create(arena, &hooks, &in);
+//	while ((n = fp_ring_read(ring, records, 64)) > 0)
+//		for (i...) fp_installer_apply(in, client, &records[i], now_ns);
+//	fp_installer_tick(in, now_ns);     // scans, refresh, expiry, sweeps; bounded work
+#pragma once
+
+#include "fp_arena.h"
+#include "fp_flow_table.h"
+#include "fp_records.h"
+
+struct fp_installer;
+
+struct fp_installer_hooks {
+	void *context;
+	// A decision for a held key: hand it to the thread of the token. action NONE: ask again.
+	void (*release)(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action);
+	// To the worker of a V-net (worker index), or to control (worker 0xff).
+	void (*emit)(void *context, uint8_t worker, const struct fp_record *record);
+	// Port index of a configured name, -1 if there is none; *mtu_bytes of it.
+	int (*port_by_name)(void *context, const char *name, uint16_t *mtu_bytes);
+	// A frame to send: complete inner frame, to an attachment or a tunnel (indexes).
+	void (*send)(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame, uint32_t len_bytes);
+};
+
+int fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hooks, struct fp_installer **installer);
+void fp_installer_destroy(struct fp_installer *installer);
+
+// 0: applied. -EAGAIN: keep it at the head of its ring and try again after the next tick.
+// Any other negative: refused, counted, and told to the client by a REFUSED record (by emit).
+int fp_installer_apply(struct fp_installer *installer, uint8_t client_worker, const struct fp_record *record, uint64_t now_ns);
+
+// Once a tick (about 10 ms when busy, 100 ms when idle): reclaims, goes on with change scans, asks refreshes
+// again at a bounded rate, expires. Returns true if there is more to do at once.
+bool fp_installer_tick(struct fp_installer *installer, uint64_t now_ns);
+
+uint64_t fp_installer_refused(const struct fp_installer *installer, enum fp_refusal why);

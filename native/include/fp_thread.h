@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A poll thread's own state and the stages that a burst walks through in it. Everything here belongs to one
+// thread; nothing locks, allocates, logs or makes a system call.
+//
+//	while (running) {
+//		n = rte_eth_rx_burst(port->dpdk_port, queue, mbufs, FP_BURST);
+//		if (n) fp_thread_receive(t, port, mbufs, n);   // parse, look up, act; ends in tx batches
+//		fp_thread_tick(t, now_ns);                     // releases, hold timers
+//		fp_thread_flush(t);                            // sends the tx batches
+//	}
+#pragma once
+
+#include "fp_arena.h"
+#include "fp_counters.h"
+#include "fp_drop_reasons.h"
+#include "fp_flow_table.h"
+#include "fp_port.h"
+#include "fp_ring.h"
+
+#define FP_BURST 32
+#define FP_WORKERS_MAX 16
+
+struct fp_hold_limits {
+	uint32_t packets, packets_per_vnet, packets_per_ingress, packets_per_flow;
+	uint32_t wait_ms;
+};
+#define FP_HOLD_LIMITS_DEFAULT                                                                     \
+	{ .packets = 8192, .packets_per_vnet = 1024, .packets_per_ingress = 512, .packets_per_flow = 16, .wait_ms = 1000 }
+
+// housekeeping -> poll thread, by a private single-producer ring
+struct fp_release {
+	uint64_t token;
+	struct fp_flow_key key;
+	uint32_t zero;
+	fp_action_word action; // NONE: ask again
+};
+
+struct fp_thread_config {
+	uint32_t index;
+	struct fp_arena *arena;
+	struct fp_port *ports;         // FP_PORTS_MAX of them, shared
+	struct rte_mempool *mempool;
+	struct fp_hold_limits hold;
+	uint32_t workers;              // slow-path workers: worker of a V-net is vnet->worker
+	uint16_t tx_queue;             // of every port
+	uint32_t icmp_per_s;           // limit of what we originate ourselves
+};
+
+struct fp_thread; // in native/dpdk/thread.h
+
+int fp_thread_create(const struct fp_thread_config *config, struct fp_thread **thread);
+void fp_thread_destroy(struct fp_thread *thread); // frees held packets (counted as shutdown)
+
+void fp_thread_receive(struct fp_thread *thread, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n);
+void fp_thread_tick(struct fp_thread *thread, uint64_t now_ns);
+void fp_thread_flush(struct fp_thread *thread);
+
+// Attaches or detaches (ring NULL) the miss ring of a worker. Only while the thread is parked between two
+// bursts (fp_poll_pause) or from itself.
+void fp_thread_worker_attach(struct fp_thread *thread, uint32_t worker, const struct fp_ring_end *ring, int doorbell_fd);
+// Doorbells that want ringing after a burst: bit per worker. Clears them. The poll loop makes the system call.
+uint32_t fp_thread_doorbells(struct fp_thread *thread);
+
+// Producer side of the release ring: housekeeping. false: full.
+bool fp_thread_release(struct fp_thread *thread, const struct fp_release *release);
+
+// Frames to be sent by this thread for housekeeping (announcements, exception replies): takes the mbuf.
+bool fp_thread_send(struct fp_thread *thread, uint16_t port_index, struct rte_mbuf *mbuf);
+bool fp_thread_send_inner(struct fp_thread *thread, uint8_t kind, uint32_t target, uint32_t wire_id, struct rte_mbuf *mbuf);
+
+// Frames addressed to this gateway itself: consumer is housekeeping. mbuf->port is our port index.
+uint32_t fp_thread_exceptions(struct fp_thread *thread, struct rte_mbuf **mbufs, uint32_t n);
+
+struct fp_counters *fp_thread_counters(struct fp_thread *thread);
+
+// Histogram of the first-packet delay, stamped in the hold: bucket i counts delays < 2^i microseconds.
+#define FP_DELAY_BUCKETS 24

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The records of the data plane's shared tables ("the arena"), laid out for the whole design.
+//
+// Who writes: the housekeeping thread alone, except where a member says "poll threads".
+// Who reads: every poll thread, without locks. A reader may follow an index found in a record until it
+// next reports a quiescent state; no index is reused before all readers have done so.
+//
+// Byte order: host order, except members named in a comment as "wire order". Addresses are 16 bytes;
+// IPv4 stands in the last 4 and the first 12 are zero (kept apart from IPv6 by FP_KEY_IPV6).
+// Index 0 of every table is never used: 0 means "none".
+#pragma once
+
+#include <assert.h>
+#include <stdint.h>
+
+#define FP_CACHE_LINE 64
+#define FP_ADDRESS_BYTES 16
+#define FP_MAC_BYTES 6
+
+// ---- flow key --------------------------------------------------------------------------------
+
+enum fp_key_class {
+	FP_CLASS_ROUTED = 1,   // unicast IP sent to the V-net's gateway MAC
+	FP_CLASS_BRIDGED = 2,  // other unicast IP
+	FP_CLASS_MAC = 3,      // not IP: source and destination are MACs (last 6 bytes)
+	FP_CLASS_NEIGHBOR = 4, // ARP, ND: source is the asker, destination the address asked for
+	FP_CLASS_SOURCE = 5,   // relay: source -> home ingress (reserved)
+	FP_CLASS_RESTORE = 6,  // rewritten packets coming home (reserved)
+};
+
+enum fp_key_flag {
+	FP_KEY_IPV6 = 1 << 0,
+	FP_KEY_CONNECTION = 1 << 1, // "level": set when the ports take part, clear for a pair
+	FP_KEY_FRAGMENT = 1 << 2,
+	FP_KEY_DESTINATION = 1 << 3, // granularity destination: the source is zero
+};
+
+// 44 bytes, unused bytes zero. At pair level ports and protocol are zero.
+struct fp_flow_key {
+	uint8_t source[16];
+	uint8_t destination[16];
+	uint16_t source_port;      // wire order; ICMP: type
+	uint16_t destination_port; // wire order; ICMP: code
+	uint8_t protocol;
+	uint8_t key_class; // enum fp_key_class
+	uint8_t flags;     // enum fp_key_flag
+	uint8_t zero;
+	uint32_t ingress; // index of the home ingress
+};
+static_assert(sizeof(struct fp_flow_key) == 44, "fp_flow_key");
+
+// ---- action word -----------------------------------------------------------------------------
+
+// What a decision does. The same numbers stand on the directory's wire.
+enum fp_action {
+	FP_ACTION_NONE = 0,        // no decision: the packet is a miss
+	FP_ACTION_DROP = 1,        // destination field: the drop reason
+	FP_ACTION_ENCAPSULATE = 2, // to the tunnel of the destination location
+	FP_ACTION_DELIVER = 3,     // to the attachment of the destination location
+	FP_ACTION_RELAY = 4,       // decapsulate and encapsulate to the destination location's tunnel
+	FP_ACTION_ANSWER = 5,      // ARP: answer with the destination location's MAC (0: the V-net's gateway MAC)
+	FP_ACTION_NARROW = 6,      // policy needs ports: look again with a connection key
+	FP_ACTION_REWRITE = 7,     // reserved: addresses become location addresses
+	FP_ACTION_RESTORE = 8,     // reserved
+	FP_ACTION_SECURE = 9,      // reserved: into ESP
+	FP_ACTION_MAX = 10,
+};
+
+enum fp_action_flag {
+	FP_ACTION_STALE = 1 << 0,   // forwards, but was overtaken by a change: being asked again
+	FP_ACTION_SESSION = 1 << 1, // reserved: the entry's session index is valid
+};
+
+// {action 8, flags 8, source location 24, destination location 24}, high to low. Changed by one
+// release-store.
+typedef uint64_t fp_action_word;
+
+static inline fp_action_word
+fp_action_make(uint8_t action, uint8_t flags, uint32_t source, uint32_t destination)
+{
+	return (uint64_t)action << 56 | (uint64_t)flags << 48 | (uint64_t)(source & 0xffffff) << 24 |
+	       (destination & 0xffffff);
+}
+static inline uint8_t fp_action_of(fp_action_word w) { return (uint8_t)(w >> 56); }
+static inline uint8_t fp_action_flags(fp_action_word w) { return (uint8_t)(w >> 48); }
+static inline uint32_t fp_action_source(fp_action_word w) { return (uint32_t)(w >> 24) & 0xffffff; }
+static inline uint32_t fp_action_destination(fp_action_word w) { return (uint32_t)w & 0xffffff; }
+
+// ---- flow table ------------------------------------------------------------------------------
+
+// One cache line. Immutable while published, but for action, revision and expiry.
+struct fp_flow_entry {
+	struct fp_flow_key key;
+	uint32_t session;      // reserved, 0
+	fp_action_word action; // release-store
+	uint32_t revision;     // low bits of the V-net's revision at which this was decided
+	uint32_t expire_at_s;  // arena clock (CLOCK_BOOTTIME seconds): from then on a miss
+};
+static_assert(sizeof(struct fp_flow_entry) == 64, "fp_flow_entry");
+
+#define FP_BUCKET_WAYS 8
+// One cache line. A slot with entry 0 is free. Order of publishing: entry line, index, signature.
+struct fp_flow_bucket {
+	uint16_t signature[FP_BUCKET_WAYS];
+	uint32_t entry[FP_BUCKET_WAYS];
+	uint8_t spare[16]; // zero
+};
+static_assert(sizeof(struct fp_flow_bucket) == 64, "fp_flow_bucket");
+
+// Beside each entry, in a dense array. Poll threads store used_s at most once a second and the samples
+// for one packet in FP_SAMPLE_EVERY.
+#define FP_SAMPLE_EVERY 64
+struct fp_flow_side {
+	uint32_t used_s;         // poll threads: arena clock of the last use
+	uint32_t packets_sampled; // poll threads: estimate = this * FP_SAMPLE_EVERY
+	uint32_t kbytes_sampled;  // poll threads: likewise, sum of frame bytes / 64
+	uint32_t refresh_at_s;   // from then on housekeeping asks again if the flow is in use
+};
+static_assert(sizeof(struct fp_flow_side) == 16, "fp_flow_side");
+
+// ---- V-net -----------------------------------------------------------------------------------
+
+#define FP_CHANGES_KEPT 256
+
+enum fp_change_kind {
+	FP_CHANGE_TIGHTEN = 1, // flows in the scope close at once
+	FP_CHANGE_LOOSEN = 2,  // keep forwarding (drops too), asked again at a bounded rate
+	FP_CHANGE_MOVE = 3,    // the same; the location has changed
+};
+
+// What a change may have touched: a flow is in the scope if its two addresses lie in the two prefixes
+// (in either order when either_direction), its protocol is equal (0: any) and its destination port lies
+// between (0..65535: any; pair-level flows always match). Unused prefix bytes are zero, lengths count
+// in bits of the 16 bytes: IPv4 10.0.0.0/24 is 96 + 24 = 120; any address: 0.
+struct fp_scope {
+	uint8_t source[16];
+	uint8_t destination[16];
+	uint8_t source_bits;
+	uint8_t destination_bits;
+	uint8_t protocol;
+	uint8_t either_direction;
+	uint16_t port_low;  // host order
+	uint16_t port_high; // host order
+};
+static_assert(sizeof(struct fp_scope) == 40, "fp_scope");
+
+struct fp_change {
+	uint64_t revision;
+	struct fp_scope scope;
+	uint8_t kind; // enum fp_change_kind
+	uint8_t zero[7];
+};
+static_assert(sizeof(struct fp_change) == 56, "fp_change");
+
+enum fp_vnet_flag {
+	FP_VNET_LIVE = 1 << 0,
+	FP_VNET_STATEFUL = 1 << 1, // reserved
+};
+
+// Looked at by poll threads: the first line. The rest is housekeeping's.
+struct fp_vnet {
+	uint32_t vni; // 24 bits
+	uint32_t epoch;
+	uint8_t flags; // enum fp_vnet_flag
+	uint8_t gateway_mac[6];
+	uint8_t worker; // which slow-path worker serves it: vni % workers
+	uint8_t gateway_address[16]; // zero: none
+	uint64_t object_id; // the directory's id, never reused
+	uint64_t incarnation; // store incarnation that the revisions below belong to
+	uint64_t revision;    // newest revision seen
+	uint32_t quota_flows;
+	uint32_t quota_misses_per_s;
+	// second line
+	uint64_t floor;       // an answer older than this is refused
+	uint32_t stale_max_s; // how long flows outlive a silent directory
+	uint32_t flows;       // resident now
+	uint32_t drops_resident; // of these: refusals
+	uint32_t change_next; // next place to write in changes[]
+	uint8_t zero[40];
+	struct fp_change changes[FP_CHANGES_KEPT];
+};
+static_assert(sizeof(struct fp_vnet) % FP_CACHE_LINE == 0, "fp_vnet");
+
+// ---- ingress ---------------------------------------------------------------------------------
+
+enum fp_ingress_kind {
+	FP_INGRESS_ATTACHMENT = 1, // (port, VLAN) of this node
+	FP_INGRESS_NODE = 2,       // (remote node, V-net)
+};
+
+enum fp_ingress_flag {
+	FP_INGRESS_LIVE = 1 << 0,
+	FP_INGRESS_RELAY = 1 << 1,   // authorized relay for this V-net (reserved for class source)
+	FP_INGRESS_FOREIGN = 1 << 2, // not a gateway of ours
+};
+
+// Where a packet came in, and so what it may claim to be. Never changes but for live and relay.
+struct fp_ingress {
+	uint64_t object_id; // attachment id or node id
+	uint32_t vni;
+	uint16_t vnet; // index
+	uint8_t kind;  // enum fp_ingress_kind
+	uint8_t flags; // enum fp_ingress_flag
+	uint16_t port; // attachment: port index
+	uint16_t vlan; // attachment: 0 untagged
+	uint16_t mtu_bytes; // attachment: largest inner IP packet
+	uint16_t references; // locators that lead here
+	uint64_t node_id;    // node: same as object_id; attachment: 0
+	uint8_t zero[32];
+};
+static_assert(sizeof(struct fp_ingress) == 64, "fp_ingress");
+
+enum fp_protocol { // how the V-net stands on the wire
+	FP_PROTOCOL_VXLAN = 1,
+	FP_PROTOCOL_GRE = 2,   // reserved
+	FP_PROTOCOL_NVGRE = 3, // reserved
+	FP_PROTOCOL_ESP = 4,   // reserved
+};
+
+// (local address, outer source, protocol, id) -> ingress.
+struct fp_locator_key {
+	uint8_t local[16];
+	uint8_t remote[16];
+	uint32_t wire_id; // VNI, GRE key, VSID, SPI; host order
+	uint8_t protocol; // enum fp_protocol
+	uint8_t zero[3];
+};
+static_assert(sizeof(struct fp_locator_key) == 40, "fp_locator_key");
+
+// ---- location --------------------------------------------------------------------------------
+
+enum fp_location_kind {
+	FP_LOCATION_NONE = 0,
+	FP_LOCATION_LOCAL = 1,  // target: index of an ingress of kind attachment
+	FP_LOCATION_TUNNEL = 2, // target: index of a tunnel
+	FP_LOCATION_SET = 3,    // target: index of a tunnel set
+};
+
+struct fp_location_half {
+	uint32_t node;    // low bits of the node's id: "never back to the ingress"
+	uint32_t target;  // see enum fp_location_kind
+	uint32_t wire_id; // what stands on the wire: the destination's V-net, or the peer's own id
+	uint8_t mac[6];   // inner destination MAC
+	uint8_t kind;     // enum fp_location_kind
+	uint8_t flags;
+	uint32_t rewrite; // reserved: rewrite slot
+};
+static_assert(sizeof(struct fp_location_half) == 24, "fp_location_half");
+
+// One per (V-net, endpoint or route, way) in use. One line: fixed part, then two halves of which
+// `selector` says which one is valid (one release-store moves an endpoint).
+struct fp_location {
+	uint64_t object_id; // endpoint or route id of the directory
+	uint32_t vni_way;   // vni << 8 | way
+	uint16_t vnet;      // index
+	uint8_t selector;   // 0 or 1, release-store
+	uint8_t state;      // 0 free, 1 live, 2 dying
+	struct fp_location_half half[2];
+};
+static_assert(sizeof(struct fp_location) == 64, "fp_location");
+
+// ---- tunnel ----------------------------------------------------------------------------------
+
+enum fp_tunnel_state {
+	FP_TUNNEL_FREE = 0,
+	FP_TUNNEL_UP = 1,
+	FP_TUNNEL_UNRESOLVED = 2, // no next hop yet
+	FP_TUNNEL_DOWN = 3,       // probes unanswered, no backup (reserved)
+	FP_TUNNEL_DYING = 4,
+};
+
+// {header slot 20, next-hop group 20, mtu_bytes 16, state 8}, high to low; one release-store is failover.
+// mtu_bytes is the underlay's: the largest outer IP packet.
+typedef uint64_t fp_tunnel_word;
+
+static inline fp_tunnel_word
+fp_tunnel_make(uint32_t header, uint32_t nexthops, uint16_t mtu_bytes, uint8_t state)
+{
+	return (uint64_t)(header & 0xfffff) << 44 | (uint64_t)(nexthops & 0xfffff) << 24 |
+	       (uint64_t)mtu_bytes << 8 | state;
+}
+static inline uint32_t fp_tunnel_header(fp_tunnel_word w) { return (uint32_t)(w >> 44); }
+static inline uint32_t fp_tunnel_nexthops(fp_tunnel_word w) { return (uint32_t)(w >> 24) & 0xfffff; }
+static inline uint16_t fp_tunnel_mtu(fp_tunnel_word w) { return (uint16_t)(w >> 8); }
+static inline uint8_t fp_tunnel_state(fp_tunnel_word w) { return (uint8_t)w; }
+
+// Outer header of a tunnel, ready to copy. Immutable once published: a change takes a free slot.
+#define FP_HEADER_BYTES_MAX 72
+struct fp_header {
+	uint8_t bytes[FP_HEADER_BYTES_MAX]; // outer IP, UDP, VXLAN; lengths, checksum, port, id are patched
+	uint8_t len_bytes;                  // 36 for VXLAN over IPv4
+	uint8_t protocol;                   // enum fp_protocol
+	uint8_t dscp_copy;                  // take DSCP from the inner packet
+	uint8_t ipv6;                       // reserved
+	uint16_t checksum_base; // folded sum of the IPv4 header with length, TOS and checksum zero
+	uint16_t zero;
+	uint8_t pad[48];
+};
+static_assert(sizeof(struct fp_header) == 128, "fp_header");
+
+// Immutable once published.
+#define FP_NEXTHOPS_MAX 4
+struct fp_nexthop {
+	uint8_t destination_mac[6];
+	uint8_t source_mac[6];
+	uint16_t port; // index
+	uint16_t vlan; // 0: untagged
+};
+static_assert(sizeof(struct fp_nexthop) == 16, "fp_nexthop");
+
+struct fp_nexthop_group {
+	struct fp_nexthop hop[FP_NEXTHOPS_MAX];
+	uint8_t count;
+	uint8_t zero[63];
+};
+static_assert(sizeof(struct fp_nexthop_group) == 128, "fp_nexthop_group");
+
+// What housekeeping knows of a tunnel beside its word.
+struct fp_tunnel_info {
+	uint64_t object_id;  // id under which clients name it
+	uint64_t profile_id;
+	uint8_t local[16];
+	uint8_t remote[16];
+	uint64_t node_id;
+	uint64_t revision;
+	uint16_t udp_port; // host order
+	uint16_t mtu_bytes;
+	uint8_t protocol;
+	uint8_t ttl;
+	uint8_t dscp;
+	uint8_t dscp_copy;
+	uint32_t references; // locations and sets that name it
+	uint64_t backup_id;  // reserved
+	uint8_t zero[40];
+};
+static_assert(sizeof(struct fp_tunnel_info) == 128, "fp_tunnel_info");
+
+enum fp_set_mode {
+	FP_SET_ENTROPY = 1, // by entropy and weight
+	FP_SET_FIRST = 2,   // the first that is up
+	FP_SET_ALL = 3,     // reserved
+};
+#define FP_SET_MEMBERS_MAX 16
+struct fp_tunnel_set { // immutable once published
+	uint64_t object_id;
+	uint32_t tunnel[FP_SET_MEMBERS_MAX];
+	uint8_t weight[FP_SET_MEMBERS_MAX];
+	uint8_t mode;
+	uint8_t count;
+	uint8_t zero[38];
+};
+static_assert(sizeof(struct fp_tunnel_set) == 128, "fp_tunnel_set");
