@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A port: a DPDK ethdev under its configured name. Control thread makes and closes ports; poll threads read.
+//
+// fp_port_open plugs the device in while EAL runs (so a warm spare holds no device), gives it one receive
+// queue per poll thread where the device can, one transmit queue per poll thread always, and starts it.
 #pragma once
 
 #include <stdbool.h>
@@ -12,6 +15,7 @@
 #include "fp_records.h"
 
 #define FP_PORTS_MAX 32
+#define FP_DEVICE_BYTES 256
 
 enum fp_port_role { FP_PORT_INSIDE = 1, FP_PORT_UNDERLAY = 2, FP_PORT_BOTH = 3 };
 
@@ -28,3 +32,25 @@ struct fp_port {
 	struct rte_ether_addr mac;
 	int exception_fd;          // TAP queue, -1: none. Housekeeping's.
 };
+
+struct fp_port_config {
+	char name[FP_PORT_NAME_BYTES];
+	char device[FP_DEVICE_BYTES]; // PCI address or devargs: "net_tap0,iface=up0"
+	uint8_t role;                 // enum fp_port_role
+	uint8_t has_mac;              // set `mac`; otherwise the device keeps its own
+	uint16_t mtu_bytes;
+	struct rte_ether_addr mac;
+};
+
+// A sentence that names the thing, and what to do about it (may be empty). For whoever starts us.
+struct fp_error {
+	char text[256];
+	char fix[256];
+};
+
+// Plugs, configures and starts. Control thread, EAL started. -errno with *error filled in: nothing stays behind.
+int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
+		 struct rte_mempool *mempool, struct fp_error *error);
+void fp_port_close(struct fp_port *port); // stops and unplugs; no thread may poll it any more
+// What the device calls itself: "net_tap", "net_af_packet"; empty if it is gone.
+const char *fp_port_driver(const struct fp_port *port);

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The data plane as one thing: EAL, ports, poll threads, housekeeping thread, clients. What the Cython class
+// fastpath.dataplane.DataPlane wraps. All calls from control threads of one process; fp_dataplane_* may be
+// called from several, they take a lock.
+//
+//	fp_eal_start(&eal_config, &eal_report, &error);        // once a process; slow: a spare does it early
+//	fp_dataplane_create(&config, &dataplane, &error);      // mempool; no port, no arena yet
+//	fp_dataplane_start(dataplane, &error);                 // arena (adopted), ports, threads
+//	fp_client_add(dataplane, &client);                     // a slow path or control has connected
+//	...
+//	fp_dataplane_stop(dataplane);                          // arena stays as it is, to be adopted
+//	fp_dataplane_destroy(dataplane);
+#pragma once
+
+#include "fp_install.h"
+#include "fp_port.h"
+#include "fp_thread.h"
+
+#define FP_CPU_ANY 0xffffffffu
+#define FP_THREADS_MAX 64
+#define FP_WORKER_CONTROL 0xff
+#define FP_CLIENTS_MAX (FP_WORKERS_MAX + 1)
+
+// ---- EAL -------------------------------------------------------------------------------------
+
+struct fp_eal_config {
+	const char *file_prefix;   // unique on this machine
+	const char *control_cpus;  // "0,2-3": where everything floats that is not a poll thread; NULL: anywhere
+	uint32_t memory_mb;        // what mempools will need
+	const char *log_prefix;    // before every line of DPDK's log; NULL: "dpdk: "
+};
+
+struct fp_eal_report {
+	uint64_t ns;            // how long it took
+	uint32_t memory_mb;
+	uint8_t hugepages;      // enough were free
+	uint8_t pci;            // a bus was probed
+};
+
+int fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, struct fp_error *error);
+
+// ---- the data plane --------------------------------------------------------------------------
+
+enum fp_idle_mode {
+	FP_IDLE_SLEEP = 1, // spin, then sleep in growing steps up to max_sleep_us
+	FP_IDLE_SPIN = 2,  // never sleep
+};
+
+struct fp_idle {
+	uint8_t mode; // enum fp_idle_mode
+	uint32_t max_sleep_us;
+};
+#define FP_IDLE_DEFAULT { .mode = FP_IDLE_SLEEP, .max_sleep_us = 250 }
+
+struct fp_dataplane_config {
+	const char *arena_path; // NULL: anonymous
+	struct fp_arena_config arena;
+	const struct fp_port_config *ports;
+	uint32_t ports_n;
+	uint32_t threads;
+	uint32_t poll_cpu[FP_THREADS_MAX]; // FP_CPU_ANY: not pinned
+	uint32_t workers;                  // slow-path workers
+	struct fp_idle idle;
+	struct fp_hold_limits hold;
+	uint32_t icmp_per_s;
+	uint32_t miss_slots, install_slots; // of a client's rings, powers of two
+};
+
+struct fp_dataplane;
+
+// Where the time of a start went, in ns.
+struct fp_start_report {
+	uint64_t mempool_ns, arena_ns, ports_ns, threads_ns;
+	uint64_t first_packet_ns; // CLOCK_BOOTTIME of the first packet received since start; 0: none yet
+	uint64_t started_ns;      // CLOCK_BOOTTIME when the poll threads ran
+	uint32_t unpinned;        // poll threads that could not be pinned
+	uint32_t mbufs;
+};
+
+int fp_dataplane_create(const struct fp_dataplane_config *config, struct fp_dataplane **dataplane, struct fp_error *error);
+int fp_dataplane_start(struct fp_dataplane *dataplane, struct fp_error *error);
+void fp_dataplane_stop(struct fp_dataplane *dataplane);
+void fp_dataplane_destroy(struct fp_dataplane *dataplane);
+
+// Megabytes of packet memory that a configuration needs (for fp_eal_config.memory_mb).
+uint32_t fp_dataplane_memory_mb(const struct fp_dataplane_config *config);
+void fp_dataplane_start_report(const struct fp_dataplane *dataplane, struct fp_start_report *report);
+struct fp_arena *fp_dataplane_arena(struct fp_dataplane *dataplane);
+const struct fp_port *fp_dataplane_port(const struct fp_dataplane *dataplane, uint32_t index); // NULL: none
+void fp_dataplane_set_idle(struct fp_dataplane *dataplane, const struct fp_idle *idle);
+
+// Sum over all poll threads and housekeeping. vnet and tunnel in *sum point to arrays of the configured size, or
+// are NULL: not wanted.
+void fp_dataplane_counters(struct fp_dataplane *dataplane, struct fp_counters *sum);
+
+// One poll thread, for `show threads`.
+struct fp_thread_state {
+	uint32_t index, cpu; // cpu: FP_CPU_ANY if it floats
+	uint64_t polls, bursts, sleeps, cycles_busy, cycles_idle, received;
+	uint32_t held_now;
+	uint64_t cpu_ns; // that it has used
+};
+int fp_dataplane_thread(struct fp_dataplane *dataplane, uint32_t thread, struct fp_thread_state *state);
+
+// What housekeeping counts itself.
+struct fp_housekeeping_counters {
+	uint64_t rounds, sleeps, applied, refused, waited; // waited: records that were not to be applied yet (-EAGAIN)
+	uint64_t releases, release_waits, emitted, emit_lost, sent, send_lost;
+	uint64_t exception_out, exception_in, exception_lost;
+	uint64_t broken_rings, cpu_ns;
+};
+void fp_dataplane_housekeeping(struct fp_dataplane *dataplane, struct fp_housekeeping_counters *counters);
+
+// The TAP queue for a port's exception traffic; takes fd over (closed with the port or when replaced). -ENOENT: no such port.
+int fp_exception_set(struct fp_dataplane *dataplane, uint32_t port, int fd);
+
+// ---- clients ---------------------------------------------------------------------------------
+
+struct fp_client_config {
+	uint8_t worker;     // 0 .. workers-1, or FP_WORKER_CONTROL
+	void *base;         // the memfd, mapped; formatted with threads + 1 miss rings
+	size_t len_bytes;
+	int wake_client_fd; // eventfd that the data plane writes
+	int wake_self_fd;   // eventfd that the client writes
+};
+
+// A client of the same worker is replaced. The caller keeps the mapping and the descriptors until
+// fp_client_remove has returned (a replaced one: until this has returned). Returns an id >= 0, or -errno.
+int fp_client_add(struct fp_dataplane *dataplane, const struct fp_client_config *config);
+void fp_client_remove(struct fp_dataplane *dataplane, int client);
+
+struct fp_client_state {
+	uint8_t worker, live, broken;
+	uint64_t applied, refused, emitted, emit_lost;
+	uint32_t pending; // install records that wait
+};
+int fp_client_at(struct fp_dataplane *dataplane, uint32_t i, struct fp_client_state *state); // -ENOENT past the last
+
+// Runs call(context) in the housekeeping thread between two rounds, and waits for it. For dumps of what only
+// the writer may see. Keep it short: first packets wait meanwhile.
+void fp_dataplane_call(struct fp_dataplane *dataplane, void (*call)(void *context), void *context);
+struct fp_installer *fp_dataplane_installer(struct fp_dataplane *dataplane);
