@@ -54,7 +54,7 @@ def c_tests(name: str, options: list[str], env: dict[str, str], suites: list[str
     """Build the C libraries and tests into build/NAME and run the tests."""
     build = f"build/{name}"
     if not (ROOT / build / "build.ninja").exists():
-        status, _ = run(["meson", "setup", build, "-Dc_only=true", *options], env)
+        status, _ = run(["meson", "setup", build, "-Dnative_only=true", *options], env)
         if status:
             return Outcome(0, 1, note=f"meson setup {build} failed")
     status, _ = run(["ninja", "-C", build], env)
