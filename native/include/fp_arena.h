@@ -58,6 +58,9 @@ const struct fp_secret *fp_arena_secret(const struct fp_arena *arena);
 void fp_arena_tick(struct fp_arena *arena, uint64_t now_ns);
 uint32_t fp_arena_now_s(const struct fp_arena *arena);
 
+// The configuration it was opened with: how many of each there can be.
+const struct fp_arena_config *fp_arena_limits(const struct fp_arena *arena);
+
 // Readers. thread: 0 .. config.threads-1. Offline before any wait.
 int fp_arena_reader_register(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_unregister(struct fp_arena *arena, uint32_t thread);
@@ -76,6 +79,21 @@ const struct fp_nexthop_group *fp_nexthops_at(const struct fp_arena *arena, uint
 const struct fp_tunnel_set *fp_tunnel_set_at(const struct fp_arena *arena, uint32_t set);
 const struct fp_flow_entry *fp_flow_at(const struct fp_arena *arena, uint32_t entry);
 struct fp_flow_side *fp_flow_side_at(const struct fp_arena *arena, uint32_t entry);
+
+// Where the tables stand in this process, so that a poll thread follows an index inline: arrays of the records
+// with their lengths; index 0 is there and never live. Does not change while the arena is open.
+struct fp_arena_view {
+	const struct fp_vnet *vnet;
+	const struct fp_ingress *ingress;
+	const struct fp_location *location;
+	const fp_tunnel_word *tunnel;
+	const struct fp_header *header;
+	const struct fp_nexthop_group *nexthops;
+	const struct fp_tunnel_set *tunnel_set;
+	struct fp_flow_side *flow_side;
+	uint32_t vnets, ingresses, locations, tunnels, headers, nexthop_groups, tunnel_sets, flows;
+};
+void fp_arena_view(const struct fp_arena *arena, struct fp_arena_view *view);
 
 // Ingress of a packet: index, 0 if none.
 uint32_t fp_ingress_by_vlan(const struct fp_arena *arena, uint32_t port, uint32_t vlan);

@@ -4,11 +4,18 @@
 // thread; nothing locks, allocates, logs or makes a system call.
 //
 //	while (running) {
+//		fp_thread_tick(t, now_ns);                     // the thread's time; releases, hold timers, sends
 //		n = rte_eth_rx_burst(port->dpdk_port, queue, mbufs, FP_BURST);
 //		if (n) fp_thread_receive(t, port, mbufs, n);   // parse, look up, act; ends in tx batches
-//		fp_thread_tick(t, now_ns);                     // releases, hold timers
 //		fp_thread_flush(t);                            // sends the tx batches
+//		for each worker in fp_thread_doorbells(t): ring
 //	}
+//
+// now_ns is CLOCK_BOOTTIME and what a held packet is stamped with: after a sleep, tick before receive.
+//
+// Every packet received ends exactly once. At any time between two calls:
+//	received == forwarded + delivered + relayed + answered + exceptions + sum(dropped) + held_now
+//	            + what waits in the tx batches (nothing after a flush)
 #pragma once
 
 #include "fp_arena.h"
@@ -24,9 +31,11 @@
 struct fp_hold_limits {
 	uint32_t packets, packets_per_vnet, packets_per_ingress, packets_per_flow;
 	uint32_t wait_ms;
+	uint32_t misses_per_ingress_s; // new keys that one ingress may ask for; 0: no limit
 };
 #define FP_HOLD_LIMITS_DEFAULT                                                                     \
-	{ .packets = 8192, .packets_per_vnet = 1024, .packets_per_ingress = 512, .packets_per_flow = 16, .wait_ms = 1000 }
+	{ .packets = 8192, .packets_per_vnet = 1024, .packets_per_ingress = 512, .packets_per_flow = 16, .wait_ms = 1000,   \
+	  .misses_per_ingress_s = 20000 }
 
 // housekeeping -> poll thread, by a private single-producer ring
 struct fp_release {
@@ -45,6 +54,8 @@ struct fp_thread_config {
 	uint32_t workers;              // slow-path workers: worker of a V-net is vnet->worker
 	uint16_t tx_queue;             // of every port
 	uint32_t icmp_per_s;           // limit of what we originate ourselves
+	uint32_t threads;              // poll threads that share a V-net's quota_misses_per_s; 0: one
+	uint32_t exceptions_per_s;     // frames handed to the kernel; 0: 20000
 };
 
 struct fp_thread; // in native/dpdk/thread.h
@@ -59,13 +70,18 @@ void fp_thread_flush(struct fp_thread *thread);
 // Attaches or detaches (ring NULL) the miss ring of a worker. Only while the thread is parked between two
 // bursts (fp_poll_pause) or from itself.
 void fp_thread_worker_attach(struct fp_thread *thread, uint32_t worker, const struct fp_ring_end *ring, int doorbell_fd);
+// New limits; packets is cut to what the thread was created with. Under the same rule as worker_attach.
+void fp_thread_hold_limits(struct fp_thread *thread, const struct fp_hold_limits *limits);
+int fp_thread_doorbell_fd(const struct fp_thread *thread, uint32_t worker); // -1: nobody attached
 // Doorbells that want ringing after a burst: bit per worker. Clears them. The poll loop makes the system call.
 uint32_t fp_thread_doorbells(struct fp_thread *thread);
 
 // Producer side of the release ring: housekeeping. false: full.
 bool fp_thread_release(struct fp_thread *thread, const struct fp_release *release);
 
-// Frames to be sent by this thread for housekeeping (announcements, exception replies): takes the mbuf.
+// Frames to be sent by this thread for housekeeping (announcements, exception replies), from the next tick on.
+// Housekeeping only. true: the mbuf is taken; false: no room, the mbuf stays the caller's. send_inner takes a
+// complete inner frame; kind LOCAL: target is an ingress index; TUNNEL: a tunnel index, wire_id the VNI on the wire.
 bool fp_thread_send(struct fp_thread *thread, uint16_t port_index, struct rte_mbuf *mbuf);
 bool fp_thread_send_inner(struct fp_thread *thread, uint8_t kind, uint32_t target, uint32_t wire_id, struct rte_mbuf *mbuf);
 
