@@ -20,9 +20,9 @@
 #include "fp_types.h"
 
 struct fp_arena_config {
-	uint32_t flows;     // entries; < 2^24
+	uint32_t flows;     // resident at once; < 2^24
 	uint32_t locations; // < 2^24
-	uint32_t tunnels;   // < 2^20
+	uint32_t tunnels;   // < 2^19: each may hold two header slots and two next-hop groups
 	uint32_t vnets;     // < 2^16
 	uint32_t ingresses;
 	uint32_t ports;     // <= 64
@@ -52,11 +52,12 @@ int fp_arena_cost(const struct fp_arena_config *config, const char **names, size
 int fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_arena **arena);
 void fp_arena_close(struct fp_arena *arena); // the file stays, to be adopted
 const struct fp_adoption_report *fp_arena_adoption(const struct fp_arena *arena);
-const struct fp_secret *fp_arena_secret(const struct fp_arena *arena);
+uint64_t fp_arena_incarnation(const struct fp_arena *arena); // another at every open
 
 // The arena's clock in seconds: CLOCK_BOOTTIME. The writer stores it once a tick; readers read it.
 void fp_arena_tick(struct fp_arena *arena, uint64_t now_ns);
-uint32_t fp_arena_now_s(const struct fp_arena *arena);
+// What no reader can see any more comes free, in every table. Once a tick.
+uint32_t fp_arena_reclaim(struct fp_arena *arena);
 
 // The configuration it was opened with: how many of each there can be.
 const struct fp_arena_config *fp_arena_limits(const struct fp_arena *arena);
@@ -68,17 +69,76 @@ void fp_arena_reader_online(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_offline(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_quiescent(struct fp_arena *arena, uint32_t thread);
 
-// Reader's view, by index; NULL for an index out of range. Valid until the next quiescent state.
-const struct fp_vnet *fp_vnet_at(const struct fp_arena *arena, uint32_t vnet);
-const struct fp_ingress *fp_ingress_at(const struct fp_arena *arena, uint32_t ingress);
-const struct fp_location *fp_location_at(const struct fp_arena *arena, uint32_t location);
-fp_tunnel_word fp_tunnel_at(const struct fp_arena *arena, uint32_t tunnel);
-const struct fp_tunnel_info *fp_tunnel_info_at(const struct fp_arena *arena, uint32_t tunnel);
-const struct fp_header *fp_header_at(const struct fp_arena *arena, uint32_t header);
-const struct fp_nexthop_group *fp_nexthops_at(const struct fp_arena *arena, uint32_t group);
-const struct fp_tunnel_set *fp_tunnel_set_at(const struct fp_arena *arena, uint32_t set);
-const struct fp_flow_entry *fp_flow_at(const struct fp_arena *arena, uint32_t entry);
-struct fp_flow_side *fp_flow_side_at(const struct fp_arena *arena, uint32_t entry);
+// The tables as they lie in memory. Constant while the arena is open, so that what a poll thread does for
+// every packet is a bounds check and an addition. count[] is one more than the highest index.
+struct fp_arena_view {
+	struct fp_vnet *vnets;
+	struct fp_ingress *ingresses;
+	struct fp_location *locations;
+	fp_tunnel_word *tunnels;
+	struct fp_tunnel_info *tunnel_infos;
+	struct fp_tunnel_set *tunnel_sets;
+	struct fp_header *headers;
+	struct fp_nexthop_group *nexthops;
+	struct fp_flow_bucket *flow_buckets;
+	struct fp_flow_entry *flow_entries;
+	struct fp_flow_side *flow_sides;
+	uint32_t vnet_count, ingress_count, location_count, tunnel_count, tunnel_set_count;
+	uint32_t header_count, nexthops_count, flow_count, flow_bucket_count;
+	uint32_t *now_s; // see fp_arena_now_s
+	struct fp_secret secret;
+};
+
+static inline const struct fp_arena_view *
+fp_arena_view(const struct fp_arena *arena)
+{
+	return (const struct fp_arena_view *)arena; // its first member
+}
+
+static inline uint32_t
+fp_arena_now_s(const struct fp_arena *arena)
+{
+	return __atomic_load_n(fp_arena_view(arena)->now_s, __ATOMIC_RELAXED);
+}
+
+static inline const struct fp_secret *
+fp_arena_secret(const struct fp_arena *arena)
+{
+	return &fp_arena_view(arena)->secret;
+}
+
+// Reader's view, by index; NULL (tunnel word: 0) for an index out of range. Valid until the next quiescent
+// state.
+#define FP_ARENA_AT(type, name, table, counted)                                                    \
+	static inline type *name(const struct fp_arena *arena, uint32_t index)                     \
+	{                                                                                          \
+		const struct fp_arena_view *view = fp_arena_view(arena);                           \
+		return index < view->counted ? &view->table[index] : NULL;                         \
+	}
+FP_ARENA_AT(const struct fp_vnet, fp_vnet_at, vnets, vnet_count)
+FP_ARENA_AT(const struct fp_ingress, fp_ingress_at, ingresses, ingress_count)
+FP_ARENA_AT(const struct fp_location, fp_location_at, locations, location_count)
+FP_ARENA_AT(const struct fp_tunnel_info, fp_tunnel_info_at, tunnel_infos, tunnel_count)
+FP_ARENA_AT(const struct fp_header, fp_header_at, headers, header_count)
+FP_ARENA_AT(const struct fp_nexthop_group, fp_nexthops_at, nexthops, nexthops_count)
+FP_ARENA_AT(const struct fp_tunnel_set, fp_tunnel_set_at, tunnel_sets, tunnel_set_count)
+FP_ARENA_AT(const struct fp_flow_entry, fp_flow_at, flow_entries, flow_count)
+FP_ARENA_AT(struct fp_flow_side, fp_flow_side_at, flow_sides, flow_count)
+#undef FP_ARENA_AT
+
+static inline fp_tunnel_word
+fp_tunnel_at(const struct fp_arena *arena, uint32_t tunnel)
+{
+	const struct fp_arena_view *view = fp_arena_view(arena);
+	return tunnel < view->tunnel_count ? __atomic_load_n(&view->tunnels[tunnel], __ATOMIC_ACQUIRE) : 0;
+}
+
+// The half of a location that is valid now.
+static inline const struct fp_location_half *
+fp_location_now(const struct fp_location *location)
+{
+	return &location->half[__atomic_load_n(&location->selector, __ATOMIC_ACQUIRE) & 1];
+}
 
 // Where the tables stand in this process, so that a poll thread follows an index inline: arrays of the records
 // with their lengths; index 0 is there and never live. Does not change while the arena is open.

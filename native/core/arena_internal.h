@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the writer's files share: the arena's header, its tables, and the private state that is rebuilt when
+// it is opened. Only native/core includes this.
+//
+// Publishing. A record is filled while nothing leads to it, then one store publishes it; taking it out is
+// one store as well, followed by fp_index_retire. Adoption believes a record only if that last store is
+// there, and rebuilds every pool, name map and reference count from what it believes:
+//
+//	table       published by                            taken out by
+//	V-net       flags |= FP_VNET_LIVE                   flags &= ~FP_VNET_LIVE
+//	ingress     flags |= FP_INGRESS_LIVE                flags &= ~FP_INGRESS_LIVE
+//	location    state = FP_LOCATION_LIVE                state = FP_LOCATION_DYING, later FREE
+//	tunnel      word with state UP or UNRESOLVED        word with state DYING, later FREE
+//	tunnel set  object_id != 0 (stored last)            object_id = 0 (stored first)
+//	header,     index in a live tunnel's word           the word holds another
+//	  next hops
+//	flow        index in a bucket, then its signature   signature, then index = 0
+//
+// References, kept by fp_index_hold and fp_index_drop: flow -> ingress of its key, source and destination
+// location; location (both halves that are in use) -> tunnel, set or ingress; set -> its tunnels. Headers,
+// next-hop groups and V-nets are not counted: their owner retires them.
+#pragma once
+
+#include "fp_arena.h"
+#include "fp_flow_table.h"
+#include "index_pool.h"
+#include "store.h"
+
+#define FP_ARENA_MAGIC 0x76676e772d617231ull // "vgnw-ar1"
+#define FP_CRASHES_KEPT 3
+
+enum fp_location_state { FP_LOCATION_FREE = 0, FP_LOCATION_LIVE = 1, FP_LOCATION_DYING = 2 };
+
+// First page of the file. Only the one who holds its lock writes.
+struct fp_arena_header {
+	uint64_t magic;       // stored last when the arena is made
+	uint64_t layout;      // hash over every record's size and every capacity
+	struct fp_secret secret;
+	uint64_t incarnation; // random when made, one more at every open
+	uint32_t clean;       // 1: closed in order
+	uint32_t crash_s[FP_CRASHES_KEPT]; // boot-time seconds at which a crash was found; newest first
+	uint8_t zero[8];
+};
+static_assert(sizeof(struct fp_arena_header) == 64, "fp_arena_header");
+
+// Open addressing; a slot is free if its ingress is 0. ingress is stored last, so that a reader that sees it
+// sees the key.
+struct fp_locator_slot {
+	struct fp_locator_key key;
+	uint32_t ingress;
+	uint8_t zero[20];
+};
+static_assert(sizeof(struct fp_locator_slot) == 64, "fp_locator_slot");
+
+enum fp_pool {
+	FP_POOL_VNET,
+	FP_POOL_INGRESS,
+	FP_POOL_LOCATION,
+	FP_POOL_TUNNEL,
+	FP_POOL_TUNNEL_SET,
+	FP_POOL_HEADER,
+	FP_POOL_NEXTHOPS,
+	FP_POOL_FLOW,
+	FP_POOL_MAX,
+};
+
+struct fp_flow_private; // flow_table.c
+
+struct fp_arena {
+	struct fp_arena_view view; // first: readers cast to it
+
+	// Tables that have accessors of their own; owners: vnet_table.c, ingress_table.c.
+	uint32_t *vlans;                 // [port][4096] -> ingress
+	struct fp_locator_slot *locators; // locator_mask + 1 slots, at least four times the ingresses
+	uint32_t locator_mask;
+	uint32_t peering_mask;
+	uint32_t *peerings;   // hash of (from V-net << 16 | to V-net), 0: free; peering_mask + 1 slots
+	uint8_t *udp_ports;   // [65536], host order -> enum fp_protocol
+
+	struct fp_arena_header *header;
+	struct fp_arena_config config;
+	struct fp_index_pool pool[FP_POOL_MAX];
+	struct rte_rcu_qsbr *qsbr;
+	struct fp_flow_private *flow;
+	struct fp_adoption_report adoption;
+	void *base;
+	size_t len_bytes;
+	int fd; // -1: anonymous
+
+	uint32_t now_s __attribute__((aligned(FP_CACHE_LINE)));
+};
+
+// arena.c
+uint64_t fp_arena_layout(const struct fp_arena_config *config);
+
+// adoption.c: the pools hold nothing yet. Takes what passes every check into the pools, zeroes the rest.
+void fp_adopt(struct fp_arena *arena);
+
+// flow_table.c
+int fp_flow_table_init(struct fp_arena *arena);
+void fp_flow_table_free(struct fp_arena *arena);
+// Adoption: counts an entry that passed every check to its V-net, in the order of calls.
+void fp_flow_claim(struct fp_arena *arena, uint32_t index);
