@@ -69,42 +69,50 @@ void fp_arena_reader_online(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_offline(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_quiescent(struct fp_arena *arena, uint32_t thread);
 
-// The tables as they lie in memory. Constant while the arena is open, so that what a poll thread does for
-// every packet is a bounds check and an addition. count[] is one more than the highest index.
+// Where the tables stand in this process, so that a poll thread follows an index inline: arrays of the records
+// with their lengths; index 0 is there and never live. Does not change while the arena is open.
 struct fp_arena_view {
-	struct fp_vnet *vnets;
-	struct fp_ingress *ingresses;
-	struct fp_location *locations;
-	fp_tunnel_word *tunnels;
-	struct fp_tunnel_info *tunnel_infos;
-	struct fp_tunnel_set *tunnel_sets;
-	struct fp_header *headers;
+	struct fp_vnet *vnet;
+	struct fp_ingress *ingress;
+	struct fp_location *location;
+	fp_tunnel_word *tunnel;
+	struct fp_tunnel_info *tunnel_info;
+	struct fp_header *header;
 	struct fp_nexthop_group *nexthops;
-	struct fp_flow_bucket *flow_buckets;
-	struct fp_flow_entry *flow_entries;
-	struct fp_flow_side *flow_sides;
-	uint32_t vnet_count, ingress_count, location_count, tunnel_count, tunnel_set_count;
-	uint32_t header_count, nexthops_count, flow_count, flow_bucket_count;
+	struct fp_tunnel_set *tunnel_set;
+	struct fp_flow_bucket *flow_bucket;
+	struct fp_flow_entry *flow_entry;
+	struct fp_flow_side *flow_side;
+	uint32_t vnets, ingresses, locations, tunnels, headers, nexthop_groups, tunnel_sets, flows;
+	uint32_t flow_buckets;
 	uint32_t *now_s; // see fp_arena_now_s
 	struct fp_secret secret;
 };
 
+// The view inside the arena: its first member.
 static inline const struct fp_arena_view *
-fp_arena_view(const struct fp_arena *arena)
+fp_arena_tables(const struct fp_arena *arena)
 {
-	return (const struct fp_arena_view *)arena; // its first member
+	return (const struct fp_arena_view *)arena;
+}
+
+// A copy, for a thread that wants it in its own lines.
+static inline void
+fp_arena_view(const struct fp_arena *arena, struct fp_arena_view *view)
+{
+	*view = *fp_arena_tables(arena);
 }
 
 static inline uint32_t
 fp_arena_now_s(const struct fp_arena *arena)
 {
-	return __atomic_load_n(fp_arena_view(arena)->now_s, __ATOMIC_RELAXED);
+	return __atomic_load_n(fp_arena_tables(arena)->now_s, __ATOMIC_RELAXED);
 }
 
 static inline const struct fp_secret *
 fp_arena_secret(const struct fp_arena *arena)
 {
-	return &fp_arena_view(arena)->secret;
+	return &fp_arena_tables(arena)->secret;
 }
 
 // Reader's view, by index; NULL (tunnel word: 0) for an index out of range. Valid until the next quiescent
@@ -112,25 +120,25 @@ fp_arena_secret(const struct fp_arena *arena)
 #define FP_ARENA_AT(type, name, table, counted)                                                    \
 	static inline type *name(const struct fp_arena *arena, uint32_t index)                     \
 	{                                                                                          \
-		const struct fp_arena_view *view = fp_arena_view(arena);                           \
+		const struct fp_arena_view *view = fp_arena_tables(arena);                           \
 		return index < view->counted ? &view->table[index] : NULL;                         \
 	}
-FP_ARENA_AT(const struct fp_vnet, fp_vnet_at, vnets, vnet_count)
-FP_ARENA_AT(const struct fp_ingress, fp_ingress_at, ingresses, ingress_count)
-FP_ARENA_AT(const struct fp_location, fp_location_at, locations, location_count)
-FP_ARENA_AT(const struct fp_tunnel_info, fp_tunnel_info_at, tunnel_infos, tunnel_count)
-FP_ARENA_AT(const struct fp_header, fp_header_at, headers, header_count)
-FP_ARENA_AT(const struct fp_nexthop_group, fp_nexthops_at, nexthops, nexthops_count)
-FP_ARENA_AT(const struct fp_tunnel_set, fp_tunnel_set_at, tunnel_sets, tunnel_set_count)
-FP_ARENA_AT(const struct fp_flow_entry, fp_flow_at, flow_entries, flow_count)
-FP_ARENA_AT(struct fp_flow_side, fp_flow_side_at, flow_sides, flow_count)
+FP_ARENA_AT(const struct fp_vnet, fp_vnet_at, vnet, vnets)
+FP_ARENA_AT(const struct fp_ingress, fp_ingress_at, ingress, ingresses)
+FP_ARENA_AT(const struct fp_location, fp_location_at, location, locations)
+FP_ARENA_AT(const struct fp_tunnel_info, fp_tunnel_info_at, tunnel_info, tunnels)
+FP_ARENA_AT(const struct fp_header, fp_header_at, header, headers)
+FP_ARENA_AT(const struct fp_nexthop_group, fp_nexthops_at, nexthops, nexthop_groups)
+FP_ARENA_AT(const struct fp_tunnel_set, fp_tunnel_set_at, tunnel_set, tunnel_sets)
+FP_ARENA_AT(const struct fp_flow_entry, fp_flow_at, flow_entry, flows)
+FP_ARENA_AT(struct fp_flow_side, fp_flow_side_at, flow_side, flows)
 #undef FP_ARENA_AT
 
 static inline fp_tunnel_word
 fp_tunnel_at(const struct fp_arena *arena, uint32_t tunnel)
 {
-	const struct fp_arena_view *view = fp_arena_view(arena);
-	return tunnel < view->tunnel_count ? __atomic_load_n(&view->tunnels[tunnel], __ATOMIC_ACQUIRE) : 0;
+	const struct fp_arena_view *view = fp_arena_tables(arena);
+	return tunnel < view->tunnels ? __atomic_load_n(&view->tunnel[tunnel], __ATOMIC_ACQUIRE) : 0;
 }
 
 // The half of a location that is valid now.
@@ -139,21 +147,6 @@ fp_location_now(const struct fp_location *location)
 {
 	return &location->half[__atomic_load_n(&location->selector, __ATOMIC_ACQUIRE) & 1];
 }
-
-// Where the tables stand in this process, so that a poll thread follows an index inline: arrays of the records
-// with their lengths; index 0 is there and never live. Does not change while the arena is open.
-struct fp_arena_view {
-	const struct fp_vnet *vnet;
-	const struct fp_ingress *ingress;
-	const struct fp_location *location;
-	const fp_tunnel_word *tunnel;
-	const struct fp_header *header;
-	const struct fp_nexthop_group *nexthops;
-	const struct fp_tunnel_set *tunnel_set;
-	struct fp_flow_side *flow_side;
-	uint32_t vnets, ingresses, locations, tunnels, headers, nexthop_groups, tunnel_sets, flows;
-};
-void fp_arena_view(const struct fp_arena *arena, struct fp_arena_view *view);
 
 // Ingress of a packet: index, 0 if none.
 uint32_t fp_ingress_by_vlan(const struct fp_arena *arena, uint32_t port, uint32_t vlan);
