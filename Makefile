@@ -7,6 +7,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEBIAN      := build-essential pkg-config ninja-build python3-dev python3-venv libdpdk-dev dpdk dpdk-dev \
                libpcap-dev iproute2 iputils-ping iputils-arping iperf3 ethtool procps kmod tcpdump \
                clang libclang-rt-14-dev clang-format
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_NEEDS := meson-python>=0.17 meson>=1.3 ninja cython>=3.2.2 numpy>=2.0
 
 .PHONY: help setup build test check lint format demo bench clean
