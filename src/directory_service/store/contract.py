@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a store must do: keys and values under revisions, transactions, history, watch.
+
+A store keeps bytes under text keys. Every transaction that writes makes one new revision; revisions count up
+from 1 and are never reused. What a revision held can be read until it is compacted. `incarnation` is drawn at
+random when a store is made, so that revisions of two stores are never compared.
+
+The contract is etcd's, cut down: a commit's note is what etcd would keep under a key of its own that every
+transaction writes; compare, put and delete are its transaction; `commits` is its watch.
+
+A store object is used by one thread; several may be open on one file at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class StoreError(Exception):
+    """The store cannot do it: the message says why."""
+
+
+class Conflict(StoreError):
+    """A comparison of the transaction did not hold: nothing was written."""
+
+    def __init__(self, key: str, expected: int, found: int) -> None:
+        super().__init__(f"{key} has revision {found}, not {expected}")
+        self.key = key
+
+
+class Compacted(StoreError):
+    """The revision asked for is no longer (or not yet) kept; `oldest` is the first that is."""
+
+    def __init__(self, revision: int, oldest: int) -> None:
+        super().__init__(f"revision {revision} is not kept; the oldest is {oldest}")
+        self.revision = revision
+        self.oldest = oldest
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A key and its value; `created` and `modified` are revisions."""
+
+    key: str
+    value: bytes
+    created: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """The key must have been modified last at this revision; 0: must not exist."""
+
+    key: str
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Put a value under a key, or delete it (None)."""
+
+    key: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit did to one key: its item before and after; None: it was not there."""
+
+    key: str
+    before: Item | None
+    after: Item | None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One revision: when (Unix ms), the note given with it, and its changes in order of keys."""
+
+    revision: int
+    time_ms: int
+    note: bytes
+    changes: tuple[Change, ...]
+
+
+class Store(Protocol):
+    """What MemoryStore and SqliteStore do."""
+
+    @property
+    def incarnation(self) -> int:
+        """63 random bits, never 0, fixed when the store was made."""
+
+    def revision(self) -> int:
+        """Return the newest revision; 0 for an empty new store."""
+
+    def oldest(self) -> int:
+        """Return the oldest revision that `range` still answers."""
+
+    def range(self, prefix: str = "", revision: int | None = None) -> tuple[int, list[Item]]:
+        """Return (revision, items whose key begins with prefix, in order of keys); None: the newest.
+
+        Raises Compacted for a revision older than `oldest` or newer than the newest.
+        """
+
+    def transact(
+        self, compares: Sequence[Compare], writes: Sequence[Write], note: bytes = b"", time_ms: int = 0
+    ) -> int:
+        """Write all, if every comparison holds, and return the new revision.
+
+        Writes name each key once. Deleting what is not there changes nothing. Without any change (also: the
+        same value again) there is no new revision, and the present one is returned. Raises Conflict.
+        """
+
+    def commits(self, after: int, limit: int = 1000) -> list[Commit]:
+        """Return the commits with a revision above `after`, oldest first, at most `limit`.
+
+        Raises Compacted if commits after `after` have been compacted: read everything with `range` instead.
+        """
+
+    def compact(self, revision: int) -> None:
+        """Forget what only revisions before `revision` held. Older than `oldest`: nothing happens."""
+
+    def close(self) -> None:
+        """Release files. The object is of no use afterwards."""
