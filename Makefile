@@ -10,7 +10,7 @@ DEBIAN      := build-essential pkg-config ninja-build python3-dev python3-venv l
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_NEEDS := meson-python>=0.17 meson>=1.3 ninja cython>=3.2.2 numpy>=2.0
 
-.PHONY: help setup build test check lint format demo bench clean
+.PHONY: help setup build test lint format demo demo-clean clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: setup ## clang-format and ruff format
 
 demo: setup ## two gateways and a kernel VTEP in namespaces; KEEP=1 leaves it running
 	@$(SUDO) $(BIN)/python -m demo $(if $(KEEP),--keep)
+
+demo-clean: ## remove what make demo KEEP=1 left running
+	@$(SUDO) $(BIN)/python -m demo --clean
 
 clean: ## remove what was built
 	@rm -rf build .venv .stamp-* benchmarks/results

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -142,3 +142,41 @@ def name_services(members: tuple[Host, ...]) -> Iterator[None]:
 def who_answers(source: Host, address: str) -> list[str]:
     _, output = run(source, sys.executable, "-m", "demo.stream", "ask", address, str(NAME_PORT))
     return json.loads(output)
+
+
+def forged_source(sender: Host, forged: str, target: Host, count: int = 5) -> int:
+    """Send UDP packets with somebody else's source address; returns how many arrived at the target."""
+    script = (
+        "from scapy.all import Ether, IP, UDP, sendp, getmacbyip;"
+        f"mac = getmacbyip({target.address!r});"
+        f"p = Ether(src={sender.mac!r}, dst=mac) / IP(src={forged!r}, dst={target.address!r}) / UDP(sport=9, dport=7999) / b'forged';"
+        f"sendp(p, iface='eth0', count={count}, verbose=False)"
+    )
+    return _count_arrivals(target, lambda: run(sender, sys.executable, "-c", script))
+
+
+def forged_tunnel(namespace: str, vni: int, gateway: str, target: Host, count: int = 5) -> int:
+    """Send VXLAN packets from an address that is no VTEP; returns how many came out at the target."""
+    script = (
+        "from scapy.all import Ether, IP, UDP, send; from scapy.layers.vxlan import VXLAN;"
+        f"inner = Ether(src='02:00:00:00:01:11', dst={target.mac!r}) / IP(src='10.0.0.11', dst={target.address!r}) / UDP(dport=7999) / b'forged';"
+        f"send(IP(dst={gateway!r}) / UDP(sport=50000, dport=4789) / VXLAN(vni={vni}, flags=8) / inner, count={count}, verbose=False)"
+    )
+    stranger = Host(namespace, "", "", "", "", "")
+    return _count_arrivals(target, lambda: run(stranger, sys.executable, "-c", script))
+
+
+def _count_arrivals(target: Host, act: Callable[[], tuple[int, str]]) -> int:
+    """Count UDP packets to port 7999 that arrive at the target while act() runs and half a second after."""
+    capture = start(target, "tcpdump", "-n", "-l", "-p", "-i", "eth0", "udp", "dst", "port", "7999")
+    assert capture.stdout is not None
+    for line in capture.stdout:
+        if "listening on" in line:
+            break
+    status, output = act()
+    time.sleep(0.5)
+    capture.terminate()
+    heard = capture.communicate()[0]
+    if status:
+        raise RuntimeError(f"could not send: {output}")
+    return sum("> " in line and "7999" in line for line in heard.splitlines())
