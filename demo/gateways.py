@@ -45,12 +45,17 @@ def write_files() -> None:
     keys = {}
     for name in ("directory", "ber-gw"):
         done = subprocess.run(
-            [BIN / "vnet-directory", "keygen", RUN / "keys" / f"{name}.key"], check=True, capture_output=True, text=True
+            [BIN / "vnet-directory", "keygen", RUN / "keys" / f"{name}.key"],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         keys[name] = done.stdout.split()[-1]
     for source in CONFIG.glob("*.toml"):
         text = source.read_text()
-        text = text.replace("@DIRECTORY_PUBLIC_KEY@", keys["directory"]).replace("@BER_GW_PUBLIC_KEY@", keys["ber-gw"])
+        text = text.replace("@DIRECTORY_PUBLIC_KEY@", keys["directory"]).replace(
+            "@BER_GW_PUBLIC_KEY@", keys["ber-gw"]
+        )
         (RUN / source.name).write_text(text)
 
 
@@ -69,16 +74,22 @@ def start(site: str) -> None:
 
 def connect_underlay(site: str) -> None:
     """What an underlay's routing daemon would do on the exception interface: a default route."""
-    await_true(f"exception interface of {site}", lambda: "uplink" in inside(site, "ip -br address show", check=False))
+    await_true(
+        f"exception interface of {site}", lambda: "uplink" in inside(site, "ip -br address show", check=False)
+    )
     address = f"{GATEWAYS[site]}/24"
-    await_true(f"address {address}", lambda: address in inside(site, "ip -br address show dev uplink", check=False))
+    await_true(
+        f"address {address}", lambda: address in inside(site, "ip -br address show dev uplink", check=False)
+    )
     inside(site, f"ip route replace default via {UNDERLAY[site]}.254 dev uplink")
 
 
 def vnetctl(site: str, *words: str, check: bool = True) -> list[dict[str, Any]]:
     """Run vnetctl at a gateway; return its rows."""
     socket = RUN / site / "gateway.sock"
-    done = subprocess.run([BIN / "vnetctl", "--socket", socket, "--json", *words], capture_output=True, text=True)
+    done = subprocess.run(
+        [BIN / "vnetctl", "--socket", socket, "--json", *words], capture_output=True, text=True
+    )
     if check and done.returncode:
         raise DemoError(f"vnetctl {' '.join(words)}: {done.stderr.strip()}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -48,6 +48,7 @@ HOSTS = (
     Host("blue-web-2", "blue", "10.0.0.12", "02:00:00:00:02:12", "ber-gw", "blue"),
     Host("blue-db-1", "blue", "10.0.0.13", "02:00:00:00:02:13", "cph-leaf", "blue"),
 )
+FABRIC = Host("fabric", "", "", "", "", "")  # the router between the sites, and a stranger to them
 PORTS = {"ams-gw": ("red", "rack", "spare"), "ber-gw": ("red", "blue")}
 UNDERLAY = {"ams-gw": "192.0.2", "ber-gw": "198.51.100", "cph-leaf": "203.0.113"}
 LEAF_ADDRESS = "203.0.113.7"
@@ -118,7 +119,9 @@ def build_leaf() -> None:
     inside(site, f"ip route add default via {UNDERLAY[site]}.254")
     for vnet, vni in LEAF_VNIS.items():
         inside(site, f"ip link add br-{vnet} type bridge mcast_snooping 0")
-        inside(site, f"ip link add vx-{vnet} type vxlan id {vni} dstport 4789 local {LEAF_ADDRESS} ageing 300")
+        inside(
+            site, f"ip link add vx-{vnet} type vxlan id {vni} dstport 4789 local {LEAF_ADDRESS} ageing 300"
+        )
         inside(site, f"ip link set vx-{vnet} master br-{vnet} up")
         inside(site, f"ip link set br-{vnet} up")
         for address in GATEWAYS.values():

@@ -52,4 +52,6 @@ class Report:
         self.console.print()
         self.console.print(table)
         held = sum(line.held for line in self.lines)
-        self.console.print(f"\n{held} of {len(self.lines)} promises held in {time.monotonic() - self.started_s:.0f} s")
+        self.console.print(
+            f"\n{held} of {len(self.lines)} promises held in {time.monotonic() - self.started_s:.0f} s"
+        )

@@ -7,9 +7,19 @@ import itertools
 import time
 
 from demo import lab, traffic
-from demo.gateways import GATEWAYS, RUN, answers, await_true, connect_underlay, cpu_seconds, kill, pid_of, vnetctl
+from demo.gateways import (
+    GATEWAYS,
+    RUN,
+    answers,
+    await_true,
+    connect_underlay,
+    cpu_seconds,
+    kill,
+    pid_of,
+    vnetctl,
+    write_files,
+)
 from demo.gateways import start as start_gateway
-from demo.gateways import write_files
 from demo.lab import HOSTS, Host, host
 from demo.report import Report
 from demo.traffic import StreamResult
@@ -23,11 +33,9 @@ def members(vnet: str) -> list[Host]:
 
 
 def pairs(vnet: str) -> list[tuple[Host, Host]]:
-    """Every pair of a tenant's members that needs a gateway: those on one segment reach each other without."""
+    """Every pair of a tenant's members that needs a gateway: on one segment none is needed."""
     return [
-        (a, b)
-        for a, b in itertools.combinations(members(vnet), 2)
-        if (a.site, a.port) != (b.site, b.port)
+        (a, b) for a, b in itertools.combinations(members(vnet), 2) if (a.site, a.port) != (b.site, b.port)
     ]
 
 
@@ -49,7 +57,9 @@ def build(report: Report) -> None:
     lab.build()
     for member in HOSTS:
         tag = f"vlan {member.vlan}" if member.vlan else "untagged"
-        report.say(f"{member.vnet:5} {member.name:11} {member.address}  at {member.site} port {member.port} ({tag})")
+        report.say(
+            f"{member.vnet:5} {member.name:11} {member.address}  at {member.site} port {member.port} ({tag})"
+        )
 
 
 def start(report: Report) -> None:
@@ -67,7 +77,12 @@ def start(report: Report) -> None:
             f"tunnels of {site}",
             lambda site=site: [t["state"] for t in answers(site, "show", "tunnels")].count("up") >= 2,
         )
-        report.say(f"{site}: " + ", ".join(f"tunnel to {t['remote_node']} {t['state']}" for t in vnetctl(site, "show", "tunnels")))
+        report.say(
+            f"{site}: "
+            + ", ".join(
+                f"tunnel to {t['remote_node']} {t['state']}" for t in vnetctl(site, "show", "tunnels")
+            )
+        )
 
 
 def ping_all(report: Report) -> None:
@@ -77,13 +92,26 @@ def ping_all(report: Report) -> None:
         for a, b in pairs(vnet):
             got = traffic.ping(a, b)
             sent, received = sent + got.sent, received + got.received
-            report.say(f"{a.name:10} → {b.name:10} {got.received} of {got.sent}   first {got.first_ms:.2f} ms, then {got.median_ms:.2f} ms")
-    report.promise("ping among all members of a tenant, first packets too", f"{received} of {sent} answered", sent == received)
-    delays = [row for site in GATEWAYS for row in vnetctl(site, "show") if row.get("first_packet_p50_us") is not None]
+            times = f"first {got.first_ms:.2f} ms, then {got.median_ms:.2f} ms"
+            report.say(f"{a.name:10} → {b.name:10} {got.received} of {got.sent}   {times}")
+    report.promise(
+        "ping among all members of a tenant, first packets too",
+        f"{received} of {sent} answered",
+        sent == received,
+    )
+    delays = [
+        row
+        for site in GATEWAYS
+        for row in vnetctl(site, "show")
+        if row.get("first_packet_p50_us") is not None
+    ]
     worst = max((row["first_packet_p50_us"] for row in delays), default=0)
     report.promise(
         "first-packet delay in the hold, median under 5 ms",
-        ", ".join(f"{row['node']} p50 {row['first_packet_p50_us'] / 1000:.2f} ms p99 {row['first_packet_p99_us'] / 1000:.2f} ms" for row in delays),
+        ", ".join(
+            f"{row['node']} p50 {row['first_packet_p50_us']} µs p99 {row['first_packet_p99_us']} µs"
+            for row in delays
+        ),
         bool(delays) and 0 < worst < 5000,
     )
 
@@ -96,7 +124,11 @@ def throughput(report: Report) -> None:
             gbps, retransmits = traffic.iperf(a, b)
             slowest = min(slowest or gbps, gbps)
             report.say(f"{a.name:10} → {b.name:10} {gbps:5.2f} Gb/s   {retransmits} retransmitted")
-    report.promise("iperf3 between all members of a tenant", f"slowest {slowest:.2f} Gb/s", bool(slowest and slowest > 0.01))
+    report.promise(
+        "iperf3 between all members of a tenant",
+        f"slowest {slowest:.2f} Gb/s",
+        bool(slowest and slowest > 0.01),
+    )
 
 
 def caches(report: Report) -> None:
@@ -105,7 +137,8 @@ def caches(report: Report) -> None:
         flows = vnetctl(site, "show", "flows")
         report.say(f"{site}: {len(flows)} flows")
         for flow in flows[:4]:
-            report.say(f"    {flow['vnet']:5} {flow['source']} → {flow['destination']}  {flow['action']}  revision {flow['revision']}")
+            addresses = f"{flow['source']} → {flow['destination']}"
+            report.say(f"    {flow['vnet']:5} {addresses}  {flow['action']}  revision {flow['revision']}")
         report.promise(f"flows cached at {site}", str(len(flows)), len(flows) > 0)
 
 
@@ -118,20 +151,40 @@ def isolation(report: Report) -> None:
             if names != [b.name]:
                 wrong.append(f"{a.name} asked {b.address} and {names} answered")
     checked = len(pairs("red")) + len(pairs("blue"))
-    report.promise("asked by address, only the own tenant's host answers", f"{checked - len(wrong)} of {checked}" + "".join(f"; {w}" for w in wrong), not wrong)
+    report.promise(
+        "asked by address, only the own tenant's host answers",
+        f"{checked - len(wrong)} of {checked}" + "".join(f"; {w}" for w in wrong),
+        not wrong,
+    )
 
     stranger = traffic.ping(host("blue-web-1"), Host("", "blue", "10.0.0.15", "", "", ""), count=1)
-    report.promise("an address that only red has is unreachable from blue", f"{stranger.received} of {stranger.sent} answered", stranger.received == 0)
+    report.promise(
+        "an address that only red has is unreachable from blue",
+        f"{stranger.received} of {stranger.sent} answered",
+        stranger.received == 0,
+    )
 
     before = drops("ams-gw").get("spoofed", 0)
-    arrived = traffic.forged_source(host("red-web-1"), forged=host("red-db-1").address, target=host("red-web-2"))
+    arrived = traffic.forged_source(
+        host("red-web-1"), forged=host("red-db-1").address, target=host("red-web-2")
+    )
     refused = drops("ams-gw").get("spoofed", 0) - before
-    report.promise("a forged source is refused", f"{arrived} arrived, {refused} dropped as spoofed", arrived == 0 and refused > 0)
+    report.promise(
+        "a forged source is refused",
+        f"{arrived} arrived, {refused} dropped as spoofed",
+        arrived == 0 and refused > 0,
+    )
 
     before = drops("ber-gw").get("unknown_vtep", 0)
-    arrived = traffic.forged_tunnel("fabric", vni=7001, gateway=GATEWAYS["ber-gw"], target=host("red-web-2"))
+    arrived = traffic.forged_tunnel(
+        lab.FABRIC, vni=7001, gateway=GATEWAYS["ber-gw"], target=host("red-web-2")
+    )
     refused = drops("ber-gw").get("unknown_vtep", 0) - before
-    report.promise("a tunnel packet from a stranger is refused", f"{arrived} arrived, {refused} dropped as unknown_vtep", arrived == 0 and refused > 0)
+    report.promise(
+        "a tunnel packet from a stranger is refused",
+        f"{arrived} arrived, {refused} dropped as unknown_vtep",
+        arrived == 0 and refused > 0,
+    )
 
 
 def move(report: Report) -> None:
@@ -142,16 +195,30 @@ def move(report: Report) -> None:
         vnetctl("ams-gw", "endpoint", "move", "red/roam", "ber-gw/red", "--yes")
         time.sleep(1)
     for r in results:
-        report.say(f"{r.source} → {r.target}: {r.lost} of {r.sent} lost, longest gap {r.longest_gap_ms:.0f} ms")
+        report.say(
+            f"{r.source} → {r.target}: {r.lost} of {r.sent} lost, longest gap {r.longest_gap_ms:.0f} ms"
+        )
     gap = max(r.longest_gap_ms for r in results)
-    report.promise("streams to and from it go on after the move", f"longest gap {gap:.0f} ms", all(r.received > r.sent / 2 for r in results) and gap < 2000)
+    report.promise(
+        "streams to and from it go on after the move",
+        f"longest gap {gap:.0f} ms",
+        all(r.received > r.sent / 2 for r in results) and gap < 2000,
+    )
     again = traffic.ping(host("red-web-1"), roam)
-    report.promise("its neighbours of before reach it at the new place", f"{again.received} of {again.sent}", again.received == again.sent)
+    report.promise(
+        "its neighbours of before reach it at the new place",
+        f"{again.received} of {again.sent}",
+        again.received == again.sent,
+    )
 
 
 def kills(report: Report) -> None:
     report.title("8  SIGKILL, one process after the other, while traffic runs")
-    watched = [(host("red-web-1"), host("red-web-2")), (host("red-web-2"), host("red-web-1")), (host("red-web-5"), host("red-db-1"))]
+    watched = [
+        (host("red-web-1"), host("red-web-2")),
+        (host("red-web-2"), host("red-web-1")),
+        (host("red-web-5"), host("red-db-1")),
+    ]
     for process in ("parent", "control", "slow-path-0", "directory"):
         with traffic.streams(watched) as results:
             time.sleep(0.3)
@@ -159,12 +226,18 @@ def kills(report: Report) -> None:
             old = kill("ams-gw", process)
             if process == "parent":
                 start_gateway("ams-gw")  # as systemd would
-            await_true(f"a new {process}", lambda process=process, old=old: pid_of("ams-gw", process) not in (0, old))
+            await_true(
+                f"a new {process}", lambda process=process, old=old: pid_of("ams-gw", process) not in (0, old)
+            )
             await_true("the gateway as a whole", lambda: answers("ams-gw", "show"))
             back_s = time.monotonic() - began
         lost = sum(r.lost for r in results)
         total = sum(r.sent for r in results)
-        report.promise(f"{process} killed: nothing cached is lost", f"{lost} of {total} lost, back after {back_s:.1f} s" + (f" ({lost_of(results)})" if lost else ""), lost == 0)
+        report.promise(
+            f"{process} killed: nothing cached is lost",
+            f"{lost} of {total} lost, back after {back_s:.1f} s" + (f" ({lost_of(results)})" if lost else ""),
+            lost == 0,
+        )
     got = traffic.ping(host("red-web-1"), host("red-db-1"))
     report.promise("new decisions after all that", f"{got.received} of {got.sent}", got.received == got.sent)
 
@@ -177,7 +250,10 @@ def kill_data_plane(report: Report) -> None:
         time.sleep(0.3)
         old = kill("ams-gw", "data-plane")
         await_true("a new data plane", lambda: pid_of("ams-gw", "data-plane") not in (0, old))
-        await_true("the gateway as a whole", lambda: any(row.get("adopted_flows") is not None for row in answers("ams-gw", "show")))
+        await_true(
+            "the gateway as a whole",
+            lambda: any(row.get("adopted_flows") is not None for row in answers("ams-gw", "show")),
+        )
         time.sleep(1)
     gap = max(r.longest_gap_ms for r in results)
     now = counters("ams-gw")
@@ -185,7 +261,11 @@ def kill_data_plane(report: Report) -> None:
     report.say(f"resume: {overview.get('resume')}")
     report.promise("a killed data plane forwards again within 1 s", f"longest gap {gap:.0f} ms", gap < 1000)
     asked = now["miss_records"]
-    report.promise("with its flows, none asked again", f"{overview.get('adopted_flows')} of {flows_before} adopted, {asked} asked", asked == 0)
+    report.promise(
+        "with its flows, none asked again",
+        f"{overview.get('adopted_flows')} of {flows_before} adopted, {asked} asked",
+        asked == 0,
+    )
 
 
 def idle(report: Report) -> None:
@@ -200,9 +280,17 @@ def idle(report: Report) -> None:
         parts = ", ".join(f"{name} {share:.1%}" for (where, name), share in shares.items() if where == site)
         total = sum(share for (where, _), share in shares.items() if where == site)
         report.say(f"{site}: {parts}")
-        report.promise(f"{site} idle: under 3 % of a core each process and in all under 2 cores × 3 %", f"{total:.1%} of one core in all", total < 0.06 and max(shares.values()) < 0.03)
+        report.promise(
+            f"{site} idle: under 3 % of a core each process and in all under 2 cores × 3 %",
+            f"{total:.1%} of one core in all",
+            total < 0.06 and max(shares.values()) < 0.03,
+        )
     got = traffic.ping(host("red-web-1"), host("red-web-2"), count=20, interval_s=0.25)
-    report.promise("woken within a millisecond a gateway", f"median round trip of sparse pings {got.median_ms:.2f} ms over four wake-ups", 0 < got.median_ms < 4)
+    report.promise(
+        "woken within a millisecond a gateway",
+        f"median round trip of sparse pings {got.median_ms:.2f} ms over four wake-ups",
+        0 < got.median_ms < 4,
+    )
 
 
 STEPS = (build, start, ping_all, throughput, caches, isolation, move, kills, kill_data_plane, idle)

@@ -11,6 +11,8 @@ Both ends read CLOCK_MONOTONIC, which all namespaces share, so delays are one-wa
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import signal
 import socket
@@ -56,7 +58,7 @@ def receive(port: int) -> dict[str, float]:
     return {
         "received": len(set(numbers)),
         "duplicates": len(numbers) - len(set(numbers)),
-        "out_of_order": sum(b < a for a, b in zip(numbers, numbers[1:], strict=False)),
+        "out_of_order": sum(b < a for a, b in itertools.pairwise(numbers)),
         "longest_gap_ms": longest_gap_ms,
         "delay_p50_us": delays_us[len(delays_us) // 2] if delays_us else 0.0,
         "delay_p99_us": delays_us[len(delays_us) * 99 // 100] if delays_us else 0.0,
@@ -76,11 +78,9 @@ def send(address: str, port: int, rate: float) -> int:
                 pause_s = (due_ns - time.monotonic_ns()) / 1e9
                 if pause_s > 0:
                     time.sleep(pause_s)
-                try:
+                # The kernel may tell of an unreachable neighbour; the packet counts as sent and lost.
+                with contextlib.suppress(OSError):
                     outbox.send(HEAD.pack(number, time.monotonic_ns()) + padding)
-                except OSError:
-                    # The kernel tells of an unreachable neighbour; the packet counts as sent and lost.
-                    pass
                 number += 1
         except Ended:
             return number

@@ -23,7 +23,12 @@ def start(member: Host, *arguments: str) -> subprocess.Popen[str]:
     """Start a program in a host's namespace."""
     command = ["ip", "netns", "exec", f"{PREFIX}{member.name}", *arguments]
     return subprocess.Popen(
-        command, text=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        command,
+        text=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -128,7 +133,9 @@ def streams(pairs: list[tuple[Host, Host]], rate: float = RATE) -> Iterator[list
 @contextmanager
 def name_services(members: tuple[Host, ...]) -> Iterator[None]:
     """Every host answers with its own name: who is reached is told by the reached, not by us."""
-    services = [start_python(member, "demo.stream", "name", str(NAME_PORT), member.name) for member in members]
+    services = [
+        start_python(member, "demo.stream", "name", str(NAME_PORT), member.name) for member in members
+    ]
     try:
         for service in services:
             await_ready(service)
@@ -146,24 +153,14 @@ def who_answers(source: Host, address: str) -> list[str]:
 
 def forged_source(sender: Host, forged: str, target: Host, count: int = 5) -> int:
     """Send UDP packets with somebody else's source address; returns how many arrived at the target."""
-    script = (
-        "from scapy.all import Ether, IP, UDP, sendp, getmacbyip;"
-        f"mac = getmacbyip({target.address!r});"
-        f"p = Ether(src={sender.mac!r}, dst=mac) / IP(src={forged!r}, dst={target.address!r}) / UDP(sport=9, dport=7999) / b'forged';"
-        f"sendp(p, iface='eth0', count={count}, verbose=False)"
-    )
-    return _count_arrivals(target, lambda: run(sender, sys.executable, "-c", script))
+    words = ("source", sender.mac, forged, target.address, str(count))
+    return _count_arrivals(target, lambda: run(sender, sys.executable, "-m", "demo.forge", *words))
 
 
-def forged_tunnel(namespace: str, vni: int, gateway: str, target: Host, count: int = 5) -> int:
+def forged_tunnel(stranger: Host, vni: int, gateway: str, target: Host, count: int = 5) -> int:
     """Send VXLAN packets from an address that is no VTEP; returns how many came out at the target."""
-    script = (
-        "from scapy.all import Ether, IP, UDP, send; from scapy.layers.vxlan import VXLAN;"
-        f"inner = Ether(src='02:00:00:00:01:11', dst={target.mac!r}) / IP(src='10.0.0.11', dst={target.address!r}) / UDP(dport=7999) / b'forged';"
-        f"send(IP(dst={gateway!r}) / UDP(sport=50000, dport=4789) / VXLAN(vni={vni}, flags=8) / inner, count={count}, verbose=False)"
-    )
-    stranger = Host(namespace, "", "", "", "", "")
-    return _count_arrivals(target, lambda: run(stranger, sys.executable, "-c", script))
+    words = ("tunnel", str(vni), gateway, target.mac, target.address, str(count))
+    return _count_arrivals(target, lambda: run(stranger, sys.executable, "-m", "demo.forge", *words))
 
 
 def _count_arrivals(target: Host, act: Callable[[], tuple[int, str]]) -> int:
