@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client of the directory: used by the slow path, control and vnetctl.
 
-No threads, no callbacks: the caller polls the sockets together with its own and then calls `receive`, which reads
-what is there, runs the clock (time-outs, retries, heartbeats, fail-over) and returns events.
+No threads, no callbacks: the caller polls the sockets together with its own and then calls `receive`, which
+reads what is there, runs the clock (time-outs, retries, heartbeats, fail-over) and returns events.
 
     client = DirectoryClient(["ipc:///run/vnet"], node="gw1", role="slow-path")
     for socket in client.sockets:                        # the same ones for the client's whole life
@@ -21,28 +21,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import zmq
 
-from .events import Asked, Event
+from .connection import Connection, receive_now, send_now
+from .decoding import read_push, read_resolved, read_snapshot
+from .events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
+from .health import ServerHealth, health_of
 from .keys import ClientKeys
+from .messages import DirectoryError, DirectorySilent, MalformedMessage, decode, encode
+from .requests import RETRY_S, InFlight, Request
+from .subscriber import Action, AskSnapshot, Subscribe, Subscriber, Unsubscribe
 
-
-@dataclass(frozen=True, slots=True)
-class ServerHealth:
-    """What the client knows of one directory server (a row of `show directories`)."""
-
-    endpoint: str
-    name: str  # as it says itself, "" while unknown
-    state: str  # "up", "late", "down", "unknown"
-    active: bool
-    rtt_us: int | None  # last heartbeat or answer
-    revision: int
-    incarnation: int
-    silent_s: float | None  # since its last answer
-    failures: int
+HEARTBEAT_S = 1.0
+HEARTBEAT_MIN_S = 0.02
+SILENT_S = 3.0
+UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
+MISSES_MAX = 2
+BACK_OFF_MAX = 4
+SNAPSHOT_S = 5.0
 
 
 class DirectoryClient:
@@ -67,50 +65,427 @@ class DirectoryClient:
         clock: Callable[[], float] = time.monotonic,
         timeout_s: float = 0.25,
         give_up_s: float = 1.0,
-    ) -> None: ...
+    ) -> None:
+        if not servers:
+            raise DirectoryError("no directory server is named", 'set directory = ["tcp://HOST:PORT"]', 2)
+        self.malformed = 0
+        self._node = node
+        self._capabilities = list(capabilities)
+        self._facts: dict[str, Any] = {
+            "node": node,
+            "role": role,
+            "worker": worker,
+            "workers": workers,
+            "node_capabilities": list(capabilities),
+        }
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._give_up_s = give_up_s
+        self._own_context = context is None
+        self._context = context or zmq.Context()
+        self._servers = [Connection(self._context, name, keys, i) for i, name in enumerate(servers)]
+        self._active = 0
+        self._troubled_at: float | None = None  # since when the active server does not take what we send
+        self._in_flight = InFlight()
+        self._subscriber: Subscriber | None = None
+        self._serving = False
+        self._delivered = 0  # newest revision that the caller was given
+        self._applied = 0  # newest that it says it has applied
+        self._heartbeat_at = 0.0
+        self._heartbeat_wanted = node is not None
+        self._hello_at = 0.0
+        self._kept: list[Event] = []
 
     @property
     def sockets(self) -> list[zmq.Socket[Any]]:
         """The sockets to poll for reading; never change."""
+        return [socket for server in self._servers for socket in server.sockets()]
 
     def timeout_ms(self) -> int:
         """How long the caller may sleep in its poller before `receive` has to run (0..1000)."""
+        if self._kept:
+            return 0
+        now = self._clock()
+        due = [now + HEARTBEAT_S]
+        if (at := self._in_flight.next_due_at()) is not None:
+            due.append(at)
+        if self._subscriber is not None and (at := self._subscriber.due_at()) is not None:
+            due.append(at)
+        if self._node is not None:
+            due.append(self._heartbeat_at + (HEARTBEAT_MIN_S if self._heartbeat_wanted else HEARTBEAT_S))
+        if self._serving:
+            due.append(self._hello_at + HEARTBEAT_S)
+        return max(0, min(1000, int((min(due) - now) * 1000) + 1))
 
     def receive(self) -> list[Event]:
-        """Read everything that has come, run what is due, return what happened; never blocks, never raises for bad bytes."""
+        """Read everything that has come, run what is due, return what happened; never blocks, never raises
+        for bad bytes."""
+        events, self._kept = self._kept, []
+        return events + self._run()
 
     def send_resolve(self, rows: Any, *, explain: bool = False) -> int:
-        """Ask for decisions on QUERY rows; a Resolved or Failed with this id follows. Repeated and failed over by itself."""
+        """Ask for decisions on QUERY rows; a Resolved or Failed with this id follows. Repeated and failed
+        over by itself."""
+        head: dict[str, Any] = {
+            "type": "resolve",
+            "node": self._node,
+            "node_capabilities": self._capabilities,
+        }
+        if explain:
+            head["explain"] = True
+        return self._ask(
+            "resolve", "resolve", head, [bytes(rows.data) if hasattr(rows, "data") else bytes(rows)]
+        )
 
     def send_locator(self, local: bytes, remote: bytes, protocol: int, wire_id: int) -> int:
-        """Ask who an unknown outer source is; Answered (operation in head["op"], or head["known"] False) or Failed follows."""
+        """Ask who an unknown outer source is; Answered (operation in head["op"], or head["known"] False) or
+        Failed follows."""
+        head = {
+            "type": "locator",
+            "node": self._node,
+            "local": local,
+            "remote": remote,
+            "protocol": protocol,
+            "wire_id": wire_id,
+        }
+        return self._ask("answer", "resolve", head, [])
 
     def send(self, type: str, *, timeout_s: float = 10.0, **fields: Any) -> int:
-        """Send any other message (apply, list, explain, …); Answered or Failed with this id follows. Never sent twice."""
+        """Send any other message (apply, list, explain, …); Answered or Failed with this id follows. Never
+        sent twice."""
+        return self._ask("answer", "write", {"type": type, **fields}, [], timeout_s, repeatable=False)
 
     def call(self, type: str, *, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
-        """Send and wait; returns the answer's head. Raises DirectoryError, or DirectorySilent when nobody answers.
-        Events that come meanwhile are kept for the next `receive`."""
+        """Send and wait; returns the answer's head. Raises DirectoryError, or DirectorySilent when nobody
+        answers. Events that come meanwhile are kept for the next `receive`."""
+        id = self.send(type, timeout_s=timeout_s, **fields)
+        poller = zmq.Poller()
+        for socket in self.sockets:
+            poller.register(socket, zmq.POLLIN)
+        kept, self._kept = self._kept, []
+        answer: Answered | Failed | None = None
+        while answer is None:
+            poller.poll(self.timeout_ms())
+            for event in self._run():
+                if isinstance(event, Answered | Failed) and event.id == id:
+                    answer = event
+                else:
+                    kept.append(event)
+        self._kept = kept
+        if isinstance(answer, Answered):
+            return answer.head
+        if answer.code == 3:
+            raise DirectorySilent(answer.error, answer.fix)
+        raise DirectoryError(answer.error, answer.fix, answer.code)
 
     def subscribe(self, accept: Callable[[int], bool] | None = None) -> None:
-        """Follow the pushes for this node: a Snapshot comes, then Changed in order; after a gap, a restart or silence a
-        Snapshot again. `accept(vni)` chooses V-nets (None: all)."""
+        """Follow the pushes for this node: a Snapshot comes, then Changed in order; after a gap, a restart
+        or silence a Snapshot again. `accept(vni)` chooses V-nets (None: all)."""
+        if self._node is None:
+            raise ValueError("only a node can subscribe")
+        self._subscriber = Subscriber(accept)
+        self._kept += self._do(self._subscriber.start(self._clock()))
 
     def applied(self, revision: int) -> None:
-        """Say that everything up to this revision is installed here: the next heartbeat (at once) reports it, so that
-        `apply` can tell the operator when every gateway has the change."""
+        """Say that everything up to this revision is installed here: the next heartbeat (at once) reports
+        it, so that `apply` can tell the operator when every gateway has the change."""
+        self._applied = max(self._applied, revision)
+        self._note_revision()
 
     def set_heartbeat(self, **facts: Any) -> None:
-        """Set what heartbeats say: locators=["192.0.2.1"], ports=["rack"], load={…}. A changed fact is sent at once."""
+        """Set what heartbeats say: locators=["192.0.2.1"], ports=["rack"], load={…}. A changed fact is sent
+        at once, but for the load, which goes with the next."""
+        load = facts.pop("load", None)
+        self._set_facts(facts)
+        if load is not None:
+            self._facts["load"] = load
 
     def serve(self) -> None:
         """Say hello as this node's control on every server, once a second: Asked events follow."""
+        self._serving = True
 
     def answer(self, asked: Asked, answer: dict[str, Any]) -> None:
         """Answer an Asked event; does nothing if that server is gone."""
+        send_now(
+            self._servers[asked.server].write, encode({"type": "answer", "id": asked.id, "answer": answer})
+        )
 
     def servers(self) -> list[ServerHealth]:
         """Give the health of every server, in the configured order."""
+        now = self._clock()
+        return [health_of(server, server.index == self._active, now) for server in self._servers]
+
+    @property
+    def subscriber(self) -> Subscriber | None:
+        """The state machine behind `subscribe` (its state, node_id and resyncs are worth showing)."""
+        return self._subscriber
 
     def close(self) -> None:
         """Close the sockets at once; what was not sent is dropped."""
+        for server in self._servers:
+            server.close()
+        if self._own_context:
+            self._context.term()
+
+    # ---- sending -----------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        kind: str,
+        channel: str,
+        head: dict[str, Any],
+        parts: list[Any],
+        give_up_s: float | None = None,
+        repeatable: bool = True,
+        snapshot: AskSnapshot | None = None,
+    ) -> int:
+        now = self._clock()
+        id = self._in_flight.next_id()
+        frames = encode({**head, "id": id}, *parts)
+        request = Request(id, kind, channel, frames, repeatable, now, now + (give_up_s or self._give_up_s))
+        if snapshot is not None:
+            request.number, request.whole = snapshot.number, snapshot.whole
+        self._in_flight.add(request)
+        self._transmit(request, now)
+        return id
+
+    def _transmit(self, request: Request, now: float) -> None:
+        server = self._servers[self._active]
+        request.server = server.index
+        if not send_now(server.resolve if request.channel == "resolve" else server.write, request.frames):
+            request.sent_at = None
+            self._troubled_at = now if self._troubled_at is None else self._troubled_at
+            self._in_flight.wake(request, now + RETRY_S)
+            return
+        self._troubled_at = None
+        request.sent_at = now
+        request.attempts += 1
+        wait_s = self._timeout_s * 2 ** min(request.attempts - 1, BACK_OFF_MAX)
+        self._in_flight.wake(request, now + wait_s if request.repeatable else request.deadline)
+
+    def _note_revision(self) -> None:
+        # What others' V-nets have reached counts as applied once everything that is ours is.
+        if self._subscriber is not None:
+            done = self._applied >= self._delivered
+            self._set_facts({"revision": self._subscriber.revision if done else self._applied})
+
+    def _set_facts(self, facts: dict[str, Any]) -> None:
+        for name, value in facts.items():
+            if self._facts.get(name) != value:
+                self._facts[name] = value
+                self._heartbeat_wanted = True
+
+    def _heartbeat(self, now: float) -> None:
+        for server in self._servers:
+            id = self._in_flight.next_id()
+            if send_now(server.resolve, encode({"type": "heartbeat", "id": id, **self._facts})):
+                server.heartbeat_id, server.heartbeat_sent_at = id, now
+        self._heartbeat_at = now
+        self._heartbeat_wanted = False
+
+    def _hello(self, now: float) -> None:
+        self._hello_at = now
+        for server in self._servers:
+            id = self._in_flight.next_id()
+            send_now(server.write, encode({"type": "hello", "id": id, "node": self._node, "role": "control"}))
+
+    # ---- receiving ---------------------------------------------------------------------------
+
+    def _run(self) -> list[Event]:
+        events: list[Event] = []
+        for server in self._servers:
+            # Pushes first: an answer that is newer than a change must not overtake it in this process.
+            for frames in receive_now(server.push):
+                events += self._guarded(self._on_push, server, frames)
+            for frames in receive_now(server.resolve):
+                events += self._guarded(self._on_message, server, frames)
+            for frames in receive_now(server.write):
+                events += self._guarded(self._on_message, server, frames)
+        return events + self._run_clock(self._clock())
+
+    def _guarded(
+        self,
+        handle: Callable[[Connection, list[bytes]], list[Event]],
+        server: Connection,
+        frames: list[bytes],
+    ) -> list[Event]:
+        try:
+            return handle(server, frames)
+        except MalformedMessage:
+            self.malformed += 1
+            return []
+
+    def _on_push(self, server: Connection, frames: list[bytes]) -> list[Event]:
+        if self._subscriber is None or server.index != self._active:
+            return []
+        return self._do(self._subscriber.push(read_push(frames), self._clock()))
+
+    def _on_message(self, server: Connection, frames: list[bytes]) -> list[Event]:
+        head, parts = decode(frames)
+        now = self._clock()
+        events = self._heard(server, now)
+        if head.get("type") == "ask":
+            request, id = head.get("request"), head.get("id")
+            if not isinstance(request, dict) or id is None:
+                raise MalformedMessage("ask without a request")
+            return [*events, Asked(server.index, id, request)]
+        if head.get("id") == server.heartbeat_id and server.heartbeat_sent_at is not None:
+            return events + self._on_heartbeat(server, head, now)
+        waiting = self._in_flight.look(head.get("id"))
+        if waiting is None:
+            return events
+        if waiting.sent_at is not None:
+            server.rtt_us = int((now - waiting.sent_at) * 1e6)
+        if head.get("busy") is True and waiting.repeatable and now < waiting.deadline:
+            server.failures += 1
+            retry_ms = head.get("retry_ms")
+            self._in_flight.wake(waiting, now + (retry_ms if isinstance(retry_ms, int) else 20) / 1000)
+            waiting.sent_at = None
+            return events
+        self._in_flight.take(waiting.id)
+        return events + self._on_answer(waiting, head, parts, now)
+
+    def _on_answer(self, request: Request, head: dict[str, Any], parts: Any, now: float) -> list[Event]:
+        try:
+            if head.get("ok") is not True:
+                code = head.get("code")
+                raise DirectoryError(
+                    str(head.get("error", "refused")), str(head.get("fix", "")), code if code in (1, 2) else 1
+                )
+            if request.kind == "resolve":
+                return [read_resolved(request.id, head, parts)]
+            if request.kind == "snapshot" and self._subscriber is not None:
+                return self._do(self._subscriber.snapshot(request.number, read_snapshot(head, parts), now))
+            return [Answered(request.id, head)]
+        except DirectoryError as error:
+            if isinstance(error, MalformedMessage):
+                self.malformed += 1
+            return self._fail(request, error, now)
+
+    def _on_heartbeat(self, server: Connection, head: dict[str, Any], now: float) -> list[Event]:
+        server.rtt_us = int((now - (server.heartbeat_sent_at or now)) * 1e6)
+        server.heartbeat_sent_at = None
+        if head.get("ok") is not True:
+            return []
+        numbers = [head.get(name) for name in ("revision", "incarnation", "node_id")]
+        if not all(isinstance(number, int) for number in numbers):
+            raise MalformedMessage("a heartbeat's answer without revision, incarnation and node_id")
+        server.revision, server.incarnation, node_id = (int(number or 0) for number in numbers)
+        server.name = str(head.get("name", ""))[:63]
+        if self._subscriber is None or server.index != self._active:
+            return []
+        return self._do(self._subscriber.node_is(node_id, now))
+
+    # ---- time --------------------------------------------------------------------------------
+
+    def _run_clock(self, now: float) -> list[Event]:
+        events: list[Event] = []
+        for request in self._in_flight.due(now):
+            if now >= request.deadline:
+                self._in_flight.take(request.id)
+                events += self._give_up(request, now)
+                continue
+            if request.sent_at is not None:
+                events += self._missed(self._servers[request.server], now)
+            if self._in_flight.look(request.id) is request and request.due_at <= now:
+                self._transmit(request, now)
+        if self._troubled_at is not None and now - self._troubled_at > UNREACHABLE_S:
+            self._troubled_at = None
+            events += self._lost(self._servers[self._active], now)
+        for server in self._servers:
+            if (
+                server.up
+                and server.heard_at is not None
+                and now - server.heard_at > SILENT_S
+                and self._node is not None
+            ):
+                events += self._lost(server, now)
+        if self._subscriber is not None:
+            events += self._do(self._subscriber.tick(now))
+            self._note_revision()
+        pause = HEARTBEAT_MIN_S if self._heartbeat_wanted else HEARTBEAT_S
+        if self._node is not None and now - self._heartbeat_at >= pause:
+            self._heartbeat(now)
+        if self._serving and now - self._hello_at >= HEARTBEAT_S:
+            self._hello(now)
+        return events
+
+    def _give_up(self, request: Request, now: float) -> list[Event]:
+        asked = ", ".join(server.endpoint.name for server in self._servers)
+        silent = DirectorySilent(f"no directory answers at {asked}")
+        if request.sent_at is not None and not request.repeatable:
+            silent = DirectorySilent(f"{self._servers[request.server].endpoint.name} did not answer in time")
+        return self._missed(self._servers[request.server], now) + self._fail(request, silent, now)
+
+    def _fail(self, request: Request, error: DirectoryError, now: float) -> list[Event]:
+        if request.kind == "snapshot":
+            if self._subscriber is not None:
+                self._subscriber.failed(request.number, now)
+            return []
+        return [Failed(request.id, error.error, error.fix, error.code)]
+
+    # ---- servers -----------------------------------------------------------------------------
+
+    def _heard(self, server: Connection, now: float) -> list[Event]:
+        server.heard_at = now
+        server.misses = 0
+        if server.up:
+            return []
+        server.up = True
+        events: list[Event] = []
+        if not self._servers[self._active].up and server.index != self._active:
+            events += self._use(server.index, now)
+        return [*events, ServerChanged(server.endpoint.name, True, self._active_name())]
+
+    def _missed(self, server: Connection, now: float) -> list[Event]:
+        server.failures += 1
+        server.misses += 1
+        return self._lost(server, now) if server.misses >= MISSES_MAX else []
+
+    def _lost(self, server: Connection, now: float) -> list[Event]:
+        was_up, server.up = server.up, False
+        events: list[Event] = []
+        if server.index == self._active and len(self._servers) > 1:
+            order = [(server.index + step) % len(self._servers) for step in range(1, len(self._servers))]
+            best = next((index for index in order if self._servers[index].up), order[0])
+            events += self._use(best, now)
+        if was_up is not False:
+            events.append(ServerChanged(server.endpoint.name, False, self._active_name()))
+        return events
+
+    def _use(self, index: int, now: float) -> list[Event]:
+        before, self._active = self._servers[self._active], index
+        self._troubled_at = None
+        if self._subscriber is not None and self._subscriber.node_id:
+            before.unsubscribe(self._subscriber.node_id)
+            self._subscriber.node_id = 0
+        for request in self._in_flight.of_server(before.index):
+            if request.repeatable or request.sent_at is None:
+                request.sent_at = None
+                self._in_flight.wake(request, now)
+        return self._do(self._subscriber.start(now)) if self._subscriber is not None else []
+
+    def _active_name(self) -> str | None:
+        active = self._servers[self._active]
+        return active.endpoint.name if active.up else None
+
+    def _do(self, actions: list[Action]) -> list[Event]:
+        events: list[Event] = []
+        server = self._servers[self._active]
+        for action in actions:
+            match action:
+                case Subscribe(node_id):
+                    server.subscribe(node_id)
+                case Unsubscribe(node_id):
+                    server.unsubscribe(node_id)
+                case AskSnapshot():
+                    vnis: list[int] | None = None if action.whole else []
+                    head = {"type": "snapshot", "node": self._node, "vnis": vnis}
+                    self._ask("snapshot", "resolve", head, [], SNAPSHOT_S, repeatable=False, snapshot=action)
+                case Snapshot():
+                    self._delivered, self._applied = action.revision, 0
+                    events.append(action)
+                case Changed():
+                    self._delivered = max(self._delivered, action.revision)
+                    events.append(action)
+        return events

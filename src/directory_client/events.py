@@ -13,8 +13,8 @@ Rows = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The answer to `send_resolve`. Rows are read-only views with the dtypes of `rows.py`; decisions stand in the
-    order of the queries; `provenance` is empty unless asked for."""
+    """The answer to `send_resolve`. Rows are read-only views with the dtypes of `rows.py`; decisions stand
+    in the order of the queries; `provenance` is empty unless asked for."""
 
     id: int
     incarnation: int
@@ -46,8 +46,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that the node has to know, replacing what was known before: V-nets that do not stand here are gone.
-    `vnets` are (VNI, operations). Another incarnation than before: revisions cannot be compared, floors start anew."""
+    """Everything that the node has to know, replacing what was known before: V-nets that do not stand here
+    are gone. `vnets` are (VNI, operations). Another incarnation than before: revisions cannot be compared,
+    floors start anew."""
 
     incarnation: int
     revision: int
@@ -77,7 +78,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class ServerChanged:
-    """A directory server became reachable or was given up; `active` is the one used now (None: nobody answers)."""
+    """A directory server became reachable or was given up; `active` is the one used now (None: nobody
+    answers)."""
 
     endpoint: str
     up: bool

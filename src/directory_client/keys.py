@@ -49,21 +49,28 @@ def client_keys(key_file: str | Path, directory_public_key: str) -> ClientKeys:
 def check_public_key(text: str, where: str) -> bytes:
     """Check a public key in Z85. Raises DirectoryError that names `where` it stands."""
     if len(text) != 40 or not set(text) <= _Z85:
-        raise DirectoryError(f"{where} is no CURVE public key (40 characters of Z85)", "vnet-directory keygen prints it", 2)
+        raise DirectoryError(
+            f"{where} is no CURVE public key (40 characters of Z85)", "vnet-directory keygen prints it", 2
+        )
     return text.encode()
 
 
 def make_key_file(path: str | Path) -> KeyPair:
-    """Make a new pair in a new file of mode 0600. Raises DirectoryError if the file is there or cannot be made."""
+    """Make a new pair in a new file of mode 0600. Raises DirectoryError if the file is there or cannot be
+    made."""
     public, secret = zmq.curve_keypair()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise DirectoryError(f"key file {path} is there already", "move it away first, or use it", 2) from error
+        raise DirectoryError(
+            f"key file {path} is there already", "move it away first, or use it", 2
+        ) from error
     except OSError as error:
-        raise DirectoryError(f"key file {path} cannot be made: {error.strerror}", "choose another path", 2) from error
+        raise DirectoryError(
+            f"key file {path} cannot be made: {error.strerror}", "choose another path", 2
+        ) from error
     with os.fdopen(descriptor, "wb") as file:
-        file.write(b'# Keep this secret; give away only the public key.\n')
+        file.write(b"# Keep this secret; give away only the public key.\n")
         file.write(b'public = "' + public + b'"\nsecret = "' + secret + b'"\n')
         file.flush()
         os.fsync(file.fileno())
@@ -88,5 +95,7 @@ def load_key_file(path: str | Path) -> KeyPair:
         if zmq.curve_public(secret.encode()) != public.encode():
             raise ValueError("public and secret do not belong together")
     except (tomllib.TOMLDecodeError, KeyError, ValueError, zmq.ZMQError) as error:
-        raise DirectoryError(f"key file {path} holds no key pair: {error}", f"vnet-directory keygen {path}.new", 2) from error
+        raise DirectoryError(
+            f"key file {path} holds no key pair: {error}", f"vnet-directory keygen {path}.new", 2
+        ) from error
     return KeyPair(public.encode(), secret.encode())

@@ -26,7 +26,8 @@ Frames = Sequence[bytes | memoryview]
 
 
 class DirectoryError(Exception):
-    """A refusal: a sentence, what to do about it, and vnetctl's exit status (1 refused, 2 the input is wrong)."""
+    """A refusal: a sentence, what to do about it, and vnetctl's exit status (1 refused, 2 the input is
+    wrong)."""
 
     def __init__(self, error: str, fix: str = "", code: int = 1) -> None:
         super().__init__(error)
@@ -45,7 +46,9 @@ class DirectorySilent(DirectoryError):
 class MalformedMessage(DirectoryError):
     """Bytes that are no message of this protocol."""
 
-    def __init__(self, error: str, fix: str = "compare with docs/protocol.md, section 2", id: int | None = None) -> None:
+    def __init__(
+        self, error: str, fix: str = "compare with docs/protocol.md, section 2", id: int | None = None
+    ) -> None:
         super().__init__(error, fix, 2)
         self.id = id
 
@@ -60,7 +63,8 @@ def unpack(frame: bytes | memoryview, what: str = "part", limit_bytes: int = TEX
     if len(frame) > limit_bytes:
         raise MalformedMessage(f"{what} of {len(frame)} bytes, at most {limit_bytes} are taken")
     try:
-        # Without explicit limits msgpack takes the length of the buffer as limit of every list, map and string.
+        # Without explicit limits msgpack takes the length of the buffer as limit of every list, map and
+        # string.
         return msgpack.unpackb(frame, max_ext_len=0)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise MalformedMessage(f"{what} is not msgpack: {error or type(error).__name__}") from error
@@ -84,7 +88,9 @@ def decode(frames: Sequence[Any], limit_bytes: int = TEXT_BYTES_MAX) -> tuple[di
     version = head.get("v")
     if version != VERSION or isinstance(version, bool):
         raise MalformedMessage(
-            f"version {version!r:.40} of the protocol, this side speaks {VERSION}", "use programs of one release", id
+            f"version {version!r:.40} of the protocol, this side speaks {VERSION}",
+            "use programs of one release",
+            id,
         )
     return head, frames[1:]
 
@@ -92,12 +98,15 @@ def decode(frames: Sequence[Any], limit_bytes: int = TEXT_BYTES_MAX) -> tuple[di
 def rows_of(frame: Any, dtype: np.dtype[Any], what: str) -> np.ndarray[Any, Any]:
     """Look at a frame as rows; read-only, not copied. Raises MalformedMessage on a part of a row."""
     if len(frame) % dtype.itemsize:
-        raise MalformedMessage(f"{what}: {len(frame)} bytes are no whole number of {dtype.itemsize}-byte rows")
+        raise MalformedMessage(
+            f"{what}: {len(frame)} bytes are no whole number of {dtype.itemsize}-byte rows"
+        )
     return np.frombuffer(frame, dtype=dtype)
 
 
 def field(head: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-    """Take a field of a head, checked for its type. Raises MalformedMessage; `...` means it has to be there."""
+    """Take a field of a head, checked for its type. Raises MalformedMessage; `...` means it has to be
+    there."""
     value = head.get(name, default)
     if value is ...:
         raise MalformedMessage(f"{head.get('type', 'message')}: {name} is missing", id=head.get("id"))
@@ -106,7 +115,9 @@ def field(head: Mapping[str, Any], name: str, kind: type | tuple[type, ...], def
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(k.__name__ for k in kinds)
-        raise MalformedMessage(f"{head.get('type', 'message')}: {name} is not of type {wanted}", id=head.get("id"))
+        raise MalformedMessage(
+            f"{head.get('type', 'message')}: {name} is not of type {wanted}", id=head.get("id")
+        )
     return value
 
 
@@ -114,7 +125,9 @@ def names(head: Mapping[str, Any], name: str, default: Any = ...) -> list[str]:
     """Take a list of strings from a head."""
     value = field(head, name, list, default)
     if not all(isinstance(item, str) for item in value or ()):
-        raise MalformedMessage(f"{head.get('type', 'message')}: {name} is not a list of names", id=head.get("id"))
+        raise MalformedMessage(
+            f"{head.get('type', 'message')}: {name} is not a list of names", id=head.get("id")
+        )
     return value
 
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sockets to one directory server, and what is known of its health. Used by `client.py` only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+
+from .endpoint import Endpoint, parse_endpoint
+from .keys import ClientKeys
+from .messages import NODE_PREFIX, DirectoryError
+
+HIGH_WATER = 10_000  # messages; the client's own limits come first
+ANSWER_BYTES_MAX = 256 * 1024 * 1024
+RECONNECT_MS = 20
+RECONNECT_MAX_MS = 500
+DEAD_PEER_MS = 3_000
+
+
+class Connection:
+    """Two DEALERs and a SUB. `IMMEDIATE`: nothing is queued for a server that is not there."""
+
+    def __init__(self, context: zmq.Context[Any], server: str, keys: ClientKeys | None, index: int) -> None:
+        self.endpoint: Endpoint = parse_endpoint(server)
+        if not self.endpoint.local and keys is None:
+            raise DirectoryError(
+                f"{server} needs keys",
+                "set key_file and directory_public_key in [identity], or use ipc://",
+                2,
+            )
+        self.index = index
+        self.name = ""
+        self.up: bool | None = None
+        self.failures = 0
+        self.misses = 0  # unanswered in a row
+        self.rtt_us: int | None = None
+        self.heard_at: float | None = None
+        self.revision = 0
+        self.incarnation = 0
+        self.heartbeat_id = 0
+        self.heartbeat_sent_at: float | None = None
+        self.resolve = self._socket(context, zmq.DEALER, keys)
+        self.write = self._socket(context, zmq.DEALER, keys)
+        self.push = self._socket(context, zmq.SUB, keys)
+        self.resolve.connect(self.endpoint.resolve)
+        self.write.connect(self.endpoint.write)
+        self.push.connect(self.endpoint.push)
+
+    def _socket(self, context: zmq.Context[Any], kind: int, keys: ClientKeys | None) -> zmq.Socket[Any]:
+        socket = context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        socket.setsockopt(zmq.MAXMSGSIZE, ANSWER_BYTES_MAX)
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        if kind == zmq.DEALER:
+            socket.setsockopt(zmq.IMMEDIATE, 1)
+        if not self.endpoint.local and keys is not None:
+            socket.setsockopt(zmq.IPV6, 1)
+            socket.setsockopt(zmq.HEARTBEAT_IVL, DEAD_PEER_MS // 3)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, DEAD_PEER_MS)
+            socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.pair.public)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret)
+        return socket
+
+    def sockets(self) -> list[zmq.Socket[Any]]:
+        """Give the three sockets."""
+        return [self.resolve, self.write, self.push]
+
+    def subscribe(self, node_id: int) -> None:
+        """Subscribe to every topic of a node."""
+        self.push.setsockopt(zmq.SUBSCRIBE, NODE_PREFIX.pack(node_id))
+
+    def unsubscribe(self, node_id: int) -> None:
+        """Give up the topics of a node."""
+        self.push.setsockopt(zmq.UNSUBSCRIBE, NODE_PREFIX.pack(node_id))
+
+    def close(self) -> None:
+        """Close at once."""
+        for socket in self.sockets():
+            socket.close(0)
+
+
+def send_now(socket: zmq.Socket[Any], frames: list[Any]) -> bool:
+    """Send without blocking; False: no connection, or its queue is full."""
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    return True
+
+
+def receive_now(socket: zmq.Socket[Any], limit: int = 1_000) -> list[list[bytes]]:
+    """Read what has come, at most `limit` messages (the rest wakes the poller again)."""
+    messages: list[list[bytes]] = []
+    try:
+        while len(messages) < limit:
+            messages.append(socket.recv_multipart(zmq.NOBLOCK))
+    except zmq.Again:
+        pass
+    return messages

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client knows of the health of its directory servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .connection import Connection
+
+LATE_US = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """One directory server (a row of `show directories`)."""
+
+    endpoint: str
+    name: str  # as it says itself, "" while unknown
+    state: str  # "up", "late", "down", "unknown"
+    active: bool
+    rtt_us: int | None  # last heartbeat or answer
+    revision: int
+    incarnation: int
+    silent_s: float | None  # since its last answer
+    failures: int
+
+
+def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
+    """Describe a server as it stands now."""
+    state = "unknown" if server.up is None else "up" if server.up else "down"
+    if state == "up" and server.rtt_us is not None and server.rtt_us > LATE_US:
+        state = "late"
+    return ServerHealth(
+        endpoint=server.endpoint.name,
+        name=server.name,
+        state=state,
+        active=active,
+        rtt_us=server.rtt_us,
+        revision=server.revision,
+        incarnation=server.incarnation,
+        silent_s=None if server.heard_at is None else now - server.heard_at,
+        failures=server.failures,
+    )
