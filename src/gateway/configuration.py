@@ -147,9 +147,9 @@ class Configuration:
 
     @property
     def directory_endpoints(self) -> tuple[str, ...]:
-        """Where the directory client connects: `ipc://RUNTIME_DIR/directory` stands for the three sockets
+        """Where the directory client connects: `ipc://RUNTIME_DIR` stands for the three sockets in it,
         directory-resolve.sock, -write.sock and -push.sock; `tcp://HOST:PORT` for PORT, PORT+1 and PORT+2."""
-        return (f"ipc://{self.runtime_dir}/directory",) if self.is_embedded else self.directory
+        return (f"ipc://{self.runtime_dir}",) if self.is_embedded else self.directory
 
     @property
     def data_plane_socket(self) -> Path:

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vnet-gateway`: every process of the gateway is one of its commands.
+
+Exit status: 0 done; 1 failed; 2 the configuration is wrong. Modules are imported by the command that needs
+them: control starts without DPDK, the data plane without ZeroMQ.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from .configuration import Configuration
+from .configuration_file import ConfigurationError, load
+from .log import configure_log
+from .process import AlreadyRunning, claim
+
+FILE = click.argument("file", type=click.Path(path_type=Path), default=Path("gateway.toml"))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vnet-gateway", prog_name="vnet-gateway")
+def main() -> None:
+    """The gateway: joins the members of virtual networks wherever they live."""
+
+
+@main.command()
+@FILE
+def run(file: Path) -> None:
+    """Run the gateway: start all its processes and restart those that end."""
+    from .gateway import run_gateway
+
+    configuration = _load(file)
+    configure_log("parent", configuration.log)
+    sys.exit(run_gateway(configuration))
+
+
+@main.command()
+@FILE
+def check(file: Path) -> None:
+    """Read the file, compare it with the machine, and touch nothing."""
+    from .machine import check_file
+
+    try:
+        click.echo(check_file(file))
+    except ConfigurationError as error:
+        _refuse(error)
+
+
+@main.command()
+@click.option("--name", default="", help="Name of the node (default: the host's).")
+def init(name: str) -> None:
+    """Look at this machine and write a gateway.toml for it to standard output."""
+    from .inventory import look_around
+    from .proposal import propose
+
+    click.echo(propose(look_around(), name), nl=False)
+
+
+@main.command("data-plane")
+@FILE
+@click.option("--instance", default=0, help="More than 0: wait as a spare until the tables are free.")
+def data_plane(file: Path, instance: int) -> None:
+    """Run the data plane only."""
+    configuration = _begin(file, f"data-plane-{instance}" if instance else "data-plane")
+    from .data_plane import run as run_data_plane
+
+    run_data_plane(configuration)
+
+
+@main.command()
+@FILE
+def control(file: Path) -> None:
+    """Run control only: admin sockets, exception ports, next hops."""
+    configuration = _begin(file, "control")
+    from .control import run as run_control
+
+    run_control(configuration)
+
+
+@main.command("slow-path")
+@FILE
+@click.option(
+    "--worker", default=0, show_default=True, help="Serves the V-nets with VNI % workers == worker."
+)
+def slow_path(file: Path, worker: int) -> None:
+    """Run one slow-path worker only."""
+    configuration = _begin(file, f"slow-path-{worker}")
+    from .slow_path import run as run_slow_path
+
+    run_slow_path(configuration, worker)
+
+
+def _begin(file: Path, process: str) -> Configuration:
+    """Begin a process of the gateway: its configuration, log, CPUs and pid file."""
+    configuration = _load(file)
+    configure_log(process, configuration.log)
+    # Writing to a log that nobody reads any more is an error like any other, not the end.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if configuration.threads.control_cpus:
+        os.sched_setaffinity(0, configuration.threads.control_cpus)
+    try:
+        configuration.runtime_dir.mkdir(parents=True, exist_ok=True)
+        claim(process, configuration.runtime_dir)
+    except AlreadyRunning as error:
+        _fail(str(error), f"stop it first, or give this one its own runtime_dir in {file}")
+    except OSError as error:
+        _fail(f"{configuration.runtime_dir}: {error.strerror}", "run as root, or set runtime_dir")
+    return configuration
+
+
+def _load(file: Path) -> Configuration:
+    try:
+        return load(file)
+    except ConfigurationError as error:
+        _refuse(error)
+
+
+def _refuse(error: ConfigurationError) -> NoReturn:
+    click.echo(error.report(), err=True)
+    sys.exit(2)
+
+
+def _fail(problem: str, fix: str) -> NoReturn:
+    click.echo(f"error: {problem}\nfix:   {fix}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
