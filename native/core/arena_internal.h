@@ -40,7 +40,7 @@ struct fp_arena_header {
 	uint64_t incarnation; // random when made, one more at every open
 	uint32_t clean;       // 1: closed in order
 	uint32_t crash_s[FP_CRASHES_KEPT]; // boot-time seconds at which a crash was found; newest first
-	uint8_t zero[8];
+	uint64_t boot;        // hash of the kernel's boot id: the arena's clock starts anew with it
 };
 static_assert(sizeof(struct fp_arena_header) == 64, "fp_arena_header");
 
@@ -91,8 +91,65 @@ struct fp_arena {
 	uint32_t now_s __attribute__((aligned(FP_CACHE_LINE)));
 };
 
-// arena.c
-uint64_t fp_arena_layout(const struct fp_arena_config *config);
+// Geometry of the flow table. Beside the configured flows, refusals have places that flows never take, so
+// that neither evicts the other; and some entries are always on their way through a grace period.
+static inline uint32_t
+fp_flow_refusal_reserve(const struct fp_arena_config *config)
+{
+	return config->flows / 64 < 16 ? 16 : config->flows / 64;
+}
+
+static inline uint32_t
+fp_flow_grace_reserve(const struct fp_arena_config *config)
+{
+	return config->flows / 64 < 64 ? 64 : config->flows / 64;
+}
+
+static inline uint32_t
+fp_flow_capacity(const struct fp_arena_config *config) // indexes of the pool
+{
+	return config->flows + fp_flow_refusal_reserve(config) + fp_flow_grace_reserve(config);
+}
+
+// One bucket choice, two entries a bucket on average: 0.02 % of a full table finds its bucket full.
+static inline uint32_t
+fp_flow_bucket_count(const struct fp_arena_config *config)
+{
+	return config->flows < 16 ? 8 : (config->flows + 1) / 2;
+}
+
+// arena_layout.c: the tables one after the other, each on its own page.
+enum fp_region_id {
+	FP_REGION_HEADER,
+	FP_REGION_FLOW_BUCKETS,
+	FP_REGION_FLOW_ENTRIES,
+	FP_REGION_FLOW_SIDES,
+	FP_REGION_VNETS,
+	FP_REGION_INGRESSES,
+	FP_REGION_VLANS,
+	FP_REGION_LOCATORS,
+	FP_REGION_UDP_PORTS,
+	FP_REGION_PEERINGS,
+	FP_REGION_LOCATIONS,
+	FP_REGION_TUNNELS,
+	FP_REGION_TUNNEL_INFOS,
+	FP_REGION_TUNNEL_SETS,
+	FP_REGION_HEADERS,
+	FP_REGION_NEXTHOPS,
+	FP_REGION_MAX,
+};
+struct fp_region {
+	const char *name;
+	size_t record_bytes, records, offset, bytes;
+};
+struct fp_layout {
+	struct fp_region region[FP_REGION_MAX];
+	size_t len_bytes;
+	uint64_t hash; // over every record's size and every count
+};
+int fp_layout_make(const struct fp_arena_config *config, struct fp_layout *layout); // -EINVAL: out of range
+void fp_layout_apply(struct fp_arena *arena, const struct fp_layout *layout);
+uint32_t fp_pool_capacity(const struct fp_arena_config *config, enum fp_pool pool);
 
 // adoption.c: the pools hold nothing yet. Takes what passes every check into the pools, zeroes the rest.
 void fp_adopt(struct fp_arena *arena);

@@ -37,10 +37,19 @@ struct fp_flow_value {
 };
 
 // Writer. Inserts or changes. 0: done; -EAGAIN: short of reclaimed slots, try again after a grace period;
-// -EDQUOT: the V-net's quota is full and nothing of its own could make room. Never -ENOSPC: the coldest
-// flow makes room (within the bucket, or by the hand over the ages).
+// -EDQUOT: a refusal (drop decision) found no room that was not a flow's; -EINVAL: the value names something
+// that is not live, or the V-net is not that of the key's ingress. Never -ENOSPC: the coldest makes room
+// (within the bucket, within its V-net's quota, or by the hand over the ages).
+// Flows and refusals have quotas of their own: quota_flows of a V-net (0: the whole table), and
+// refusal_share_percent of that. A refusal never evicts a flow of another V-net, whatever its bucket.
 int fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const struct fp_flow_value *value);
 int fp_flow_remove(struct fp_arena *arena, const struct fp_flow_key *key); // 0 or -ENOENT
+// By index, from fp_flow_find or a walk. Nothing happens to one that is not live.
+void fp_flow_remove_at(struct fp_arena *arena, uint32_t entry);
+// Changes a live entry's action; 0, or -EINVAL as above. Its expiry and refresh_at_s may be stored directly.
+int fp_flow_change_at(struct fp_arena *arena, uint32_t entry, fp_action_word action);
+// V-net that a live entry counts to, 0 if it is not live.
+uint32_t fp_flow_vnet_at(const struct fp_arena *arena, uint32_t entry);
 // Index of a key's entry, 0 if none (writer's own look-up; expired ones too).
 uint32_t fp_flow_find(const struct fp_arena *arena, const struct fp_flow_key *key);
 
@@ -48,12 +57,16 @@ uint32_t fp_flow_find(const struct fp_arena *arena, const struct fp_flow_key *ke
 uint32_t fp_flow_reclaim(struct fp_arena *arena);
 
 // Walks `count` entries from where it stopped; calls back for each live one. Used for scans (scoped change),
-// refresh and dumps. Returns true when it wrapped around.
+// refresh and dumps. Returns true when it wrapped around. The visitor may remove or change what it sees.
 typedef void (*fp_flow_visit)(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
 bool fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_visit visit, void *context);
+
+// Walks likewise and removes what expired more than grace_s ago. Returns true when it wrapped around.
+bool fp_flow_expire(struct fp_arena *arena, uint32_t *cursor, uint32_t count, uint32_t grace_s);
 
 struct fp_flow_stats {
 	uint64_t inserted, updated, removed, expired, evicted_bucket, evicted_hand, refused_quota, waited;
 	uint32_t resident, free, reclaiming, buckets;
+	uint32_t refusals; // of the resident ones
 };
 void fp_flow_stats(const struct fp_arena *arena, struct fp_flow_stats *stats);

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Takes over what the last data plane left. It may have ended between any two stores, so nothing is believed
+// that is not published (see arena_internal.h) and whole: from V-nets to flows, each table is checked against
+// those before it, because each record names only records of earlier tables. What passes goes into the pools
+// with its references; what does not is taken out and counted by the check that it failed.
+//
+// Free lists, ages, quotas and quiescent states are never read from the arena: they are made here. There is
+// no reader yet, so that order of stores and grace periods do not matter.
+#include "flow_internal.h"
+
+static bool
+vnet_sound(const struct fp_arena *arena, uint32_t index)
+{
+	const struct fp_vnet *vnet = &arena->view.vnet[index];
+	return vnet->vni < 1u << 24 && vnet->change_next < FP_CHANGES_KEPT && vnet->object_id;
+}
+
+static void
+adopt_vnets(struct fp_arena *arena)
+{
+	for (uint32_t i = 0; i < arena->view.vnets; i++) {
+		struct fp_vnet *vnet = &arena->view.vnet[i];
+
+		if (!(vnet->flags & FP_VNET_LIVE))
+			continue;
+		if (i == 0 || !vnet_sound(arena, i)) {
+			fp_store(&vnet->flags, (uint8_t)0);
+			arena->adoption.dropped_range++;
+			continue;
+		}
+		fp_store(&vnet->flows, 0); // counted again
+		fp_store(&vnet->drops_resident, 0);
+		fp_index_claim(&arena->pool[FP_POOL_VNET], i);
+		arena->adoption.vnets++;
+	}
+}
+
+static bool
+ingress_in_range(const struct fp_arena *arena, const struct fp_ingress *ingress)
+{
+	if (ingress->kind == FP_INGRESS_ATTACHMENT)
+		return ingress->object_id && ingress->port < arena->config.ports && ingress->vlan < 4096;
+	return ingress->object_id && ingress->kind == FP_INGRESS_NODE;
+}
+
+static bool
+vnet_is(const struct fp_arena *arena, uint32_t vnet, uint32_t vni)
+{
+	return fp_index_live(&arena->pool[FP_POOL_VNET], vnet) && arena->view.vnet[vnet].vni == vni;
+}
+
+static void
+adopt_ingresses(struct fp_arena *arena)
+{
+	for (uint32_t i = 0; i < arena->view.ingresses; i++) {
+		struct fp_ingress *ingress = &arena->view.ingress[i];
+
+		if (!(ingress->flags & FP_INGRESS_LIVE))
+			continue;
+		const bool in_range = i && ingress_in_range(arena, ingress);
+		if (!in_range || !vnet_is(arena, ingress->vnet, ingress->vni)) {
+			fp_store(&ingress->flags, (uint8_t)0);
+			*(in_range ? &arena->adoption.dropped_vnet : &arena->adoption.dropped_range) += 1;
+			continue;
+		}
+		fp_index_claim(&arena->pool[FP_POOL_INGRESS], i);
+		arena->adoption.ingresses++;
+	}
+}
+
+static bool
+header_sound(const struct fp_arena *arena, uint32_t header)
+{
+	return header && header < arena->view.headers && !fp_index_live(&arena->pool[FP_POOL_HEADER], header) &&
+	       arena->view.header[header].len_bytes <= FP_HEADER_BYTES_MAX;
+}
+
+// Tunnels between the same two addresses may share a group.
+static bool
+nexthops_sound(const struct fp_arena *arena, uint32_t group, uint8_t state)
+{
+	if (group == 0)
+		return state == FP_TUNNEL_UNRESOLVED;
+	return group < arena->view.nexthop_groups && arena->view.nexthops[group].count >= 1 &&
+	       arena->view.nexthops[group].count <= FP_NEXTHOPS_MAX;
+}
+
+static bool
+tunnel_sound(const struct fp_arena *arena, uint32_t tunnel, fp_tunnel_word word)
+{
+	const uint8_t state = fp_tunnel_state(word);
+	return tunnel && (state == FP_TUNNEL_UP || state == FP_TUNNEL_UNRESOLVED) &&
+	       arena->view.tunnel_info[tunnel].object_id && header_sound(arena, fp_tunnel_header(word)) &&
+	       nexthops_sound(arena, fp_tunnel_nexthops(word), state);
+}
+
+static void
+adopt_tunnels(struct fp_arena *arena)
+{
+	struct fp_index_pool *nexthops = &arena->pool[FP_POOL_NEXTHOPS];
+
+	for (uint32_t i = 0; i < arena->view.tunnels; i++) {
+		const fp_tunnel_word word = arena->view.tunnel[i];
+		const uint32_t group = fp_tunnel_nexthops(word);
+
+		if (!tunnel_sound(arena, i, word)) {
+			if (word)
+				fp_store(&arena->view.tunnel[i], (fp_tunnel_word)0);
+			if (word && fp_tunnel_state(word) != FP_TUNNEL_DYING)
+				arena->adoption.dropped_range++;
+			continue;
+		}
+		fp_store(&arena->view.tunnel_info[i].references, 0); // counted again
+		fp_index_claim(&arena->pool[FP_POOL_TUNNEL], i);
+		fp_index_claim(&arena->pool[FP_POOL_HEADER], fp_tunnel_header(word));
+		if (group && !fp_index_live(nexthops, group))
+			fp_index_claim(nexthops, group);
+		arena->adoption.tunnels++;
+	}
+}
+
+static bool
+set_sound(const struct fp_arena *arena, uint32_t index)
+{
+	const struct fp_tunnel_set *set = &arena->view.tunnel_set[index];
+
+	if (index == 0 || set->count < 1 || set->count > FP_SET_MEMBERS_MAX ||
+	    (set->mode != FP_SET_ENTROPY && set->mode != FP_SET_FIRST))
+		return false;
+	for (uint8_t i = 0; i < set->count; i++)
+		if (!fp_index_live(&arena->pool[FP_POOL_TUNNEL], set->tunnel[i]))
+			return false;
+	return true;
+}
+
+static void
+tunnel_hold(struct fp_arena *arena, uint32_t tunnel)
+{
+	struct fp_tunnel_info *info = &arena->view.tunnel_info[tunnel];
+
+	fp_index_hold(&arena->pool[FP_POOL_TUNNEL], tunnel);
+	fp_store(&info->references, info->references + 1);
+}
+
+static void
+adopt_tunnel_sets(struct fp_arena *arena)
+{
+	for (uint32_t i = 0; i < arena->view.tunnel_sets; i++) {
+		struct fp_tunnel_set *set = &arena->view.tunnel_set[i];
+
+		if (set->object_id == 0)
+			continue;
+		if (!set_sound(arena, i)) {
+			fp_store(&set->object_id, (uint64_t)0);
+			arena->adoption.dropped_tunnel++;
+			continue;
+		}
+		for (uint8_t member = 0; member < set->count; member++)
+			tunnel_hold(arena, set->tunnel[member]);
+		fp_index_claim(&arena->pool[FP_POOL_TUNNEL_SET], i);
+	}
+}
+
+static bool
+target_sound(const struct fp_arena *arena, const struct fp_location *location, const struct fp_location_half *half)
+{
+	switch (half->kind) {
+	case FP_LOCATION_LOCAL:
+		return fp_index_live(&arena->pool[FP_POOL_INGRESS], half->target) &&
+		       arena->view.ingress[half->target].kind == FP_INGRESS_ATTACHMENT &&
+		       arena->view.ingress[half->target].vnet == location->vnet;
+	case FP_LOCATION_TUNNEL:
+		return fp_index_live(&arena->pool[FP_POOL_TUNNEL], half->target);
+	case FP_LOCATION_SET:
+		return fp_index_live(&arena->pool[FP_POOL_TUNNEL_SET], half->target);
+	default:
+		return half->kind == FP_LOCATION_NONE && half->target == 0;
+	}
+}
+
+static void
+location_claim(struct fp_arena *arena, uint32_t index)
+{
+	struct fp_location *location = &arena->view.location[index];
+	const struct fp_location_half *half = &location->half[location->selector];
+
+	fp_store_zero(&location->half[location->selector ^ 1], sizeof(*half)); // holds nothing
+	if (half->kind == FP_LOCATION_LOCAL)
+		fp_index_hold(&arena->pool[FP_POOL_INGRESS], half->target);
+	if (half->kind == FP_LOCATION_TUNNEL)
+		tunnel_hold(arena, half->target);
+	if (half->kind == FP_LOCATION_SET)
+		fp_index_hold(&arena->pool[FP_POOL_TUNNEL_SET], half->target);
+	fp_index_claim(&arena->pool[FP_POOL_LOCATION], index);
+	arena->adoption.locations++;
+}
+
+static void
+adopt_locations(struct fp_arena *arena)
+{
+	struct fp_adoption_report *report = &arena->adoption;
+
+	for (uint32_t i = 0; i < arena->view.locations; i++) {
+		struct fp_location *location = &arena->view.location[i];
+		uint32_t *dropped = NULL;
+
+		if (location->state == FP_LOCATION_FREE)
+			continue;
+		if (i == 0 || location->selector > 1 || location->state > FP_LOCATION_DYING || !location->object_id)
+			dropped = &report->dropped_range;
+		else if (!vnet_is(arena, location->vnet, location->vni_way >> 8))
+			dropped = &report->dropped_vnet;
+		else if (!target_sound(arena, location, &location->half[location->selector]))
+			dropped = &report->dropped_tunnel;
+		if (!dropped && location->state == FP_LOCATION_LIVE) {
+			location_claim(arena, i);
+			continue;
+		}
+		fp_store(&location->state, (uint8_t)FP_LOCATION_FREE);
+		if (dropped && location->state == FP_LOCATION_LIVE)
+			*dropped += 1;
+	}
+}
+
+// ---- flows -----------------------------------------------------------------------------------
+
+// Counter of the check that this slot fails, NULL if it passes all.
+static uint32_t *
+flow_fault(struct fp_arena *arena, uint32_t bucket_index, uint32_t way)
+{
+	struct fp_adoption_report *report = &arena->adoption;
+	const struct fp_arena_view *view = &arena->view;
+	const struct fp_flow_bucket *bucket = &view->flow_bucket[bucket_index];
+	const uint32_t index = bucket->entry[way];
+
+	if (index >= view->flows)
+		return &report->dropped_range;
+	if (fp_index_live(&arena->pool[FP_POOL_FLOW], index))
+		return &report->dropped_twice;
+
+	const struct fp_flow_entry *entry = &view->flow_entry[index];
+	const uint64_t hash = fp_hash_flow(&view->secret, &entry->key);
+	if (fp_flow_bucket_of(view, hash) != bucket_index || fp_flow_signature_of(hash) != bucket->signature[way])
+		return &report->dropped_key;
+	for (uint32_t other = 0; other < way; other++)
+		if (bucket->entry[other] && bucket->signature[other] == bucket->signature[way] &&
+		    fp_flow_key_equal(&view->flow_entry[bucket->entry[other]].key, &entry->key))
+			return &report->dropped_twice;
+	switch (fp_flow_check(arena, &entry->key, entry->action)) {
+	case FP_FLOW_SOUND:
+		return NULL;
+	case FP_FLOW_BAD_VNET:
+		return &report->dropped_vnet;
+	case FP_FLOW_BAD_LOCATION:
+		return &report->dropped_location;
+	case FP_FLOW_BAD_RANGE:
+		break;
+	}
+	return &report->dropped_range;
+}
+
+// An age from the future would never be evicted.
+static void
+side_repair(struct fp_arena *arena, uint32_t index)
+{
+	struct fp_flow_side *side = &arena->view.flow_side[index];
+	if (side->used_s > arena->now_s)
+		fp_store(&side->used_s, arena->now_s);
+}
+
+static void
+adopt_bucket(struct fp_arena *arena, uint32_t bucket_index)
+{
+	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
+
+	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
+		const uint32_t index = bucket->entry[way];
+		uint32_t *dropped = index ? flow_fault(arena, bucket_index, way) : NULL;
+
+		if (index && !dropped) {
+			side_repair(arena, index);
+			fp_flow_claim(arena, index);
+			arena->adoption.flows++;
+			continue;
+		}
+		if (dropped)
+			*dropped += 1;
+		if (bucket->signature[way])
+			fp_store(&bucket->signature[way], (uint16_t)0);
+		if (index)
+			fp_store(&bucket->entry[way], 0);
+	}
+}
+
+// Entries lie at random behind the buckets: ask for the lines of a bucket a few buckets ahead.
+#define LINES_AHEAD 8
+
+static void
+prefetch_bucket(const struct fp_arena_view *view, uint32_t bucket_index)
+{
+	if (bucket_index >= view->flow_buckets)
+		return;
+	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
+		const uint32_t index = view->flow_bucket[bucket_index].entry[way];
+		if (index && index < view->flows) {
+			__builtin_prefetch(&view->flow_entry[index]);
+			__builtin_prefetch(&view->flow_side[index]);
+		}
+	}
+}
+
+static void
+adopt_flows(struct fp_arena *arena)
+{
+	const struct fp_arena_view *view = &arena->view;
+
+	fp_store_zero(&view->flow_entry[0], sizeof(view->flow_entry[0])); // what free slots lead to
+	for (uint32_t i = 0; i < view->flow_buckets; i++) {
+		prefetch_bucket(view, i + LINES_AHEAD);
+		memset(view->flow_bucket[i].spare, 0, sizeof(view->flow_bucket[i].spare));
+		adopt_bucket(arena, i);
+	}
+}
+
+void
+fp_adopt(struct fp_arena *arena)
+{
+	adopt_vnets(arena);
+	adopt_ingresses(arena);
+	adopt_tunnels(arena);
+	adopt_tunnel_sets(arena);
+	adopt_locations(arena);
+	adopt_flows(arena);
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the flow table's files share: flow_lookup.c (readers), flow_table.c (insert, change, remove),
+// flow_evict.c (who makes room). Only native/core includes this.
+#pragma once
+
+#include "arena_internal.h"
+
+enum fp_flow_kind {
+	FP_FLOW_NONE = 0,
+	FP_FLOW_FORWARD = 1,
+	FP_FLOW_REFUSAL = 2, // action DROP: a budget of its own
+	FP_FLOW_KINDS = 3,
+};
+
+// Flows of one V-net and kind, about in order of age; threaded through pool->next and prev.
+struct fp_flow_chain {
+	uint32_t head, tail, count;
+};
+
+// The writer's own, rebuilt at adoption. By entry index.
+struct fp_flow_private {
+	uint32_t *prev;
+	uint16_t *vnet;
+	uint8_t *kind; // enum fp_flow_kind
+	struct fp_flow_chain (*chain)[FP_FLOW_KINDS]; // by V-net
+	uint32_t resident[FP_FLOW_KINDS];
+	uint32_t hand;      // next entry that the hand looks at
+	uint32_t vnet_hand; // V-net whose refusal made room last
+	struct fp_flow_stats stats;
+};
+
+static inline uint32_t
+fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
+{
+	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
+}
+
+// Never 0, so that a free slot's signature never matches.
+static inline uint16_t
+fp_flow_signature_of(uint64_t hash)
+{
+	const uint16_t low = (uint16_t)hash;
+	return low ? low : 1;
+}
+
+static inline enum fp_flow_kind
+fp_flow_kind_of(fp_action_word action)
+{
+	return fp_action_of(action) == FP_ACTION_DROP ? FP_FLOW_REFUSAL : FP_FLOW_FORWARD;
+}
+
+bool fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b);
+
+// Why an entry is not to be believed. One function for the installer's values and for adoption.
+enum fp_flow_fault {
+	FP_FLOW_SOUND = 0,
+	FP_FLOW_BAD_RANGE,
+	FP_FLOW_BAD_VNET,
+	FP_FLOW_BAD_LOCATION,
+};
+enum fp_flow_fault fp_flow_check(const struct fp_arena *arena, const struct fp_flow_key *key,
+				 fp_action_word action);
+
+// flow_table.c: removes a live entry that stands in this slot.
+void fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t way);
+
+// flow_evict.c
+void fp_flow_chain_add(struct fp_arena *arena, uint32_t index, uint32_t vnet, enum fp_flow_kind kind);
+void fp_flow_chain_remove(struct fp_arena *arena, uint32_t index);
+// A way of this full bucket that makes room for this kind; -EDQUOT if none does.
+int fp_flow_victim_in_bucket(struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t vnet,
+			     enum fp_flow_kind kind);
+bool fp_flow_kind_has_room(const struct fp_arena *arena, enum fp_flow_kind kind); // false: none, ever
+// Evicts until one more of this kind fits into the V-net's quota and into the table.
+void fp_flow_make_room(struct fp_arena *arena, uint32_t vnet, enum fp_flow_kind kind);

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The writer's half: insert, change, remove, walk. No key ever moves. An entry's order of life: taken from
+// the pool, filled, index into the bucket, signature; at the end signature, index, pool.
+#include "flow_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "fp_drop_reasons.h"
+
+int
+fp_flow_table_init(struct fp_arena *arena)
+{
+	const size_t entries = arena->view.flows;
+	struct fp_flow_private *flow = calloc(1, sizeof(*flow));
+
+	if (!flow)
+		return -ENOMEM;
+	arena->flow = flow;
+	flow->prev = calloc(entries, sizeof(*flow->prev));
+	flow->vnet = calloc(entries, sizeof(*flow->vnet));
+	flow->kind = calloc(entries, sizeof(*flow->kind));
+	flow->chain = calloc(arena->view.vnets, sizeof(*flow->chain));
+	flow->hand = 1;
+	return flow->prev && flow->vnet && flow->kind && flow->chain ? 0 : -ENOMEM;
+}
+
+void
+fp_flow_table_free(struct fp_arena *arena)
+{
+	struct fp_flow_private *flow = arena->flow;
+
+	if (!flow)
+		return;
+	free(flow->prev);
+	free(flow->vnet);
+	free(flow->kind);
+	free(flow->chain);
+	free(flow);
+	arena->flow = NULL;
+}
+
+static bool
+location_sound(const struct fp_arena *arena, uint32_t location, bool needed)
+{
+	return location ? fp_index_live(&arena->pool[FP_POOL_LOCATION], location) : !needed;
+}
+
+enum fp_flow_fault
+fp_flow_check(const struct fp_arena *arena, const struct fp_flow_key *key, fp_action_word action)
+{
+	const uint32_t source = fp_action_source(action), destination = fp_action_destination(action);
+
+	if (key->zero || key->key_class == 0 || key->ingress >= arena->view.ingresses)
+		return FP_FLOW_BAD_RANGE;
+	if (!fp_index_live(&arena->pool[FP_POOL_INGRESS], key->ingress) ||
+	    !fp_index_live(&arena->pool[FP_POOL_VNET], arena->view.ingress[key->ingress].vnet))
+		return FP_FLOW_BAD_VNET;
+	switch (fp_action_of(action)) {
+	case FP_ACTION_DROP:
+		if (source || destination == FP_DROP_NONE || destination >= FP_DROP_MAX)
+			return FP_FLOW_BAD_RANGE;
+		return FP_FLOW_SOUND;
+	case FP_ACTION_NARROW:
+	case FP_ACTION_ANSWER:
+		if (!location_sound(arena, source, false) || !location_sound(arena, destination, false))
+			return FP_FLOW_BAD_LOCATION;
+		return FP_FLOW_SOUND;
+	case FP_ACTION_ENCAPSULATE:
+	case FP_ACTION_DELIVER:
+	case FP_ACTION_RELAY:
+		if (!location_sound(arena, source, false) || !location_sound(arena, destination, true))
+			return FP_FLOW_BAD_LOCATION;
+		return FP_FLOW_SOUND;
+	default: // none, or one that this data plane cannot carry
+		return FP_FLOW_BAD_RANGE;
+	}
+}
+
+static void
+locations_hold(struct fp_arena *arena, fp_action_word action)
+{
+	if (fp_flow_kind_of(action) == FP_FLOW_REFUSAL)
+		return;
+	fp_index_hold(&arena->pool[FP_POOL_LOCATION], fp_action_source(action));
+	fp_index_hold(&arena->pool[FP_POOL_LOCATION], fp_action_destination(action));
+}
+
+static void
+locations_drop(struct fp_arena *arena, fp_action_word action)
+{
+	if (fp_flow_kind_of(action) == FP_FLOW_REFUSAL)
+		return;
+	fp_index_drop(&arena->pool[FP_POOL_LOCATION], fp_action_source(action));
+	fp_index_drop(&arena->pool[FP_POOL_LOCATION], fp_action_destination(action));
+}
+
+// Way of a key in its bucket, or -1.
+static int
+way_find(const struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint64_t hash,
+	 const struct fp_flow_key *key)
+{
+	const uint16_t signature = fp_flow_signature_of(hash);
+
+	for (int way = 0; way < FP_BUCKET_WAYS; way++)
+		if (bucket->entry[way] && bucket->signature[way] == signature &&
+		    fp_flow_key_equal(&arena->view.flow_entry[bucket->entry[way]].key, key))
+			return way;
+	return -1;
+}
+
+static int
+way_free(const struct fp_flow_bucket *bucket)
+{
+	for (int way = 0; way < FP_BUCKET_WAYS; way++)
+		if (bucket->entry[way] == 0)
+			return way;
+	return -1;
+}
+
+static struct fp_flow_bucket *
+bucket_of(const struct fp_arena *arena, uint64_t hash)
+{
+	return &arena->view.flow_bucket[fp_flow_bucket_of(&arena->view, hash)];
+}
+
+// A life is shortened before the new action stands and prolonged after: whoever looks in between, or finds
+// the arena after a stop in between, never sees a decision that lives longer than it was made for.
+static void
+entry_change(struct fp_arena *arena, uint32_t index, const struct fp_flow_value *value)
+{
+	struct fp_flow_private *flow = arena->flow;
+	struct fp_flow_entry *entry = &arena->view.flow_entry[index];
+	const fp_action_word old = entry->action;
+	const enum fp_flow_kind kind = fp_flow_kind_of(value->action);
+
+	locations_hold(arena, value->action);
+	if (value->expire_at_s < entry->expire_at_s)
+		fp_store(&entry->expire_at_s, value->expire_at_s);
+	fp_store(&entry->action, value->action);
+	fp_store(&entry->revision, (uint32_t)value->revision);
+	if (value->expire_at_s > entry->expire_at_s)
+		fp_store(&entry->expire_at_s, value->expire_at_s);
+	fp_store(&arena->view.flow_side[index].refresh_at_s, value->refresh_at_s);
+	locations_drop(arena, old);
+	if (kind != flow->kind[index]) {
+		const uint32_t vnet = flow->vnet[index];
+		fp_flow_chain_remove(arena, index);
+		fp_flow_chain_add(arena, index, vnet, kind);
+	}
+	flow->stats.updated++;
+}
+
+static void
+entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, uint32_t index, uint64_t hash,
+	      const struct fp_flow_key *key, const struct fp_flow_value *value)
+{
+	const struct fp_flow_entry entry = {
+		.key = *key,
+		.action = value->action,
+		.revision = (uint32_t)value->revision,
+		.expire_at_s = value->expire_at_s,
+	};
+	const struct fp_flow_side side = { .used_s = arena->now_s, .refresh_at_s = value->refresh_at_s };
+
+	locations_hold(arena, value->action);
+	fp_index_hold(&arena->pool[FP_POOL_INGRESS], key->ingress);
+	fp_store_bytes(&arena->view.flow_entry[index], &entry, sizeof(entry));
+	fp_store_bytes(&arena->view.flow_side[index], &side, sizeof(side));
+	fp_store(&bucket->entry[way], index);
+	fp_store(&bucket->signature[way], fp_flow_signature_of(hash));
+	fp_flow_chain_add(arena, index, value->vnet, fp_flow_kind_of(value->action));
+	arena->flow->stats.inserted++;
+}
+
+void
+fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t way)
+{
+	const uint32_t index = bucket->entry[way];
+	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
+
+	fp_store(&bucket->signature[way], (uint16_t)0);
+	fp_store(&bucket->entry[way], 0);
+	fp_flow_chain_remove(arena, index);
+	locations_drop(arena, entry->action);
+	fp_index_drop(&arena->pool[FP_POOL_INGRESS], entry->key.ingress);
+	fp_index_retire(&arena->pool[FP_POOL_FLOW], index);
+}
+
+int
+fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const struct fp_flow_value *value)
+{
+	const enum fp_flow_kind kind = fp_flow_kind_of(value->action);
+	struct fp_flow_private *flow = arena->flow;
+	uint32_t index;
+
+	if (fp_flow_check(arena, key, value->action) != FP_FLOW_SOUND ||
+	    arena->view.ingress[key->ingress].vnet != value->vnet)
+		return -EINVAL;
+
+	const uint64_t hash = fp_hash_flow(&arena->view.secret, key);
+	struct fp_flow_bucket *bucket = bucket_of(arena, hash);
+	int way = way_find(arena, bucket, hash, key);
+	if (way >= 0 && flow->kind[bucket->entry[way]] == kind) {
+		entry_change(arena, bucket->entry[way], value);
+		return 0;
+	}
+	if (!fp_flow_kind_has_room(arena, kind)) {
+		if (way >= 0) // the old decision does not hold any more, cached or not
+			fp_flow_unpublish(arena, bucket, (uint32_t)way);
+		goto refused;
+	}
+	if (way >= 0) { // counts to the other budget from now on
+		fp_flow_make_room(arena, value->vnet, kind);
+		if (bucket->entry[way]) { // what made room may have been this very one
+			entry_change(arena, bucket->entry[way], value);
+			return 0;
+		}
+	}
+
+	// First the entry: nobody is evicted for one that has to wait.
+	if (fp_index_take(&arena->pool[FP_POOL_FLOW], &index) < 0) {
+		flow->stats.waited++;
+		return -EAGAIN;
+	}
+	if ((way = way_free(bucket)) < 0) {
+		if ((way = fp_flow_victim_in_bucket(arena, bucket, value->vnet, kind)) < 0) {
+			fp_index_untake(&arena->pool[FP_POOL_FLOW], index);
+			goto refused;
+		}
+		fp_flow_unpublish(arena, bucket, (uint32_t)way);
+		flow->stats.evicted_bucket++;
+	}
+	fp_flow_make_room(arena, value->vnet, kind);
+	entry_publish(arena, bucket, way, index, hash, key, value);
+	return 0;
+refused:
+	flow->stats.refused_quota++;
+	return -EDQUOT;
+}
+
+uint32_t
+fp_flow_find(const struct fp_arena *arena, const struct fp_flow_key *key)
+{
+	const uint64_t hash = fp_hash_flow(&arena->view.secret, key);
+	const struct fp_flow_bucket *bucket = bucket_of(arena, hash);
+	const int way = way_find(arena, bucket, hash, key);
+
+	return way < 0 ? 0 : bucket->entry[way];
+}
+
+int
+fp_flow_remove(struct fp_arena *arena, const struct fp_flow_key *key)
+{
+	const uint64_t hash = fp_hash_flow(&arena->view.secret, key);
+	struct fp_flow_bucket *bucket = bucket_of(arena, hash);
+	const int way = way_find(arena, bucket, hash, key);
+
+	if (way < 0)
+		return -ENOENT;
+	fp_flow_unpublish(arena, bucket, (uint32_t)way);
+	arena->flow->stats.removed++;
+	return 0;
+}
+
+void
+fp_flow_remove_at(struct fp_arena *arena, uint32_t entry)
+{
+	if (fp_flow_vnet_at(arena, entry))
+		fp_flow_remove(arena, &arena->view.flow_entry[entry].key);
+}
+
+int
+fp_flow_change_at(struct fp_arena *arena, uint32_t entry, fp_action_word action)
+{
+	if (!fp_flow_vnet_at(arena, entry))
+		return -EINVAL;
+
+	const struct fp_flow_entry *now = &arena->view.flow_entry[entry];
+	const struct fp_flow_key key = now->key;
+	const struct fp_flow_value value = {
+		.action = action,
+		.revision = now->revision,
+		.expire_at_s = now->expire_at_s,
+		.refresh_at_s = arena->view.flow_side[entry].refresh_at_s,
+		.vnet = arena->flow->vnet[entry],
+	};
+	return fp_flow_insert(arena, &key, &value);
+}
+
+uint32_t
+fp_flow_vnet_at(const struct fp_arena *arena, uint32_t entry)
+{
+	return entry < arena->view.flows && arena->flow->kind[entry] ? arena->flow->vnet[entry] : 0;
+}
+
+uint32_t
+fp_flow_reclaim(struct fp_arena *arena)
+{
+	return fp_index_reclaim(&arena->pool[FP_POOL_FLOW]);
+}
+
+bool
+fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_visit visit, void *context)
+{
+	const struct fp_arena_view *view = &arena->view;
+	uint32_t index = *cursor < view->flows ? *cursor : 0;
+
+	for (; count && index < view->flows; count--, index++)
+		if (arena->flow->kind[index])
+			visit(context, index, &view->flow_entry[index], &view->flow_side[index]);
+	*cursor = index < view->flows ? index : 0;
+	return *cursor == 0;
+}
+
+struct expiry {
+	struct fp_arena *arena;
+	uint32_t before_s;
+};
+
+static void
+expire_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *)
+{
+	struct expiry *expiry = context;
+
+	if (entry->expire_at_s > expiry->before_s)
+		return;
+	fp_flow_remove_at(expiry->arena, index);
+	expiry->arena->flow->stats.removed--;
+	expiry->arena->flow->stats.expired++;
+}
+
+bool
+fp_flow_expire(struct fp_arena *arena, uint32_t *cursor, uint32_t count, uint32_t grace_s)
+{
+	struct expiry expiry = { arena, arena->now_s > grace_s ? arena->now_s - grace_s : 0 };
+	return fp_flow_walk(arena, cursor, count, expire_one, &expiry);
+}
+
+void
+fp_flow_claim(struct fp_arena *arena, uint32_t index)
+{
+	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
+
+	fp_index_claim(&arena->pool[FP_POOL_FLOW], index);
+	locations_hold(arena, entry->action);
+	fp_index_hold(&arena->pool[FP_POOL_INGRESS], entry->key.ingress);
+	fp_flow_chain_add(arena, index, arena->view.ingress[entry->key.ingress].vnet,
+			  fp_flow_kind_of(entry->action));
+}
+
+void
+fp_flow_stats(const struct fp_arena *arena, struct fp_flow_stats *stats)
+{
+	const struct fp_index_pool *pool = &arena->pool[FP_POOL_FLOW];
+
+	*stats = arena->flow->stats;
+	stats->resident = pool->live;
+	stats->free = pool->free.count;
+	stats->reclaiming = fp_index_waiting(pool);
+	stats->buckets = arena->view.flow_buckets;
+	stats->refusals = arena->flow->resident[FP_FLOW_REFUSAL];
+}
