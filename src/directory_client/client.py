@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import zmq
 
 from .connection import Connection, receive_now, send_now
@@ -134,7 +135,7 @@ class DirectoryClient:
         if explain:
             head["explain"] = True
         return self._ask(
-            "resolve", "resolve", head, [bytes(rows.data) if hasattr(rows, "data") else bytes(rows)]
+            "resolve", "resolve", head, [rows.tobytes() if isinstance(rows, np.ndarray) else bytes(rows)]
         )
 
     def send_locator(self, local: bytes, remote: bytes, protocol: int, wire_id: int) -> int:
@@ -241,6 +242,8 @@ class DirectoryClient:
     ) -> int:
         now = self._clock()
         id = self._in_flight.next_id()
+        if kind == "resolve" and self._servers[self._active].endpoint.local:
+            head["sent_us"] = int(now * 1e6)
         frames = encode({**head, "id": id}, *parts)
         request = Request(id, kind, channel, frames, repeatable, now, now + (give_up_s or self._give_up_s))
         if snapshot is not None:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take a message, return what to do: the directory's protocol without sockets.
+
+    outs = dispatcher.handle(peer, frames, now, waited_s)
+    outs = dispatcher.tick(now)                     # when due_at has come
+
+A pure function of state (Directory, gateways, what waits), input and time. Whatever a message does wrong is
+answered and counted; the next message is served as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from directory_client.messages import DirectoryError, MalformedMessage, decode, encode
+from directory_client.strict_toml import TomlError
+from directory_service.authentication import Identity
+from directory_service.configuration import Configuration
+from directory_service.gateways import Gateways
+from directory_service.gathering import Waiting
+from directory_service.outbox import Out, Peer, Publish, Reply
+from directory_service.publisher import Publisher, node_of
+from directory_service.reading import Reading
+from directory_service.service import Directory, Refused
+from directory_service.store.contract import StoreError
+from directory_service.writing import Writing
+
+log = logging.getLogger(__name__)
+
+POLL_STORE_S = 1.0
+
+
+class Dispatcher:
+    """One directory server. `epoch` is new at every start; `wall_ms` is Unix time for what is shown and
+    sent."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        directory: Directory,
+        epoch: int,
+        started_at: float,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.directory = directory
+        self.gateways = Gateways(configuration.node_s)
+        self.publisher = Publisher(epoch)
+        self._wall_ms = wall_ms
+        self._waiting = Waiting(self.gateways)
+        self._poll_at = 0.0
+        self._document_bytes = configuration.limits.document_bytes
+        self._channels: dict[str, Any] = {
+            "resolve": Reading(
+                configuration, directory, self.gateways, self.publisher, self._waiting, self.counters
+            ),
+            "write": Writing(
+                configuration, directory, self.gateways, self._waiting, self.counters, started_at, wall_ms
+            ),
+        }
+
+    def handle(self, peer: Peer, frames: Sequence[Any], now: float, waited_s: float = 0.0) -> list[Out]:
+        """Serve one message that has waited for `waited_s`."""
+        head: dict[str, Any] = {}
+        try:
+            head, parts = decode(frames, self._document_bytes)
+            outs = self._serve(peer, head, parts, now, waited_s)
+        except Exception as error:  # one request must not end the service for the others
+            return [Reply(peer.channel, peer.connection, encode(self._refusal(error, head)))]
+        return self._pushes() + outs
+
+    def subscription(self, identity: Identity, topic: bytes) -> tuple[bool, list[Out]]:
+        """Take a subscription; returns whether it is granted, and what to send then."""
+        if identity.role == "gateway" and not self._owns(identity.name, topic):
+            self.counters["subscriptions_refused"] += 1
+            return False, []
+        node_id = self.publisher.subscribed(topic)
+        return True, [self._heartbeat(node_id)] if node_id else []
+
+    def due_at(self) -> float:
+        """Return when `tick` has something to do."""
+        due = [self.publisher.due_at(), self._poll_at]
+        if (at := self._waiting.due_at()) is not None:
+            due.append(at)
+        return min(due)
+
+    def tick(self, now: float) -> list[Out]:
+        """Let time pass: heartbeats, deadlines, and commits that others made in the same store."""
+        outs: list[Out] = []
+        if now >= self._poll_at:
+            self._poll_at = now + POLL_STORE_S
+            outs += self._pushes()
+        outs += [self._heartbeat(node_id) for node_id in self.publisher.nodes_due(now)]
+        return outs + self._waiting.tick(now)
+
+    def _serve(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        kind = head.get("type")
+        channel = self._channels[peer.channel]
+        handler = channel.handlers.get(kind) if isinstance(kind, str) else None
+        if handler is None:
+            known = ", ".join(sorted(channel.handlers))
+            raise MalformedMessage(f"the {peer.channel} socket knows no type {kind!r:.40}", f"one of {known}")
+        self.counters[f"requests_{kind}"] += 1
+        outs: list[Out] = handler(peer, head, parts, now, waited_s)
+        return outs
+
+    def _pushes(self) -> list[Out]:
+        try:
+            pushes = self.directory.poll()
+        except StoreError as error:
+            self.counters["store_errors"] += 1
+            log.error("the store cannot be read: %s", error)
+            return []
+        incarnation = self.directory.incarnation
+        return [Publish(self.publisher.publish(push, incarnation)) for push in pushes]
+
+    def _heartbeat(self, node_id: int) -> Publish:
+        directory = self.directory
+        return Publish(
+            self.publisher.heartbeat(node_id, directory.incarnation, directory.revision, self._wall_ms())
+        )
+
+    def _owns(self, node: str, topic: bytes) -> bool:
+        try:
+            return node_of(topic) == self.directory.node_id(node)
+        except Refused:
+            return False
+
+    def _refusal(self, error: Exception, head: dict[str, Any]) -> dict[str, Any]:
+        id = head.get("id")
+        match error:
+            case MalformedMessage():
+                self.counters["malformed"] += 1
+                text, fix, code, id = error.error, error.fix, 2, error.id if id is None else id
+            case DirectoryError():
+                self.counters["refused"] += 1
+                text, fix, code = error.error, error.fix, error.code
+            case Refused():
+                self.counters["refused"] += 1
+                text, fix, code = error.problem, error.fix, error.code
+            case TomlError():
+                self.counters["refused"] += 1
+                text, fix, code = str(error), error.fix, 2
+            case StoreError():
+                self.counters["store_errors"] += 1
+                log.error("the store failed: %s", error)
+                text, fix, code = f"the store failed: {error}", "look at the directory's log", 1
+            case _:
+                self.counters["internal_errors"] += 1
+                log.error("could not serve %.40r", head.get("type"), exc_info=error)
+                text, fix, code = "the directory failed on this request", "look at the directory's log", 1
+        return {"id": id, "ok": False, "error": text, "fix": fix, "code": code}

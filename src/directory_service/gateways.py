@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What gateways have said of themselves: alive, up to which revision, and how to ask their control. Pure.
+
+These are facts of now, not records: they are not stored. (Locators are: see Directory.announce.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+NODES_MAX = 65_536
+WORKERS_MAX = 64
+HELLO_S = 3.5  # hello comes every second
+FORGET_S = 3_600.0
+
+
+@dataclass(slots=True)
+class Speaker:
+    """One process of a gateway that sends heartbeats."""
+
+    heard_at: float
+    revision: int
+    load: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What is known of one node."""
+
+    heard_at: float
+    speakers: dict[tuple[str, int], Speaker] = field(default_factory=dict)
+    control: bytes | None = None
+    hello_at: float = 0.0
+
+
+class Gateways:
+    """All nodes that have spoken. `node_s`: silent for longer is stale."""
+
+    def __init__(self, node_s: float) -> None:
+        self._node_s = node_s
+        self._gateways: dict[str, Gateway] = {}
+
+    def heartbeat(
+        self, node: str, role: str, worker: int, revision: int, load: dict[str, Any], now: float
+    ) -> None:
+        """Take note of a heartbeat."""
+        gateway = self._of(node, now)
+        gateway.heard_at = now
+        if len(gateway.speakers) < WORKERS_MAX or (role, worker) in gateway.speakers:
+            gateway.speakers[(role, worker)] = Speaker(now, revision, load)
+
+    def hello(self, node: str, connection: bytes, now: float) -> None:
+        """Take note of the connection over which a node's control can be asked."""
+        gateway = self._of(node, now)
+        gateway.heard_at = now
+        gateway.control, gateway.hello_at = connection, now
+
+    def control(self, node: str, now: float) -> bytes | None:
+        """Return the connection of a node's control; None: it has not said hello lately."""
+        gateway = self._gateways.get(node)
+        return gateway.control if gateway and now - gateway.hello_at < HELLO_S else None
+
+    def with_control(self, now: float) -> list[str]:
+        """Return the names of the nodes that can be asked, sorted."""
+        return sorted(node for node in self._gateways if self.control(node, now) is not None)
+
+    def is_alive(self, node: str, now: float) -> bool:
+        """Say whether a node was heard within node_s."""
+        gateway = self._gateways.get(node)
+        return gateway is not None and now - gateway.heard_at < self._node_s
+
+    def revision(self, node: str, now: float) -> int | None:
+        """Return the revision that all living slow-path workers of a node have installed; None: none
+        lives."""
+        gateway = self._gateways.get(node)
+        if gateway is None:
+            return None
+        revisions = [
+            speaker.revision
+            for (role, _), speaker in gateway.speakers.items()
+            if role == "slow-path" and now - speaker.heard_at < self._node_s
+        ]
+        return min(revisions, default=None)
+
+    def describe(self, node: str, now: float) -> dict[str, Any]:
+        """Return what `list nodes` adds to a gateway's row."""
+        gateway = self._gateways.get(node)
+        if gateway is None:
+            return {"state": "unknown", "silent_s": None, "applied_revision": None}
+        silent_s = now - gateway.heard_at
+        return {
+            "state": "up" if silent_s < self._node_s else "stale",
+            "silent_s": round(silent_s, 3),
+            "applied_revision": self.revision(node, now),
+        }
+
+    def alive_count(self, now: float) -> int:
+        """Count the nodes that are alive."""
+        return sum(now - gateway.heard_at < self._node_s for gateway in self._gateways.values())
+
+    def _of(self, node: str, now: float) -> Gateway:
+        if node not in self._gateways and len(self._gateways) >= NODES_MAX:
+            fresh = {n: g for n, g in self._gateways.items() if now - g.heard_at < FORGET_S}
+            self._gateways = fresh if len(fresh) < NODES_MAX else {}
+        return self._gateways.setdefault(node, Gateway(now))

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vnet-directory`: run, check, keygen."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from directory_client.keys import load_key_file, make_key_file
+from directory_client.messages import DirectoryError
+from directory_client.strict_toml import TomlError
+from directory_service.audit import AuditFile
+from directory_service.configuration import Configuration, embedded, load
+from directory_service.dispatcher import Dispatcher
+from directory_service.metrics import DirectoryCollector, MetricsPage
+from directory_service.readiness import notify
+from directory_service.server import Server
+from directory_service.service import Directory, Refused
+from directory_service.store.contract import Store, StoreError
+from directory_service.store.memory import MemoryStore
+from directory_service.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The directory of virtual networks: who is where, and who may talk to whom.
+
+    Gateways ask it for decisions; operators change it with vnetctl. Exit status: 0 done, 1 failed, 2 the
+    input is wrong.
+    """
+
+
+@main.command()
+@click.argument("config", required=False, type=click.Path(dir_okay=False))
+@click.option(
+    "--embedded", "runtime_dir", metavar="DIR", help="Serve one gateway on ipc:// in DIR, without a file."
+)
+@click.option(
+    "--state", "state_dir", metavar="DIR", help="With --embedded: where the database and the audit file lie."
+)
+@click.option(
+    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
+)
+def run(config: str | None, runtime_dir: str | None, state_dir: str | None, log_level: str) -> None:
+    """Serve until SIGTERM.
+
+    CONFIG is a directory.toml; a gateway with directory = "embedded" starts its own with --embedded and
+    --state."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s directory %(levelname)s %(message)s", stream=sys.stderr
+    )
+    _guarded(lambda: _serve(_configuration(config, runtime_dir, state_dir)))
+
+
+@main.command()
+@click.argument("config", type=click.Path(dir_okay=False))
+def check(config: str) -> None:
+    """Read CONFIG and its keys, say what is wrong, touch nothing."""
+
+    def look() -> None:
+        configuration = load(config)
+        if configuration.key_file is not None:
+            load_key_file(configuration.key_file)
+        store = "in memory" if configuration.store_path is None else f"in {configuration.store_path}"
+        click.echo(f"{config} is good: {configuration.name} on {configuration.listen.name}, store {store}")
+
+    _guarded(look)
+
+
+@main.command()
+@click.argument("path", type=click.Path(dir_okay=False))
+def keygen(path: str) -> None:
+    """Make a key pair in PATH (mode 0600) if there is none, and print its public key.
+
+    For the directory (key_file in directory.toml; the public key is the gateways' directory_public_key) and
+    for clients (the public key goes into [[client]]).
+    """
+
+    def make() -> None:
+        pair = load_key_file(path) if Path(path).exists() else make_key_file(path)
+        click.echo(pair.public.decode())
+
+    _guarded(make)
+
+
+def _configuration(config: str | None, runtime_dir: str | None, state_dir: str | None) -> Configuration:
+    if config is not None:
+        if runtime_dir is not None or state_dir is not None:
+            raise DirectoryError("both a file and --embedded", "give one of them", 2)
+        return load(config)
+    if runtime_dir is None or state_dir is None:
+        raise DirectoryError(
+            "nothing to run", "vnet-directory run directory.toml    or    run --embedded DIR --state DIR", 2
+        )
+    return embedded(runtime_dir, state_dir)
+
+
+def _serve(configuration: Configuration) -> None:
+    keys = None
+    if configuration.key_file is not None and not configuration.listen.local:
+        keys = load_key_file(configuration.key_file)
+    store = _open_store(configuration)
+    directory = Directory(store, configuration.settings, lambda: time.time_ns() // 1_000_000)
+    dispatcher = Dispatcher(configuration, directory, secrets.randbits(63) | 1, time.monotonic())
+    audit = AuditFile(configuration.audit_file) if configuration.audit_file is not None else None
+    metrics = None
+    if configuration.metrics is not None:
+        metrics = MetricsPage(*configuration.metrics, DirectoryCollector(dispatcher, time.monotonic))
+    server = Server(configuration, dispatcher, keys, audit, metrics)
+    try:
+        signal.set_wakeup_fd(server.wake_descriptor, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.stop())
+        log.info(
+            "%s serves %s at revision %d", configuration.name, configuration.listen.name, directory.revision
+        )
+        notify("READY=1")
+        server.run()
+        notify("STOPPING=1")
+        log.info("stopped")
+    finally:
+        signal.set_wakeup_fd(-1)
+        server.close()
+        store.close()
+        if metrics is not None:
+            metrics.close()
+        if audit is not None:
+            audit.close()
+
+
+def _open_store(configuration: Configuration) -> Store:
+    if configuration.store_path is None:
+        return MemoryStore()
+    try:
+        configuration.store_path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DirectoryError(
+            f"{configuration.store_path.parent} cannot be made: {error.strerror}",
+            "choose another [store] path",
+        ) from error
+    return SqliteStore(configuration.store_path)
+
+
+def _guarded(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except TomlError as error:
+        _fail(str(error), error.fix, 2)
+    except DirectoryError as error:
+        _fail(error.error, error.fix, error.code)
+    except Refused as error:
+        _fail(error.problem, error.fix, error.code)
+    except StoreError as error:
+        _fail(f"the store cannot be used: {error}", "look at the file, or restore a copy of it", 1)
+
+
+def _fail(problem: str, fix: str, code: int) -> NoReturn:
+    click.echo(f"error: {problem}", err=True)
+    if fix:
+        click.echo(f"fix:   {fix}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

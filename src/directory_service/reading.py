@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resolve socket's messages: what gateways ask. Pure; see docs/protocol.md, section 2.1."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from directory_client import rows
+from directory_client.messages import (
+    DirectoryError,
+    MalformedMessage,
+    encode,
+    field,
+    names,
+    pack,
+    rows_of,
+)
+from directory_client.numbers import Action
+from directory_client.reasons import reason_number
+from directory_service.configuration import Configuration
+from directory_service.gateways import Gateways
+from directory_service.gathering import Waiting
+from directory_service.outbox import Out, Peer, Reply
+from directory_service.publisher import Publisher
+from directory_service.rates import Rates
+from directory_service.service import Directory, Refused
+
+RETRY_MS = 20
+CLOCK_TRUST_S = 60.0
+_EMPTY_LIST = pack([])
+_U64 = 1 << 64
+
+Handler = Callable[[Peer, dict[str, Any], Sequence[Any], float, float], list[Out]]
+
+
+class Reading:
+    """Serves resolve, snapshot, locator and heartbeat."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        directory: Directory,
+        gateways: Gateways,
+        publisher: Publisher,
+        waiting: Waiting,
+        counters: Counter[str],
+    ) -> None:
+        self._name = configuration.name
+        self._late_s = configuration.limits.late_ms / 1000
+        self._negative_s = configuration.settings.negative_lifetime_s
+        self._rates = Rates(configuration.limits.resolves_per_second_per_vnet)
+        self._directory = directory
+        self._gateways = gateways
+        self._publisher = publisher
+        self._waiting = waiting
+        self._counters = counters
+        self.handlers: dict[str, Handler] = {
+            "resolve": self._resolve,
+            "snapshot": self._snapshot,
+            "locator": self._locator,
+            "heartbeat": self._heartbeat,
+        }
+
+    def _resolve(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        node = self._node(peer, head)
+        if max(waited_s, _sent_ago_s(peer, head, now)) > self._late_s:
+            self._counters["busy"] += 1
+            return [_busy(peer, head)]
+        if len(parts) != 1:
+            raise MalformedMessage(
+                f"resolve: one part of QUERY rows is expected, not {len(parts)}", id=head.get("id")
+            )
+        queries = rows_of(parts[0], rows.QUERY, "queries")
+        capabilities = names(head, "node_capabilities", [])
+        explain = bool(field(head, "explain", bool, False))
+        self._counters["queries"] += len(queries)
+        granted = self._granted(queries, now)
+        asked = queries if granted is None else queries[granted]
+        answer = self._directory.resolve(node, capabilities, asked, explain)
+        decisions = answer.decisions
+        provenance = answer.provenance
+        if granted is not None:
+            decisions = _undecided(len(queries))
+            decisions[granted] = answer.decisions
+            if provenance:
+                found = iter(provenance)
+                provenance = [next(found) if one else {} for one in granted]
+        return [
+            Reply(
+                peer.channel,
+                peer.connection,
+                encode(
+                    {
+                        "id": head.get("id"),
+                        "ok": True,
+                        "incarnation": self._directory.incarnation,
+                        "revision": answer.revision,
+                    },
+                    decisions.tobytes(),
+                    answer.locations.tobytes(),
+                    answer.tunnels.tobytes(),
+                    answer.scopes.tobytes(),
+                    pack(provenance) if provenance else _EMPTY_LIST,
+                ),
+            )
+        ]
+
+    def _granted(self, queries: rows.Rows, now: float) -> Any:
+        """Return which rows are within their V-net's rate; None: all."""
+        vnis, counts = np.unique(queries["vni"], return_counts=True)
+        granted = None
+        for vni, count in zip(vnis.tolist(), counts.tolist(), strict=True):
+            given = self._rates.take(vni, count, now)
+            if given == count:
+                continue
+            if granted is None:
+                granted = np.ones(len(queries), dtype=bool)
+            granted[np.flatnonzero(queries["vni"] == vni)[given:]] = False
+            self._counters["rate_limited"] += count - given
+        return granted
+
+    def _snapshot(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        node = self._node(peer, head)
+        vnis = field(head, "vnis", list, None)
+        if vnis is not None and not all(isinstance(vni, int) for vni in vnis):
+            raise MalformedMessage("snapshot: vnis is not a list of numbers", id=head.get("id"))
+        node_id, vnets = 0, {}
+        if self._node_id(node):
+            found = self._directory.snapshot(node, vnis)
+            node_id, vnets = found.node_id, found.vnets
+        answer = {
+            **self._state(head),
+            "epoch": self._publisher.epoch,
+            "node_id": node_id,
+            "seq": self._publisher.sequences(node_id),
+        }
+        body = pack([[vni, operations] for vni, operations in vnets.items()])
+        return [Reply(peer.channel, peer.connection, encode(answer, body))]
+
+    def _locator(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        node = self._node(peer, head)
+        local, remote = field(head, "local", bytes), field(head, "remote", bytes)
+        protocol, wire_id = field(head, "protocol", int), field(head, "wire_id", int)
+        if len(local) != 16 or len(remote) != 16 or not 0 <= protocol < 256 or not 0 <= wire_id < 1 << 32:
+            raise MalformedMessage("locator: addresses have 16 bytes, wire_id 32 bits", id=head.get("id"))
+        operation = self._directory.locator(node, local, remote, protocol, wire_id)
+        answer = self._state(head)
+        if operation is None:
+            answer |= {"known": False, "negative_s": self._negative_s}
+        else:
+            answer |= {"known": True, "op": operation}
+        return [Reply(peer.channel, peer.connection, encode(answer))]
+
+    def _heartbeat(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        node = self._node(peer, head)
+        role = field(head, "role", str, "slow-path")
+        worker = field(head, "worker", int, 0)
+        revision = field(head, "revision", int, 0)
+        load = field(head, "load", dict, {})
+        if not 0 <= worker < 1 << 16 or not 0 <= revision < _U64 or len(role) > 32:
+            raise MalformedMessage("heartbeat: worker, revision or role is impossible", id=head.get("id"))
+        node_id = self._node_id(node)
+        if node_id:
+            self._gateways.heartbeat(node, role, worker, revision, load, now)
+            if "locators" in head or "ports" in head:
+                self._directory.announce(node, names(head, "locators", []), names(head, "ports", []))
+        answer = {**self._state(head), "node_id": node_id, "name": self._name}
+        reply = Reply(peer.channel, peer.connection, encode(answer))
+        return [reply, *self._waiting.reported(now)]
+
+    def _node(self, peer: Peer, head: dict[str, Any]) -> str:
+        node: str = field(head, "node", str)
+        if not peer.identity.may_be_node(node):
+            self._counters["impostors"] += 1
+            raise DirectoryError(
+                f"the key of {peer.identity.name} may not speak as node {node:.80}",
+                f'name = "{peer.identity.name}" in gateway.toml, or another key',
+            )
+        return node
+
+    def _node_id(self, node: str) -> int:
+        try:
+            return self._directory.node_id(node)
+        except Refused:
+            return 0
+
+    def _state(self, head: dict[str, Any]) -> dict[str, Any]:
+        directory = self._directory
+        return {
+            "id": head.get("id"),
+            "ok": True,
+            "incarnation": directory.incarnation,
+            "revision": directory.revision,
+        }
+
+
+def _sent_ago_s(peer: Peer, head: dict[str, Any], now: float) -> float:
+    """Return how long ago a local client sent this; 0 if it does not say, or its clock cannot be ours."""
+    sent_us = head.get("sent_us")
+    if peer.identity.role != "local" or not isinstance(sent_us, int):
+        return 0.0
+    ago_s = now - sent_us / 1e6
+    return ago_s if 0 < ago_s < CLOCK_TRUST_S else 0.0
+
+
+def _busy(peer: Peer, head: dict[str, Any]) -> Reply:
+    answer = {
+        "id": head.get("id"),
+        "ok": False,
+        "busy": True,
+        "retry_ms": RETRY_MS,
+        "error": "the directory is busy",
+        "fix": "vnetctl show directories",
+        "code": 1,
+    }
+    return Reply(peer.channel, peer.connection, encode(answer))
+
+
+def _undecided(count: int) -> rows.Rows:
+    decisions = np.zeros(count, rows.DECISION)
+    decisions["action"] = Action.NONE
+    decisions["reason"] = reason_number("miss_rate")
+    for name in ("source_location", "destination_location", "scope"):
+        decisions[name] = -1
+    return decisions
