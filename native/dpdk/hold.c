@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See hold.h. Slots and packets are arrays linked by index (0: none), made once; timers stand in a wheel of
+// milliseconds. No key is found twice, no token fits twice.
+#include <errno.h>
+#include <stdlib.h>
+
+#include "thread.h"
+
+struct hold_packet {
+	struct packet packet;
+	uint64_t received_ns;
+	uint32_t next;
+};
+
+static const uint16_t ask_after_ms[] = { 20, 60, 140 };
+#define ASK_STAGES (sizeof(ask_after_ms) / sizeof(ask_after_ms[0]))
+
+static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t received_ns);
+static void slot_free(struct fp_thread *t, uint32_t slot);
+static void slot_ask(struct fp_thread *t, uint32_t slot);
+static void slot_due(struct fp_thread *t, uint32_t slot);
+static void slot_time(struct fp_thread *t, uint32_t slot);
+static void wheel_add(struct hold *hold, uint32_t slot);
+static void wheel_remove(struct hold *hold, uint32_t slot);
+static uint32_t packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, uint64_t *received_ns);
+
+int
+hold_create(struct fp_thread *t, const struct fp_hold_limits *limits)
+{
+	struct hold *hold = &t->hold;
+	uint32_t room = RTE_MIN(limits->packets, 0xfffffeu), chains = 1;
+
+	while (chains < room * 2)
+		chains *= 2;
+	hold->limits = *limits;
+	hold->limits.packets = hold->room = room;
+	hold->chain_mask = chains - 1;
+	hold->chain = calloc(chains, sizeof(*hold->chain));
+	hold->slot = calloc(room + 1, sizeof(*hold->slot));
+	hold->packet = calloc(room + 1, sizeof(*hold->packet));
+	hold->per_vnet = calloc(t->view.vnets, sizeof(*hold->per_vnet));
+	hold->per_ingress = calloc(t->view.ingresses, sizeof(*hold->per_ingress));
+	hold->vnet_paid_ns = calloc(t->view.vnets, sizeof(*hold->vnet_paid_ns));
+	hold->ingress_paid_ns = calloc(t->view.ingresses, sizeof(*hold->ingress_paid_ns));
+	if (hold->chain == NULL || hold->slot == NULL || hold->packet == NULL || hold->per_vnet == NULL ||
+	    hold->per_ingress == NULL || hold->vnet_paid_ns == NULL || hold->ingress_paid_ns == NULL)
+		return -ENOMEM; // the caller calls hold_destroy
+	for (uint32_t i = room; i > 0; i--) {
+		hold->slot[i].next = hold->free_slot;
+		hold->free_slot = i;
+		hold->packet[i].next = hold->free_packet;
+		hold->free_packet = i;
+	}
+	return 0;
+}
+
+void
+hold_destroy(struct fp_thread *t)
+{
+	struct hold *hold = &t->hold;
+	struct packet packets[FP_BURST];
+	uint64_t received_ns[FP_BURST];
+	uint32_t n;
+
+	for (uint32_t i = 1; hold->slot != NULL && i <= hold->room; i++)
+		while (hold->slot[i].used && (n = packets_take(t, i, packets, received_ns)) != 0)
+			for (uint32_t k = 0; k < n; k++)
+				drop_packet(t, &packets[k], FP_DROP_shutdown);
+	free(hold->chain);
+	free(hold->slot);
+	free(hold->packet);
+	free(hold->per_vnet);
+	free(hold->per_ingress);
+	free(hold->vnet_paid_ns);
+	free(hold->ingress_paid_ns);
+}
+
+uint32_t
+hold_find(const struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash)
+{
+	const struct hold *hold = &t->hold;
+	uint32_t i = hold->chain[hash & hold->chain_mask];
+
+	while (i != 0 && memcmp(&hold->slot[i].key, key, sizeof(*key)) != 0)
+		i = hold->slot[i].next;
+	return i;
+}
+
+void
+hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, uint64_t received_ns)
+{
+	struct hold *hold = &t->hold;
+	const struct fp_hold_limits *limits = &hold->limits;
+	const struct fp_vnet *vnet = &t->view.vnet[p->vnet];
+	struct hold_packet *held;
+	bool first = slot == 0;
+	uint32_t i, reason = 0;
+
+	if (slot != 0 && hold->slot[slot].packets >= limits->packets_per_flow)
+		reason = FP_DROP_hold_flow_full;
+	else if (hold->per_ingress[p->key.ingress] >= limits->packets_per_ingress)
+		reason = FP_DROP_hold_ingress_full;
+	else if (hold->per_vnet[p->vnet] >= limits->packets_per_vnet)
+		reason = FP_DROP_hold_vnet_full;
+	else if (hold->packets >= limits->packets || hold->free_packet == 0)
+		reason = FP_DROP_hold_full;
+	if (unlikely(reason != 0)) {
+		t->counters.dropped_full++;
+		drop_packet(t, p, reason);
+		return;
+	}
+	if (first) {
+		if (!rate_take(&hold->ingress_paid_ns[p->key.ingress], t->now_ns, limits->misses_per_ingress_s) ||
+		    !rate_take(&hold->vnet_paid_ns[p->vnet], t->now_ns,
+			       vnet->quota_misses_per_s != 0 ? RTE_MAX(vnet->quota_misses_per_s / t->threads, 1u) : 0)) {
+			drop_packet(t, p, FP_DROP_miss_rate);
+			return;
+		}
+		slot = slot_take(t, p, hash, received_ns);
+	}
+	i = hold->free_packet;
+	held = &hold->packet[i];
+	hold->free_packet = held->next;
+	*held = (struct hold_packet){ .packet = *p, .received_ns = received_ns };
+	if (hold->slot[slot].tail != 0)
+		hold->packet[hold->slot[slot].tail].next = i;
+	else
+		hold->slot[slot].head = i;
+	hold->slot[slot].tail = i;
+	hold->slot[slot].packets++;
+	hold->per_ingress[p->key.ingress]++;
+	hold->per_vnet[p->vnet]++;
+	hold->packets++;
+	t->counters.held++;
+	t->counters.held_now = hold->packets;
+	if (first)
+		slot_ask(t, slot);
+}
+
+void
+hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
+{
+	struct packet packets[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
+	struct hold_slot *s = &t->hold.slot[slot];
+	uint64_t received_ns[FP_BURST], delay_us;
+	uint32_t n, rest;
+
+	if (fp_action_of(word) != FP_ACTION_NARROW) {
+		delay_us = (t->now_ns - RTE_MIN(s->first_ns, t->now_ns)) / 1000;
+		t->counters.delay_us_bucket[delay_us == 0 ? 0 : RTE_MIN(64u - (uint32_t)__builtin_clzll(delay_us), FP_DELAY_BUCKETS - 1u)]++;
+	}
+	do {
+		n = packets_take(t, slot, packets, received_ns);
+		rest = s->packets;
+		if (rest == 0)
+			slot_free(t, slot); // before acting: a narrowed packet may need the room
+		t->counters.released += n;
+		pipeline_decided(t, packets, received_ns, n, word);
+	} while (rest != 0);
+}
+
+void
+hold_release(struct fp_thread *t, const struct fp_release *release)
+{
+	uint32_t slot = (uint32_t)(release->token >> 32) & 0xffffff, generation = (uint32_t)release->token;
+	struct hold *hold = &t->hold;
+	struct hold_slot *s;
+
+	if (release->token >> 56 != t->index || slot == 0 || slot > hold->room)
+		return;
+	s = &hold->slot[slot];
+	if (!s->used || s->generation != generation || memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
+		return; // ended meanwhile
+	if (fp_action_of(release->action) != FP_ACTION_NONE)
+		hold_decided(t, slot, release->action);
+	else if (s->asked < HOLD_ASKS_AT_ONCE)
+		slot_ask(t, slot);
+}
+
+void
+hold_tick(struct fp_thread *t)
+{
+	struct hold *hold = &t->hold;
+	uint64_t now_ms = t->now_ns / MILLISECOND_NS;
+
+	if (hold->keys == 0) {
+		hold->wheel_ms = now_ms;
+		return;
+	}
+	if (now_ms > hold->wheel_ms + HOLD_WHEEL)
+		hold->wheel_ms = now_ms - HOLD_WHEEL; // once around is all of it
+	while (hold->wheel_ms < now_ms) {
+		const uint32_t *place = &hold->wheel[++hold->wheel_ms % HOLD_WHEEL];
+		uint32_t slot = *place;
+
+		// From the front again after each: what one decision lets go may take others out with it.
+		while (slot != 0) {
+			if (hold->slot[slot].due_ns > t->now_ns) {
+				slot = hold->slot[slot].due_next; // a later turn's
+				continue;
+			}
+			slot_due(t, slot);
+			slot = *place;
+		}
+	}
+}
+
+void
+hold_ask_all(struct fp_thread *t, uint32_t worker)
+{
+	struct hold *hold = &t->hold;
+
+	for (uint32_t i = 1; hold->keys != 0 && i <= hold->room; i++)
+		if (hold->slot[i].used && t->view.vnet[hold->slot[i].vnet].worker == worker)
+			slot_ask(t, i);
+}
+
+static uint32_t
+slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t received_ns)
+{
+	struct hold *hold = &t->hold;
+	uint32_t i = hold->free_slot; // there are as many as packets
+	struct hold_slot *s = &hold->slot[i];
+
+	if (hold->keys == 0)
+		hold->wheel_ms = t->now_ns / MILLISECOND_NS;
+	hold->free_slot = s->next;
+	*s = (struct hold_slot){
+		.key = p->key, .generation = s->generation + 1,
+		.first_ns = received_ns, .held_ns = t->now_ns,
+		.next = hold->chain[hash & hold->chain_mask],
+		.vnet = p->vnet, .used = 1,
+	};
+	if (s->generation == 0)
+		s->generation = 1;
+	hold->chain[hash & hold->chain_mask] = i;
+	hold->keys++;
+	slot_time(t, i);
+	return i;
+}
+
+static void
+slot_free(struct fp_thread *t, uint32_t slot)
+{
+	struct hold *hold = &t->hold;
+	struct hold_slot *s = &hold->slot[slot];
+	uint32_t *link = &hold->chain[fp_hash_flow(&t->secret, &s->key) & hold->chain_mask];
+
+	while (*link != slot)
+		link = &hold->slot[*link].next;
+	*link = s->next;
+	wheel_remove(hold, slot);
+	s->used = 0;
+	s->next = hold->free_slot;
+	hold->free_slot = slot;
+	hold->keys--;
+}
+
+// Writes the record; if it does not fit, a timer tries again.
+static void
+slot_ask(struct fp_thread *t, uint32_t slot)
+{
+	struct hold_slot *s = &t->hold.slot[slot];
+	const struct fp_vnet *vnet = &t->view.vnet[s->vnet];
+	const struct packet *p = &t->hold.packet[s->head].packet;
+	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
+	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
+	struct fp_record_miss record = {
+		.head = { .type = FP_RECORD_MISS, .version = FP_RECORD_VERSION, .vni = vnet->vni },
+		.key = s->key,
+		.frame_bytes = p->mbuf->data_len,
+		.token = (uint64_t)t->index << 56 | (uint64_t)slot << 32 | s->generation,
+		.ingress_object = ingress->object_id,
+		.received_ns = s->first_ns,
+		.ingress_kind = ingress->kind,
+		.asked = s->asked,
+	};
+
+	memcpy(record.destination_mac, frame, FP_MAC_BYTES);
+	memcpy(record.source_mac, frame + 6, FP_MAC_BYTES);
+	if (worker_write(t, vnet->worker, (const struct fp_record *)&record) && s->asked < UINT8_MAX)
+		s->asked++;
+}
+
+// A timer of the slot ran out. A decision that came by another way (another thread asked) is taken as it stands.
+static void
+slot_due(struct fp_thread *t, uint32_t slot)
+{
+	struct hold_slot *s = &t->hold.slot[slot];
+	const struct fp_flow_key *key = &s->key;
+	uint64_t hash = fp_hash_flow(&t->secret, key), received_ns[FP_BURST];
+	struct packet packets[FP_BURST];
+	fp_action_word word = 0;
+	uint32_t entry, n;
+
+	fp_flow_lookup_bulk(t->arena, &key, &hash, 1, t->now_s, &word, &entry);
+	if (fp_action_of(word) != FP_ACTION_NONE) {
+		hold_decided(t, slot, word);
+		return;
+	}
+	if (t->now_ns >= s->held_ns + t->hold.limits.wait_ms * MILLISECOND_NS) {
+		while ((n = packets_take(t, slot, packets, received_ns)) != 0) {
+			t->counters.expired += n;
+			for (uint32_t i = 0; i < n; i++)
+				drop_packet(t, &packets[i], FP_DROP_hold_expired);
+		}
+		slot_free(t, slot);
+		return;
+	}
+	if (s->stage < ASK_STAGES) {
+		s->stage++;
+		slot_ask(t, slot);
+	}
+	wheel_remove(&t->hold, slot);
+	slot_time(t, slot);
+}
+
+// Puts the slot where its next timer is.
+static void
+slot_time(struct fp_thread *t, uint32_t slot)
+{
+	struct hold_slot *s = &t->hold.slot[slot];
+	uint64_t expire_ns = s->held_ns + t->hold.limits.wait_ms * MILLISECOND_NS;
+
+	while (s->stage < ASK_STAGES && s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS <= t->now_ns)
+		s->stage++; // a late tick asks once, not three times
+	s->due_ns = s->stage < ASK_STAGES ? s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS : expire_ns;
+	s->due_ns = RTE_MIN(s->due_ns, expire_ns);
+	wheel_add(&t->hold, slot);
+}
+
+static void
+wheel_add(struct hold *hold, uint32_t slot)
+{
+	struct hold_slot *s = &hold->slot[slot];
+	// Rounded up, and never where the wheel has been in this turn: it comes by when it is due.
+	uint64_t due_ms = (s->due_ns + MILLISECOND_NS - 1) / MILLISECOND_NS;
+	uint32_t *place;
+
+	s->due_ns = due_ms * MILLISECOND_NS;
+	s->place = (uint16_t)(RTE_MAX(due_ms, hold->wheel_ms + 1) % HOLD_WHEEL);
+	place = &hold->wheel[s->place];
+	s->due_previous = 0;
+	s->due_next = *place;
+	if (*place != 0)
+		hold->slot[*place].due_previous = slot;
+	*place = slot;
+}
+
+static void
+wheel_remove(struct hold *hold, uint32_t slot)
+{
+	const struct hold_slot *s = &hold->slot[slot];
+
+	if (s->due_next != 0)
+		hold->slot[s->due_next].due_previous = s->due_previous;
+	if (s->due_previous != 0)
+		hold->slot[s->due_previous].due_next = s->due_next;
+	else
+		hold->wheel[s->place] = s->due_next;
+}
+
+// Takes up to FP_BURST packets off the slot's queue, in order.
+static uint32_t
+packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, uint64_t *received_ns)
+{
+	struct hold *hold = &t->hold;
+	struct hold_slot *s = &hold->slot[slot];
+	uint32_t n = 0, i;
+
+	while (n < FP_BURST && (i = s->head) != 0) {
+		struct hold_packet *held = &hold->packet[i];
+
+		packets[n] = held->packet;
+		received_ns[n++] = held->received_ns;
+		s->head = held->next;
+		held->next = hold->free_packet;
+		hold->free_packet = i;
+		hold->per_ingress[held->packet.key.ingress]--;
+		hold->per_vnet[held->packet.vnet]--;
+	}
+	if (s->head == 0)
+		s->tail = 0;
+	s->packets -= n;
+	hold->packets -= n;
+	t->counters.held_now = hold->packets;
+	return n;
+}

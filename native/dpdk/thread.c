@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A poll thread's state: made, fed by housekeeping through private rings, and unmade.
+#include <errno.h>
+#include <stdlib.h>
+
+#include "thread.h"
+
+#define TICK_RELEASES 256
+#define TICK_OUTGOING 64
+
+static struct rte_ring *private_ring(uint32_t slots, uint32_t element_bytes, const char *name);
+static void send_outgoing(struct fp_thread *t);
+static void send_one(struct fp_thread *t, const struct outgoing *out);
+
+int
+fp_thread_create(const struct fp_thread_config *config, struct fp_thread **thread)
+{
+	struct fp_thread *t;
+	int rc = -ENOMEM;
+
+	if (posix_memalign((void **)&t, FP_CACHE_LINE, sizeof(*t)) != 0)
+		return -ENOMEM;
+	memset(t, 0, sizeof(*t));
+	t->arena = config->arena;
+	t->ports = config->ports;
+	t->mempool = config->mempool;
+	t->index = config->index;
+	t->tx_queue = config->tx_queue;
+	t->threads = RTE_MAX(config->threads, 1u);
+	t->icmp_per_s = config->icmp_per_s;
+	t->exceptions_per_s = config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIOSECOND_NS;
+	t->secret = *fp_arena_secret(config->arena);
+	t->random = config->index + 1;
+	t->sample_in = FP_SAMPLE_EVERY;
+	fp_arena_view(config->arena, &t->view);
+	for (uint32_t i = 0; i < FP_WORKERS_MAX; i++)
+		t->worker[i].doorbell_fd = -1;
+
+	t->releases = private_ring(RELEASE_SLOTS, sizeof(struct fp_release), "releases");
+	t->outgoing = private_ring(OUTGOING_SLOTS, sizeof(struct outgoing), "outgoing");
+	t->exceptions = private_ring(EXCEPTION_SLOTS, sizeof(struct rte_mbuf *), "exceptions");
+	t->counters.vnet = calloc(t->view.vnets, sizeof(*t->counters.vnet));
+	t->counters.tunnel = calloc(t->view.tunnels, sizeof(*t->counters.tunnel));
+	t->tunnel_of = calloc(t->view.ingresses, sizeof(*t->tunnel_of));
+	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL || t->counters.vnet == NULL ||
+	    t->counters.tunnel == NULL || t->tunnel_of == NULL)
+		goto err;
+	rc = hold_create(t, &config->hold);
+	if (rc != 0)
+		goto err;
+	*thread = t;
+	return 0;
+err:
+	fp_thread_destroy(t);
+	return rc;
+}
+
+void
+fp_thread_destroy(struct fp_thread *t)
+{
+	struct rte_mbuf *mbuf;
+	struct outgoing out;
+
+	if (t == NULL)
+		return;
+	if (t->counters.vnet != NULL)
+		hold_destroy(t);
+	for (uint32_t i = 0; i < FP_PORTS_MAX; i++)
+		rte_pktmbuf_free_bulk(t->tx[i].mbuf, t->tx[i].n);
+	while (t->outgoing != NULL && rte_ring_sc_dequeue_elem(t->outgoing, &out, sizeof(out)) == 0)
+		rte_pktmbuf_free(out.mbuf);
+	while (t->exceptions != NULL && rte_ring_sc_dequeue_elem(t->exceptions, &mbuf, sizeof(mbuf)) == 0)
+		rte_pktmbuf_free(mbuf);
+	free(t->releases);
+	free(t->outgoing);
+	free(t->exceptions);
+	free(t->counters.vnet);
+	free(t->counters.tunnel);
+	free(t->tunnel_of);
+	free(t);
+}
+
+void
+fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
+{
+	struct fp_release release;
+
+	t->now_ns = now_ns;
+	t->now_s = fp_arena_now_s(t->arena);
+	for (uint32_t i = 0; i < TICK_RELEASES && rte_ring_sc_dequeue_elem(t->releases, &release, sizeof(release)) == 0; i++)
+		hold_release(t, &release);
+	hold_tick(t);
+	send_outgoing(t);
+}
+
+void
+fp_thread_flush(struct fp_thread *t)
+{
+	while (t->tx_waiting != 0)
+		tx_flush(t, (uint32_t)__builtin_ctzll(t->tx_waiting));
+}
+
+void
+fp_thread_worker_attach(struct fp_thread *t, uint32_t worker, const struct fp_ring_end *ring, int doorbell_fd)
+{
+	if (worker >= FP_WORKERS_MAX)
+		return;
+	t->worker[worker] = (struct worker){ .doorbell_fd = -1 };
+	t->workers_written &= ~(1u << worker);
+	if (ring == NULL)
+		return;
+	t->worker[worker] = (struct worker){ .ring = *ring, .doorbell_fd = doorbell_fd, .attached = true };
+	hold_ask_all(t, worker);
+}
+
+void
+fp_thread_hold_limits(struct fp_thread *t, const struct fp_hold_limits *limits)
+{
+	t->hold.limits = *limits;
+	t->hold.limits.packets = RTE_MIN(limits->packets, t->hold.room);
+}
+
+int
+fp_thread_doorbell_fd(const struct fp_thread *t, uint32_t worker)
+{
+	return worker < FP_WORKERS_MAX ? t->worker[worker].doorbell_fd : -1;
+}
+
+uint32_t
+fp_thread_doorbells(struct fp_thread *t)
+{
+	uint32_t wanted = 0;
+
+	while (unlikely(t->workers_written != 0)) {
+		uint32_t worker = (uint32_t)__builtin_ctz(t->workers_written);
+
+		t->workers_written &= t->workers_written - 1;
+		if (t->worker[worker].attached && fp_ring_wanted(&t->worker[worker].ring))
+			wanted |= 1u << worker;
+	}
+	return wanted;
+}
+
+bool
+fp_thread_release(struct fp_thread *t, const struct fp_release *release)
+{
+	struct fp_release copy = *release; // DPDK 22.11 wants it not const
+
+	return rte_ring_sp_enqueue_elem(t->releases, &copy, sizeof(copy)) == 0;
+}
+
+bool
+fp_thread_send(struct fp_thread *t, uint16_t port_index, struct rte_mbuf *mbuf)
+{
+	struct outgoing out = { .mbuf = mbuf, .target = port_index };
+
+	return rte_ring_sp_enqueue_elem(t->outgoing, &out, sizeof(out)) == 0;
+}
+
+bool
+fp_thread_send_inner(struct fp_thread *t, uint8_t kind, uint32_t target, uint32_t wire_id, struct rte_mbuf *mbuf)
+{
+	struct outgoing out = { .mbuf = mbuf, .target = target, .wire_id = wire_id, .kind = kind };
+
+	return rte_ring_sp_enqueue_elem(t->outgoing, &out, sizeof(out)) == 0;
+}
+
+uint32_t
+fp_thread_exceptions(struct fp_thread *t, struct rte_mbuf **mbufs, uint32_t n)
+{
+	return rte_ring_sc_dequeue_burst_elem(t->exceptions, mbufs, sizeof(*mbufs), n, NULL);
+}
+
+struct fp_counters *
+fp_thread_counters(struct fp_thread *t)
+{
+	return &t->counters;
+}
+
+bool
+worker_write(struct fp_thread *t, uint32_t worker, const struct fp_record *record)
+{
+	if (worker >= FP_WORKERS_MAX || !t->worker[worker].attached)
+		return false;
+	if (fp_ring_write(&t->worker[worker].ring, record, 1) != 1) {
+		t->counters.miss_ring_full++;
+		t->workers_written |= 1u << worker; // it has enough to do, but may sleep
+		return false;
+	}
+	t->counters.miss_records++;
+	t->workers_written |= 1u << worker;
+	return true;
+}
+
+// In this process's own memory: nobody else looks at it.
+static struct rte_ring *
+private_ring(uint32_t slots, uint32_t element_bytes, const char *name)
+{
+	ssize_t bytes = rte_ring_get_memsize_elem(element_bytes, slots);
+	struct rte_ring *ring;
+
+	if (bytes < 0 || posix_memalign((void **)&ring, FP_CACHE_LINE * 2, (size_t)bytes) != 0)
+		return NULL;
+	if (rte_ring_init(ring, name, slots, RING_F_SP_ENQ | RING_F_SC_DEQ) != 0) {
+		free(ring);
+		return NULL;
+	}
+	return ring;
+}
+
+static void
+send_outgoing(struct fp_thread *t)
+{
+	struct outgoing out[TICK_OUTGOING];
+	uint32_t n;
+
+	if (likely(rte_ring_empty(t->outgoing)))
+		return;
+	n = rte_ring_sc_dequeue_burst_elem(t->outgoing, out, sizeof(out[0]), TICK_OUTGOING, NULL);
+	for (uint32_t i = 0; i < n; i++)
+		send_one(t, &out[i]);
+}
+
+static void
+send_one(struct fp_thread *t, const struct outgoing *out)
+{
+	struct packet p = { .mbuf = out->mbuf };
+	const struct fp_ingress *attachment;
+
+	if (out->mbuf->nb_segs > 1 && rte_pktmbuf_linearize(out->mbuf) != 0) {
+		rte_pktmbuf_free(out->mbuf);
+		return;
+	}
+	switch (out->kind) {
+	case FP_LOCATION_NONE:
+		if (!tx_possible(t, out->target))
+			break;
+		tx_put(t, out->target, out->mbuf, (struct tx_note){ .kind = TX_OWN });
+		return;
+	case FP_LOCATION_LOCAL:
+		attachment = ingress_at(t, out->target);
+		if (attachment == NULL || attachment->kind != FP_INGRESS_ATTACHMENT ||
+		    !(attachment->flags & FP_INGRESS_LIVE) || out->mbuf->data_len < ETHERNET_BYTES)
+			break;
+		p.vnet = attachment->vnet;
+		deliver_by(t, &p, attachment, TX_OWN);
+		return;
+	case FP_LOCATION_TUNNEL:
+		encapsulate_own(t, out->mbuf, out->target, out->wire_id);
+		return;
+	default:
+		break;
+	}
+	rte_pktmbuf_free(out->mbuf);
+}

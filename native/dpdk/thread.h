@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the stages of the pipeline share: a packet on its way, the thread's state, and what each stage offers
+// to the others. Private to native/dpdk. Everything belongs to one poll thread.
+#pragma once
+
+#include <rte_branch_prediction.h>
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+#include <rte_ring_elem.h>
+
+#include "fp_thread.h"
+#include "hold.h"
+#include "rate.h"
+#include "wire.h"
+
+#define VXLAN_IPV4_BYTES (IPV4_BYTES + UDP_BYTES + VXLAN_BYTES)
+#define TUNNEL_BYTES (ETHERNET_BYTES + VXLAN_IPV4_BYTES) // in front of an inner frame, without a tag
+
+enum packet_flag {
+	PACKET_IP = 1 << 0,       // IPv4, header checked, at byte 14 of the frame
+	PACKET_ROUTED = 1 << 1,   // came to the V-net's gateway MAC
+	PACKET_TUNNELED = 1 << 2, // came out of a tunnel: outer_ttl is valid
+	PACKET_FRAGMENT = 1 << 3, // any fragment
+	PACKET_LATER = 1 << 4,    // a fragment that is not the first: no ports in it
+};
+
+// A packet between parse and tx. After parse the frame starts with the inner Ethernet header (14 bytes, no tag)
+// and ends with the IP packet. One cache line.
+struct packet {
+	struct rte_mbuf *mbuf;
+	struct fp_flow_key key; // key.ingress is where it came in
+	uint16_t vnet;
+	uint16_t length; // inner IP packet, or what follows the Ethernet header
+	uint16_t source_port; // wire order; ICMP: type
+	uint16_t destination_port; // wire order; ICMP: code
+	uint8_t protocol;
+	uint8_t flags; // enum packet_flag
+	uint8_t outer_ttl;
+	uint8_t port; // index of the port it came by
+};
+static_assert(sizeof(struct packet) == 64, "packet");
+
+// As what a sent frame is counted, once the device has taken it.
+enum tx_kind { TX_FORWARDED, TX_DELIVERED, TX_RELAYED, TX_ANSWERED, TX_ICMP, TX_OWN };
+
+struct tx_note {
+	uint32_t tunnel; // 0: none
+	uint16_t vnet;
+	uint16_t inner_bytes;
+	uint8_t kind; // enum tx_kind
+};
+
+struct tx_batch {
+	struct rte_mbuf *mbuf[FP_BURST];
+	struct tx_note note[FP_BURST];
+	uint32_t n;
+};
+
+// First fragments seen lately: what ports the later ones belong to.
+#define FRAGMENT_SETS 256
+#define FRAGMENT_WAYS 4
+#define FRAGMENT_LIFE_S 5
+struct fragment {
+	uint32_t source, destination;
+	uint32_t ingress;
+	uint32_t seen_s;
+	uint16_t id, source_port, destination_port;
+	uint8_t protocol;
+	uint8_t used;
+};
+
+// Locators asked about lately, and so not to be asked about again.
+#define LOCATOR_SLOTS 256
+#define LOCATOR_QUIET_NS (5 * SECOND_NS)
+#define LOCATORS_PER_S 100
+struct locator_asked {
+	struct fp_locator_key key;
+	uint64_t until_ns;
+};
+
+struct worker {
+	struct fp_ring_end ring;
+	int doorbell_fd;
+	bool attached;
+};
+
+// Housekeeping -> this thread: a frame to send.
+struct outgoing {
+	struct rte_mbuf *mbuf;
+	uint32_t target; // port index, ingress index or tunnel index
+	uint32_t wire_id;
+	uint32_t kind; // 0: as it is, out of a port; else enum fp_location_kind
+	uint32_t zero;
+};
+
+#define RELEASE_SLOTS 4096
+#define OUTGOING_SLOTS 512
+#define EXCEPTION_SLOTS 512
+#define EXCEPTIOSECOND_NS 20000
+#define STAGE_CLOCK_EVERY 16 // one burst in so many is timed, and counts for all
+
+struct fp_thread {
+	struct fp_arena *arena;
+	struct fp_arena_view view;
+	struct fp_port *ports;
+	struct rte_mempool *mempool;
+	struct fp_secret secret;
+	uint64_t now_ns;
+	uint32_t now_s;
+	uint32_t index;
+	uint32_t sample_in; // hits until the next sample
+	uint32_t random;
+	uint32_t stage_clock;
+	uint16_t tx_queue;
+	uint64_t tx_waiting;        // bit per port with a batch
+	uint32_t *tunnel_of;        // by ingress: through which tunnel answers go, for its counters; 0: not known
+	struct hold hold;
+	struct packet packet[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
+	struct tx_batch tx[FP_PORTS_MAX];
+
+	struct rte_ring *releases, *outgoing, *exceptions;
+	struct worker worker[FP_WORKERS_MAX];
+	uint32_t workers_written; // bit per worker whose ring got a record
+	uint32_t threads;
+	uint32_t icmp_per_s, exceptions_per_s;
+	uint64_t icmp_paid_ns, exceptions_paid_ns, locators_paid_ns;
+	struct fragment fragment[FRAGMENT_SETS][FRAGMENT_WAYS];
+	struct locator_asked locator[LOCATOR_SLOTS];
+	struct fp_counters counters;
+};
+
+// ---- the tables, followed inline: NULL for an index out of range ------------------------------
+
+static inline const struct fp_vnet *
+vnet_at(const struct fp_thread *t, uint32_t i)
+{
+	return likely(i < t->view.vnets) ? &t->view.vnet[i] : NULL;
+}
+
+static inline const struct fp_ingress *
+ingress_at(const struct fp_thread *t, uint32_t i)
+{
+	return likely(i < t->view.ingresses) ? &t->view.ingress[i] : NULL;
+}
+
+// The valid half of a live location; NULL: gone.
+static inline const struct fp_location_half *
+location_half(const struct fp_thread *t, uint32_t i)
+{
+	const struct fp_location *location;
+
+	if (unlikely(i == 0 || i >= t->view.locations))
+		return NULL;
+	location = &t->view.location[i];
+	if (unlikely(location->state != 1))
+		return NULL;
+	return &location->half[__atomic_load_n(&location->selector, __ATOMIC_ACQUIRE) & 1];
+}
+
+// ---- stages ----------------------------------------------------------------------------------
+
+// parse.c: a reason, 0 (the packet is filled in), or PARSE_EXCEPTION.
+#define PARSE_EXCEPTION 0x100
+struct parse_context { // what the packets of a burst have in common, so that it is looked up once
+	const struct fp_port *port;
+	uint64_t port_mac;
+	uint32_t vlan, vlan_ingress;
+	uint32_t local, remote, wire_id, locator_ingress;
+	uint16_t udp_port;
+	uint8_t udp_protocol;
+};
+void parse_begin(struct parse_context *context, const struct fp_port *port);
+uint32_t parse_port(struct fp_thread *t, struct parse_context *context, struct packet *p);
+// What stands in a frame that begins with its (inner) Ethernet header.
+uint32_t parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
+		     const struct fp_port *port, uint32_t mtu_bytes);
+
+// decap.c: from the underlay; outer_ecn for parse_ecn.
+uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t l3,
+	       uint8_t *outer_ecn);
+uint32_t decap_ecn(struct packet *p, uint8_t outer_ecn);
+
+// pipeline.c
+void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns, uint32_t n,
+		      fp_action_word word);
+void drop(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t vnet, enum fp_drop_reason reason);
+static inline void
+drop_packet(struct fp_thread *t, const struct packet *p, enum fp_drop_reason reason)
+{
+	drop(t, p->mbuf, p->vnet, reason);
+}
+// Ends a packet that was to be sent as `kind`. One of our own was never received: it is freed and not counted.
+static inline void
+give_up(struct fp_thread *t, const struct packet *p, enum tx_kind kind, enum fp_drop_reason reason)
+{
+	if (kind >= TX_ICMP)
+		rte_pktmbuf_free(p->mbuf);
+	else
+		drop(t, p->mbuf, p->vnet, reason);
+}
+// The way it came: the attachment, or the tunnel of the word's source location.
+void send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_kind kind);
+
+// encap.c. transit: a packet that somebody else sent; otherwise one of our own on its way back.
+void encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half,
+		 fp_action_word word, enum tx_kind kind);
+void rewrite_inner(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half);
+void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t tunnel, uint32_t wire_id);
+
+// deliver.c
+void deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half,
+	     fp_action_word word);
+void deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attachment, enum tx_kind kind);
+
+// neighbor.c, icmp.c
+uint32_t neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len);
+void neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word);
+void too_big(struct fp_thread *t, struct packet *p, fp_action_word word, uint32_t mtu_bytes);
+
+// fragment.c
+void fragment_remember(struct fp_thread *t, const struct packet *p, uint16_t id);
+bool fragment_ports(struct fp_thread *t, struct packet *p);
+
+// checksum.c
+void checksum_complete(uint8_t *ip, uint32_t len);
+
+// exception.c
+void exception(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf *mbuf);
+void locator_unknown(struct fp_thread *t, const struct fp_locator_key *key);
+
+// tx.c
+void tx_put(struct fp_thread *t, uint32_t port, struct rte_mbuf *mbuf, struct tx_note note);
+void tx_flush(struct fp_thread *t, uint32_t port);
+static inline bool
+tx_possible(const struct fp_thread *t, uint32_t port)
+{
+	return likely(port < FP_PORTS_MAX && t->ports[port].live);
+}
+
+// thread.c: to a worker's miss ring; false if nobody is attached or it is full.
+bool worker_write(struct fp_thread *t, uint32_t worker, const struct fp_record *record);
