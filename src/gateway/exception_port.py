@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interface on which Linux sees what is addressed to this gateway: a TAP per underlay port.
 
-The TAP has several queues. One is the data plane's, handed over as a descriptor; one is control's own, open but
-detached, so that the kernel gives it no frames and yet keeps link, addresses and routes while there is no data
-plane. The TAP is also persistent: it survives control's restart, even when both are gone (then without carrier).
-A TAP of that name which is there already is adopted as it stands.
+The TAP has several queues. One is the data plane's, handed over as a descriptor; one is control's own, open
+but detached, so that the kernel gives it no frames and yet keeps link, addresses and routes while there is
+no data plane. The TAP is also persistent: it survives control's restart, even when both are gone (then
+without carrier). A TAP of that name which is there already is adopted as it stands.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class ExceptionPort:
         mtu_bytes: int,
         addresses: tuple[IPv4Interface | IPv6Interface, ...],
     ) -> None:
-        """Give it the port's MAC and MTU, set it up, and put the configured addresses on it. Addresses that an
-        earlier configuration put there are taken away; what others put there stays."""
+        """Give it the port's MAC and MTU, set it up, and put the configured addresses on it. Addresses that
+        an earlier configuration put there are taken away; what others put there stays."""
         link = self.link(requests)
         requests.set_link(
             link.index,

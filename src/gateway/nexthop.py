@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From routes and neighbours to next hops: logic only, no input or output.
 
-A tunnel's remote locator is resolved as Linux would: the route to it (all ways of a multipath route), each way's
-interface, which must be the exception interface of an underlay port (or a VLAN on one), and the MAC of the
-neighbour there. `Resolver` keeps all of it up to date as changes come in and says what differs.
+A tunnel's remote locator is resolved as Linux would: the route to it (all ways of a multipath route), each
+way's interface, which must be the exception interface of an underlay port (or a VLAN on one), and the MAC
+of the neighbour there. `Resolver` keeps all of it up to date as changes come in and says what differs.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 
 from gateway import netlink
@@ -132,10 +132,10 @@ class Underlay:
             ):
                 self._try(self.requests.probe_neighbour, index, address)
 
-    def _try(self, request: object, index: int, address: IpAddress) -> bool:
+    def _try(self, request: Callable[[int, IpAddress], None], index: int, address: IpAddress) -> bool:
         """Run a neighbour request; an interface that went meanwhile is no error."""
         try:
-            request(index, address)  # type: ignore[operator]
+            request(index, address)
         except (NetlinkError, TimeoutError) as error:
             if getattr(error, "errno", None) not in (errno.ENODEV, errno.ENETDOWN, errno.ENXIO, errno.ENOENT):
                 log.warning("neighbour %s: %s", address, error)

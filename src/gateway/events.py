@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened here lately: a bounded list that `vnetctl events` reads and follows. Control's thread
+only."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+EVENTS_KEPT = 4096
+TEXT_MAX = 400
+KINDS = frozenset(
+    {
+        "process_started",
+        "process_restarted",
+        "process_ended",
+        "tunnel_resolved",
+        "tunnel_unresolved",
+        "directory_lost",
+        "directory_found",
+        "tables_adopted",
+        "endpoint_arrived",
+        "document_applied",
+        "data_plane_lost",
+        "data_plane_found",
+        "exception_up",
+        "slow_path_silent",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """`seq` grows by one an event and starts anew with control; `time` is seconds since 1970."""
+
+    seq: int
+    time: float
+    node: str
+    event: str
+    text: str
+
+    def row(self) -> dict[str, Any]:
+        return {"seq": self.seq, "time": self.time, "node": self.node, "event": self.event, "text": self.text}
+
+
+class Events:
+    """The last `kept` events."""
+
+    def __init__(self, node: str, kept: int = EVENTS_KEPT, clock: Callable[[], float] = time.time) -> None:
+        self._node = node
+        self._clock = clock
+        self._events: deque[Event] = deque(maxlen=kept)
+        self.last_seq = 0
+
+    def add(self, event: str, text: str) -> Event:
+        """Remember an event. Text is cut to one line of at most 400 characters."""
+        line = "".join(c if c.isprintable() else " " for c in text)[:TEXT_MAX]
+        self.last_seq += 1
+        made = Event(self.last_seq, self._clock(), self._node, event, line)
+        self._events.append(made)
+        return made
+
+    def after(self, seq: int, limit: int = 1000) -> list[Event]:
+        """Return events that came after `seq`, oldest first, at most the last `limit`. A `seq` from before
+        control's restart (larger than any now) gives all."""
+        if seq > self.last_seq:
+            seq = 0
+        return [event for event in self._events if event.seq > seq][-limit:]

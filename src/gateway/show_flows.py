@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vnetctl show flows`: what is in the flow cache. Packets and bytes are estimates (one packet in 64 is
+sampled); rates are over the flow's life."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from gateway.job import DUMP_ROWS, Answer, AskDataPlane, Job, Refused
+from gateway.state import Names, State, read_names
+
+Row = dict[str, Any]
+
+LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000_000
+PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
+SORTS: dict[str, Callable[[Row], Any]] = {
+    "rate": lambda row: -(row["packets_per_s"] or 0),
+    "packets": lambda row: -(row["packets"] or 0),
+    "bytes": lambda row: -(row["bytes"] or 0),
+    "age": lambda row: -(row["age_s"] or 0),
+    "revision": lambda row: -(row["revision"] or 0),
+    "source": lambda row: _address_key(row["source"]),
+    "destination": lambda row: _address_key(row["destination"]),
+}
+
+
+def show_flows(state: State, name: str | None, args: dict[str, Any]) -> Job:
+    """Return flows, filtered by `vnet`, `vni`, `source`, `destination` (addresses, prefixes or MACs),
+    `action`, `protocol`; sorted by `sort`; at most `limit`; `more` says how many were left out."""
+    if name is not None:
+        raise Refused("flows have no names", "vnetctl show flows --source ADDRESS", 2)
+    sort = args.get("sort") or "rate"
+    if sort not in SORTS:
+        raise Refused(f"cannot sort by {sort!r}", f"--sort {' | '.join(SORTS)}", 2)
+    limit = args.get("limit", LIMIT_DEFAULT)
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= LIMIT_MAX:
+        raise Refused(f"limit {limit!r} is not between 1 and {LIMIT_MAX}", "--limit 100", 2)
+    names = yield from read_names(state)
+    vni = _vni(names, args)
+    accept = _filter(args)
+    found: list[Row] = []
+    matched = 0
+    cursor: Any = 0
+    while cursor is not None:
+        question = {"dump": "flows", "cursor": cursor, "limit": DUMP_ROWS, "vni": vni}
+        answer: Answer = yield AskDataPlane(question)
+        for raw in answer.get("rows", ()):
+            row = flow_row(state, raw, names)
+            if accept(row):
+                matched += 1
+                found.append(row)
+        if len(found) > 4 * limit + 4096:
+            found = heapq.nsmallest(limit, found, key=SORTS[sort])
+        cursor = answer.get("cursor")
+    rows = heapq.nsmallest(limit, found, key=SORTS[sort])
+    return {"rows": rows, "more": matched - len(rows), "total": matched}
+
+
+def flow_row(state: State, raw: Row, names: Names) -> Row:
+    """Return a row of the data plane as a row of the screen: names beside numbers, rates."""
+    age_s = raw.get("age_s")
+    protocol = raw.get("protocol")
+    packets, nbytes = raw.get("packets"), raw.get("bytes")
+    drop = raw.get("action") == "drop"
+    return {
+        "node": state.node,
+        "vnet": names.vnet(raw.get("vni")),
+        "vni": raw.get("vni"),
+        "source": raw.get("source"),
+        "source_port": raw.get("source_port") or None,
+        "destination": raw.get("destination"),
+        "destination_port": raw.get("destination_port") or None,
+        "protocol": PROTOCOL_NAMES.get(protocol, protocol) if isinstance(protocol, int) else protocol,
+        "class": raw.get("class"),
+        "level": raw.get("level"),
+        "action": raw.get("action"),
+        "reason": raw.get("reason") if drop else None,
+        "tunnel": raw.get("tunnel") or None,
+        "revision": raw.get("revision"),
+        "stale": bool(raw.get("stale")),
+        "age_s": age_s,
+        "expires_in_s": raw.get("expires_in_s"),
+        "packets": packets,
+        "bytes": nbytes,
+        "packets_per_s": packets / max(age_s, 1) if packets is not None and age_s is not None else None,
+        "ingress": raw.get("ingress"),
+        "source_object": raw.get("source_object"),
+        "destination_object": raw.get("destination_object"),
+    }
+
+
+def _vni(names: Names, args: dict[str, Any]) -> int | None:
+    vni, vnet = args.get("vni"), args.get("vnet")
+    if vni is not None:
+        if not isinstance(vni, int):
+            raise Refused(f"vni {vni!r} is no number", "vnetctl show vnets", 2)
+        return vni
+    if vnet is None:
+        return None
+    for number, known in names.vnets.items():
+        if known == vnet:
+            return number
+    if isinstance(vnet, str) and vnet.isdigit():
+        return int(vnet)
+    raise Refused(f"there is no V-net {vnet}", "vnetctl show vnets", 2)
+
+
+def _filter(args: dict[str, Any]) -> Callable[[Row], bool]:
+    tests: list[Callable[[Row], bool]] = []
+    for column in ("source", "destination"):
+        wanted = args.get(column)
+        if wanted is not None:
+            tests.append(_address_test(column, str(wanted)))
+    for column in ("action", "protocol", "reason", "class"):
+        wanted = args.get(column)
+        if wanted is not None:
+            tests.append(lambda row, column=column, wanted=str(wanted): str(row[column]) == wanted)  # type: ignore[misc]
+    return lambda row: all(test(row) for test in tests)
+
+
+def _address_test(column: str, wanted: str) -> Callable[[Row], bool]:
+    if wanted.count(":") == 5 and len(wanted) == 17:
+        return lambda row: str(row[column]).lower() == wanted.lower()
+    try:
+        network = ip_network(wanted, strict=False)
+    except ValueError:
+        raise Refused(
+            f"{column} {wanted!r} is no address, prefix or MAC", f"--{column} 10.0.0.12", 2
+        ) from None
+    return lambda row: _inside(row[column], network)
+
+
+def _inside(text: Any, network: IPv4Network | IPv6Network) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return address.version == network.version and address in network
+
+
+def _address_key(text: Any) -> tuple[int, int, str]:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return (9, 0, str(text))
+    return (address.version, int(address), "")
