@@ -91,6 +91,11 @@ class Server:
         except BaseException:
             self.close()
             raise
+        self._poller = zmq.Poller()
+        for socket in (self._zap, self._push, self._resolve, self._write):
+            self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
+        self._watched: set[int] = set()
 
     @property
     def wake_descriptor(self) -> int:
@@ -105,30 +110,29 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        poller = zmq.Poller()
-        for socket in (self._zap, self._push, self._resolve, self._write):
-            poller.register(socket, zmq.POLLIN)
-        poller.register(self._wake_reader.fileno(), zmq.POLLIN)
-        watched: set[int] = set()
         while not self._stopped:
-            watched = self._watch(poller, watched)
-            due_ms = int((self._dispatcher.due_at() - time.monotonic()) * 1000) + 1
-            ready = dict(poller.poll(max(0, min(1000, due_ms))))
-            if self._wake_reader.fileno() in ready:
-                self._drain_wakeups()
-            if self._zap in ready:
-                self._serve_zap()
-            if self._push in ready:
-                self._serve_subscriptions()
-            if self._resolve in ready:
-                self._serve(self._resolve, "resolve", RESOLVE_BATCH)
-            if self._write in ready:
-                self._serve(self._write, "write", WRITE_BATCH)
-            now = time.monotonic()
-            if now >= self._dispatcher.due_at():
-                self._carry_out(self._dispatcher.tick(now))
-            if self._metrics is not None:
-                self._metrics.serve(now)
+            self.turn(1000)
+
+    def turn(self, at_most_ms: int) -> None:
+        """Wait for something to do, but not longer than this, and do it."""
+        self._watch()
+        due_ms = int((self._dispatcher.due_at() - time.monotonic()) * 1000) + 1
+        ready = dict(self._poller.poll(max(0, min(at_most_ms, due_ms))))
+        if self._wake_reader.fileno() in ready:
+            self._drain_wakeups()
+        if self._zap in ready:
+            self._serve_zap()
+        if self._push in ready:
+            self._serve_subscriptions()
+        if self._resolve in ready:
+            self._serve(self._resolve, "resolve", RESOLVE_BATCH)
+        if self._write in ready:
+            self._serve(self._write, "write", WRITE_BATCH)
+        now = time.monotonic()
+        if now >= self._dispatcher.due_at():
+            self._carry_out(self._dispatcher.tick(now))
+        if self._metrics is not None:
+            self._metrics.serve(now)
 
     def close(self) -> None:
         """Close the sockets and give the lock back."""
@@ -195,13 +199,13 @@ class Server:
             raise DirectoryError(f"cannot listen on {address}: {error.strerror}", "ss -ltnp", 1) from error
         return socket
 
-    def _watch(self, poller: zmq.Poller, watched: set[int]) -> set[int]:
+    def _watch(self) -> None:
         wanted = set(self._metrics.descriptors()) if self._metrics is not None else set()
-        for descriptor in watched - wanted:
-            poller.unregister(descriptor)
-        for descriptor in wanted - watched:
-            poller.register(descriptor, zmq.POLLIN)
-        return wanted
+        for descriptor in self._watched - wanted:
+            self._poller.unregister(descriptor)
+        for descriptor in wanted - self._watched:
+            self._poller.register(descriptor, zmq.POLLIN)
+        self._watched = wanted
 
     def _drain_wakeups(self) -> None:
         try:

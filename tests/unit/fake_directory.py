@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A directory whose answers a test sets, with the interface of directory_service.service.Directory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from directory_client import rows
+from directory_service.service import Applied, NodeSnapshot, Push, Refused, Resolved
+
+NODES = {"gw1": 1001, "gw2": 1002}
+
+
+class FakeDirectory:
+    """Knows two gateways. Decides every query with action 2 and its source port as rule id, so that order
+    shows."""
+
+    def __init__(self) -> None:
+        self.revision = 41
+        self.incarnation = 9
+        self.pushes: list[Push] = []
+        self.announced: list[tuple[str, list[str], list[str]]] = []
+        self.applied: list[dict[str, Any]] = []
+        self.concerned = ["gw1"]
+        self.diff = [{"sign": "+", "kind": "rule", "name": "red/web", "text": "allow"}]
+        self.error: Exception | None = None
+        self.vnets: dict[int, list[dict[str, Any]]] = {7001: [{"op": "vnet", "vni": 7001}]}
+
+    def change(self, *node_vnis: tuple[int, int]) -> int:
+        """Make a revision that concerns these topics."""
+        self.revision += 1
+        self.pushes += [
+            Push(node, vni, self.revision, 0, [{"op": "vnet", "n": self.revision}]) for node, vni in node_vnis
+        ]
+        return self.revision
+
+    def node_id(self, node: str) -> int:
+        if node not in NODES:
+            raise Refused(f"there is no node {node}", "vnetctl show nodes")
+        return NODES[node]
+
+    def resolve(self, node: str, capabilities: Any, queries: rows.Rows, explain: bool = False) -> Resolved:
+        self._maybe_fail()
+        self.node_id(node)
+        decisions = np.zeros(len(queries), rows.DECISION)
+        decisions["action"] = 2
+        decisions["rule_id"] = queries["source_port"]
+        provenance = [{"port": int(port)} for port in queries["source_port"]] if explain else []
+        locations = np.zeros(1, rows.LOCATION)
+        return Resolved(
+            decisions, locations, np.zeros(0, rows.TUNNEL), np.zeros(0, rows.SCOPE), provenance, self.revision
+        )
+
+    def snapshot(self, node: str, vnis: Any = None) -> NodeSnapshot:
+        self._maybe_fail()
+        vnets = {vni: ops for vni, ops in self.vnets.items() if vnis is None or vni in vnis}
+        return NodeSnapshot(self.node_id(node), self.revision, vnets)
+
+    def locator(
+        self, node: str, local: bytes, remote: bytes, protocol: int, wire_id: int
+    ) -> dict[str, Any] | None:
+        return {"op": "ingress", "wire_id": wire_id} if wire_id == 7001 else None
+
+    def announce(self, node: str, locators: list[str], ports: list[str]) -> None:
+        self.announced.append((node, locators, ports))
+
+    def poll(self) -> list[Push]:
+        pushes, self.pushes = self.pushes, []
+        return pushes
+
+    def apply(
+        self, text: str, file: str, dry_run: bool, take_over: Any, comment: str, user: str, flows: Any = ()
+    ) -> Applied:
+        self._maybe_fail()
+        self.applied.append({"text": text, "dry_run": dry_run, "user": user, "flows": list(flows)})
+        before = self.revision
+        if not dry_run:
+            self.change((1001, 7001))
+        revision = before + 1
+        return Applied(
+            "doc", before, revision, 1, 0, 0, self.diff, [], {"cached": len(flows)}, self.concerned
+        )
+
+    def rollback(self, revision: int, user: str = "", dry_run: bool = False) -> Applied:
+        return self.apply("", "", dry_run, (), "", user)
+
+    def set_record(self, kind: str, name: str, values: Any, user: str = "") -> Applied:
+        return self.apply("", "", False, (), "", user)
+
+    def remove_record(self, kind: str, name: str, user: str = "") -> Applied:
+        return self.apply("", "", False, (), "", user)
+
+    def export(self, document: str) -> str:
+        self._maybe_fail()
+        return f'document = "{document}"\n'
+
+    def history(self, document: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        return [{"revision": self.revision}]
+
+    def list_records(
+        self, kind: str, vnet: str | None = None, name: str | None = None
+    ) -> list[dict[str, Any]]:
+        return [{"name": name, "kind": "gateway"} for name in NODES] if kind == "nodes" else []
+
+    def explain(self, *arguments: Any) -> dict[str, Any]:
+        return {"arguments": list(arguments)}
+
+    def _maybe_fail(self) -> None:
+        if self.error is not None:
+            raise self.error
