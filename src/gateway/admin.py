@@ -21,8 +21,10 @@ from typing import Any
 import msgpack
 import zmq
 
-from gateway import directory_verbs, explain, show
-from gateway.job import Answer, AskDataPlane, AskDirectory, Job, Refused
+from directory_client.messages import DirectoryError
+from directory_client.operator_requests import READS, WRITES, message_of
+from gateway import explain, show
+from gateway.job import Answer, AskDataPlane, AskDirectory, Job, Refused, ask_directory
 from gateway.state import State
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ REQUEST_BYTES_MAX = 17 * 1024 * 1024
 JOBS_MAX = 256
 WAIT_MS_MAX = 30_000
 SHOW_VERBS = frozenset({"show", "explain", "events"})
-VERBS = SHOW_VERBS | directory_verbs.READS | directory_verbs.WRITES
+VERBS = SHOW_VERBS | READS | WRITES
 
 Reply = Callable[[Answer], None]
 Done = Callable[[Answer | Refused], None]
@@ -94,9 +96,9 @@ class Admin:
             if self.running >= JOBS_MAX:
                 raise Refused(f"{JOBS_MAX} requests are under way at once", "try again in a moment")
             job = self._job(request)
-        except Refused as refused:
-            self._state.malformed_requests += refused.code == 2
-            finish(refused)
+        except DirectoryError as error:
+            self._state.malformed_requests += error.code == 2
+            finish(Refused(error.error, error.fix, error.code))
             return
         self.running += 1
         self._advance(job, None, finish)
@@ -129,7 +131,7 @@ class Admin:
         return self._pass_on(request)
 
     def _pass_on(self, request: dict[str, Any]) -> Job:
-        asked = directory_verbs.question(request)  # raises before it becomes a generator
+        asked = ask_directory(message_of(request))  # raises before it becomes a generator
 
         def steps() -> Job:
             answer = yield asked
@@ -150,9 +152,9 @@ class Admin:
                 self.running -= 1
                 finish(stop.value)
                 return
-            except Refused as refused:
+            except DirectoryError as error:
                 self.running -= 1
-                finish(refused)
+                finish(Refused(error.error, error.fix, error.code))
                 return
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ArithmeticError) as error:
                 # Rows that another process sent are not what the protocol says: one answer fails, not

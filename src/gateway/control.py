@@ -239,7 +239,8 @@ class Control:
     # -- the directory
 
     def _ask_directory(self, asked: AskDirectory, done: Callable[[Answer | Refused], None]) -> None:
-        identity = self._directory.send(asked.type, timeout_s=asked.timeout_s, **asked.fields)
+        present = {key: value for key, value in asked.fields.items() if value is not None}
+        identity = self._directory.send(asked.type, timeout_s=asked.timeout_s, **present)
         self._questions[identity] = done
 
     def _hear_directory(self) -> None:

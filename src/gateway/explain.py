@@ -6,7 +6,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
-from gateway.job import DUMP_ROWS, AskDataPlane, AskDirectory, Job, Refused, Steps
+from directory_client.operator_requests import message_of
+from gateway.job import DUMP_ROWS, AskDataPlane, Job, Refused, Steps, ask_directory
 from gateway.show_flows import PROTOCOL_NAMES, flow_row
 from gateway.state import State, read_names
 
@@ -17,22 +18,9 @@ def explain(state: State, request: dict[str, Any]) -> Job:
     """Return the directory's answer with `cached` added: the flows of this gateway that carry the
     connection."""
     args = request.get("args") or {}
-    fields: dict[str, Any] = {}
-    for key in ("vnet", "source", "destination"):
-        value = args.get(key)
-        if not isinstance(value, str) or not value:
-            raise Refused(f"{key} is missing", "vnetctl explain red web-1 db-1 tcp 5432", 2)
-        fields[key] = value
+    message = message_of({**request, "args": {"node": state.node, **args}})
+    answer = yield ask_directory(message)
     protocol, port, revision = args.get("protocol") or "", args.get("port"), args.get("revision")
-    if not isinstance(protocol, str) or not (port is None or isinstance(port, int)):
-        raise Refused("protocol or port is not understood", "vnetctl explain red web-1 db-1 tcp 5432", 2)
-    fields |= {
-        "protocol": protocol,
-        "port": port,
-        "node": args.get("node") or state.node,
-        "revision": revision,
-    }
-    answer = yield AskDirectory("explain", fields)
     explained = {key: value for key, value in answer.items() if key not in ("v", "id", "ok")}
     cached: list[dict[str, Any]] | None = None
     if revision is None and state.greeting is not None:

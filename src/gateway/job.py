@@ -12,20 +12,17 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+from directory_client.messages import DirectoryError
+from directory_client.operator_requests import Message
+
 Answer = dict[str, Any]
 DUMP_ROWS = 512
 DUMP_ROWS_MAX = 4_000_000
 
 
-class Refused(Exception):
+class Refused(DirectoryError):
     """No answer, or a refusal: what is wrong, what to type, vnetctl's exit status (1 refused or failed, 2 the
     input is wrong, 3 nobody answered)."""
-
-    def __init__(self, error: str, fix: str = "", code: int = 1) -> None:
-        super().__init__(error)
-        self.error = error
-        self.fix = fix
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,11 @@ class AskDirectory:
     type: str
     fields: dict[str, Any] = field(default_factory=dict)
     timeout_s: float = 10.0
+
+
+def ask_directory(message: Message) -> AskDirectory:
+    """Turn what an operator's request means to the directory into a question."""
+    return AskDirectory(message.type, message.fields, message.timeout_s)
 
 
 Ask = AskDataPlane | AskDirectory

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from directory_client.operator_requests import DIRECTORY_NOUNS, message_of
 from directory_client.reasons import find_reason
-from gateway.directory_verbs import DIRECTORY_NOUNS, question
-from gateway.job import DUMP_ROWS, AskDataPlane, Job, Refused, Steps
+from gateway.job import DUMP_ROWS, AskDataPlane, Job, Refused, Steps, ask_directory
 from gateway.overview import busy_ratio, overview
 from gateway.show_flows import show_flows
 from gateway.show_tunnels import show_tunnels
@@ -39,13 +39,13 @@ def show(state: State, request: dict[str, Any]) -> Job:
 
 def show_records(request: dict[str, Any]) -> Job:
     """Return the directory's rows as they are."""
-    answer = yield question(request)
+    answer = yield ask_directory(message_of(request))
     return {"rows": answer.get("rows", []), "revision": answer.get("revision")}
 
 
 def show_vnets(state: State, request: dict[str, Any]) -> Job:
     """Return the directory's V-nets with this gateway's flows and traffic where it has them."""
-    answer = yield question(request)
+    answer = yield ask_directory(message_of(request))
     rows = [dict(row) for row in answer.get("rows", ())]
     if state.greeting is not None:
         try:
