@@ -31,7 +31,7 @@ from directory_service.writing import Writing
 
 log = logging.getLogger(__name__)
 
-POLL_STORE_S = 1.0
+POLL_STORE_S = 0.25  # others may write to the same store
 
 
 class Dispatcher:
@@ -45,6 +45,7 @@ class Dispatcher:
         epoch: int,
         started_at: float,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        poll_store_s: float = POLL_STORE_S,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.directory = directory
@@ -53,6 +54,7 @@ class Dispatcher:
         self._wall_ms = wall_ms
         self._waiting = Waiting(self.gateways)
         self._poll_at = 0.0
+        self._poll_store_s = poll_store_s
         self._document_bytes = configuration.limits.document_bytes
         self._channels: dict[str, Any] = {
             "resolve": Reading(
@@ -70,7 +72,8 @@ class Dispatcher:
             head, parts = decode(frames, self._document_bytes)
             outs = self._serve(peer, head, parts, now, waited_s)
         except Exception as error:  # one request must not end the service for the others
-            return [Reply(peer.channel, peer.connection, encode(self._refusal(error, head)))]
+            outs = [Reply(peer.channel, peer.connection, encode(self._refusal(error, head)))]
+        # Pushes first, whatever became of the message: nobody may learn of a revision before it is numbered.
         return self._pushes() + outs
 
     def subscription(self, identity: Identity, topic: bytes) -> tuple[bool, list[Out]]:
@@ -92,7 +95,7 @@ class Dispatcher:
         """Let time pass: heartbeats, deadlines, and commits that others made in the same store."""
         outs: list[Out] = []
         if now >= self._poll_at:
-            self._poll_at = now + POLL_STORE_S
+            self._poll_at = now + self._poll_store_s
             outs += self._pushes()
         outs += [self._heartbeat(node_id) for node_id in self.publisher.nodes_due(now)]
         return outs + self._waiting.tick(now)

@@ -18,7 +18,8 @@ class FakeDirectory:
     shows."""
 
     def __init__(self) -> None:
-        self.revision = 41
+        self.revision = 41  # what answers are given at: behind `newest` until polled
+        self.newest = 41
         self.incarnation = 9
         self.pushes: list[Push] = []
         self.announced: list[tuple[str, list[str], list[str]]] = []
@@ -30,11 +31,11 @@ class FakeDirectory:
 
     def change(self, *node_vnis: tuple[int, int]) -> int:
         """Make a revision that concerns these topics."""
-        self.revision += 1
+        self.newest += 1
         self.pushes += [
-            Push(node, vni, self.revision, 0, [{"op": "vnet", "n": self.revision}]) for node, vni in node_vnis
+            Push(node, vni, self.newest, 0, [{"op": "vnet", "n": self.newest}]) for node, vni in node_vnis
         ]
-        return self.revision
+        return self.newest
 
     def node_id(self, node: str) -> int:
         if node not in NODES:
@@ -68,6 +69,7 @@ class FakeDirectory:
 
     def poll(self) -> list[Push]:
         pushes, self.pushes = self.pushes, []
+        self.revision = self.newest
         return pushes
 
     def apply(
@@ -75,7 +77,7 @@ class FakeDirectory:
     ) -> Applied:
         self._maybe_fail()
         self.applied.append({"text": text, "dry_run": dry_run, "user": user, "flows": list(flows)})
-        before = self.revision
+        before = self.newest
         if not dry_run:
             self.change((1001, 7001))
         revision = before + 1
