@@ -37,6 +37,7 @@ from .subscriber import Action, AskSnapshot, Subscribe, Subscriber, Unsubscribe
 
 HEARTBEAT_S = 1.0
 HEARTBEAT_MIN_S = 0.02
+CONNECT_S = 0.05  # how soon a heartbeat is tried again that found no connection
 SILENT_S = 3.0
 UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
 MISSES_MAX = 2
@@ -279,18 +280,20 @@ class DirectoryClient:
                 self._heartbeat_wanted = True
 
     def _heartbeat(self, now: float) -> None:
+        self._heartbeat_at, self._heartbeat_wanted = now, False
         for server in self._servers:
             id = self._in_flight.next_id()
             if send_now(server.resolve, encode({"type": "heartbeat", "id": id, **self._facts})):
                 server.heartbeat_id, server.heartbeat_sent_at = id, now
-        self._heartbeat_at = now
-        self._heartbeat_wanted = False
+            elif server.index == self._active:
+                self._heartbeat_at = now - HEARTBEAT_S + CONNECT_S
 
     def _hello(self, now: float) -> None:
         self._hello_at = now
         for server in self._servers:
-            id = self._in_flight.next_id()
-            send_now(server.write, encode({"type": "hello", "id": id, "node": self._node, "role": "control"}))
+            hello = {"type": "hello", "id": self._in_flight.next_id(), "node": self._node, "role": "control"}
+            if not send_now(server.write, encode(hello)) and server.index == self._active:
+                self._hello_at = now - HEARTBEAT_S + CONNECT_S
 
     # ---- receiving ---------------------------------------------------------------------------
 

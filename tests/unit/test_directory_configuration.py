@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""directory.toml: what is right, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from directory_client.messages import DirectoryError
+from directory_client.strict_toml import TomlError
+from directory_service.configuration import Limits, embedded, load, parse
+from directory_service.settings import Settings
+
+KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+
+FULL = f"""
+name     = "ams1-dir1"
+listen   = "tcp://10.80.0.11:7460"
+key_file = "/etc/vnet/directory.key"
+
+[store]
+kind = "sqlite"
+path = "/var/lib/vnet/directory.db"
+
+[answers]
+lifetime_s          = 300
+negative_lifetime_s = 5
+jitter_ratio        = 0.1
+
+[leases]
+node_s = 12
+
+[history]
+revisions = 10_000
+days      = 90
+
+[limits]
+message_bytes                = 1_048_576
+resolves_per_second_per_vnet = 50_000
+writes_per_second_per_key    = 200
+late_ms                      = 50
+
+[audit]
+file = "/var/log/vnet/audit.jsonl"
+
+[metrics]
+listen = "127.0.0.1:9465"
+
+[[client]]
+name       = "ams1-gw1"
+public_key = "{KEY}"
+role       = "gateway"
+"""
+
+
+def test_the_file_of_the_documentation_is_read():
+    configuration = parse(FULL, "directory.toml")
+    assert configuration.listen.push == "tcp://10.80.0.11:7462"
+    assert configuration.store_path == Path("/var/lib/vnet/directory.db")
+    assert configuration.metrics == ("127.0.0.1", 9465)
+    assert configuration.node_s == 12
+    assert configuration.limits == Limits()
+    assert configuration.settings == Settings()
+    assert [(c.name, c.role, c.public_key.decode()) for c in configuration.clients] == [
+        ("ams1-gw1", "gateway", KEY)
+    ]
+
+
+def test_the_smallest_file_is_enough():
+    configuration = parse('name = "d"\nlisten = "ipc:///run/vnet"\n[store]\nkind = "memory"\n', "d.toml")
+    assert configuration.store_path is None
+    assert configuration.limits == Limits()
+
+
+def test_the_embedded_directory_needs_no_file():
+    configuration = embedded("/run/vnet", "/var/lib/vnet")
+    assert configuration.listen.name == "ipc:///run/vnet"
+    assert configuration.store_path == Path("/var/lib/vnet/directory.db")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words", "remedy"),
+    [
+        ('name     = "ams1-dir1"', 'nmae = "ams1-dir1"', 1, "name is missing", "add name"),
+        ('name     = "ams1-dir1"', 'name = "AMS 1"', 2, "is no name", ""),
+        ("node_s = 12", "nodes_s = 12", 16, "leases.nodes_s: unknown key", 'did you mean "node_s"?'),
+        ("node_s = 12", "node_s = 1", 16, "leases.node_s: 1 is out of range", "a number from 2 to 3600"),
+        (
+            'kind = "sqlite"',
+            'kind = "etcd"',
+            7,
+            "store.kind: this build has no etcd store",
+            'kind = "sqlite"',
+        ),
+        ('kind = "sqlite"', 'kind = "sqlit"', 7, "is not possible", 'did you mean "sqlite"?'),
+        (
+            'path = "/var/lib/vnet/directory.db"',
+            "",
+            6,
+            "path is missing",
+            'path = "/var/lib/vnet/directory.db"',
+        ),
+        ("tcp://10.80.0.11:7460", "tcp://10.80.0.11", 3, "is no endpoint", "tcp://"),
+        ('key_file = "/etc/vnet/directory.key"', "", 3, "listen: TCP needs a key", "key_file ="),
+        ("127.0.0.1:9465", "9465", 32, "is not HOST:PORT", "127.0.0.1:9465"),
+        ('role       = "gateway"', 'role = "king"', 37, "is not possible", "gateway"),
+        (KEY, KEY[:-1], 36, "is no CURVE public key", "keygen"),
+        ("jitter_ratio        = 0.1", 'jitter_ratio = "0.1"', 13, "is not a number", ""),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_with_line_key_and_remedy(before, after, line, words, remedy):
+    assert before in FULL
+    with pytest.raises(TomlError) as raised:
+        parse(FULL.replace(before, after), "directory.toml")
+    assert words in str(raised.value)
+    assert remedy in raised.value.fix
+    assert raised.value.line == line
+    assert str(raised.value).startswith(f"directory.toml line {line}: ")
+
+
+def test_tcp_without_clients_would_serve_nobody():
+    with pytest.raises(TomlError, match="no client may connect"):
+        parse(FULL[: FULL.index("[[client]]")], "directory.toml")
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(DirectoryError, match="cannot be read") as raised:
+        load(tmp_path / "none.toml")
+    assert raised.value.code == 2
