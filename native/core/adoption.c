@@ -224,29 +224,72 @@ adopt_locations(struct fp_arena *arena)
 }
 
 // ---- flows -----------------------------------------------------------------------------------
+//
+// Two passes, each in the order of its table, since a million cache misses in a row would take most of the
+// time: over the buckets, noting where each entry stands, then over the entries. The notes lie in the
+// writer's own arrays, which the second pass fills: prev[] holds bucket and way, vnet[] the signature.
 
-// Counter of the check that this slot fails, NULL if it passes all.
-static uint32_t *
-flow_fault(struct fp_arena *arena, uint32_t bucket_index, uint32_t way)
+static void
+slot_clear(struct fp_arena *arena, uint32_t bucket_index, uint32_t way)
 {
-	struct fp_adoption_report *report = &arena->adoption;
+	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
+
+	if (bucket->signature[way])
+		fp_store(&bucket->signature[way], (uint16_t)0);
+	if (bucket->entry[way])
+		fp_store(&bucket->entry[way], 0);
+}
+
+// Counter of the check that this slot fails, NULL if it passes all that can be told from the bucket.
+static uint32_t *
+slot_fault(struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t way)
+{
 	const struct fp_arena_view *view = &arena->view;
-	const struct fp_flow_bucket *bucket = &view->flow_bucket[bucket_index];
 	const uint32_t index = bucket->entry[way];
 
 	if (index >= view->flows)
-		return &report->dropped_range;
-	if (fp_index_live(&arena->pool[FP_POOL_FLOW], index))
-		return &report->dropped_twice;
-
-	const struct fp_flow_entry *entry = &view->flow_entry[index];
-	const uint64_t hash = fp_hash_flow(&view->secret, &entry->key);
-	if (fp_flow_bucket_of(view, hash) != bucket_index || fp_flow_signature_of(hash) != bucket->signature[way])
-		return &report->dropped_key;
+		return &arena->adoption.dropped_range;
+	if (arena->flow->kind[index])
+		return &arena->adoption.dropped_twice;
 	for (uint32_t other = 0; other < way; other++)
 		if (bucket->entry[other] && bucket->signature[other] == bucket->signature[way] &&
-		    fp_flow_key_equal(&view->flow_entry[bucket->entry[other]].key, &entry->key))
-			return &report->dropped_twice;
+		    fp_flow_key_equal(&view->flow_entry[bucket->entry[other]].key, &view->flow_entry[index].key))
+			return &arena->adoption.dropped_twice;
+	return NULL;
+}
+
+static void
+note_bucket(struct fp_arena *arena, uint32_t bucket_index)
+{
+	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
+
+	memset(bucket->spare, 0, sizeof(bucket->spare)); // what readers find behind the last way
+	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
+		const uint32_t index = bucket->entry[way];
+		uint32_t *dropped = index ? slot_fault(arena, bucket, way) : NULL;
+
+		if (dropped)
+			*dropped += 1;
+		if (index == 0 || dropped) {
+			slot_clear(arena, bucket_index, way);
+			continue;
+		}
+		arena->flow->kind[index] = FP_FLOW_FORWARD; // noted
+		arena->flow->prev[index] = bucket_index * FP_BUCKET_WAYS + way;
+		arena->flow->vnet[index] = bucket->signature[way];
+	}
+}
+
+static uint32_t *
+entry_fault(struct fp_arena *arena, uint32_t index, uint32_t bucket_index)
+{
+	struct fp_adoption_report *report = &arena->adoption;
+	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
+	const uint64_t hash = fp_hash_flow(&arena->view.secret, &entry->key);
+
+	if (fp_flow_bucket_of(&arena->view, hash) != bucket_index ||
+	    fp_flow_signature_of(hash) != arena->flow->vnet[index])
+		return &report->dropped_key;
 	switch (fp_flow_check(arena, &entry->key, entry->action)) {
 	case FP_FLOW_SOUND:
 		return NULL;
@@ -260,54 +303,20 @@ flow_fault(struct fp_arena *arena, uint32_t bucket_index, uint32_t way)
 	return &report->dropped_range;
 }
 
-// An age from the future would never be evicted.
 static void
-side_repair(struct fp_arena *arena, uint32_t index)
+adopt_entry(struct fp_arena *arena, uint32_t index)
 {
-	struct fp_flow_side *side = &arena->view.flow_side[index];
-	if (side->used_s > arena->now_s)
-		fp_store(&side->used_s, arena->now_s);
-}
+	const uint32_t bucket_index = arena->flow->prev[index] / FP_BUCKET_WAYS;
+	uint32_t *dropped = entry_fault(arena, index, bucket_index);
 
-static void
-adopt_bucket(struct fp_arena *arena, uint32_t bucket_index)
-{
-	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
-
-	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-		const uint32_t index = bucket->entry[way];
-		uint32_t *dropped = index ? flow_fault(arena, bucket_index, way) : NULL;
-
-		if (index && !dropped) {
-			side_repair(arena, index);
-			fp_flow_claim(arena, index);
-			arena->adoption.flows++;
-			continue;
-		}
-		if (dropped)
-			*dropped += 1;
-		if (bucket->signature[way])
-			fp_store(&bucket->signature[way], (uint16_t)0);
-		if (index)
-			fp_store(&bucket->entry[way], 0);
-	}
-}
-
-// Entries lie at random behind the buckets: ask for the lines of a bucket a few buckets ahead.
-#define LINES_AHEAD 8
-
-static void
-prefetch_bucket(const struct fp_arena_view *view, uint32_t bucket_index)
-{
-	if (bucket_index >= view->flow_buckets)
+	if (dropped) {
+		*dropped += 1;
+		slot_clear(arena, bucket_index, arena->flow->prev[index] % FP_BUCKET_WAYS);
+		arena->flow->kind[index] = FP_FLOW_NONE;
 		return;
-	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-		const uint32_t index = view->flow_bucket[bucket_index].entry[way];
-		if (index && index < view->flows) {
-			__builtin_prefetch(&view->flow_entry[index]);
-			__builtin_prefetch(&view->flow_side[index]);
-		}
 	}
+	fp_flow_claim(arena, index);
+	arena->adoption.flows++;
 }
 
 static void
@@ -316,11 +325,13 @@ adopt_flows(struct fp_arena *arena)
 	const struct fp_arena_view *view = &arena->view;
 
 	fp_store_zero(&view->flow_entry[0], sizeof(view->flow_entry[0])); // what free slots lead to
-	for (uint32_t i = 0; i < view->flow_buckets; i++) {
-		prefetch_bucket(view, i + LINES_AHEAD);
-		memset(view->flow_bucket[i].spare, 0, sizeof(view->flow_bucket[i].spare));
-		adopt_bucket(arena, i);
-	}
+	for (uint32_t i = 0; i < view->flow_buckets; i++)
+		note_bucket(arena, i);
+	for (uint32_t index = 1; index < view->flows; index++)
+		if (arena->flow->kind[index])
+			adopt_entry(arena, index);
+	for (uint32_t vnet = 1; vnet < view->vnets; vnet++)
+		fp_flow_publish_counts(arena, vnet);
 }
 
 void

@@ -32,7 +32,7 @@ clock_ns(clockid_t clock)
 static uint64_t
 boot_hash(void)
 {
-	const struct fp_secret fixed = { { FP_ARENA_MAGIC, 0 } };
+	const struct fp_secret fixed = { { FP_ARENA_MAGIC, FP_HASH_LANE_1 } };
 	char text[64] = { 0 };
 	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 
@@ -77,10 +77,11 @@ file_lock(const char *path)
 	return -EBUSY;
 }
 
+// Populated: no page fault ever stops a poll thread, and adoption's prefetches find their pages.
 static int
 map(struct fp_arena *arena)
 {
-	const int flags = arena->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	const int flags = MAP_POPULATE | (arena->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	void *base = mmap(NULL, arena->len_bytes, PROT_READ | PROT_WRITE, flags, arena->fd, 0);
 
 	if (base == MAP_FAILED)

@@ -157,5 +157,3 @@ void fp_adopt(struct fp_arena *arena);
 // flow_table.c
 int fp_flow_table_init(struct fp_arena *arena);
 void fp_flow_table_free(struct fp_arena *arena);
-// Adoption: counts an entry that passed every check to its V-net, in the order of calls.
-void fp_flow_claim(struct fp_arena *arena, uint32_t index);

@@ -102,7 +102,7 @@ fp_layout_make(const struct fp_arena_config *config, struct fp_layout *layout)
 		[FP_REGION_NEXTHOPS] = { "next hops", sizeof(struct fp_nexthop_group),
 					 indexed(config, FP_POOL_NEXTHOPS) },
 	};
-	const struct fp_secret fixed = { { FP_ARENA_MAGIC, LAYOUT_VERSION } };
+	const struct fp_secret fixed = { { FP_ARENA_MAGIC, FP_HASH_LANE_1 + LAYOUT_VERSION } };
 	uint64_t sizes[FP_REGION_MAX * 2];
 
 	layout->len_bytes = 0;

@@ -52,8 +52,8 @@ chain_unlink(struct fp_arena *arena, struct fp_flow_chain *chain, uint32_t index
 	chain->count--;
 }
 
-static void
-vnet_publish_counts(struct fp_arena *arena, uint32_t vnet)
+void
+fp_flow_publish_counts(struct fp_arena *arena, uint32_t vnet)
 {
 	const struct fp_flow_chain *chain = arena->flow->chain[vnet];
 	struct fp_vnet *record = &arena->view.vnet[vnet];
@@ -71,7 +71,6 @@ fp_flow_chain_add(struct fp_arena *arena, uint32_t index, uint32_t vnet, enum fp
 	flow->kind[index] = kind;
 	flow->resident[kind]++;
 	chain_push(arena, &flow->chain[vnet][kind], index);
-	vnet_publish_counts(arena, vnet);
 }
 
 void
@@ -84,7 +83,6 @@ fp_flow_chain_remove(struct fp_arena *arena, uint32_t index)
 	chain_unlink(arena, &flow->chain[vnet][kind], index);
 	flow->resident[kind]--;
 	flow->kind[index] = FP_FLOW_NONE;
-	vnet_publish_counts(arena, vnet);
 }
 
 int

@@ -68,6 +68,9 @@ void fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, ui
 // flow_evict.c
 void fp_flow_chain_add(struct fp_arena *arena, uint32_t index, uint32_t vnet, enum fp_flow_kind kind);
 void fp_flow_chain_remove(struct fp_arena *arena, uint32_t index);
+void fp_flow_publish_counts(struct fp_arena *arena, uint32_t vnet); // into the V-net's record
+// Adoption: takes an entry that stands in a bucket and passed every check.
+void fp_flow_claim(struct fp_arena *arena, uint32_t index);
 // A way of this full bucket that makes room for this kind; -EDQUOT if none does.
 int fp_flow_victim_in_bucket(struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t vnet,
 			     enum fp_flow_kind kind);

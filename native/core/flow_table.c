@@ -148,6 +148,7 @@ entry_change(struct fp_arena *arena, uint32_t index, const struct fp_flow_value 
 		const uint32_t vnet = flow->vnet[index];
 		fp_flow_chain_remove(arena, index);
 		fp_flow_chain_add(arena, index, vnet, kind);
+		fp_flow_publish_counts(arena, vnet);
 	}
 	flow->stats.updated++;
 }
@@ -171,6 +172,7 @@ entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, ui
 	fp_store(&bucket->entry[way], index);
 	fp_store(&bucket->signature[way], fp_flow_signature_of(hash));
 	fp_flow_chain_add(arena, index, value->vnet, fp_flow_kind_of(value->action));
+	fp_flow_publish_counts(arena, value->vnet);
 	arena->flow->stats.inserted++;
 }
 
@@ -183,6 +185,7 @@ fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_
 	fp_store(&bucket->signature[way], (uint16_t)0);
 	fp_store(&bucket->entry[way], 0);
 	fp_flow_chain_remove(arena, index);
+	fp_flow_publish_counts(arena, arena->flow->vnet[index]);
 	locations_drop(arena, entry->action);
 	fp_index_drop(&arena->pool[FP_POOL_INGRESS], entry->key.ingress);
 	fp_index_retire(&arena->pool[FP_POOL_FLOW], index);
@@ -342,7 +345,10 @@ void
 fp_flow_claim(struct fp_arena *arena, uint32_t index)
 {
 	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
+	struct fp_flow_side *side = &arena->view.flow_side[index];
 
+	if (side->used_s > arena->now_s) // an age from the future would never be evicted
+		fp_store(&side->used_s, arena->now_s);
 	fp_index_claim(&arena->pool[FP_POOL_FLOW], index);
 	locations_hold(arena, entry->action);
 	fp_index_hold(&arena->pool[FP_POOL_INGRESS], entry->key.ingress);

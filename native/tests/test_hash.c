@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "arena_fixture.h"
+
+static const struct fp_secret secret_a = { { 0x0123456789abcdefull, 0xfedcba9876543210ull } };
+static const struct fp_secret secret_b = { { 0x0123456789abcdeeull, 0xfedcba9876543210ull } };
+
+static void
+test_every_bit_of_the_key_changes_about_half_of_the_hash(void)
+{
+	const struct fp_flow_key key = key_of(3, 77);
+	const uint64_t base = fp_hash_flow(&secret_a, &key);
+
+	for (uint32_t bit = 0; bit < 44 * 8; bit++) {
+		struct fp_flow_key other = key;
+		((uint8_t *)&other)[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		const int changed = __builtin_popcountll(base ^ fp_hash_flow(&secret_a, &other));
+		assert(changed >= 12 && changed <= 52);
+	}
+}
+
+static void
+test_every_bit_of_the_secret_changes_the_hash(void)
+{
+	const struct fp_flow_key key = key_of(3, 77);
+	for (int bit = 0; bit < 128; bit++) {
+		struct fp_secret other = secret_a;
+		other.word[bit / 64] ^= 1ull << bit % 64;
+		const int changed = __builtin_popcountll(fp_hash_flow(&secret_a, &key) ^ fp_hash_flow(&other, &key));
+		assert(changed >= 12 && changed <= 52);
+	}
+}
+
+// CRC fails this one: what collides under one seed collides under all.
+static void
+test_keys_that_share_bucket_and_signature_part_under_another_secret(void)
+{
+	enum { KEYS = 1 << 20, SPACE = 1 << 22 };
+	uint32_t *seen = calloc(SPACE, sizeof(*seen));
+	uint32_t pairs = 0, still = 0;
+
+	assert(seen);
+	for (uint32_t i = 1; i <= KEYS; i++) {
+		const struct fp_flow_key key = key_of(1, i);
+		const uint64_t slot = fp_hash_flow(&secret_a, &key) >> 42;
+		if (seen[slot]) {
+			const struct fp_flow_key other = key_of(1, seen[slot]);
+			pairs++;
+			still += fp_hash_flow(&secret_b, &key) >> 42 == fp_hash_flow(&secret_b, &other) >> 42;
+		}
+		seen[slot] = i;
+	}
+	assert(pairs > 50000);
+	assert(still < 20); // 1 in 4 million by chance
+	free(seen);
+}
+
+static double
+chi_square(const uint32_t *count, uint32_t n, double expected)
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < n; i++)
+		sum += (count[i] - expected) * (count[i] - expected) / expected;
+	return sum;
+}
+
+static void
+test_counted_up_keys_spread_evenly_in_high_and_low_bits(void)
+{
+	enum { CELLS = 4096, KEYS = CELLS * 100 };
+	static uint32_t high[CELLS], low[CELLS];
+
+	for (uint32_t i = 0; i < KEYS; i++) {
+		const struct fp_flow_key key = key_of(1, __builtin_bswap32(i)); // addresses count up
+		const uint64_t hash = fp_hash_flow(&secret_a, &key);
+		high[hash >> 52]++;
+		low[hash & (CELLS - 1)]++;
+	}
+	// 4095 degrees of freedom: mean 4095, deviation 90; six deviations
+	assert(chi_square(high, CELLS, 100) < 4095 + 6 * 90);
+	assert(chi_square(low, CELLS, 100) < 4095 + 6 * 90);
+}
+
+static void
+test_length_takes_part_in_the_hash_of_bytes(void)
+{
+	const uint8_t zeros[64] = { 0 };
+	uint64_t seen[65];
+
+	for (uint32_t len = 0; len <= 64; len++) {
+		seen[len] = fp_hash_bytes(&secret_a, len ? zeros : NULL, len);
+		for (uint32_t other = 0; other < len; other++)
+			assert(seen[other] != seen[len]);
+	}
+}
+
+static void
+test_only_the_given_bytes_take_part(void)
+{
+	uint8_t a[80], b[80];
+
+	memset(a, 0x5a, sizeof(a));
+	memset(b, 0xa5, sizeof(b));
+	for (uint32_t len = 1; len < 64; len++) {
+		memcpy(b, a, len);
+		assert(fp_hash_bytes(&secret_a, a, len) == fp_hash_bytes(&secret_a, b, len));
+		a[len - 1] ^= 1;
+		assert(fp_hash_bytes(&secret_a, a, len) != fp_hash_bytes(&secret_a, b, len));
+		a[len - 1] ^= 1;
+	}
+}
+
+int
+main(void)
+{
+	RUN(test_every_bit_of_the_key_changes_about_half_of_the_hash);
+	RUN(test_every_bit_of_the_secret_changes_the_hash);
+	RUN(test_keys_that_share_bucket_and_signature_part_under_another_secret);
+	RUN(test_counted_up_keys_spread_evenly_in_high_and_low_bits);
+	RUN(test_length_takes_part_in_the_hash_of_bytes);
+	RUN(test_only_the_given_bytes_take_part);
+	return 0;
+}
