@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the directory's decisions to FLOW_INSTALL records, column by column. Pure.
+
+What a decision says is not believed beyond its form: an action that this version does not carry, or one that
+names a location which is not there, becomes a drop with the reason `not_supported`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fastpath.records import Action, KeyClass, KeyFlag, RecordType, make
+
+from directory_client.numbers import Granularity
+from directory_client.reasons import all_reasons
+
+from .refusals import Group, Refusal
+
+Rows = np.ndarray[Any, Any]
+
+LIFETIME_JITTER = 0.1
+REASONS = {reason.name: reason.number for reason in all_reasons()}
+
+_REASON_NUMBERS = tuple(REASONS.values())
+_CARRIED = (Action.DROP, Action.ENCAPSULATE, Action.DELIVER, Action.RELAY, Action.ANSWER, Action.NARROW)
+_NEEDS_DESTINATION = (Action.ENCAPSULATE, Action.DELIVER, Action.RELAY)
+
+
+def installs(
+    rows: Rows, decisions: Rows, locations: Rows, incarnation: int, random: np.random.Generator
+) -> tuple[Rows, int]:
+    """Make the records for MISS rows and, row for row, their decisions. Returns them, and how many decisions
+    could not be carried."""
+    action, reason = decisions["action"].copy(), decisions["reason"].copy()
+    source, destination = decisions["source_location"], decisions["destination_location"]
+    action[_is_narrow(rows["key"], decisions)] = Action.NARROW
+    known = len(locations)
+    bad = ~np.isin(action, _CARRIED) | (source >= known) | (destination >= known)
+    bad |= np.isin(action, _NEEDS_DESTINATION) & (destination < 0)
+    bad |= (action == Action.DROP) & ~np.isin(reason, _REASON_NUMBERS)
+    action[bad], reason[bad] = Action.DROP, REASONS["not_supported"]
+
+    carries = (action != Action.DROP) & (action != Action.NARROW)
+    has_source, has_destination = carries & (source >= 0), carries & (destination >= 0)
+    places: Any = locations if known else np.zeros(1, locations.dtype)
+    from_place = places[np.where(has_source, source, 0)]
+    to_place = places[np.where(has_destination, destination, 0)]
+    ways = np.where(has_source, from_place["way"], 0) << 4 | np.where(has_destination, to_place["way"], 0)
+    vni = rows["head"]["vni"]
+    lifetime_ms, refresh_ms = _with_jitter(decisions, random)
+    records = make(
+        RecordType.FLOW_INSTALL,
+        len(rows),
+        vni=vni,
+        revision=decisions["revision"],
+        key=rows["key"],
+        reason=np.where(action == Action.DROP, reason, 0),
+        action=action,
+        ways=ways,
+        ingress_object=rows["ingress_object"],
+        source_object=np.where(has_source, from_place["object_id"], 0),
+        destination_object=np.where(has_destination, to_place["object_id"], 0),
+        destination_vni=np.where(has_destination & (to_place["vni"] != vni), to_place["vni"], 0),
+        lifetime_ms=lifetime_ms,
+        refresh_ms=refresh_ms,
+        token=rows["token"],
+        incarnation=incarnation,
+    )
+    return records, int(bad.sum())
+
+
+def drops(rows: Rows, reason: Rows, revision: Rows, lifetime_ms: Rows, incarnation: int) -> Rows:
+    """Make the records for MISS rows that a known refusal answers."""
+    return make(  # type: ignore[no-any-return]
+        RecordType.FLOW_INSTALL,
+        len(rows),
+        vni=rows["head"]["vni"],
+        revision=revision,
+        key=rows["key"],
+        reason=reason,
+        action=Action.DROP,
+        ingress_object=rows["ingress_object"],
+        lifetime_ms=lifetime_ms,
+        token=rows["token"],
+        incarnation=incarnation,
+    )
+
+
+def endings(refused: Rows, is_quota: Rows, incarnation: int) -> Rows:
+    """Make the records that end what waits for decisions which the data plane will never take."""
+    return make(  # type: ignore[no-any-return]
+        RecordType.RELEASE_DROP,
+        len(refused),
+        vni=refused["head"]["vni"],
+        revision=refused["head"]["revision"],
+        key=refused["key"],
+        token=refused["token"],
+        reason=np.where(is_quota, REASONS["miss_rate"], REASONS["not_supported"]),
+        action=Action.DROP,
+        incarnation=incarnation,
+    )
+
+
+def refusals_of(
+    rows: Rows, decisions: Rows, scopes: Rows, now_s: float
+) -> tuple[list[tuple[int, Group, Refusal]], int]:
+    """Find what refusals hold for: one (VNI, group of keys, refusal) for each scope, however many rows name
+    it. Returns them, and how many were malformed."""
+    scope = decisions["scope"]
+    numbers = np.flatnonzero((decisions["action"] == Action.DROP) & (scope >= 0) & (scope < len(scopes)))
+    keys = rows["key"][numbers]
+    which = scope[numbers].astype(np.uint64) << np.uint64(37)
+    which |= keys["ingress"].astype(np.uint64) << np.uint64(5)
+    which |= (keys["key_class"] & 15).astype(np.uint64) << np.uint64(1)
+    which |= (keys["flags"] & KeyFlag.IPV6 != 0).astype(np.uint64)
+    found, malformed = [], 0
+    for number in numbers[np.unique(which, return_index=True)[1]].tolist():
+        row, decision, key = rows[number], decisions[number], rows[number]["key"]
+        row_scope, vni = scopes[decision["scope"]], int(row["head"]["vni"])
+        if row_scope["vni"] not in (0, vni) or decision["reason"] not in _REASON_NUMBERS:
+            malformed += 1
+            continue
+        ipv6 = int(key["flags"] & KeyFlag.IPV6)
+        group = (int(key["key_class"]), ipv6, int(row["ingress_kind"]), int(row["ingress_object"]))
+        expires_s = now_s + int(decision["lifetime_ms"]) / 1000
+        refusal = Refusal(row_scope, int(decision["reason"]), int(decision["revision"]), expires_s)
+        found.append((vni, group, refusal))
+    return found, malformed
+
+
+def _is_narrow(keys: Rows, decisions: Rows) -> Rows:
+    """A decision for a connection where no ports were asked about means: ask again with ports."""
+    narrow = decisions["granularity"] == Granularity.CONNECTION
+    narrow &= (keys["flags"] & KeyFlag.CONNECTION) == 0
+    narrow &= np.isin(keys["key_class"], (KeyClass.ROUTED, KeyClass.BRIDGED))
+    return np.asarray(narrow)
+
+
+def _with_jitter(decisions: Rows, random: np.random.Generator) -> tuple[Rows, Rows]:
+    """Shorten lifetimes a little, each differently, so that what was asked together is not asked together
+    again; never beyond what the directory allows."""
+    factor = 1 - LIFETIME_JITTER * random.random(len(decisions))
+    lifetime_ms = (decisions["lifetime_ms"] * factor).astype(np.uint32)
+    return lifetime_ms, (decisions["refresh_ms"] * factor).astype(np.uint32)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the directory has told of one V-net, so that a data plane that comes back is told all of it again.
+
+Holds state (V-net, attachments, ingresses, tunnels, locations, peerings), not events (scopes, announcements).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Operation = Mapping[str, Any]
+
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "vnet": (),
+    "peering": ("to_vni",),
+    "attachment": ("object_id",),
+    "tunnel": ("object_id",),
+    "ingress": ("local", "remote", "protocol", "wire_id"),
+    "location": ("object_id", "way"),
+}
+
+
+class View:
+    """One V-net. `revision` is the newest that it has reached."""
+
+    def __init__(self, vni: int) -> None:
+        self.vni = vni
+        self.revision = 0
+        self._operations: dict[str, dict[tuple[Any, ...], Operation]] = {kind: {} for kind in _KEYS}
+
+    def apply(self, operation: Operation) -> None:
+        """Take up one operation (already found to be well-formed)."""
+        kind, removed, _ = operation["op"].partition("_removed")
+        keys = _KEYS.get(kind)
+        if keys is None:
+            return
+        key = tuple(operation.get(name, 0) for name in keys)
+        if removed:
+            self._operations[kind].pop(key, None)
+        else:
+            self._operations[kind][key] = operation
+
+    def of_kind(self, kind: str) -> Iterator[Operation]:
+        """Yield the operations of one kind that stand."""
+        yield from self._operations[kind].values()
+
+    def object_id(self) -> int:
+        """Return the V-net's id; 0 while it is not known."""
+        return next((op["object_id"] for op in self.of_kind("vnet")), 0)
+
+    def operations(self) -> Iterator[Operation]:
+        """Yield all that stands; what is referred to comes first."""
+        for kind in _KEYS:
+            yield from self.of_kind(kind)
