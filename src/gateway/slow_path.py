@@ -29,9 +29,9 @@ from directory_client.events import Answered, Changed, Failed, Resolved, ServerC
 from directory_client.keys import client_keys
 
 from .configuration import Configuration
-from .reporter import Reporter
 from .latency import Latency
 from .notify import notify
+from .reporter import Reporter
 from .resolver import Resolver
 
 log = logging.getLogger(__name__)
