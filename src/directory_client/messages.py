@@ -110,8 +110,8 @@ def field(head: Mapping[str, Any], name: str, kind: type | tuple[type, ...], def
     value = head.get(name, default)
     if value is ...:
         raise MalformedMessage(f"{head.get('type', 'message')}: {name} is missing", id=head.get("id"))
-    if value is default or (value is None and default is None):
-        return value
+    if value is default or (value is None and default is not ...):
+        return default
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(k.__name__ for k in kinds)

@@ -45,7 +45,7 @@ def _vnets(preview: Applied) -> list[str | None]:
             vnets.add(name)
         else:
             return [None]  # a node, site, path or profile: any V-net may use it
-    return [None] if len(vnets) > VNETS_MAX else sorted(vnets)
+    return [None] if len(vnets) > VNETS_MAX else [*sorted(vnets)]
 
 
 def _request(vnet: str | None, limit: int) -> dict[str, Any]:

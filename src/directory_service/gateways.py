@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NODES_MAX = 65_536
-WORKERS_MAX = 64
+SPEAKERS_MAX = 64
+SETTLE_S = 3.0
 HELLO_S = 3.5  # hello comes every second
 FORGET_S = 3_600.0
 
@@ -22,12 +23,15 @@ class Speaker:
     heard_at: float
     revision: int
     load: dict[str, Any]
+    locators: list[str] | None  # None: it does not say
+    ports: list[str] | None
 
 
 @dataclass(slots=True)
 class Gateway:
     """What is known of one node."""
 
+    first_at: float
     heard_at: float
     speakers: dict[tuple[str, int], Speaker] = field(default_factory=dict)
     control: bytes | None = None
@@ -41,14 +45,29 @@ class Gateways:
         self._node_s = node_s
         self._gateways: dict[str, Gateway] = {}
 
-    def heartbeat(
-        self, node: str, role: str, worker: int, revision: int, load: dict[str, Any], now: float
-    ) -> None:
+    def heartbeat(self, node: str, role: str, worker: int, speaker: Speaker, now: float) -> None:
         """Take note of a heartbeat."""
         gateway = self._of(node, now)
         gateway.heard_at = now
-        if len(gateway.speakers) < WORKERS_MAX or (role, worker) in gateway.speakers:
-            gateway.speakers[(role, worker)] = Speaker(now, revision, load)
+        if len(gateway.speakers) < SPEAKERS_MAX or (role, worker) in gateway.speakers:
+            gateway.speakers[(role, worker)] = speaker
+
+    def said(self, node: str, now: float) -> tuple[list[str], list[str]] | None:
+        """Return the locators and ports that a node's living processes say it has, together.
+
+        None: not known yet. That there are no locators at all is believed only once every process had time to
+        speak, lest a restarted directory forgets the last known ones.
+        """
+        gateway = self._gateways.get(node)
+        if gateway is None:
+            return None
+        alive = [speaker for speaker in gateway.speakers.values() if now - speaker.heard_at < self._node_s]
+        locators = list(dict.fromkeys(each for speaker in alive for each in speaker.locators or ()))
+        ports = list(dict.fromkeys(each for speaker in alive for each in speaker.ports or ()))
+        speak = any(speaker.locators is not None for speaker in alive)
+        if not speak or (not locators and now - gateway.first_at < SETTLE_S):
+            return None
+        return locators, ports
 
     def hello(self, node: str, connection: bytes, now: float) -> None:
         """Take note of the connection over which a node's control can be asked."""
@@ -103,4 +122,4 @@ class Gateways:
         if node not in self._gateways and len(self._gateways) >= NODES_MAX:
             fresh = {n: g for n, g in self._gateways.items() if now - g.heard_at < FORGET_S}
             self._gateways = fresh if len(fresh) < NODES_MAX else {}
-        return self._gateways.setdefault(node, Gateway(now))
+        return self._gateways.setdefault(node, Gateway(now, now))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,14 +23,17 @@ from directory_client.messages import (
 from directory_client.numbers import Action
 from directory_client.reasons import reason_number
 from directory_service.configuration import Configuration
-from directory_service.gateways import Gateways
+from directory_service.gateways import Gateways, Speaker
 from directory_service.gathering import Waiting
 from directory_service.outbox import Out, Peer, Reply
 from directory_service.publisher import Publisher
 from directory_service.rates import Rates
 from directory_service.service import Directory, Refused
 
+log = logging.getLogger(__name__)
+
 RETRY_MS = 20
+FACTS_MAX = 256
 CLOCK_TRUST_S = 60.0
 _EMPTY_LIST = pack([])
 _U64 = 1 << 64
@@ -173,12 +177,28 @@ class Reading:
             raise MalformedMessage("heartbeat: worker, revision or role is impossible", id=head.get("id"))
         node_id = self._node_id(node)
         if node_id:
-            self._gateways.heartbeat(node, role, worker, revision, load, now)
-            if "locators" in head or "ports" in head:
-                self._directory.announce(node, names(head, "locators", []), names(head, "ports", []))
+            locators, ports = names(head, "locators", None), names(head, "ports", None)
+            if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
+                raise MalformedMessage(
+                    f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id")
+                )
+            speaker = Speaker(now, revision, load, locators, ports)
+            self._gateways.heartbeat(node, role, worker, speaker, now)
+            self._announce(node, now)
         answer = {**self._state(head), "node_id": node_id, "name": self._name}
         reply = Reply(peer.channel, peer.connection, encode(answer))
         return [reply, *self._waiting.reported(now)]
+
+    def _announce(self, node: str, now: float) -> None:
+        said = self._gateways.said(node, now)
+        if said is None:
+            return
+        try:
+            self._directory.announce(node, *said)
+        except Refused as error:  # it lives all the same
+            if not self._counters["announcements_refused"]:
+                log.warning("what node %s says of itself is refused: %s", node, error.problem)
+            self._counters["announcements_refused"] += 1
 
     def _node(self, peer: Peer, head: dict[str, Any]) -> str:
         node: str = field(head, "node", str)

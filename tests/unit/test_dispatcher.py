@@ -8,7 +8,6 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from fake_directory import FakeDirectory
 
 from directory_client import rows
 from directory_client.decoding import read_push, read_resolved, read_snapshot
@@ -20,6 +19,7 @@ from directory_service.configuration import Configuration, Limits
 from directory_service.dispatcher import Dispatcher
 from directory_service.outbox import Audit, Out, Peer, Publish, Reply
 from directory_service.service import Refused
+from fake_directory import FakeDirectory
 
 GATEWAY = Identity("gw1", "gateway")
 OPERATOR = Identity("anna", "operator")
@@ -230,6 +230,24 @@ def test_a_heartbeat_announces_locators_and_shows_the_node_alive_until_its_lease
     bench.now += 10.1
     rows = {row["name"]: row for row in bench.ask("write", "list", kind="nodes")["rows"]}
     assert (rows["gw1"]["state"], rows["gw1"]["applied_revision"]) == ("stale", None)
+
+
+def test_processes_of_a_gateway_say_its_locators_together():
+    bench = Bench()
+    bench.ask("resolve", "heartbeat", node="gw1", role="slow-path", locators=[], ports=["rack"])
+    assert bench.directory.announced == []  # control may yet say some
+    bench.ask("resolve", "heartbeat", node="gw1", role="control", locators=["192.0.2.1"], ports=["rack"])
+    bench.ask("resolve", "heartbeat", node="gw1", role="slow-path", locators=[], ports=["rack"])
+    bench.ask("resolve", "heartbeat", node="gw1", role="slow-path", worker=1)
+    assert {str(said) for said in bench.directory.announced} == {"('gw1', ['192.0.2.1'], ['rack'])"}
+
+
+def test_a_gateway_without_locators_is_believed_after_a_while():
+    bench = Bench()
+    bench.ask("resolve", "heartbeat", node="gw1", locators=[], ports=["rack"])
+    bench.now += 3.0
+    bench.ask("resolve", "heartbeat", node="gw1", locators=[], ports=["rack"])
+    assert bench.directory.announced == [("gw1", [], ["rack"])]
 
 
 # ---- write -----------------------------------------------------------------------------------
