@@ -8,6 +8,8 @@ DEBIAN      := build-essential pkg-config ninja-build python3-dev python3-venv l
                libpcap-dev iproute2 iputils-ping iputils-arping iperf3 ethtool procps kmod tcpdump \
                clang libclang-rt-14-dev clang-format
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# By its full name, so that rebuilding on import finds it whatever PATH is then.
+export CYTHON := $(CURDIR)/$(BIN)/cython
 BUILD_NEEDS := meson-python>=0.17 meson>=1.3 ninja cython>=3.2.2 numpy>=2.0
 
 .PHONY: help setup build test lint format demo demo-clean clean
