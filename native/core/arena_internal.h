@@ -45,11 +45,13 @@ struct fp_arena_header {
 static_assert(sizeof(struct fp_arena_header) == 64, "fp_arena_header");
 
 // Open addressing; a slot is free if its ingress is 0. ingress is stored last, so that a reader that sees it
-// sees the key.
+// sees the key. A look-up ends at a slot that no key has passed over.
 struct fp_locator_slot {
 	struct fp_locator_key key;
 	uint32_t ingress;
-	uint8_t zero[20];
+	uint16_t udp_port; // that the peer sends to; 0: not UDP
+	uint16_t passed;   // keys that stand further on, although they begin here or before
+	uint8_t zero[16];
 };
 static_assert(sizeof(struct fp_locator_slot) == 64, "fp_locator_slot");
 

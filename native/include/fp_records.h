@@ -54,6 +54,7 @@ enum fp_record_flag {
 	FP_RECORD_IF_PRESENT = 1 << 0, // LOCATION_SET: only if the location is in use here
 	FP_RECORD_LAST = 1 << 1,       // CHANGE, PACKET, TUNNEL_GROUP_SET: last of several that belong together
 	FP_RECORD_FIRST = 1 << 2,      // likewise: first
+	FP_RECORD_GONE = 1 << 3,       // TUNNEL_CHANGED: it went; without: it came
 };
 
 struct fp_record_head {

@@ -177,7 +177,8 @@ struct fp_vnet {
 	uint32_t flows;       // resident now
 	uint32_t drops_resident; // of these: refusals
 	uint32_t change_next; // next place to write in changes[]
-	uint8_t zero[40];
+	uint8_t closing; // a tightening change is kept whose flows are not yet all closed
+	uint8_t zero[39];
 	struct fp_change changes[FP_CHANGES_KEPT];
 };
 static_assert(sizeof(struct fp_vnet) % FP_CACHE_LINE == 0, "fp_vnet");

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Changes, and late answers. Each V-net keeps the scopes of its last 256 changes and a floor below them, so
+// that an answer that was decided before a change is refused only if that change covers its key (or is too old
+// to tell): a late answer never outlives its revocation, and churn elsewhere does not starve it.
+#include "install_internal.h"
+
+static void tighten_add(struct fp_installer *in, uint32_t index, const struct fp_scope *scope,
+			uint32_t before);
+static void change_keep(struct fp_installer *in, uint32_t index, const struct fp_record_change *record);
+
+void
+fp_changes_open(struct fp_installer *in)
+{
+	for (uint32_t v = 1; v < in->arena->view.vnets; v++) {
+		const struct fp_vnet *vnet = &in->arena->view.vnet[v];
+		if (!fp_index_live(&in->arena->pool[FP_POOL_VNET], v))
+			continue;
+		for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++)
+			if (vnet->changes[i].revision > in->vnet[v].newest_change)
+				in->vnet[v].newest_change = vnet->changes[i].revision;
+		if (!vnet->closing)
+			continue;
+		// The last data plane ended between a revocation and the end of its pass.
+		for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++)
+			if (vnet->changes[i].revision && vnet->changes[i].kind == FP_CHANGE_TIGHTEN)
+				tighten_add(in, v, &vnet->changes[i].scope,
+					    (uint32_t)vnet->changes[i].revision);
+		fp_scan_close(in);
+	}
+}
+
+int
+fp_change_apply(struct fp_installer *in, const struct fp_record_change *record)
+{
+	uint32_t index = fp_vnet_by_vni(in, record->head.vni);
+	if (index == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	if (record->kind < FP_CHANGE_TIGHTEN || record->kind > FP_CHANGE_MOVE ||
+	    !fp_scope_valid(&record->scope))
+		return FP_REFUSED_MALFORMED;
+	const struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	if (record->incarnation != vnet->incarnation)
+		return FP_REFUSED_OTHER_INCARNATION;
+	// A snapshot of this revision or a later one holds it already.
+	if (record->head.revision > in->vnet[index].snapshot_revision) {
+		if (record->kind == FP_CHANGE_TIGHTEN) {
+			tighten_add(in, index, &record->scope, 0);
+			change_keep(in, index, record);
+		} else {
+			change_keep(in, index, record);
+			fp_scan_stale(in, index, &record->scope, 0);
+		}
+	}
+	if (record->head.flags & FP_RECORD_LAST && fp_scan_due(in))
+		fp_scan_close(in);
+	return 0;
+}
+
+bool
+fp_change_overtook(const struct fp_installer *in, uint32_t index, const struct fp_flow_key *key,
+		   uint64_t revision)
+{
+	const struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	if (revision < vnet->floor)
+		return true;
+	if (revision >= in->vnet[index].newest_change)
+		return false;
+	for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++)
+		if (vnet->changes[i].revision > revision && fp_scope_covers(&vnet->changes[i].scope, key))
+			return true;
+	return false;
+}
+
+static void
+tighten_add(struct fp_installer *in, uint32_t index, const struct fp_scope *scope, uint32_t before)
+{
+	struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	if (in->tighten.count == FP_SCOPES_PENDING)
+		fp_scan_close(in);
+	if (!vnet->closing)
+		fp_store(&vnet->closing, (uint8_t)1);
+	in->tighten.item[in->tighten.count++] =
+		(struct fp_scope_pending){ .vnet = index, .before = before, .scope = *scope };
+	in->vnet[index].tighten++;
+}
+
+// The floor rises before its change is overwritten: a stop in between only refuses more.
+static void
+change_keep(struct fp_installer *in, uint32_t index, const struct fp_record_change *record)
+{
+	struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	struct fp_vnet_state *state = &in->vnet[index];
+	struct fp_change *place = &vnet->changes[vnet->change_next % FP_CHANGES_KEPT];
+	if (place->revision > vnet->floor)
+		fp_store(&vnet->floor, place->revision);
+	fp_store(&place->revision, (uint64_t)0);
+	fp_store_bytes(&place->scope, &record->scope, sizeof(place->scope));
+	fp_store(&place->kind, record->kind);
+	fp_store(&place->revision, record->head.revision);
+	fp_store(&vnet->change_next, (vnet->change_next + 1) % FP_CHANGES_KEPT);
+	if (record->head.revision > vnet->revision)
+		fp_store(&vnet->revision, record->head.revision);
+	if (record->head.revision > state->newest_change)
+		state->newest_change = record->head.revision;
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ingresses: attachments, found by (port, VLAN), and (remote node, V-net), found by locator. An ingress
+// never changes what it is; one that does is another one, so that a flow's key stays true.
+#include "install_internal.h"
+#include "locator_hash.h"
+
+#define VLANS 4096
+
+static int ingress_add(struct fp_installer *in, struct fp_ingress *ingress, uint32_t *index);
+static void attachment_drop(struct fp_installer *in, uint32_t index);
+static void locator_drop(struct fp_installer *in, uint32_t slot);
+static void ingress_drop(struct fp_installer *in, uint32_t index);
+static bool swept(const struct fp_installer *in, uint32_t ingress);
+static int locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t index);
+static void udp_port_use(struct fp_installer *in, uint16_t port, int one);
+
+static inline uint64_t
+node_name(uint32_t vni)
+{
+	return 1ull << 32 | vni;
+}
+
+uint32_t
+fp_ingress_by_vlan(const struct fp_arena *arena, uint32_t port, uint32_t vlan)
+{
+	if (port >= arena->config.ports || vlan >= VLANS)
+		return 0;
+	return fp_load(&arena->vlans[port * VLANS + vlan]);
+}
+
+uint8_t
+fp_protocol_by_udp_port(const struct fp_arena *arena, uint16_t port)
+{
+	return __atomic_load_n(&arena->udp_ports[port], __ATOMIC_RELAXED);
+}
+
+void
+fp_ingresses_open(struct fp_installer *in)
+{
+	struct fp_arena *arena = in->arena;
+	struct fp_index_pool *pool = &arena->pool[FP_POOL_INGRESS];
+	for (uint32_t i = 1; i < arena->view.ingresses; i++) {
+		struct fp_ingress *ingress = &arena->view.ingress[i];
+		if (!fp_index_live(pool, i))
+			continue;
+		fp_store(&ingress->references, (uint16_t)0);
+		fp_id_map_put(&in->ingresses, ingress->object_id,
+			      ingress->kind == FP_INGRESS_NODE ? node_name(ingress->vni) : 0, i);
+	}
+	for (uint32_t i = 0; i < arena->config.ports * VLANS; i++) {
+		uint32_t index = arena->vlans[i];
+		if (index == 0)
+			continue;
+		const struct fp_ingress *ingress = &arena->view.ingress[index % arena->view.ingresses];
+		if (fp_index_live(pool, index) && ingress->kind == FP_INGRESS_ATTACHMENT &&
+		    (uint32_t)ingress->port * VLANS + ingress->vlan == i)
+			arena->view.ingress[index].references++;
+		else
+			fp_store(&arena->vlans[i], 0);
+	}
+	for (uint32_t i = 0; i < 65536; i++)
+		if (arena->udp_ports[i])
+			fp_store(&arena->udp_ports[i], (uint8_t)0);
+	for (uint32_t i = 0; i <= arena->locator_mask; i++) {
+		uint32_t index = arena->locators[i].ingress;
+		if (index == 0)
+			continue;
+		if (!fp_index_live(pool, index) || arena->view.ingress[index].kind != FP_INGRESS_NODE) {
+			fp_store(&arena->locators[i].ingress, 0);
+			continue;
+		}
+		arena->view.ingress[index].references++;
+		udp_port_use(in, arena->locators[i].udp_port, 1);
+	}
+	fp_locators_recount(arena);
+	// Published, but stopped before anything led there.
+	for (uint32_t i = 1; i < arena->view.ingresses; i++)
+		if (fp_index_live(pool, i) && arena->view.ingress[i].references == 0)
+			attachment_drop(in, i);
+}
+
+uint32_t
+fp_attachment_by_id(const struct fp_installer *in, uint64_t object_id)
+{
+	return fp_id_map_find(&in->ingresses, object_id, 0);
+}
+
+uint32_t
+fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni)
+{
+	return fp_id_map_find(&in->ingresses, node_id, node_name(vni));
+}
+
+int
+fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *record)
+{
+	struct fp_arena *arena = in->arena;
+	char name[FP_PORT_NAME_BYTES + 1] = { 0 };
+	uint16_t port_mtu = 0;
+	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
+	if (vnet == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	if (record->object_id == 0 || record->vlan >= VLANS - 1)
+		return FP_REFUSED_MALFORMED;
+	memcpy(name, record->port, FP_PORT_NAME_BYTES);
+	int port = in->hooks.port_by_name(in->hooks.context, name, &port_mtu);
+	if (port < 0 || (uint32_t)port >= arena->config.ports)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	uint16_t mtu = record->mtu_bytes && record->mtu_bytes < port_mtu ? record->mtu_bytes : port_mtu;
+	uint32_t *place = &arena->vlans[(uint32_t)port * VLANS + record->vlan];
+	uint32_t index = fp_attachment_by_id(in, record->object_id);
+	if (index && arena->view.ingress[index].vnet != vnet)
+		return FP_REFUSED_CONFLICT;
+	if (index && *place == index) {
+		if (arena->view.ingress[index].mtu_bytes != mtu)
+			fp_store(&arena->view.ingress[index].mtu_bytes, mtu);
+		in->ingress_generation[index] = in->vnet[vnet].generation;
+		return 0;
+	}
+	if (*place && !swept(in, *place))
+		return FP_REFUSED_CONFLICT;
+	struct fp_ingress ingress = {
+		.object_id = record->object_id,
+		.vni = record->head.vni,
+		.vnet = (uint16_t)vnet,
+		.kind = FP_INGRESS_ATTACHMENT,
+		.port = (uint16_t)port,
+		.vlan = record->vlan,
+		.mtu_bytes = mtu,
+		.references = 1,
+	};
+	uint32_t added;
+	int rc = ingress_add(in, &ingress, &added);
+	if (rc != 0)
+		return rc;
+	if (*place)
+		attachment_drop(in, *place);
+	if (index) // it has moved to another port or VLAN
+		attachment_drop(in, index);
+	fp_id_map_put(&in->ingresses, record->object_id, 0, added);
+	fp_store(place, added);
+	return 0;
+}
+
+int
+fp_attachment_remove(struct fp_installer *in, const struct fp_record_attachment *record)
+{
+	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
+	if (vnet == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	uint32_t index = fp_attachment_by_id(in, record->object_id);
+	if (index == 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	if (in->arena->view.ingress[index].vnet != vnet)
+		return FP_REFUSED_OTHER_VNET;
+	attachment_drop(in, index);
+	return 0;
+}
+
+int
+fp_ingress_set(struct fp_installer *in, const struct fp_record_ingress *record)
+{
+	struct fp_arena *arena = in->arena;
+	const struct fp_locator_key *key = &record->key;
+	const uint8_t allowed = FP_INGRESS_RELAY | FP_INGRESS_FOREIGN;
+	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
+	if (vnet == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	if (record->node_id == 0 || key->protocol != FP_PROTOCOL_VXLAN || key->wire_id > FP_VNI_MAX ||
+	    !fp_bytes_zero(key->zero, sizeof(key->zero)) || !fp_is_ipv4(key->local) ||
+	    !fp_is_ipv4(key->remote) || fp_bytes_zero(key->local, FP_ADDRESS_BYTES) ||
+	    fp_bytes_zero(key->remote, FP_ADDRESS_BYTES) || record->udp_port == 0 ||
+	    record->ingress_flags & ~allowed)
+		return FP_REFUSED_MALFORMED;
+	// Between our gateways the id on the wire is the V-net's own.
+	if (!(record->ingress_flags & FP_INGRESS_FOREIGN) && key->wire_id != record->head.vni)
+		return FP_REFUSED_OTHER_VNET;
+	uint32_t index = fp_node_ingress(in, record->node_id, record->head.vni);
+	if (index == 0) {
+		struct fp_ingress ingress = {
+			.object_id = record->node_id,
+			.vni = record->head.vni,
+			.vnet = (uint16_t)vnet,
+			.kind = FP_INGRESS_NODE,
+			.flags = record->ingress_flags,
+			.node_id = record->node_id,
+		};
+		int rc = ingress_add(in, &ingress, &index);
+		if (rc != 0)
+			return rc;
+		fp_id_map_put(&in->ingresses, record->node_id, node_name(record->head.vni), index);
+	}
+	int rc = locator_put(in, record, index);
+	if (rc != 0) {
+		if (arena->view.ingress[index].references == 0)
+			ingress_drop(in, index);
+		return rc;
+	}
+	uint8_t flags = FP_INGRESS_LIVE | record->ingress_flags;
+	if (arena->view.ingress[index].flags != flags)
+		fp_store(&arena->view.ingress[index].flags, flags);
+	return 0;
+}
+
+int
+fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *record)
+{
+	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
+	if (vnet == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	int32_t slot = fp_locator_slot_of(in->arena, &record->key);
+	if (slot < 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	if (in->arena->view.ingress[in->arena->locators[slot].ingress].vnet != vnet)
+		return FP_REFUSED_OTHER_VNET;
+	locator_drop(in, (uint32_t)slot);
+	return 0;
+}
+
+void
+fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all)
+{
+	struct fp_arena *arena = in->arena;
+	uint16_t generation = in->vnet[vnet].generation;
+	for (uint32_t i = 0; i <= arena->locator_mask; i++) {
+		uint32_t ingress = arena->locators[i].ingress;
+		if (ingress && arena->view.ingress[ingress].vnet == vnet &&
+		    (all || in->locator_generation[i] != generation))
+			locator_drop(in, i);
+	}
+	for (uint32_t i = 1; i < arena->view.ingresses; i++) {
+		const struct fp_ingress *ingress = &arena->view.ingress[i];
+		if (fp_index_live(&arena->pool[FP_POOL_INGRESS], i) && ingress->vnet == vnet &&
+		    ingress->kind == FP_INGRESS_ATTACHMENT &&
+		    (all || in->ingress_generation[i] != generation))
+			attachment_drop(in, i);
+	}
+}
+
+static int
+ingress_add(struct fp_installer *in, struct fp_ingress *ingress, uint32_t *index)
+{
+	int rc = fp_take(in, FP_POOL_INGRESS, index);
+	if (rc != 0)
+		return rc;
+	struct fp_ingress *place = &in->arena->view.ingress[*index];
+	uint8_t flags = ingress->flags | FP_INGRESS_LIVE;
+	ingress->flags = 0;
+	fp_store_bytes(place, ingress, sizeof(*ingress));
+	fp_store(&place->flags, flags);
+	in->ingress_generation[*index] = in->vnet[ingress->vnet].generation;
+	return 0;
+}
+
+static void
+attachment_drop(struct fp_installer *in, uint32_t index)
+{
+	const struct fp_ingress *ingress = &in->arena->view.ingress[index];
+	uint32_t *place = &in->arena->vlans[(uint32_t)ingress->port * VLANS + ingress->vlan];
+	if (ingress->kind == FP_INGRESS_ATTACHMENT && *place == index)
+		fp_store(place, 0);
+	fp_locations_leave(in, index);
+	ingress_drop(in, index);
+}
+
+static void
+locator_drop(struct fp_installer *in, uint32_t slot)
+{
+	uint32_t index = in->arena->locators[slot].ingress;
+	struct fp_ingress *ingress = &in->arena->view.ingress[index];
+	udp_port_use(in, in->arena->locators[slot].udp_port, -1);
+	fp_locator_remove(in->arena, slot);
+	fp_store(&ingress->references, (uint16_t)(ingress->references - 1));
+	if (ingress->references == 0)
+		ingress_drop(in, index);
+}
+
+static void
+ingress_drop(struct fp_installer *in, uint32_t index)
+{
+	struct fp_ingress *ingress = &in->arena->view.ingress[index];
+	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_INGRESS];
+	uint64_t name = ingress->kind == FP_INGRESS_NODE ? node_name(ingress->vni) : 0;
+	fp_store(&ingress->flags, (uint8_t)(ingress->flags & ~FP_INGRESS_LIVE));
+	if (fp_id_map_find(&in->ingresses, ingress->object_id, name) == index)
+		fp_id_map_remove(&in->ingresses, ingress->object_id, name);
+	in->close_dead |= fp_index_references(pool, index) > 0;
+	fp_index_retire(pool, index);
+}
+
+// Stands only until the end of a snapshot that has not named it (yet).
+static bool
+swept(const struct fp_installer *in, uint32_t ingress)
+{
+	const struct fp_vnet_state *state = &in->vnet[in->arena->view.ingress[ingress].vnet];
+	return state->in_snapshot && in->ingress_generation[ingress] != state->generation;
+}
+
+static int
+locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t index)
+{
+	struct fp_arena *arena = in->arena;
+	struct fp_ingress *ingress = &arena->view.ingress[index];
+	int32_t slot = fp_locator_slot_of(arena, &record->key);
+	if (slot >= 0 && arena->locators[slot].ingress != index) {
+		uint32_t other = arena->view.ingress[arena->locators[slot].ingress].vnet;
+		const struct fp_vnet_state *state = &in->vnet[other];
+		if (!state->in_snapshot || in->locator_generation[slot] == state->generation)
+			return FP_REFUSED_CONFLICT;
+		locator_drop(in, (uint32_t)slot);
+		slot = -1;
+	}
+	if (slot >= 0 && arena->locators[slot].udp_port != record->udp_port) {
+		udp_port_use(in, arena->locators[slot].udp_port, -1);
+		udp_port_use(in, record->udp_port, 1);
+		fp_store(&arena->locators[slot].udp_port, record->udp_port);
+	}
+	if (slot < 0) {
+		if (in->locators >= (arena->locator_mask + 1) / 2 || ingress->references == UINT16_MAX)
+			return FP_REFUSED_NO_ROOM;
+		slot = fp_locator_add(arena, &record->key, index, record->udp_port);
+		if (slot < 0)
+			return FP_REFUSED_NO_ROOM;
+		fp_store(&ingress->references, (uint16_t)(ingress->references + 1));
+		udp_port_use(in, record->udp_port, 1);
+	}
+	in->locator_generation[slot] = in->vnet[ingress->vnet].generation;
+	return 0;
+}
+
+// Counts locators, too: each uses one port.
+static void
+udp_port_use(struct fp_installer *in, uint16_t port, int one)
+{
+	in->udp_port_users[port] += (uint32_t)one;
+	in->locators += (uint32_t)one;
+	uint8_t protocol = port && in->udp_port_users[port] ? FP_PROTOCOL_VXLAN : 0;
+	if (in->arena->udp_ports[port] != protocol)
+		fp_store(&in->arena->udp_ports[port], protocol);
+}

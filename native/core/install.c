@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The installer: takes a client's records one by one, refuses what is wrong, counted and told, and hands the
+// rest to the file that owns the table.
+#include "install_internal.h"
+
+static int tables_open(struct fp_installer *in);
+static int dispatch(struct fp_installer *in, const struct fp_record *record);
+static bool only_removes(uint16_t type);
+static int refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *record, int why);
+static uint64_t object_of(const struct fp_record *record);
+
+int
+fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hooks,
+		    struct fp_installer **installer)
+{
+	struct fp_installer *in = calloc(1, sizeof(*in));
+	if (in == NULL)
+		return -ENOMEM;
+	in->arena = arena;
+	in->hooks = *hooks;
+	in->now_s = arena->now_s;
+	int rc = tables_open(in);
+	if (rc < 0) {
+		fp_installer_destroy(in);
+		return rc;
+	}
+	*installer = in;
+	return 0;
+}
+
+void
+fp_installer_destroy(struct fp_installer *in)
+{
+	if (in == NULL)
+		return;
+	fp_id_map_free(&in->vnets);
+	fp_id_map_free(&in->ingresses);
+	fp_id_map_free(&in->locations);
+	fp_id_map_free(&in->tunnels);
+	fp_id_map_free(&in->sets);
+	free(in->vnet);
+	free(in->ingress_generation);
+	free(in->locator_generation);
+	free(in->peering_generation);
+	free(in->location_generation);
+	free(in->location_revision);
+	free(in->location_token);
+	free(in->location_seen_s);
+	free(in->tunnel_seen_s);
+	free(in->tunnel_route_mtu);
+	free(in->udp_port_users);
+	free(in->assembly);
+	free(in);
+}
+
+int
+fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct fp_record *given,
+		   uint64_t now_ns)
+{
+	const struct fp_record record = *given; // the client may still be writing it
+	in->now_ns = now_ns;
+	in->now_s = (uint32_t)(now_ns / 1000000000);
+	if (client_worker != FP_CLIENT_CONTROL && client_worker >= FP_CLIENT_WORKERS)
+		return refuse(in, client_worker, &record, FP_REFUSED_MALFORMED);
+	in->client = client_worker == FP_CLIENT_CONTROL ? FP_CLIENT_WORKERS : client_worker;
+	fp_worker_heard(in);
+	if (record.head.version != FP_RECORD_VERSION)
+		return refuse(in, client_worker, &record, FP_REFUSED_MALFORMED);
+	// Nothing is applied over what has still to be closed; removals in a row are closed together.
+	if (fp_scan_due(in) && !only_removes(record.head.type))
+		fp_scan_close(in);
+	int rc = dispatch(in, &record);
+	return rc > 0 ? refuse(in, client_worker, &record, rc) : rc;
+}
+
+bool
+fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
+{
+	in->now_ns = now_ns;
+	in->now_s = (uint32_t)(now_ns / 1000000000);
+	fp_arena_tick(in->arena, now_ns);
+	fp_arena_reclaim(in->arena);
+	return fp_scan_tick(in);
+}
+
+uint64_t
+fp_installer_refused(const struct fp_installer *in, enum fp_refusal why)
+{
+	return (unsigned)why < FP_REFUSED_MAX ? in->refused[why] : 0;
+}
+
+int
+fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index)
+{
+	int rc = fp_index_take(&in->arena->pool[pool], index);
+	return rc == -ENOSPC ? FP_REFUSED_NO_ROOM : rc;
+}
+
+bool
+fp_bytes_zero(const void *bytes, size_t len_bytes)
+{
+	const uint8_t *at = bytes;
+	uint8_t any = 0;
+	for (size_t i = 0; i < len_bytes; i++)
+		any |= at[i];
+	return any == 0;
+}
+
+static int
+tables_open(struct fp_installer *in)
+{
+	const struct fp_arena_view *view = &in->arena->view;
+	const struct fp_secret *secret = &view->secret;
+	in->vnet = calloc(view->vnets, sizeof(*in->vnet));
+	in->ingress_generation = calloc(view->ingresses, sizeof(*in->ingress_generation));
+	in->locator_generation = calloc((size_t)in->arena->locator_mask + 1, sizeof(*in->locator_generation));
+	in->peering_generation = calloc((size_t)in->arena->peering_mask + 1, sizeof(*in->peering_generation));
+	in->location_generation = calloc(view->locations, sizeof(*in->location_generation));
+	in->location_revision = calloc(view->locations, sizeof(*in->location_revision));
+	in->location_token = calloc(view->locations, sizeof(*in->location_token));
+	in->location_seen_s = calloc(view->locations, sizeof(*in->location_seen_s));
+	in->tunnel_seen_s = calloc(view->tunnels, sizeof(*in->tunnel_seen_s));
+	in->tunnel_route_mtu = calloc(view->tunnels, sizeof(*in->tunnel_route_mtu));
+	in->udp_port_users = calloc(65536, sizeof(*in->udp_port_users));
+	in->assembly = calloc(FP_CLIENTS, sizeof(*in->assembly));
+	if (!in->vnet || !in->ingress_generation || !in->locator_generation || !in->peering_generation ||
+	    !in->location_generation || !in->location_revision || !in->location_token ||
+	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->udp_port_users ||
+	    !in->assembly)
+		return -ENOMEM;
+	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
+	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||
+	    fp_id_map_init(&in->locations, secret, view->locations) < 0 ||
+	    fp_id_map_init(&in->tunnels, secret, view->tunnels) < 0 ||
+	    fp_id_map_init(&in->sets, secret, view->tunnel_sets) < 0)
+		return -ENOMEM;
+	fp_vnets_open(in);
+	fp_changes_open(in);
+	int rc = fp_peerings_open(in);
+	if (rc < 0)
+		return rc;
+	fp_tunnels_open(in);
+	fp_tunnel_sets_open(in);
+	fp_locations_open(in);
+	fp_ingresses_open(in);
+	// The last data plane may have ended between taking a pair or an object out and closing its flows.
+	in->close_unpeered = true;
+	in->close_dead = true;
+	fp_scan_close(in);
+	return 0;
+}
+
+static int
+dispatch(struct fp_installer *in, const struct fp_record *record)
+{
+	const void *r = record;
+	switch (record->head.type) {
+	case FP_RECORD_VNET_SET:
+		return fp_vnet_set(in, r);
+	case FP_RECORD_VNET_REMOVE:
+		return fp_vnet_remove(in, r);
+	case FP_RECORD_SNAPSHOT_BEGIN:
+		return fp_vnet_snapshot_begin(in, r);
+	case FP_RECORD_SNAPSHOT_END:
+		return fp_vnet_snapshot_end(in, r);
+	case FP_RECORD_ATTACHMENT_SET:
+		return fp_attachment_set(in, r);
+	case FP_RECORD_ATTACHMENT_REMOVE:
+		return fp_attachment_remove(in, r);
+	case FP_RECORD_INGRESS_SET:
+		return fp_ingress_set(in, r);
+	case FP_RECORD_INGRESS_REMOVE:
+		return fp_ingress_remove(in, r);
+	case FP_RECORD_TUNNEL_SET:
+		return fp_tunnel_set_record(in, r);
+	case FP_RECORD_TUNNEL_REMOVE:
+		return fp_tunnel_remove(in, r);
+	case FP_RECORD_TUNNEL_GROUP_SET:
+		return fp_tunnel_group_set(in, r);
+	case FP_RECORD_LOCATION_SET:
+		return fp_location_set(in, r);
+	case FP_RECORD_LOCATION_REMOVE:
+		return fp_location_remove(in, r);
+	case FP_RECORD_NEXTHOP_SET:
+		return fp_nexthop_set(in, r);
+	case FP_RECORD_PEERING_SET:
+		return fp_peering_set(in, r);
+	case FP_RECORD_PEERING_REMOVE:
+		return fp_peering_remove(in, r);
+	case FP_RECORD_FLOW_INSTALL:
+		return fp_flow_apply(in, r);
+	case FP_RECORD_CHANGE:
+		return fp_change_apply(in, r);
+	case FP_RECORD_RELEASE_DROP:
+		return fp_release_drop(in, r);
+	case FP_RECORD_DIRECTORY_STATE:
+		return fp_directory_state(in, r);
+	case FP_RECORD_PACKET_OUT:
+		return fp_packet_out(in, r);
+	default:
+		return FP_REFUSED_MALFORMED;
+	}
+}
+
+// These may follow a removal, or a change of the same batch, before the pass that closes flows.
+static bool
+only_removes(uint16_t type)
+{
+	return type == FP_RECORD_LOCATION_REMOVE || type == FP_RECORD_ATTACHMENT_REMOVE ||
+	       type == FP_RECORD_INGRESS_REMOVE || type == FP_RECORD_CHANGE;
+}
+
+static int
+refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *record, int why)
+{
+	static const int errors[FP_REFUSED_MAX] = {
+		[FP_REFUSED_MALFORMED] = -EINVAL,       [FP_REFUSED_UNKNOWN_VNET] = -ENOENT,
+		[FP_REFUSED_OTHER_VNET] = -EPERM,       [FP_REFUSED_UNKNOWN_OBJECT] = -ENOENT,
+		[FP_REFUSED_LATE] = -ESTALE,            [FP_REFUSED_OTHER_INCARNATION] = -ESTALE,
+		[FP_REFUSED_NO_ROOM] = -ENOSPC,         [FP_REFUSED_REFERENCED] = -EBUSY,
+		[FP_REFUSED_QUOTA] = -EDQUOT,           [FP_REFUSED_CONFLICT] = -EEXIST,
+	};
+	struct fp_record_refused refused = {
+		.head = { .type = FP_RECORD_REFUSED,
+			  .version = FP_RECORD_VERSION,
+			  .vni = record->head.vni,
+			  .revision = record->head.revision },
+		.refused_type = record->head.type,
+		.why = (uint16_t)why,
+		.object = object_of(record),
+	};
+	if (record->head.type == FP_RECORD_FLOW_INSTALL) {
+		const struct fp_record_flow *flow = (const void *)record;
+		refused.token = flow->token;
+		refused.key = flow->key;
+	}
+	in->refused[why]++;
+	in->hooks.emit(in->hooks.context, client_worker, (const struct fp_record *)&refused);
+	return errors[why];
+}
+
+// The id that a record names first, for the client's log.
+static uint64_t
+object_of(const struct fp_record *record)
+{
+	uint64_t object = 0;
+	switch (record->head.type) {
+	case FP_RECORD_FLOW_INSTALL:
+		return ((const struct fp_record_flow *)(const void *)record)->destination_object;
+	case FP_RECORD_INGRESS_SET:
+		return ((const struct fp_record_ingress *)(const void *)record)->node_id;
+	case FP_RECORD_VNET_SET:
+	case FP_RECORD_VNET_REMOVE:
+	case FP_RECORD_ATTACHMENT_SET:
+	case FP_RECORD_ATTACHMENT_REMOVE:
+	case FP_RECORD_TUNNEL_SET:
+	case FP_RECORD_TUNNEL_REMOVE:
+	case FP_RECORD_TUNNEL_GROUP_SET:
+	case FP_RECORD_LOCATION_SET:
+	case FP_RECORD_LOCATION_REMOVE:
+	case FP_RECORD_PACKET_OUT: // the id is the first member of the body
+		memcpy(&object, record->body, sizeof(object));
+		return object;
+	default:
+		return 0;
+	}
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files of the installer share: its private state, and one function per record type.
+//
+// A function that applies a record returns 0, -EAGAIN (nothing was changed: try again after the next tick)
+// or, positive, the enum fp_refusal. Writer's thread only.
+#pragma once
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "arena_internal.h"
+#include "fp_install.h"
+#include "id_map.h"
+#include "scope.h"
+
+#define FP_VNI_MAX 0xffffffu
+#define FP_CLIENT_CONTROL 0xff
+#define FP_CLIENT_WORKERS 16
+#define FP_CLIENTS (FP_CLIENT_WORKERS + 1) // the last is control
+#define FP_FRAME_BYTES_MAX 9216
+#define FP_SCOPES_PENDING 256
+
+// Beside each V-net, private.
+struct fp_vnet_state {
+	uint64_t snapshot_incarnation;
+	uint64_t snapshot_revision; // of the last one that was applied
+	uint64_t newest_change; // an answer of this revision or a newer one needs no comparison
+	uint16_t generation;    // objects of another generation were not set again since SNAPSHOT_BEGIN
+	bool in_snapshot;
+	uint16_t tighten;       // pending[] entries that concern it
+	uint16_t stale;         // stale[] entries that concern it
+};
+
+// A change that flows have still to be compared with.
+struct fp_scope_pending {
+	uint32_t vnet;
+	uint32_t before; // other than 0: only flows with revision (low bits) before this
+	struct fp_scope scope;
+};
+
+struct fp_scope_list {
+	struct fp_scope_pending item[FP_SCOPES_PENDING];
+	uint32_t count;
+};
+
+// What a client sends in several records.
+struct fp_assembly {
+	struct fp_record_packet packet; // the first span
+	uint32_t have_bytes;            // 0: none
+	uint8_t next_span;
+	uint8_t frame[FP_FRAME_BYTES_MAX];
+	struct fp_record_tunnel_group group[2];
+	bool group_open;
+};
+
+struct fp_worker_state {
+	uint32_t silent_since_s; // 0: it answers
+	bool declared;           // it said so itself; else it was found silent
+	uint32_t asked_at_s;     // first refresh since its last record, 0: none
+};
+
+struct fp_installer {
+	struct fp_arena *arena;
+	struct fp_installer_hooks hooks;
+	uint64_t now_ns;
+	uint32_t now_s;
+	uint8_t client; // whose record is being applied
+
+	struct fp_id_map vnets;     // vni
+	struct fp_id_map ingresses; // object id, vni (attachments: 0)
+	struct fp_id_map locations; // object id, vni << 8 | way
+	struct fp_id_map tunnels;   // object id
+	struct fp_id_map sets;      // object id
+
+	struct fp_vnet_state *vnet;
+	uint16_t *ingress_generation;
+	uint16_t *locator_generation; // by slot
+	uint16_t *peering_generation; // by slot
+	uint16_t *location_generation;
+	uint64_t *location_revision;
+	uint64_t *location_token; // grace period after which the idle half may be written
+	uint32_t *location_seen_s; // last set or found in use
+	uint32_t *tunnel_seen_s;
+	uint16_t *tunnel_route_mtu; // of the route to the next hop, 0: unknown
+	uint32_t *udp_port_users;   // [65536] locators
+	uint32_t locators;
+	uint32_t location_high;     // no location in use has a higher index
+	uint32_t tunnel_high;
+	uint32_t peerings;
+
+	// scan.c
+	struct fp_scope_list tighten; // closed by the next scan
+	struct fp_scope_list stale;   // being marked, in laps
+	struct fp_scope_list stale_next;
+	bool close_dead; // something that flows name has died
+	bool close_unpeered;
+	uint32_t close_vnet; // being removed, 0: none
+	uint32_t stale_cursor, upkeep_cursor, expire_cursor, collect_location, collect_tunnel;
+	uint32_t asked; // refreshes of this tick
+	struct fp_worker_state worker[FP_CLIENT_WORKERS];
+
+	struct fp_assembly *assembly; // [FP_CLIENTS]
+	uint32_t packets_s, packets_this_s;
+	uint64_t refused[FP_REFUSED_MAX];
+};
+
+// vnet_table.c
+void fp_vnets_open(struct fp_installer *in);
+int fp_vnet_set(struct fp_installer *in, const struct fp_record_vnet *record);
+int fp_vnet_remove(struct fp_installer *in, const struct fp_record_vnet *record);
+int fp_vnet_snapshot_begin(struct fp_installer *in, const struct fp_record_snapshot *record);
+int fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *record);
+uint32_t fp_vnet_by_vni(const struct fp_installer *in, uint32_t vni);
+
+// change.c
+int fp_change_apply(struct fp_installer *in, const struct fp_record_change *record);
+void fp_changes_open(struct fp_installer *in);
+// Is an answer of this revision overtaken by a change that covers its key?
+bool fp_change_overtook(const struct fp_installer *in, uint32_t vnet, const struct fp_flow_key *key,
+			uint64_t revision);
+
+// peering_table.c
+int fp_peerings_open(struct fp_installer *in);
+int fp_peering_set(struct fp_installer *in, const struct fp_record_peering *record);
+int fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *record);
+bool fp_peered(const struct fp_installer *in, uint32_t from, uint32_t to);
+bool fp_peerings_sweep(struct fp_installer *in, uint32_t vnet);   // those not set again; true: some went
+void fp_peerings_drop(struct fp_installer *in, uint32_t vnet);    // all, either way
+
+// ingress_table.c
+void fp_ingresses_open(struct fp_installer *in);
+int fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *record);
+int fp_attachment_remove(struct fp_installer *in, const struct fp_record_attachment *record);
+int fp_ingress_set(struct fp_installer *in, const struct fp_record_ingress *record);
+int fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *record);
+void fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all);
+uint32_t fp_attachment_by_id(const struct fp_installer *in, uint64_t object_id);
+uint32_t fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni);
+
+// location_table.c
+void fp_locations_open(struct fp_installer *in);
+int fp_location_set(struct fp_installer *in, const struct fp_record_location *record);
+int fp_location_remove(struct fp_installer *in, const struct fp_record_location *record);
+void fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all);
+void fp_locations_forget_revisions(struct fp_installer *in, uint32_t vnet);
+void fp_locations_leave(struct fp_installer *in, uint32_t ingress); // an attachment goes
+int fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set);
+void fp_locations_collect(struct fp_installer *in, uint32_t count); // bounded: what nobody uses
+uint32_t fp_location_by_id(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
+
+// tunnel_table.c, tunnel_set.c
+void fp_tunnels_open(struct fp_installer *in);
+int fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *record);
+int fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *record);
+int fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record);
+void fp_tunnels_forget_revisions(struct fp_installer *in);
+void fp_tunnels_collect(struct fp_installer *in, uint32_t count);
+void fp_tunnel_hold(struct fp_installer *in, uint32_t index);
+void fp_tunnel_drop(struct fp_installer *in, uint32_t index);
+uint32_t fp_tunnel_by_id(const struct fp_installer *in, uint64_t object_id);
+void fp_tunnel_sets_open(struct fp_installer *in);
+int fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group *record);
+uint32_t fp_tunnel_set_by_id(const struct fp_installer *in, uint64_t object_id);
+
+// tunnel_header.c
+void fp_header_build(struct fp_header *header, const struct fp_tunnel_info *info);
+
+// flow_install.c
+int fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record);
+int fp_release_drop(struct fp_installer *in, const struct fp_record_flow *record);
+
+// packet_out.c
+int fp_packet_out(struct fp_installer *in, const struct fp_record_packet *record);
+
+// scan.c
+void fp_scan_close(struct fp_installer *in); // one pass over all flows, for all that has to be closed
+static inline bool
+fp_scan_due(const struct fp_installer *in)
+{
+	return in->tighten.count || in->close_dead || in->close_unpeered || in->close_vnet;
+}
+void fp_scan_stale(struct fp_installer *in, uint32_t vnet, const struct fp_scope *scope, uint32_t before);
+bool fp_scan_tick(struct fp_installer *in);
+void fp_scan_forget(struct fp_installer *in, uint32_t vnet); // its scopes wait for nothing any more
+void fp_worker_heard(struct fp_installer *in); // the client lives
+int fp_directory_state(struct fp_installer *in, const struct fp_record_directory_state *record);
+
+// install.c
+int fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index); // 0, -EAGAIN, FP_REFUSED_NO_ROOM
+bool fp_bytes_zero(const void *bytes, size_t len_bytes);
+static inline bool
+fp_is_ipv4(const uint8_t *address)
+{
+	return fp_bytes_zero(address, 12);
+}

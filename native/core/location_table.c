@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Locations. A move fills the idle half and flips the selector. The idle half may still be read by a thread
+// that took it before the last flip, so it is written only when a grace period has passed since then.
+//
+// Only the half that is selected holds its target (adoption counts likewise).
+#include "install_internal.h"
+
+#include <rte_rcu_qsbr.h>
+
+#define UNUSED_S 300     // a location that no flow names is forgotten after this,
+#define UNUSED_SHORT_S 10 // or after this when the table is three quarters full
+
+static int target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
+		       uint32_t *target);
+static int location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
+			const struct fp_location_half *half);
+static int location_move(struct fp_installer *in, uint32_t index, const struct fp_location_half *half);
+static bool location_settled(struct fp_installer *in, uint32_t index);
+static void location_drop(struct fp_installer *in, uint32_t index);
+static void target_hold(struct fp_installer *in, const struct fp_location_half *half);
+static void target_drop(struct fp_installer *in, const struct fp_location_half *half);
+
+static inline const struct fp_location_half *
+half_now(const struct fp_installer *in, uint32_t index)
+{
+	const struct fp_location *location = &in->arena->view.location[index];
+	return &location->half[location->selector & 1];
+}
+
+void
+fp_locations_open(struct fp_installer *in)
+{
+	for (uint32_t i = 1; i < in->arena->view.locations; i++) {
+		const struct fp_location *location = &in->arena->view.location[i];
+		if (!fp_index_live(&in->arena->pool[FP_POOL_LOCATION], i))
+			continue;
+		fp_id_map_put(&in->locations, location->object_id, location->vni_way, i);
+		in->location_high = i;
+		in->location_seen_s[i] = in->arena->now_s;
+	}
+}
+
+uint32_t
+fp_location_by_id(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way)
+{
+	return fp_id_map_find(&in->locations, object_id, vni << 8 | way);
+}
+
+int
+fp_location_set(struct fp_installer *in, const struct fp_record_location *record)
+{
+	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
+	if (vnet == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	if (record->object_id == 0 || record->way > 15 || record->mac[0] & 1 || record->wire_id > FP_VNI_MAX)
+		return FP_REFUSED_MALFORMED;
+	uint32_t index = fp_location_by_id(in, record->object_id, record->head.vni, record->way);
+	if (index == 0 && record->head.flags & FP_RECORD_IF_PRESENT)
+		return 0;
+	struct fp_location_half half = {
+		.node = (uint32_t)record->node_id,
+		.wire_id = record->wire_id,
+		.kind = record->kind,
+	};
+	memcpy(half.mac, record->mac, sizeof(half.mac));
+	int rc = target_find(in, vnet, record, &half.target);
+	if (rc != 0)
+		return rc;
+	if (index && record->head.revision < in->location_revision[index])
+		return FP_REFUSED_LATE;
+	if (index == 0) {
+		rc = location_add(in, vnet, record, &half);
+		index = fp_location_by_id(in, record->object_id, record->head.vni, record->way);
+	} else if (memcmp(half_now(in, index), &half, sizeof(half)) != 0) {
+		rc = location_move(in, index, &half);
+	}
+	if (rc != 0)
+		return rc;
+	in->location_revision[index] = record->head.revision;
+	in->location_generation[index] = in->vnet[vnet].generation;
+	in->location_seen_s[index] = in->now_s;
+	return 0;
+}
+
+int
+fp_location_remove(struct fp_installer *in, const struct fp_record_location *record)
+{
+	uint32_t index = fp_location_by_id(in, record->object_id, record->head.vni, record->way);
+	if (fp_vnet_by_vni(in, record->head.vni) == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	if (record->head.vni > FP_VNI_MAX || index == 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	location_drop(in, index);
+	return 0;
+}
+
+void
+fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all)
+{
+	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_LOCATION];
+	for (uint32_t i = 1; i <= in->location_high; i++) {
+		if (!fp_index_live(pool, i) || in->arena->view.location[i].vnet != vnet)
+			continue;
+		// What flows name stays until they have been asked again.
+		if (all || (in->location_generation[i] != in->vnet[vnet].generation &&
+			    fp_index_references(pool, i) == 0))
+			location_drop(in, i);
+	}
+}
+
+void
+fp_locations_forget_revisions(struct fp_installer *in, uint32_t vnet)
+{
+	for (uint32_t i = 1; i <= in->location_high; i++)
+		if (in->arena->view.location[i].vnet == vnet)
+			in->location_revision[i] = 0;
+}
+
+void
+fp_locations_leave(struct fp_installer *in, uint32_t ingress)
+{
+	if (fp_index_references(&in->arena->pool[FP_POOL_INGRESS], ingress) == 0)
+		return;
+	for (uint32_t i = 1; i <= in->location_high; i++) {
+		if (!fp_index_live(&in->arena->pool[FP_POOL_LOCATION], i))
+			continue;
+		const struct fp_location_half *half = half_now(in, i);
+		if (half->kind == FP_LOCATION_LOCAL && half->target == ingress)
+			location_drop(in, i);
+	}
+}
+
+int
+fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set)
+{
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 1; i <= in->location_high; i++) {
+			if (!fp_index_live(&in->arena->pool[FP_POOL_LOCATION], i))
+				continue;
+			struct fp_location_half half = *half_now(in, i);
+			if (half.kind != FP_LOCATION_SET || half.target != old_set)
+				continue;
+			half.target = new_set;
+			if (pass == 0 && !location_settled(in, i))
+				return -EAGAIN; // before anything has moved
+			if (pass == 1)
+				location_move(in, i, &half);
+		}
+	}
+	return 0;
+}
+
+void
+fp_locations_collect(struct fp_installer *in, uint32_t count)
+{
+	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_LOCATION];
+	uint32_t unused_s = pool->live > pool->capacity / 4 * 3 ? UNUSED_SHORT_S : UNUSED_S;
+	for (; count; count--) {
+		if (in->collect_location > in->location_high)
+			in->collect_location = 1;
+		uint32_t i = in->collect_location++;
+		if (!fp_index_live(pool, i))
+			continue;
+		if (fp_index_references(pool, i))
+			in->location_seen_s[i] = in->now_s;
+		else if (in->now_s - in->location_seen_s[i] > unused_s)
+			location_drop(in, i);
+	}
+}
+
+static int
+target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
+	    uint32_t *target)
+{
+	switch (record->kind) {
+	case FP_LOCATION_LOCAL:
+		*target = fp_attachment_by_id(in, record->target_id);
+		if (*target && in->arena->view.ingress[*target].vnet != vnet)
+			return FP_REFUSED_OTHER_VNET;
+		break;
+	case FP_LOCATION_TUNNEL:
+		*target = fp_tunnel_by_id(in, record->target_id);
+		break;
+	case FP_LOCATION_SET:
+		*target = fp_tunnel_set_by_id(in, record->target_id);
+		break;
+	default:
+		return FP_REFUSED_MALFORMED;
+	}
+	if (*target == 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	// Towards a gateway of ours the wire carries the V-net's own number; another would enter another V-net.
+	uint32_t peer = fp_node_ingress(in, record->node_id, record->head.vni);
+	if (record->kind != FP_LOCATION_LOCAL && peer && record->wire_id != record->head.vni &&
+	    !(in->arena->view.ingress[peer].flags & FP_INGRESS_FOREIGN))
+		return FP_REFUSED_OTHER_VNET;
+	return 0;
+}
+
+static int
+location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
+	     const struct fp_location_half *half)
+{
+	uint32_t index;
+	int rc = fp_take(in, FP_POOL_LOCATION, &index);
+	if (rc != 0)
+		return rc;
+	struct fp_location *place = &in->arena->view.location[index];
+	const struct fp_location location = {
+		.object_id = record->object_id,
+		.vni_way = record->head.vni << 8 | record->way,
+		.vnet = (uint16_t)vnet,
+		.half = { *half },
+	};
+	fp_store(&place->state, (uint8_t)FP_LOCATION_FREE);
+	fp_store_bytes(place, &location, sizeof(location));
+	target_hold(in, half);
+	fp_store(&place->state, (uint8_t)FP_LOCATION_LIVE);
+	fp_id_map_put(&in->locations, location.object_id, location.vni_way, index);
+	in->location_token[index] = 0;
+	if (index > in->location_high)
+		in->location_high = index;
+	return 0;
+}
+
+static int
+location_move(struct fp_installer *in, uint32_t index, const struct fp_location_half *half)
+{
+	if (!location_settled(in, index))
+		return -EAGAIN;
+	struct fp_location *location = &in->arena->view.location[index];
+	uint8_t idle = location->selector ^ 1;
+	const struct fp_location_half before = *half_now(in, index);
+	fp_store_bytes(&location->half[idle], half, sizeof(*half));
+	target_hold(in, half);
+	fp_store(&location->selector, idle);
+	target_drop(in, &before);
+	in->location_token[index] = rte_rcu_qsbr_start(in->arena->qsbr);
+	return 0;
+}
+
+// Has every reader left the half that is idle now?
+static bool
+location_settled(struct fp_installer *in, uint32_t index)
+{
+	uint64_t token = in->location_token[index];
+	if (token && rte_rcu_qsbr_check(in->arena->qsbr, token, false) != 1)
+		return false;
+	in->location_token[index] = 0;
+	return true;
+}
+
+static void
+location_drop(struct fp_installer *in, uint32_t index)
+{
+	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_LOCATION];
+	struct fp_location *location = &in->arena->view.location[index];
+	fp_store(&location->state, (uint8_t)FP_LOCATION_DYING);
+	fp_id_map_remove(&in->locations, location->object_id, location->vni_way);
+	target_drop(in, half_now(in, index));
+	in->close_dead |= fp_index_references(pool, index) > 0;
+	fp_index_retire(pool, index);
+}
+
+static void
+target_hold(struct fp_installer *in, const struct fp_location_half *half)
+{
+	if (half->kind == FP_LOCATION_LOCAL)
+		fp_index_hold(&in->arena->pool[FP_POOL_INGRESS], half->target);
+	else if (half->kind == FP_LOCATION_TUNNEL)
+		fp_tunnel_hold(in, half->target);
+	else if (half->kind == FP_LOCATION_SET)
+		fp_index_hold(&in->arena->pool[FP_POOL_TUNNEL_SET], half->target);
+}
+
+static void
+target_drop(struct fp_installer *in, const struct fp_location_half *half)
+{
+	if (half->kind == FP_LOCATION_LOCAL)
+		fp_index_drop(&in->arena->pool[FP_POOL_INGRESS], half->target);
+	else if (half->kind == FP_LOCATION_TUNNEL)
+		fp_tunnel_drop(in, half->target);
+	else if (half->kind == FP_LOCATION_SET)
+		fp_index_drop(&in->arena->pool[FP_POOL_TUNNEL_SET], half->target);
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tunnel sets: 1 to 16 tunnels with a mode. Immutable once published: a change makes another one and turns
+// the locations over to it.
+#include "install_internal.h"
+
+#define MEMBERS_EACH 8 // per record
+
+static int set_build(const struct fp_installer *in, const struct fp_assembly *assembly,
+		     struct fp_tunnel_set *set);
+static int set_publish(struct fp_installer *in, const struct fp_tunnel_set *set, uint32_t *index);
+static void set_forget(struct fp_installer *in, uint32_t index);
+
+void
+fp_tunnel_sets_open(struct fp_installer *in)
+{
+	for (uint32_t i = 1; i < in->arena->view.tunnel_sets; i++)
+		if (fp_index_live(&in->arena->pool[FP_POOL_TUNNEL_SET], i))
+			fp_id_map_put(&in->sets, in->arena->view.tunnel_set[i].object_id, 0, i);
+}
+
+uint32_t
+fp_tunnel_set_by_id(const struct fp_installer *in, uint64_t object_id)
+{
+	return fp_id_map_find(&in->sets, object_id, 0);
+}
+
+int
+fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group *record)
+{
+	struct fp_assembly *assembly = &in->assembly[in->client];
+	struct fp_tunnel_set set;
+	if (record->head.flags & FP_RECORD_FIRST) {
+		assembly->group[0] = *record;
+		assembly->group[1] = (struct fp_record_tunnel_group){ 0 };
+		assembly->group_open = true;
+	} else {
+		const struct fp_record_tunnel_group *first = &assembly->group[0];
+		if (!assembly->group_open || first->object_id != record->object_id ||
+		    first->count != record->count || first->mode != record->mode) {
+			assembly->group_open = false;
+			return FP_REFUSED_MALFORMED;
+		}
+		assembly->group[1] = *record;
+	}
+	if (!(record->head.flags & FP_RECORD_LAST))
+		return 0;
+	int rc = set_build(in, assembly, &set);
+	uint32_t old = fp_tunnel_set_by_id(in, record->object_id), index;
+	if (rc == 0 && (old == 0 || memcmp(&in->arena->view.tunnel_set[old], &set, sizeof(set)) != 0)) {
+		rc = set_publish(in, &set, &index);
+		if (rc == 0 && old) {
+			rc = fp_locations_retarget(in, old, index);
+			set_forget(in, rc == 0 ? old : index);
+		}
+		if (rc == 0)
+			fp_id_map_put(&in->sets, set.object_id, 0, index);
+	}
+	if (rc != -EAGAIN)
+		assembly->group_open = false;
+	return rc;
+}
+
+static int
+set_build(const struct fp_installer *in, const struct fp_assembly *assembly, struct fp_tunnel_set *set)
+{
+	const struct fp_record_tunnel_group *first = &assembly->group[0];
+	if (first->object_id == 0 || first->count < 1 || first->count > FP_SET_MEMBERS_MAX ||
+	    (first->mode != FP_SET_ENTROPY && first->mode != FP_SET_FIRST))
+		return FP_REFUSED_MALFORMED;
+	*set = (struct fp_tunnel_set){ .object_id = first->object_id, .mode = first->mode, .count = first->count };
+	for (uint8_t i = 0; i < first->count; i++) {
+		const struct fp_record_tunnel_group *part = &assembly->group[i / MEMBERS_EACH];
+		set->tunnel[i] = fp_tunnel_by_id(in, part->tunnel[i % MEMBERS_EACH]);
+		set->weight[i] = part->weight[i % MEMBERS_EACH];
+		if (set->tunnel[i] == 0)
+			return FP_REFUSED_UNKNOWN_OBJECT;
+		if (set->weight[i] == 0)
+			return FP_REFUSED_MALFORMED;
+	}
+	return 0;
+}
+
+static int
+set_publish(struct fp_installer *in, const struct fp_tunnel_set *set, uint32_t *index)
+{
+	int rc = fp_take(in, FP_POOL_TUNNEL_SET, index);
+	if (rc != 0)
+		return rc;
+	struct fp_tunnel_set *place = &in->arena->view.tunnel_set[*index];
+	struct fp_tunnel_set hidden = *set;
+	hidden.object_id = 0;
+	fp_store(&place->object_id, (uint64_t)0);
+	fp_store_bytes(place, &hidden, sizeof(hidden));
+	for (uint8_t i = 0; i < set->count; i++)
+		fp_tunnel_hold(in, set->tunnel[i]);
+	fp_store(&place->object_id, set->object_id);
+	return 0;
+}
+
+static void
+set_forget(struct fp_installer *in, uint32_t index)
+{
+	struct fp_tunnel_set *set = &in->arena->view.tunnel_set[index];
+	fp_store(&set->object_id, (uint64_t)0);
+	for (uint8_t i = 0; i < set->count; i++)
+		fp_tunnel_drop(in, set->tunnel[i]);
+	fp_index_retire(&in->arena->pool[FP_POOL_TUNNEL_SET], index);
+}

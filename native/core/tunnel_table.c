@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tunnels and their next hops. A tunnel is one word; header slots and next-hop groups never change once the
+// word names them, so a new header or another next hop is a free slot, filled, and one store. Each tunnel has
+// a group of its own.
+#include "install_internal.h"
+
+#define UNUSED_S 900 // a tunnel that nothing names is forgotten after this
+#define MTU_BYTES_MIN 576
+
+static bool tunnel_valid(const struct fp_record_tunnel *record);
+static int tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info);
+static int tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_info *info);
+static void tunnel_forget(struct fp_installer *in, uint32_t index);
+static int header_take(struct fp_installer *in, const struct fp_tunnel_info *info, uint32_t *header);
+static int nexthops_take(struct fp_installer *in, const struct fp_nexthop_group *group, uint32_t *index);
+static uint32_t sibling_of(const struct fp_installer *in, uint32_t index);
+static bool group_valid(const struct fp_installer *in, const struct fp_record_nexthop *record);
+static int tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_group *group,
+			uint16_t route_mtu);
+static void word_store(struct fp_installer *in, uint32_t index, uint32_t header, uint32_t nexthops);
+static void announce(struct fp_installer *in, uint32_t index, uint8_t flags);
+
+static inline fp_tunnel_word *
+word_at(const struct fp_installer *in, uint32_t index)
+{
+	return &in->arena->view.tunnel[index];
+}
+
+void
+fp_tunnels_open(struct fp_installer *in)
+{
+	for (uint32_t i = 1; i < in->arena->view.tunnels; i++) {
+		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i))
+			continue;
+		const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[i];
+		uint16_t mtu = fp_tunnel_mtu(*word_at(in, i));
+		in->tunnel_route_mtu[i] = mtu < info->mtu_bytes ? mtu : 0;
+		in->tunnel_seen_s[i] = in->arena->now_s;
+		in->tunnel_high = i;
+		fp_id_map_put(&in->tunnels, info->object_id, 0, i);
+	}
+}
+
+uint32_t
+fp_tunnel_by_id(const struct fp_installer *in, uint64_t object_id)
+{
+	return fp_id_map_find(&in->tunnels, object_id, 0);
+}
+
+int
+fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *record)
+{
+	if (!tunnel_valid(record))
+		return FP_REFUSED_MALFORMED;
+	struct fp_tunnel_info info = {
+		.object_id = record->object_id,
+		.profile_id = record->profile_id,
+		.node_id = record->node_id,
+		.revision = record->head.revision,
+		.udp_port = record->udp_port,
+		.mtu_bytes = record->mtu_bytes,
+		.protocol = record->protocol,
+		.ttl = record->ttl,
+		.dscp = record->dscp,
+		.dscp_copy = record->dscp_copy,
+	};
+	memcpy(info.local, record->local, sizeof(info.local));
+	memcpy(info.remote, record->remote, sizeof(info.remote));
+	uint32_t index = fp_tunnel_by_id(in, record->object_id);
+	if (index == 0)
+		return tunnel_add(in, &info);
+	const struct fp_tunnel_info *now = &in->arena->view.tunnel_info[index];
+	if (memcmp(now->local, info.local, sizeof(info.local)) != 0 ||
+	    memcmp(now->remote, info.remote, sizeof(info.remote)) != 0 ||
+	    now->profile_id != info.profile_id)
+		return FP_REFUSED_CONFLICT;
+	in->tunnel_seen_s[index] = in->now_s;
+	if (info.revision < now->revision)
+		return FP_REFUSED_LATE;
+	return tunnel_change(in, index, &info);
+}
+
+int
+fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *record)
+{
+	uint32_t index = fp_tunnel_by_id(in, record->object_id);
+	if (index == 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	if (fp_index_references(&in->arena->pool[FP_POOL_TUNNEL], index))
+		return FP_REFUSED_REFERENCED;
+	tunnel_forget(in, index);
+	return 0;
+}
+
+int
+fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record)
+{
+	if (!group_valid(in, record))
+		return FP_REFUSED_MALFORMED;
+	struct fp_nexthop_group group = { .count = record->count };
+	memcpy(group.hop, record->hop, record->count * sizeof(group.hop[0]));
+	bool found = false;
+	for (uint32_t i = 1; i <= in->tunnel_high; i++) {
+		const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[i];
+		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i) ||
+		    memcmp(info->local, record->local, sizeof(info->local)) != 0 ||
+		    memcmp(info->remote, record->remote, sizeof(info->remote)) != 0)
+			continue;
+		found = true;
+		int rc = tunnel_rehop(in, i, &group, record->mtu_bytes);
+		if (rc != 0)
+			return rc; // -EAGAIN: those before have it already and are passed over next time
+	}
+	return found ? 0 : FP_REFUSED_UNKNOWN_OBJECT;
+}
+
+void
+fp_tunnels_forget_revisions(struct fp_installer *in)
+{
+	for (uint32_t i = 1; i <= in->tunnel_high; i++)
+		if (in->arena->view.tunnel_info[i].revision)
+			fp_store(&in->arena->view.tunnel_info[i].revision, (uint64_t)0);
+}
+
+void
+fp_tunnels_collect(struct fp_installer *in, uint32_t count)
+{
+	for (; count; count--) {
+		if (in->collect_tunnel > in->tunnel_high)
+			in->collect_tunnel = 1;
+		uint32_t i = in->collect_tunnel++;
+		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i))
+			continue;
+		if (fp_index_references(&in->arena->pool[FP_POOL_TUNNEL], i))
+			in->tunnel_seen_s[i] = in->now_s;
+		else if (in->now_s - in->tunnel_seen_s[i] > UNUSED_S)
+			tunnel_forget(in, i);
+	}
+}
+
+void
+fp_tunnel_hold(struct fp_installer *in, uint32_t index)
+{
+	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_TUNNEL];
+	fp_index_hold(pool, index);
+	fp_store(&in->arena->view.tunnel_info[index].references, fp_index_references(pool, index));
+}
+
+void
+fp_tunnel_drop(struct fp_installer *in, uint32_t index)
+{
+	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_TUNNEL];
+	fp_store(&in->arena->view.tunnel_info[index].references, fp_index_references(pool, index) - 1);
+	in->tunnel_seen_s[index] = in->now_s;
+	fp_index_drop(pool, index);
+}
+
+static bool
+tunnel_valid(const struct fp_record_tunnel *record)
+{
+	return record->object_id && fp_is_ipv4(record->local) && fp_is_ipv4(record->remote) &&
+	       record->local[12] != 0 && record->local[12] < 224 && record->remote[12] != 0 &&
+	       record->remote[12] < 224 && record->udp_port && record->mtu_bytes >= MTU_BYTES_MIN &&
+	       record->protocol == FP_PROTOCOL_VXLAN && record->ttl && record->dscp < 64 &&
+	       record->dscp_copy <= 1 && record->backup_id == 0;
+}
+
+static int
+tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
+{
+	struct fp_index_pool *pool = in->arena->pool;
+	uint32_t index, header, nexthops = 0;
+	int rc = fp_take(in, FP_POOL_TUNNEL, &index);
+	if (rc != 0)
+		return rc;
+	rc = header_take(in, info, &header);
+	if (rc != 0)
+		goto err_tunnel;
+	fp_store_bytes(&in->arena->view.tunnel_info[index], info, sizeof(*info));
+	in->tunnel_route_mtu[index] = 0;
+	in->tunnel_seen_s[index] = in->now_s;
+	uint32_t sibling = sibling_of(in, index);
+	if (sibling) { // the way to this address is known already
+		uint32_t group = fp_tunnel_nexthops(*word_at(in, sibling));
+		rc = nexthops_take(in, &in->arena->view.nexthops[group], &nexthops);
+		if (rc != 0)
+			goto err_header;
+		in->tunnel_route_mtu[index] = in->tunnel_route_mtu[sibling];
+	}
+	word_store(in, index, header, nexthops);
+	fp_id_map_put(&in->tunnels, info->object_id, 0, index);
+	if (index > in->tunnel_high)
+		in->tunnel_high = index;
+	announce(in, index, 0);
+	return 0;
+err_header:
+	fp_index_untake(&pool[FP_POOL_HEADER], header);
+err_tunnel:
+	fp_index_untake(&pool[FP_POOL_TUNNEL], index);
+	return rc;
+}
+
+static int
+tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_info *info)
+{
+	struct fp_tunnel_info *now = &in->arena->view.tunnel_info[index];
+	fp_tunnel_word word = *word_at(in, index);
+	uint32_t old_header = fp_tunnel_header(word), header = old_header;
+	struct fp_header built;
+	fp_header_build(&built, info);
+	if (memcmp(&built, &in->arena->view.header[old_header], sizeof(built)) != 0) {
+		int rc = header_take(in, info, &header);
+		if (rc != 0)
+			return rc;
+	}
+	fp_store(&now->node_id, info->node_id);
+	fp_store(&now->revision, info->revision);
+	fp_store(&now->udp_port, info->udp_port);
+	fp_store(&now->mtu_bytes, info->mtu_bytes);
+	fp_store(&now->ttl, info->ttl);
+	fp_store(&now->dscp, info->dscp);
+	fp_store(&now->dscp_copy, info->dscp_copy);
+	word_store(in, index, header, fp_tunnel_nexthops(word));
+	if (header != old_header)
+		fp_index_retire(&in->arena->pool[FP_POOL_HEADER], old_header);
+	return 0;
+}
+
+static void
+tunnel_forget(struct fp_installer *in, uint32_t index)
+{
+	struct fp_index_pool *pool = in->arena->pool;
+	fp_tunnel_word word = *word_at(in, index);
+	announce(in, index, FP_RECORD_GONE);
+	fp_store(word_at(in, index), fp_tunnel_make(0, 0, 0, FP_TUNNEL_DYING));
+	fp_id_map_remove(&in->tunnels, in->arena->view.tunnel_info[index].object_id, 0);
+	fp_index_retire(&pool[FP_POOL_HEADER], fp_tunnel_header(word));
+	if (fp_tunnel_nexthops(word))
+		fp_index_retire(&pool[FP_POOL_NEXTHOPS], fp_tunnel_nexthops(word));
+	fp_index_retire(&pool[FP_POOL_TUNNEL], index);
+}
+
+static int
+header_take(struct fp_installer *in, const struct fp_tunnel_info *info, uint32_t *header)
+{
+	struct fp_header built;
+	int rc = fp_take(in, FP_POOL_HEADER, header);
+	if (rc != 0)
+		return rc;
+	fp_header_build(&built, info);
+	fp_store_bytes(&in->arena->view.header[*header], &built, sizeof(built));
+	return 0;
+}
+
+static int
+nexthops_take(struct fp_installer *in, const struct fp_nexthop_group *group, uint32_t *index)
+{
+	int rc = fp_take(in, FP_POOL_NEXTHOPS, index);
+	if (rc == 0)
+		fp_store_bytes(&in->arena->view.nexthops[*index], group, sizeof(*group));
+	return rc;
+}
+
+// Another tunnel between the same addresses that has a next hop.
+static uint32_t
+sibling_of(const struct fp_installer *in, uint32_t index)
+{
+	const struct fp_tunnel_info *all = in->arena->view.tunnel_info;
+	for (uint32_t i = 1; i <= in->tunnel_high; i++)
+		if (i != index && fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i) &&
+		    fp_tunnel_nexthops(*word_at(in, i)) &&
+		    memcmp(all[i].local, all[index].local, sizeof(all[i].local)) == 0 &&
+		    memcmp(all[i].remote, all[index].remote, sizeof(all[i].remote)) == 0)
+			return i;
+	return 0;
+}
+
+static bool
+group_valid(const struct fp_installer *in, const struct fp_record_nexthop *record)
+{
+	if (record->count > FP_NEXTHOPS_MAX || !fp_is_ipv4(record->local) || !fp_is_ipv4(record->remote) ||
+	    (record->mtu_bytes && record->mtu_bytes < MTU_BYTES_MIN))
+		return false;
+	for (uint8_t i = 0; i < record->count; i++) {
+		const struct fp_nexthop *hop = &record->hop[i];
+		if (hop->port >= in->arena->config.ports || hop->vlan > 4094 ||
+		    hop->destination_mac[0] & 1 || hop->source_mac[0] & 1 ||
+		    fp_bytes_zero(hop->destination_mac, FP_MAC_BYTES))
+			return false;
+	}
+	return true;
+}
+
+static int
+tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_group *group,
+	     uint16_t route_mtu)
+{
+	fp_tunnel_word word = *word_at(in, index);
+	uint32_t old = fp_tunnel_nexthops(word), nexthops = old;
+	bool same = group->count == 0 ? old == 0
+				      : old && memcmp(&in->arena->view.nexthops[old], group, sizeof(*group)) == 0;
+	if (same && in->tunnel_route_mtu[index] == route_mtu)
+		return 0;
+	if (!same) {
+		nexthops = 0;
+		if (group->count) {
+			int rc = nexthops_take(in, group, &nexthops);
+			if (rc != 0)
+				return rc;
+		}
+	}
+	in->tunnel_route_mtu[index] = route_mtu;
+	word_store(in, index, fp_tunnel_header(word), nexthops);
+	if (old && nexthops != old)
+		fp_index_retire(&in->arena->pool[FP_POOL_NEXTHOPS], old);
+	return 0;
+}
+
+static void
+word_store(struct fp_installer *in, uint32_t index, uint32_t header, uint32_t nexthops)
+{
+	uint16_t mtu = in->arena->view.tunnel_info[index].mtu_bytes;
+	uint16_t route = in->tunnel_route_mtu[index];
+	fp_tunnel_word word = fp_tunnel_make(header, nexthops, route && route < mtu ? route : mtu,
+					     nexthops ? FP_TUNNEL_UP : FP_TUNNEL_UNRESOLVED);
+	if (*word_at(in, index) != word)
+		fp_store(word_at(in, index), word);
+}
+
+// To control, which finds next hops.
+static void
+announce(struct fp_installer *in, uint32_t index, uint8_t flags)
+{
+	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
+	struct fp_record_tunnel record = {
+		.head = { .type = FP_RECORD_TUNNEL_CHANGED,
+			  .version = FP_RECORD_VERSION,
+			  .flags = flags,
+			  .revision = info->revision },
+		.object_id = info->object_id,
+		.profile_id = info->profile_id,
+		.node_id = info->node_id,
+		.udp_port = info->udp_port,
+		.mtu_bytes = info->mtu_bytes,
+		.protocol = info->protocol,
+		.ttl = info->ttl,
+		.dscp = info->dscp,
+		.dscp_copy = info->dscp_copy,
+	};
+	memcpy(record.local, info->local, sizeof(record.local));
+	memcpy(record.remote, info->remote, sizeof(record.remote));
+	in->hooks.emit(in->hooks.context, FP_CLIENT_CONTROL, (const struct fp_record *)&record);
+}

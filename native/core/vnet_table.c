@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// V-nets, and the snapshot that brings one up to date. A snapshot counts the V-net's generation up; what is
+// set again takes the new number; what still has another one at the end is swept.
+#include "install_internal.h"
+
+static int vnet_add(struct fp_installer *in, const struct fp_record_vnet *record);
+static void vnet_close(struct fp_installer *in, uint32_t index);
+static void settings_store(struct fp_installer *in, struct fp_vnet *vnet, const struct fp_record_vnet *record);
+static void changes_forget(struct fp_vnet *vnet);
+
+void
+fp_vnets_open(struct fp_installer *in)
+{
+	for (uint32_t i = 1; i < in->arena->view.vnets; i++)
+		if (fp_index_live(&in->arena->pool[FP_POOL_VNET], i))
+			fp_id_map_put(&in->vnets, in->arena->view.vnet[i].vni, 0, i);
+}
+
+uint32_t
+fp_vnet_by_vni(const struct fp_installer *in, uint32_t vni)
+{
+	return fp_id_map_find(&in->vnets, vni, 0);
+}
+
+int
+fp_vnet_set(struct fp_installer *in, const struct fp_record_vnet *record)
+{
+	if (record->head.vni == 0 || record->head.vni > FP_VNI_MAX || record->object_id == 0 ||
+	    record->gateway_mac[0] & 1 || !fp_is_ipv4(record->gateway_address))
+		return FP_REFUSED_MALFORMED;
+	uint32_t index = fp_vnet_by_vni(in, record->head.vni);
+	if (index && in->arena->view.vnet[index].object_id != record->object_id) {
+		// Another V-net under a number that was used before: nothing of the old one may live on.
+		vnet_close(in, index);
+		index = 0;
+	}
+	if (index == 0)
+		return vnet_add(in, record);
+	settings_store(in, &in->arena->view.vnet[index], record);
+	return 0;
+}
+
+int
+fp_vnet_remove(struct fp_installer *in, const struct fp_record_vnet *record)
+{
+	uint32_t index = fp_vnet_by_vni(in, record->head.vni);
+	if (index == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	if (record->object_id && in->arena->view.vnet[index].object_id != record->object_id)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	vnet_close(in, index);
+	return 0;
+}
+
+int
+fp_vnet_snapshot_begin(struct fp_installer *in, const struct fp_record_snapshot *record)
+{
+	uint32_t index = fp_vnet_by_vni(in, record->head.vni);
+	if (index == 0)
+		return 0; // nothing stands there; its VNET_SET comes within the snapshot
+	struct fp_vnet_state *state = &in->vnet[index];
+	if (record->incarnation != in->arena->view.vnet[index].incarnation) {
+		// Revisions of another store are never compared with these.
+		fp_locations_forget_revisions(in, index);
+		fp_tunnels_forget_revisions(in);
+	}
+	state->generation++;
+	state->in_snapshot = true;
+	state->snapshot_incarnation = record->incarnation;
+	return 0;
+}
+
+int
+fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *record)
+{
+	static const struct fp_scope any = { .port_high = 0xffff };
+	uint32_t index = fp_vnet_by_vni(in, record->head.vni);
+	if (index == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	struct fp_vnet_state *state = &in->vnet[index];
+	uint64_t expected = state->in_snapshot ? state->snapshot_incarnation : vnet->incarnation;
+	if (record->incarnation != expected)
+		return FP_REFUSED_OTHER_INCARNATION;
+	bool same_store = vnet->incarnation == record->incarnation;
+	if (same_store && record->head.revision < vnet->floor)
+		return FP_REFUSED_LATE; // an older snapshot than one that was applied
+	if (state->in_snapshot) {
+		fp_ingresses_sweep(in, index, false);
+		fp_locations_sweep(in, index, false);
+		in->close_unpeered |= fp_peerings_sweep(in, index);
+	}
+	if (!same_store)
+		changes_forget(vnet);
+	if (!same_store || record->head.revision > vnet->revision)
+		fp_store(&vnet->revision, record->head.revision);
+	fp_store(&vnet->floor, record->head.revision);
+	fp_store(&vnet->incarnation, record->incarnation);
+	state->in_snapshot = false;
+	state->snapshot_revision = record->head.revision;
+	if (!same_store)
+		state->newest_change = 0;
+	if (fp_scan_due(in))
+		fp_scan_close(in);
+	// Changes may have been missed: what was decided before forwards, and is asked again.
+	fp_scan_stale(in, index, &any, same_store ? (uint32_t)record->head.revision : 0);
+	return 0;
+}
+
+static int
+vnet_add(struct fp_installer *in, const struct fp_record_vnet *record)
+{
+	uint32_t index;
+	int rc = fp_take(in, FP_POOL_VNET, &index);
+	if (rc != 0)
+		return rc;
+	struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	fp_store_zero(vnet, sizeof(*vnet));
+	fp_store(&vnet->vni, record->head.vni);
+	fp_store(&vnet->object_id, record->object_id);
+	fp_store(&vnet->incarnation, record->incarnation);
+	fp_store(&vnet->revision, record->head.revision);
+	// An answer from before may be about another V-net of this number.
+	fp_store(&vnet->floor, record->head.revision);
+	settings_store(in, vnet, record);
+	fp_store(&vnet->flags, (uint8_t)FP_VNET_LIVE);
+	fp_id_map_put(&in->vnets, record->head.vni, 0, index);
+	uint16_t generation = in->vnet[index].generation;
+	in->vnet[index] = (struct fp_vnet_state){ .generation = (uint16_t)(generation + 1) };
+	return 0;
+}
+
+// Everything of it goes, and every flow from it or into it.
+static void
+vnet_close(struct fp_installer *in, uint32_t index)
+{
+	struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	fp_peerings_drop(in, index);
+	in->close_vnet = index;
+	fp_scan_close(in);
+	fp_locations_sweep(in, index, true);
+	fp_ingresses_sweep(in, index, true);
+	fp_store(&vnet->flags, (uint8_t)(vnet->flags & ~FP_VNET_LIVE));
+	fp_id_map_remove(&in->vnets, vnet->vni, 0);
+	fp_index_retire(&in->arena->pool[FP_POOL_VNET], index);
+	fp_scan_forget(in, index);
+}
+
+static void
+settings_store(struct fp_installer *in, struct fp_vnet *vnet, const struct fp_record_vnet *record)
+{
+	for (int i = 0; i < FP_MAC_BYTES; i++)
+		if (vnet->gateway_mac[i] != record->gateway_mac[i])
+			fp_store(&vnet->gateway_mac[i], record->gateway_mac[i]);
+	for (int i = 0; i < FP_ADDRESS_BYTES; i++)
+		if (vnet->gateway_address[i] != record->gateway_address[i])
+			fp_store(&vnet->gateway_address[i], record->gateway_address[i]);
+	if (in->client < FP_CLIENT_WORKERS)
+		fp_store(&vnet->worker, in->client);
+	fp_store(&vnet->quota_flows, record->quota_flows);
+	fp_store(&vnet->quota_misses_per_s, record->quota_misses_per_s);
+	fp_store(&vnet->stale_max_s, record->stale_max_s);
+}
+
+static void
+changes_forget(struct fp_vnet *vnet)
+{
+	fp_store_zero(vnet->changes, sizeof(vnet->changes));
+	fp_store(&vnet->change_next, 0);
+}
