@@ -52,9 +52,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class EmbeddedDirectory:
-    """A directory.toml of its own for the embedded directory; None: ipc:// and SQLite in state_dir only."""
+    """A directory.toml of its own for the embedded directory, and where that listens; None: it listens in
+    runtime_dir and keeps SQLite in state_dir."""
 
     config: Path | None = None
+    listen: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Threads:
     slow_path_workers: int = 1
     idle: str = field(default="sleep", metadata=LIVE)
     max_sleep_us: int = field(default=100, metadata=LIVE)
+    spare_data_plane: bool = False  # a second one that has started and waits for the first one's end
 
     @property
     def poll_threads(self) -> int:
@@ -149,7 +152,9 @@ class Configuration:
     def directory_endpoints(self) -> tuple[str, ...]:
         """Where the directory client connects: `ipc://RUNTIME_DIR` stands for the three sockets in it,
         directory-resolve.sock, -write.sock and -push.sock; `tcp://HOST:PORT` for PORT, PORT+1 and PORT+2."""
-        return (f"ipc://{self.runtime_dir}",) if self.is_embedded else self.directory
+        if not self.is_embedded:
+            return self.directory
+        return (self.embedded_directory.listen or f"ipc://{self.runtime_dir}",)
 
     @property
     def data_plane_socket(self) -> Path:

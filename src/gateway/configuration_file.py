@@ -251,7 +251,13 @@ class _Reader:
                 table, "embedded_directory", "there is no embedded directory", 'directory = "embedded"'
             )
         config = self.take(lambda: section.string("config", ""), "")
-        return EmbeddedDirectory(path.parent / config if config else None)
+        if not config:
+            return EmbeddedDirectory()
+        listen = self.take(lambda: _listen_of(section, path.parent / config), "")
+        if listen.startswith("tcp://") and "identity" not in table:
+            fix = "add [identity] with key_file and directory_public_key, or let it listen on ipc://"
+            self.wrong(section, "config", f"the directory listens on {listen}, which needs [identity]", fix)
+        return EmbeddedDirectory(path.parent / config, listen)
 
     def ports(self, table: Table) -> Mapping[str, Port]:
         ports: dict[str, Port] = {}
@@ -336,6 +342,7 @@ class _Reader:
             slow_path_workers=self.take(lambda: section.integer("slow_path_workers", 1, 1, 64), 1),
             idle=self.take(lambda: section.string("idle", default.idle, IDLE_MODES), default.idle),
             max_sleep_us=self.take(lambda: section.integer("max_sleep_us", 100, 1, 10_000), 100),
+            spare_data_plane=self.take(lambda: section.boolean("spare_data_plane", False), False),
         )
         return threads
 
@@ -412,6 +419,18 @@ class _Reader:
         if len(str(path).encode()) > UNIX_PATH_BYTES and key in table:
             self.wrong(table, key, f"is longer than {UNIX_PATH_BYTES} bytes", "use a shorter path")
         return path
+
+
+def _listen_of(section: Table, path: Path) -> str:
+    """Read where a directory.toml listens; all else in it is the directory's to check."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise section.problem("config", f"{path} cannot be read: {error}", f"ls -l {path}") from None
+    try:
+        return parse_endpoint(read_toml(text, str(path)).string("listen")).name
+    except DirectoryError as error:
+        raise section.problem("config", f"{path}: {error.error}", error.fix) from None
 
 
 def _same_device(a: str, b: str) -> bool:

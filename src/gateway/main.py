@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from .configuration import Configuration
-from .configuration_file import ConfigurationError, load
+from .configuration_file import ConfigurationError, load, load_with_table
 from .log import configure_log
 from .process import AlreadyRunning, claim
 
@@ -34,10 +34,26 @@ def main() -> None:
 def run(file: Path) -> None:
     """Run the gateway: start all its processes and restart those that end."""
     from .gateway import run_gateway
+    from .inventory import look_around
+    from .machine import find_problems
+    from .process import find
 
-    configuration = _load(file)
-    configure_log("parent", configuration.log)
-    sys.exit(run_gateway(configuration))
+    try:
+        configuration, table = load_with_table(file)
+        configure_log("parent", configuration.log)
+        for path in (configuration.runtime_dir, configuration.state_dir):
+            path.mkdir(parents=True, exist_ok=True)
+        has_data_plane = find("data-plane", configuration.runtime_dir) is not None
+        problems = find_problems(configuration, table, look_around(), has_data_plane)
+        if problems:
+            raise ConfigurationError(problems)
+        sys.exit(run_gateway(configuration))
+    except ConfigurationError as error:
+        _refuse(error)
+    except AlreadyRunning as error:
+        _fail(f"{error}: one gateway per runtime_dir", f"stop it first, or set runtime_dir in {file}")
+    except OSError as error:
+        _fail(f"{error.filename or error}: {error.strerror}", "run as root, or set runtime_dir and state_dir")
 
 
 @main.command()

@@ -219,7 +219,12 @@ def test_embedded_directory_of_a_fleet_is_an_error() -> None:
 
 def test_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(SMALLEST + '[embedded_directory]\nconfig = "directory.toml"\n')
-    assert load(tmp_path / "gateway.toml").embedded_directory.config == tmp_path / "directory.toml"
+    (tmp_path / "directory.toml").write_text('name = "d"\nlisten = "ipc:///run/d"\n')
+
+    gateway = load(tmp_path / "gateway.toml")
+
+    assert gateway.embedded_directory.config == tmp_path / "directory.toml"
+    assert gateway.directory_endpoints == ("ipc:///run/d",)
 
 
 def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
