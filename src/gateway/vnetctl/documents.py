@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vnetctl apply`, `export`, `history`, `rollback`: documents, what they would change, and taking it back."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Any
+
+import click
+from rich.text import Text
+
+from gateway.vnetctl.client import SLOW_TIMEOUT_S, Answer
+from gateway.vnetctl.errors import PENDING, WRONG_INPUT, Failure, printable
+from gateway.vnetctl.screens import SCREENS, socket_address
+from gateway.vnetctl.session import Session, output_options, pass_session
+from gateway.vnetctl.table import Layout
+from gateway.vnetctl.units import Units
+
+SIGN_STYLES = {"+": "green", "-": "red", "~": "yellow"}
+EXAMPLES_SHOWN = 2
+
+
+def complete_document(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    session = ctx.find_root().obj or Session()
+    try:
+        rows = session.ask("show", noun="documents", name=None, args={}).get("rows", [])
+    except Failure:
+        return []
+    return [str(row["name"]) for row in rows if str(row.get("name", "")).startswith(incomplete)]
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  vnetctl apply -f topology.toml --dry-run        what would it change, and cut?
+  vnetctl apply -f topology.toml --comment "close red"
+  vnetctl apply -f berlin.toml --take-over red/db-1
+  vnetctl apply -f topology.toml --dry-run --exit-code && echo nothing to do
+"""
+)
+@click.option(
+    "-f", "--file", "file", type=click.Path(), required=True, help="The document; - is standard input."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would change, also to connections in use.")
+@click.option("--yes", is_flag=True, help="Do not ask, even if connections in use are cut.")
+@click.option(
+    "--take-over", multiple=True, metavar="NAME", help="Move what another document owns into this one."
+)
+@click.option("--comment", default="", help="Why; stands in the history.")
+@click.option("--exit-code", is_flag=True, help="With --dry-run: exit status 4 if changes are pending.")
+@click.option("--all", "everything", is_flag=True, help="List every connection that would be dropped.")
+@output_options
+@pass_session
+def apply(
+    session: Session, file: str, dry_run: bool, yes: bool, exit_code: bool, everything: bool, **options: Any
+) -> None:
+    """Make the directory say what a document says.
+
+    A document owns what it declares: applying it again changes what differs and removes what it no longer
+    declares. What would cut connections in use is asked about first.
+    """
+    args = {
+        "text": read(file),
+        "name": "standard input" if file == "-" else file,
+        "take_over": list(options["take_over"]),
+        "comment": options["comment"],
+        "user": getpass.getuser(),
+    }
+    preview = session.ask("apply", SLOW_TIMEOUT_S, args={**args, "dry_run": True})
+    if dry_run:
+        show_preview(session, preview, everything)
+        if exit_code and preview.get("diff"):
+            raise SystemExit(PENDING)
+        return
+    ask_before_cutting(session, preview, yes, everything)
+    show_done(session, session.ask("apply", SLOW_TIMEOUT_S, args={**args, "dry_run": False}))
+
+
+@click.command()
+@click.argument("document", shell_complete=complete_document)
+@output_options
+@pass_session
+def export(session: Session, document: str) -> None:
+    """Print a document as it stands in the directory; `apply` takes it back."""
+    answer = session.ask("export", name=document)
+    if session.json:
+        session.show_json({"document": document, "text": answer.get("text", "")})
+    else:
+        click.echo(answer.get("text", ""), nl=False)
+
+
+@click.command()
+@click.argument("document", required=False, shell_complete=complete_document)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The newest so many."
+)
+@output_options
+@pass_session
+def history(session: Session, document: str | None, limit: int) -> None:
+    """Show who changed what and when, newest first."""
+    answer = session.ask("history", name=document, args={"limit": limit})
+    rows = [{**row, "time": seconds(row.get("time"))} for row in answer.get("rows", [])]
+    session.show_rows(
+        SCREENS["history"], rows, ["back to a revision: vnetctl rollback REVISION"] if rows else []
+    )
+
+
+@click.command()
+@click.argument("revision", type=click.IntRange(0))
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_options
+@pass_session
+def rollback(session: Session, revision: int, dry_run: bool, yes: bool) -> None:
+    """Make documents and operators' changes what they were at REVISION. It is a new revision itself."""
+    args = {"revision": revision, "user": getpass.getuser()}
+    preview = session.ask("rollback", SLOW_TIMEOUT_S, args={**args, "dry_run": True})
+    if dry_run:
+        show_preview(session, preview, False)
+        return
+    ask_before_cutting(session, preview, yes, False)
+    show_done(session, session.ask("rollback", SLOW_TIMEOUT_S, args={**args, "dry_run": False}))
+
+
+def read(file: str) -> str:
+    """Return a document's text. Raises Failure (2)."""
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else open(file, "rb").read()  # noqa: SIM115
+        return data.decode("utf-8")
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}", "vnetctl apply -f topology.toml", WRONG_INPUT) from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"{file}: byte {error.start} is not UTF-8", f"file {file}", WRONG_INPUT) from error
+
+
+def seconds(time: Any) -> float | None:
+    """Take seconds or milliseconds since 1970 as seconds."""
+    if not isinstance(time, (int, float)):
+        return None
+    return time / 1000 if time > 1e11 else float(time)
+
+
+def cut(answer: Answer) -> tuple[int, bool]:
+    """Return how many connections in use would be dropped, and whether that is all that is known."""
+    flows = answer.get("flows") or {}
+    known = bool(flows) and not flows.get("silent") and not flows.get("unseen")
+    return int(flows.get("dropped") or 0), known
+
+
+def ask_before_cutting(session: Session, preview: Answer, yes: bool, everything: bool) -> None:
+    """Ask on a terminal, refuse in a script without --yes; nothing is asked where nothing is cut."""
+    dropped, known = cut(preview)
+    takes_away = any(entry.get("sign") != "+" for entry in preview.get("diff") or ())
+    if yes or not (dropped or (takes_away and not known)):
+        return
+    units = session.layout.units
+    count = f"{units.count(dropped)} connection{'s' if dropped != 1 else ''} in use"
+    sentence = (
+        f"{count} will be dropped"
+        if known
+        else f"{count} or more will be dropped: not every gateway's flows are known"
+    )
+    if not known and not dropped:
+        sentence = "not every gateway's flows are known: connections in use may be dropped"
+    if not (session.is_terminal and sys.stdin.isatty()):
+        raise Failure(sentence, "look with --dry-run, then add --yes")
+    show_preview(session, preview, everything)
+    if not click.confirm(f"{sentence}. Go on?"):
+        raise Failure("nothing was changed", "")
+
+
+def show_preview(session: Session, answer: Answer, everything: bool) -> None:
+    if session.json:
+        session.show_json({key: value for key, value in answer.items() if key not in ("v", "id", "ok")})
+        return
+    layout = session.layout
+    if not answer.get("diff"):
+        session.show_lines(
+            [Text(f"{_subject(answer)}   nothing to change at revision {answer.get('before')}")]
+        )
+        return
+    heading = f"{_subject(answer)}   revision {answer.get('before')} → {_next(answer)}   dry run, nothing is changed"
+    lines = [
+        Text(heading, style="bold"),
+        Text(""),
+        *diff_lines(answer),
+        *flow_lines(answer, layout, everything),
+    ]
+    lines += [Text(f"warning: {printable(text)}") for text in answer.get("warnings") or ()]
+    session.show_lines(lines)
+
+
+def show_done(session: Session, answer: Answer) -> None:
+    if session.json:
+        session.show_json({key: value for key, value in answer.items() if key not in ("v", "id", "ok")})
+        return
+    if answer.get("revision") == answer.get("before"):
+        session.show_lines(
+            [Text(f"{_subject(answer)}   nothing to change at revision {answer.get('revision')}")]
+        )
+        return
+    counts = f"{answer.get('added', 0)} added, {answer.get('changed', 0)} changed, {answer.get('removed', 0)} removed"
+    lines = [Text(f"{_subject(answer)}   revision {answer.get('revision')}   {counts}", style="bold")]
+    lines += [Text(f"warning: {printable(text)}") for text in answer.get("warnings") or ()]
+    gateways = [row for row in answer.get("gateways") or () if isinstance(row, dict)]
+    if gateways:
+        width = max(len(str(row.get("node"))) for row in gateways)
+        lines.append(Text(""))
+        lines += [Text(f"  {str(row.get('node')).ljust(width)}   {_arrived(row)}") for row in gateways]
+    session.show_lines(lines)
+
+
+def diff_lines(answer: Answer) -> list[Text]:
+    entries = answer.get("diff") or []
+    kinds = max((len(str(entry.get("kind"))) for entry in entries), default=0)
+    names = max((len(str(entry.get("name"))) for entry in entries), default=0)
+    lines = []
+    for entry in entries:
+        sign = str(entry.get("sign"))
+        line = Text("  ")
+        line.append(sign, style=SIGN_STYLES.get(sign, ""))
+        kind, name = printable(entry.get("kind")), printable(entry.get("name"))
+        line.append(
+            f" {kind.ljust(kinds)}  {name.ljust(names)}  {printable(entry.get('text') or '')}".rstrip()
+        )
+        lines.append(line)
+    return lines
+
+
+def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
+    """Return what becomes of the flows that gateways have cached."""
+    flows = answer.get("flows")
+    if not flows:
+        return [Text(""), Text("no gateway was asked for its cached flows")]
+    units = layout.units
+    gateways = flows.get("gateways") or []
+    plural = "s" if len(gateways) != 1 else ""
+    lines = [
+        Text(""),
+        Text(f"{units.count(flows.get('cached') or 0)} flows are cached on {len(gateways)} gateway{plural}"),
+    ]
+    examples = [example for example in flows.get("examples") or () if isinstance(example, dict)]
+    width = max(len(units.count(flows.get(key) or 0)) for key in ("stay", "moved", "dropped"))
+    for key, text in (
+        ("stay", "stay as they are"),
+        ("moved", "take another way"),
+        ("dropped", "would be dropped"),
+    ):
+        number = flows.get(key) or 0
+        if not number and key != "stay":
+            continue
+        lines.append(
+            Text(f"  {units.count(number).rjust(width)}  {text}", style="red" if key == "dropped" else "")
+        )
+        mine = [example for example in examples if example.get("change") == key]
+        shown = mine if everything else mine[:EXAMPLES_SHOWN]
+        lines += [Text(f"  {' ' * width}    {example_text(example, units)}") for example in shown]
+        if key == "dropped" and len(shown) < number:
+            more = f"{units.count(number - len(shown))} more"
+            lines.append(Text(f"  {' ' * width}    {more}" + ("" if everything else "   (--all)")))
+    if flows.get("silent"):
+        lines.append(
+            Text(f"  not known: the flows of {printable(', '.join(flows['silent']))}, which did not answer")
+        )
+    if flows.get("unseen"):
+        lines.append(Text(f"  not looked at: {units.count(flows['unseen'])} more flows"))
+    return lines
+
+
+def example_text(example: dict[str, Any], units: Units) -> str:
+    destination = socket_address(example.get("destination"), None)
+    port = f" {example['destination_port']}" if example.get("destination_port") else ""
+    names = ""
+    if example.get("source_name") and example.get("destination_name"):
+        names = f"   {example['source_name']} → {example['destination_name']}"
+    way = f"   {example['from']} → {example['to']}" if example.get("from") and example.get("to") else ""
+    reason = f"   {example['reason']}" if example.get("reason") else ""
+    rate = (
+        f"   {units.short(example['packets_per_s'])} packets/s"
+        if example.get("packets_per_s") is not None
+        else ""
+    )
+    connection = f"{example.get('source')} → {destination}  {example.get('protocol') or ''}{port}"
+    return printable(f"{connection}{names}{way}{reason}{rate}   {example.get('node') or ''}".rstrip())
+
+
+def _subject(answer: Answer) -> str:
+    return f"document {printable(answer['document'])}" if answer.get("document") else "the directory"
+
+
+def _next(answer: Answer) -> Any:
+    before, revision = answer.get("before"), answer.get("revision")
+    return before + 1 if isinstance(before, int) and revision in (None, before) else revision
+
+
+def _arrived(row: dict[str, Any]) -> str:
+    if row.get("ms") is not None:
+        return f"{row['ms']:.0f} ms"
+    state = row.get("state")
+    return "has not said yet that it has it" if state == "waiting" else "is silent: gets it when it is back"

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How vnetctl fails: `error:` what is wrong and where, `fix:` what to type, both on standard error.
+
+Exit status: 0 done; 1 refused or failed; 2 the input is wrong; 3 nobody answered; 4 changes are pending (only
+with --exit-code).
+"""
+
+from __future__ import annotations
+
+import click
+
+DONE, REFUSED, WRONG_INPUT, SILENT, PENDING = 0, 1, 2, 3, 4
+
+
+class Failure(click.ClickException):
+    """An end that is no success. `fix` may be empty."""
+
+    def __init__(self, error: str, fix: str = "", code: int = REFUSED) -> None:
+        super().__init__(error)
+        self.fix = fix
+        self.code = code
+
+
+def show_error(error: str, fix: str = "") -> None:
+    """Print the two lines. Text that came from elsewhere cannot move the cursor."""
+    click.echo(click.style("error:", fg="red") + f" {printable(error)}", err=True)
+    if fix:
+        click.echo(f"fix:   {printable(fix)}", err=True)
+
+
+def printable(text: object) -> str:
+    """Return text without control characters; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
