@@ -73,6 +73,8 @@ class Dispatcher:
             outs = self._serve(peer, head, parts, now, waited_s)
         except Exception as error:  # one request must not end the service for the others
             outs = [Reply(peer.channel, peer.connection, encode(self._refusal(error, head)))]
+        if peer.channel == "resolve" and head.get("type") != "heartbeat":
+            return outs  # it changes nothing
         # Pushes first, whatever became of the message: nobody may learn of a revision before it is numbered.
         return self._pushes() + outs
 

@@ -554,3 +554,20 @@ def test_servers_that_come_and_go_are_reported(house):
     house.stop(server)
     down = house.event(client, ServerChanged)
     assert (down.up, down.active) == (False, None)
+
+
+def test_a_worker_reports_changes_that_are_other_workers_without_being_told(house):
+    server = house.serve(ipc(house))
+    client = house.client(ipc(house), node="gw1", role="slow-path", worker=1, workers=2)
+    client.subscribe(lambda vni: vni % 2 == 1)
+    client.applied(house.event(client, Snapshot).revision)
+    gateways = server._dispatcher.gateways
+    others = house.directory.change((1001, 7002))
+    house.until(lambda: gateways.revision("gw1", time.monotonic()) == others)
+    assert not any(isinstance(event, Changed) for event in house.events[client])
+    mine = house.directory.change((1001, 7001))
+    house.directory.change((1001, 7002))
+    house.event(client, Changed)
+    for _ in range(20):
+        house.turn()
+    assert gateways.revision("gw1", time.monotonic()) < mine  # until it says that it has applied it

@@ -128,3 +128,9 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(DirectoryError, match="cannot be read") as raised:
         load(tmp_path / "none.toml")
     assert raised.value.code == 2
+
+
+def test_the_file_shown_in_the_documentation_is_right():
+    text = (Path(__file__).parents[2] / "docs" / "directory.md").read_text()
+    shown = text.split("```toml\n")[1].split("```")[0].replace('"…"', f'"{KEY}"')
+    assert len(parse(shown, "directory.toml").clients) == 2
