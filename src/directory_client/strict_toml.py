@@ -98,7 +98,7 @@ class Table:
         value = self._get(key, default, (int, float), "a number")
         if key in self._values and not low <= value <= high:
             raise self.problem(key, f"{value} is out of range", f"a number from {low:g} to {high:g}")
-        return float(value) if value is not None else value
+        return float(value) if isinstance(value, int) else value
 
     def boolean(self, key: str, default: Any = _REQUIRED) -> bool:
         """Return true or false."""
@@ -110,7 +110,7 @@ class Table:
         """Return a list of strings without repetitions."""
         value = self._get(key, default, list, "a list of strings")
         if key not in self._values:
-            return value if value is None else tuple(value)
+            return tuple(value) if isinstance(value, list | tuple) else value
         seen: set[str] = set()
         for item in value:
             if not isinstance(item, str):
@@ -129,7 +129,7 @@ class Table:
         """Return a list of integers between low and high."""
         value = self._get(key, default, list, "a list of numbers")
         if key not in self._values:
-            return value if value is None else tuple(value)
+            return tuple(value) if isinstance(value, list | tuple) else value
         for item in value:
             if not isinstance(item, int) or isinstance(item, bool) or not low <= item <= high:
                 raise self.problem(key, f"{item!r} is not possible", f"numbers from {low} to {high}")

@@ -1,26 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 """The directory's state: a store, the newest snapshot of it, and what is asked and changed.
 
-No sockets and no threads: one thread calls. Operators' mistakes raise Refused with a sentence and a remedy.
+No sockets and no threads: one thread calls. Operators' mistakes raise Refused with a sentence and a remedy, or
+TomlError with file and line.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from directory_client.addresses import parse_address
+from directory_client.names import PORT, check_name, parse_place, split_qualified, suggest
 from directory_client.rows import Rows
+from directory_client.strict_toml import Table, TomlError
+from directory_service import fields
+from directory_service.answer import decide_rows
+from directory_service.decide import Asker
+from directory_service.diff import describe_changes
+from directory_service.document import check_member_name, parse_document, write_document
+from directory_service.explain import Question, explain, find_vnet, provenance
+from directory_service.flows import judge_flows
+from directory_service.history import LEASE, find_author, list_history, newest_first, trim, want_revision
+from directory_service.listing import list_rows
+from directory_service.model import Snapshot, load_snapshot
+from directory_service.records import FABRIC_KINDS, Node
+from directory_service.refused import Refused
+from directory_service.scope import find_changes
 from directory_service.settings import Settings
-from directory_service.store.contract import Store
+from directory_service.store.contract import Compacted, Conflict, Store
+from directory_service.view import Operation, build_view, compare_views, find_ingress, hosts
+from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
+from directory_service.writer import (
+    Counter,
+    Note,
+    RecordChange,
+    Wanted,
+    check,
+    check_owner,
+    commit,
+    make_note,
+    plan,
+    read_counter,
+    want_document,
+)
 
-
-class Refused(Exception):
-    """It cannot be done: `problem` says what and where, `fix` what to do; `code` is the exit status (1 or 2)."""
-
-    def __init__(self, problem: str, fix: str = "", code: int = 1) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.fix = fix
-        self.code = code
+_TRIES = 5
+_PAGE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +93,7 @@ class Applied:
     diff: list[dict[str, str]]
     warnings: list[str] = field(default_factory=list)
     flows: dict[str, Any] | None = None
-    gateways: list[str] = field(default_factory=list)  # whom it concerns
+    gateways: list[str] = field(default_factory=list)  # the gateways that host a V-net it touches
 
 
 class Directory:
@@ -78,37 +103,94 @@ class Directory:
     write to the same store), call `poll` and send what it returns.
     """
 
-    def __init__(self, store: Store, settings: Settings, clock_ms: Callable[[], int]) -> None: ...
+    def __init__(self, store: Store, settings: Settings, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock_ms = clock_ms
+        self._snapshot = load_snapshot(store)
+        self._pushes: list[Push] = []
 
     @property
     def revision(self) -> int:
         """The revision that answers are given at."""
+        return self._snapshot.revision
 
     @property
     def incarnation(self) -> int:
         """The store's."""
+        return self._store.incarnation
+
+    @property
+    def current(self) -> Snapshot:
+        """The snapshot that answers are given from."""
+        return self._snapshot
 
     def node_id(self, node: str) -> int:
         """Return the id of a node. Raises Refused if there is none of that name."""
+        return self._node(node).id
 
     def resolve(
         self, node: str, capabilities: Sequence[str], queries: Rows, explain: bool = False
     ) -> Resolved:
         """Decide every row of QUERY. Raises Refused for a node that is not known."""
+        asker = Asker(self._node(node), frozenset(capabilities))
+        snapshot = self._snapshot
+        answer = decide_rows(snapshot, queries, asker, self._clock_ms(), self._settings)
+        reasons: list[dict[str, Any]] = []
+        for row, decision in zip(queries, answer.reasoned, strict=True) if explain else ():
+            state = snapshot.by_vni.get(int(row["vni"]))
+            family = (
+                FAMILY_MAC if row["key_class"] == 3 else FAMILY_IPV6 if row["key_flags"] & 1 else FAMILY_IPV4
+            )
+            reasons.append(provenance(snapshot, state, family, decision) if state else {})
+        return Resolved(
+            answer.decisions, answer.locations, answer.tunnels, answer.scopes, reasons, snapshot.revision
+        )
 
     def snapshot(self, node: str, vnis: Sequence[int] | None = None) -> NodeSnapshot:
         """Return what builds up a node's view; V-nets that it does not host are left out. Raises Refused."""
+        found = self._node(node)
+        vnets: dict[int, list[dict[str, Any]]] = {}
+        for vni, state in self._snapshot.by_vni.items():
+            if (vnis is None or vni in vnis) and hosts(state, node):
+                vnets[vni] = build_view(self._snapshot, state, found, self._settings)
+        return NodeSnapshot(found.id, self._snapshot.revision, vnets)
 
     def locator(
         self, node: str, local: bytes, remote: bytes, protocol: int, wire_id: int
-    ) -> dict[str, Any] | None:
+    ) -> Operation | None:
         """Return the ingress operation for an outer source, None if nobody of that kind is known."""
+        return find_ingress(self._snapshot, self._node(node), local, remote, protocol, wire_id)
 
     def announce(self, node: str, locators: Sequence[str], ports: Sequence[str]) -> None:
         """Take note of what a gateway says of itself. Writes only if it differs. Raises Refused."""
+        found = self._node(node)
+        if found.foreign:
+            raise Refused(
+                f"{node} is declared as a {found.kind}", f'declare kind = "gateway" in [node.{node}]'
+            )
+        try:
+            said = {"locators": [str(parse_address(text)) for text in locators], "ports": list(ports)}
+        except ValueError as error:
+            raise Refused(
+                f"{node} announces a bad locator: {error}", "correct locators in gateway.toml", 2
+            ) from None
+        for port in ports:
+            if PORT.fullmatch(port) is None:
+                raise Refused(
+                    f"{node} announces a bad port name {port!r}", "rename the port in gateway.toml", 2
+                )
+        key = "presence/" + node
+        before = self._snapshot.records.get(key)
+        if before is not None and dict(before.values) == said:
+            return
+        self._write(lambda: {key: Wanted(said, "lease", "")}, LEASE)
 
     def poll(self) -> list[Push]:
         """Take up the store's commits since the last time; return what nodes must be told."""
+        self._take_up()
+        pushes, self._pushes = self._pushes, []
+        return pushes
 
     def apply(
         self,
@@ -122,26 +204,104 @@ class Directory:
     ) -> Applied:
         """Apply a document; with `dry_run` only say what it would do, and what becomes of the cached `flows`
         (rows of a flow dump with "node" added). Raises Refused, TomlError."""
+        document = parse_document(text, file)
+
+        def want() -> dict[str, Wanted | None]:
+            owners = {
+                record.revision
+                for key in document.declared
+                if (record := self._snapshot.records.get(key)) and record.document != document.name
+            }
+            authors = {revision: find_author(self._store, revision) for revision in owners}
+            return want_document(self._snapshot, document, take_over, authors)
+
+        return self._write(
+            want,
+            "apply",
+            user,
+            comment,
+            document.name,
+            declared=document.declared,
+            dry_run=dry_run,
+            flows=flows,
+        )
 
     def export(self, document: str) -> str:
         """Return a document's text. Raises Refused."""
+        records = [
+            record
+            for record in self._snapshot.records.values()
+            if record.owner == "document" and record.document == document
+        ]
+        if not records:
+            known = {record.document for record in self._snapshot.records.values() if record.document}
+            raise Refused(f"there is no document {document}", suggest(document, known))
+        return write_document(document, records)
 
     def history(self, document: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """Return rows of docs/protocol.md, section 2.2, newest first."""
+        return list_history(self._store, document, limit)
 
     def rollback(self, revision: int, user: str = "", dry_run: bool = False) -> Applied:
         """Make documents' and operators' records what they were at a revision. Raises Refused."""
+        return self._write(
+            lambda: want_revision(self._store, self._snapshot, revision),
+            "rollback",
+            user,
+            f"back to revision {revision}",
+            dry_run=dry_run,
+        )
 
     def set_record(self, kind: str, name: str, values: Mapping[str, Any], user: str = "") -> Applied:
-        """Add or change one record as operator. Raises Refused."""
+        """Add one record as operator, or change the given fields of one; None takes a field away. Raises Refused."""
+        key = _check_key(kind, name)
+
+        def want() -> dict[str, Wanted | None]:
+            before = self._snapshot.records.get(key)
+            check_owner(before, "operator")
+            merged = {**(before.values if before else {}), **values}
+            if kind == "endpoint":  # at and node exclude each other: what is given replaces the other
+                for given, other in (("at", "node"), ("node", "at")):
+                    if values.get(given) and not values.get(other):
+                        merged.pop(other, None)
+            table = Table("", {}, (), {field: value for field, value in merged.items() if value is not None})
+            try:
+                read = fields.READERS[kind](table)
+                table.finish()
+            except TomlError as error:
+                at = f"{error.key}: " if error.key else ""
+                raise Refused(f"{kind} {name}: {at}{error.problem}", error.fix, 2) from None
+            return {key: Wanted(read, "operator", "")}
+
+        return self._write(want, "set", user, f"set {kind} {name}")
 
     def remove_record(self, kind: str, name: str, user: str = "") -> Applied:
         """Remove one record of an operator. Raises Refused."""
+        key = _check_key(kind, name)
+
+        def want() -> dict[str, Wanted | None]:
+            before = self._snapshot.records.get(key)
+            if before is None:
+                known = [record.name for record in self._snapshot.records.values() if record.kind == kind]
+                raise Refused(f"there is no {kind} {name}", suggest(name, known))
+            check_owner(before, "operator")
+            wanted: dict[str, Wanted | None] = {key: None}
+            if kind == "vnet":  # with all of it that operators own
+                for other in self._snapshot.records.values():
+                    if other.vnet == name and other.key != key:
+                        check_owner(other, "operator")
+                        wanted[other.key] = None
+            elif kind == "node" and "presence/" + name in self._snapshot.records:
+                wanted["presence/" + name] = None
+            return wanted
+
+        return self._write(want, "remove", user, f"remove {kind} {name}")
 
     def list_records(
         self, kind: str, vnet: str | None = None, name: str | None = None
     ) -> list[dict[str, Any]]:
         """Return rows for `show`. Raises Refused for a kind, V-net or name that is not there."""
+        return list_rows(self._snapshot, kind, vnet, name)
 
     def explain(
         self,
@@ -153,7 +313,183 @@ class Directory:
         node: str | None = None,
         revision: int | None = None,
     ) -> dict[str, Any]:
-        """Decide one connection and say why; see decide.Explanation. Raises Refused."""
+        """Decide one connection and say why; see directory_service.explain. Raises Refused."""
+        snapshot = self._snapshot
+        if revision is not None and revision != snapshot.revision:
+            try:
+                snapshot = load_snapshot(self._store, revision)
+            except Compacted as error:
+                kept = f"the history goes from {error.oldest} to {self._store.revision()}"
+                raise Refused(f"revision {revision} is not kept: {kept}", "vnetctl history") from None
+        commits = (one for one in newest_first(self._store) if one.revision <= snapshot.revision)
+        question = Question(vnet, source, destination, protocol, port, node)
+        return explain(snapshot, question, commits, self._clock_ms(), self._settings)
 
     def flows_asked(self, vnis: Sequence[int]) -> list[str]:
         """Return the names of the gateways whose flows a dry run should hear of."""
+        found: set[str] = set()
+        for vni in vnis:
+            state = self._snapshot.by_vni.get(vni)
+            found.update(state.attachments_by_node if state else ())
+        return sorted(found)
+
+    def _node(self, name: str) -> Node:
+        node = self._snapshot.fabric.nodes.get(name)
+        if node is None:
+            near = suggest(name, self._snapshot.fabric.nodes)
+            near = near if near.startswith("did you mean") else ""
+            fix = f"vnetctl node add {name} --kind gateway, or apply a document with [node.{name}]"
+            raise Refused(f"no node is called {name}", f"{near}  {fix}".strip())
+        return node
+
+    def _write(
+        self,
+        want: Callable[[], dict[str, Wanted | None]],
+        verb: str,
+        user: str = "",
+        comment: str = "",
+        document: str = "",
+        declared: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        flows: Sequence[Mapping[str, Any]] = (),
+    ) -> Applied:
+        """Plan on the newest snapshot, check, and commit; again if somebody else wrote meanwhile."""
+        for _ in range(_TRIES):
+            counter: Counter = read_counter(self._store)
+            self._take_up()
+            before = self._snapshot
+            wanted = want()
+            changes, next_id = plan(before, wanted, counter)
+            changes = _with_presences(before, changes)
+            warnings = check(before, changes, declared)
+            note = make_note(verb, changes, user, comment, document)
+            now_ms = self._clock_ms()
+            after = before.with_changes(before.revision + 1, changes, now_ms) if changes else before
+            gateways = _gateways(before, after, changes)
+            if dry_run or not changes:
+                judged = judge_flows(before, after, flows, now_ms, self._settings) if dry_run else None
+                return _applied(note, before.revision, after.revision, changes, warnings, judged, gateways)
+            try:
+                revision = commit(self._store, changes, next_id, counter, note, now_ms)
+            except Conflict:
+                continue
+            self._take_up()
+            trim(self._store, self._settings, now_ms)
+            return _applied(note, before.revision, revision, changes, warnings, None, gateways)
+        raise Refused("others keep writing to the directory", "try again")
+
+    def _take_up(self) -> None:
+        while True:
+            try:
+                commits = self._store.commits(self._snapshot.revision, _PAGE)
+            except Compacted:
+                before, self._snapshot = self._snapshot, load_snapshot(self._store)
+                names = {*before.vnets, *self._snapshot.vnets}
+                self._push(before, self._snapshot, names, set(), self._clock_ms())
+                return
+            for one in commits:
+                before, self._snapshot = self._snapshot, self._snapshot.with_commit(one)
+                kinds = {change.key.partition("/")[0] for change in one.changes}
+                touched = {
+                    change.key.split("/")[1]
+                    for change in one.changes
+                    if change.key.partition("/")[0] not in FABRIC_KINDS and not change.key.startswith("meta/")
+                }
+                names = touched if not kinds & FABRIC_KINDS else {*before.vnets, *self._snapshot.vnets}
+                self._push(before, self._snapshot, names, touched, one.time_ms)
+            if len(commits) < _PAGE:
+                return
+
+    def _push(
+        self, before: Snapshot, after: Snapshot, names: set[str], touched: set[str], time_ms: int
+    ) -> None:
+        """Queue what nodes must be told; `touched` V-nets tell every host, others those for whom something differs."""
+        for name in sorted(names):
+            old, new = before.vnets.get(name), after.vnets.get(name)
+            scopes = find_changes(before, after, name)
+            nodes = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
+            for node in sorted(nodes):
+                ops = compare_views(before, after, name, node, self._settings, scopes)
+                found = after.fabric.nodes.get(node) or before.fabric.nodes.get(node)
+                if ops is None or found is None or not (ops or name in touched):
+                    continue
+                state = new if new and new.vnet and hosts(new, node) else old
+                if (
+                    old
+                    and new
+                    and old.vnet
+                    and new.vnet
+                    and old.vnet.vni != new.vnet.vni
+                    and hosts(old, node)
+                ):
+                    gone = {"op": "vnet_removed", "vni": old.vnet.vni, "object_id": old.vnet.id}
+                    self._pushes.append(Push(found.id, old.vnet.vni, after.revision, time_ms, [gone]))
+                if state and state.vnet:
+                    self._pushes.append(Push(found.id, state.vnet.vni, after.revision, time_ms, ops))
+
+
+def _with_presences(snapshot: Snapshot, changes: Sequence[RecordChange]) -> list[RecordChange]:
+    """Add to the removal of gateways that of what they said of themselves."""
+    removed = {before.name for before, after in changes if before and not after and before.kind == "node"}
+    touched = {record.key for change in changes for record in change if record}
+    presences = (snapshot.records.get("presence/" + name) for name in sorted(removed))
+    return [*changes, *((one, None) for one in presences if one is not None and one.key not in touched)]
+
+
+def _gateways(before: Snapshot, after: Snapshot, changes: Sequence[RecordChange]) -> list[str]:
+    """Return the gateways that host a V-net that the changes touch."""
+    records = [record for change in changes for record in change if record is not None]
+    every = any(record.kind in FABRIC_KINDS for record in records)
+    names = {record.vnet for record in records}
+    found: set[str] = set()
+    for snapshot in (before, after):
+        for name, state in snapshot.vnets.items():
+            if every or name in names:
+                found.update(state.attachments_by_node)
+    return sorted(found)
+
+
+def _applied(
+    note: Note,
+    before: int,
+    revision: int,
+    changes: Sequence[RecordChange],
+    warnings: list[str],
+    flows: dict[str, Any] | None,
+    gateways: list[str],
+) -> Applied:
+    return Applied(
+        note.document,
+        before,
+        revision,
+        note.added,
+        note.changed,
+        note.removed,
+        describe_changes(changes),
+        warnings,
+        flows,
+        gateways,
+    )
+
+
+def _check_key(kind: str, name: str) -> str:
+    """Return the key of a record that an operator names. Raises Refused."""
+    if kind not in fields.READERS:
+        raise Refused(f"there is no kind {kind}", suggest(kind, fields.READERS), 2)
+    try:
+        if kind in ("site", "path", "profile", "node", "vnet"):
+            check_name(name)
+        else:
+            _, local = split_qualified(name)
+            if kind == "attachment":
+                parse_place(local)
+            elif kind == "route":
+                fields.check_selector(local if "/" in local else local + "/")
+            else:
+                check_member_name(local)
+    except ValueError as error:
+        raise Refused(f"{kind} {name}: {error}", "correct the name", 2) from None
+    return f"{kind}/{name}"
+
+
+__all__ = ["Applied", "Directory", "NodeSnapshot", "Push", "Refused", "Resolved", "find_vnet"]

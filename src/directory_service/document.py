@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents (topology.toml): from text to what is declared, and from records back to text.
+
+The text that `write_document` makes declares the same again, and is made again byte for byte from that.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from directory_client.addresses import parse_network
+from directory_client.names import Place, check_name, parse_place
+from directory_client.strict_toml import Table, TomlError, read_toml
+from directory_client.toml_lines import format_path
+from directory_client.toml_text import toml_string, toml_value
+from directory_service import fields
+from directory_service.records import Record
+
+_NAMED = ("site", "path", "profile", "node")
+RESERVED_NAMES = frozenset(("any", "all"))
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One thing that a document declares, and the table it stands in, for errors."""
+
+    kind: str
+    name: str
+    values: Mapping[str, Any]
+    table: Table
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def problem(self, field: str | None, problem: str, fix: str) -> TomlError:
+        """Make an error that says where this stands."""
+        return self.table.problem(field if field and field in self.table else None, problem, fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed document: its name and what it declares, by key."""
+
+    name: str
+    file: str
+    declared: Mapping[str, Declared]
+
+
+def parse_document(text: str, file: str) -> Document:
+    """Parse topology.toml. Raises TomlError."""
+    table = read_toml(text, file)
+    name = table.string("document", check=check_name)
+    declared: dict[str, Declared] = {}
+    for kind in _NAMED:
+        for item, settings in table.tables_by_name(kind, check_name):
+            _add(declared, kind, item, fields.READERS[kind](settings), settings)
+            settings.finish()
+    for vnet, settings in table.tables_by_name("vnet", check_name):
+        _add(declared, "vnet", vnet, fields.read_vnet(settings), settings)
+        _read_inside(declared, vnet, settings)
+        settings.finish()
+    table.finish()
+    return Document(name, file, declared)
+
+
+def _read_inside(declared: dict[str, Declared], vnet: str, settings: Table) -> None:
+    for attachment in settings.tables_in_list("attachment"):
+        nodes, port, vlan = fields.read_attachment_place(attachment)
+        values = fields.read_attachment(attachment)
+        attachment.finish()
+        for node in nodes:
+            _add(declared, "attachment", f"{vnet}/{Place(node, port, vlan)}", values, attachment)
+    for kind, check in (
+        ("endpoint", check_member_name),
+        ("route", _check_route),
+        ("rule", check_name),
+        ("peering", check_name),
+    ):
+        for item, values_table in settings.tables_by_name(kind, check):
+            name = str(parse_network(item)) if kind == "route" else item
+            _add(declared, kind, f"{vnet}/{name}", fields.READERS[kind](values_table), values_table)
+            values_table.finish()
+
+
+def _add(
+    declared: dict[str, Declared], kind: str, name: str, values: Mapping[str, Any], table: Table
+) -> None:
+    item = Declared(kind, name, values, table)
+    if item.key in declared:
+        line = declared[item.key].table.line()
+        raise table.problem(None, f"{kind} {name} is declared twice, first in line {line}", "remove one")
+    declared[item.key] = item
+
+
+def check_member_name(text: str) -> None:
+    """Raise ValueError for what cannot be an endpoint's name."""
+    check_name(text)
+    if text in RESERVED_NAMES:
+        raise ValueError(f'"{text}" means all in rules and cannot be a name')
+
+
+def _check_route(text: str) -> None:
+    if str(parse_network(text)) != text:
+        raise ValueError(f"{text} is written {parse_network(text)}")
+
+
+def write_document(name: str, records: Iterable[Record]) -> str:
+    """Write a document from its records."""
+    by_kind: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.name):
+        by_kind.setdefault(record.kind, []).append(record)
+    blocks = [[f"document = {toml_string(name)}"]]
+    for kind in _NAMED:
+        for record in by_kind.get(kind, ()):
+            blocks.append([_header(kind, record.name), *_lines(record.values)])
+    owned = {record.name for record in by_kind.get("vnet", ())}
+    inside = {
+        record.vnet
+        for kind in ("attachment", "endpoint", "route", "rule", "peering")
+        for record in by_kind.get(kind, ())
+    }
+    for vnet in sorted(owned | inside):
+        for record in by_kind.get("vnet", ()):
+            if record.name == vnet:
+                blocks.append([_header("vnet", vnet), *_lines(record.values)])
+        blocks += _write_inside(vnet, by_kind)
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _write_inside(vnet: str, by_kind: Mapping[str, list[Record]]) -> list[list[str]]:
+    blocks: list[list[str]] = []
+    attachments: dict[tuple[str, int, str], list[str]] = {}
+    for record in by_kind.get("attachment", ()):
+        if record.vnet == vnet:
+            place = parse_place(record.local_name)
+            key = (place.port, place.vlan, toml_value(dict(record.values)))
+            attachments.setdefault(key, []).append(record.name)
+    for (port, vlan, _), names in sorted(attachments.items()):
+        nodes = [parse_place(name.partition("/")[2]).node for name in names]
+        values: dict[str, Any] = {"nodes": nodes, "port": port}
+        if vlan:
+            values["vlan"] = vlan
+        first = next(record for record in by_kind["attachment"] if record.name == names[0])
+        blocks.append([f"[[vnet.{vnet}.attachment]]", *_lines({**values, **first.values})])
+    for kind in ("endpoint", "route"):
+        lines = [
+            f"{format_path((record.local_name,))} = {toml_value(dict(record.values))}"
+            for record in by_kind.get(kind, ())
+            if record.vnet == vnet
+        ]
+        if lines:
+            blocks.append([f"[vnet.{vnet}.{kind}]", *lines])
+    for kind in ("rule", "peering"):
+        for record in by_kind.get(kind, ()):
+            if record.vnet == vnet:
+                blocks.append([f"[vnet.{vnet}.{kind}.{record.local_name}]", *_lines(record.values)])
+    return blocks
+
+
+def _header(kind: str, name: str) -> str:
+    return f"[{kind}.{name}]"
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    return [f"{format_path((key,))} = {toml_value(value)}" for key, value in values.items()]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has been done: rows for `history`, who wrote a revision, going back, and forgetting.
+
+Leases (what nodes say of themselves) are commits as well, but no history: they are neither shown nor rolled back.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from directory_service.model import Snapshot, changed_records
+from directory_service.records import Record, decode, is_record_key
+from directory_service.refused import Refused
+from directory_service.settings import Settings
+from directory_service.store.contract import Commit, Compacted, Store
+from directory_service.writer import Wanted, decode_note
+
+LEASE = "lease"
+_PAGE = 256
+_DAY_MS = 86_400_000
+_TRIM_EVERY = 256
+
+
+def newest_first(store: Store) -> Iterator[Commit]:
+    """Yield the commits that are kept, newest first."""
+    high = store.revision()
+    while high > store.oldest():
+        low = max(store.oldest(), high - _PAGE)
+        try:
+            page = [commit for commit in store.commits(low, high - low) if commit.revision <= high]
+        except Compacted:
+            return
+        yield from reversed(page)
+        high = low
+
+
+def list_history(store: Store, document: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return rows of docs/protocol.md, section 2.2, newest first."""
+    rows: list[dict[str, Any]] = []
+    for commit in newest_first(store):
+        if len(rows) >= limit:
+            break
+        note = decode_note(commit)
+        if note.verb == LEASE or (document is not None and note.document != document):
+            continue
+        rows.append(
+            {
+                "revision": commit.revision,
+                "time": commit.time_ms / 1000,
+                "user": note.user,
+                "comment": note.comment or (note.verb if note.verb != "apply" else ""),
+                "document": note.document,
+                "added": note.added,
+                "changed": note.changed,
+                "removed": note.removed,
+            }
+        )
+    return rows
+
+
+def find_author(store: Store, revision: int) -> str:
+    """Return who wrote a revision, empty if that is not known."""
+    try:
+        commits = store.commits(revision - 1, 1)
+    except Compacted:
+        return ""
+    return decode_note(commits[0]).user if commits and commits[0].revision == revision else ""
+
+
+def want_revision(store: Store, snapshot: Snapshot, revision: int) -> dict[str, Wanted | None]:
+    """Return what makes the records of documents and operators what they were at a revision."""
+    try:
+        _, items = store.range(revision=revision)
+    except Compacted as error:
+        raise Refused(
+            f"revision {revision} is not kept: the history goes from {error.oldest} to {store.revision()}",
+            "vnetctl history",
+        ) from None
+    then = {item.key: decode(item) for item in items if is_record_key(item.key)}
+    wanted: dict[str, Wanted | None] = {
+        key: None for key, record in snapshot.records.items() if _is_kept(record) and key not in then
+    }
+    for key, record in then.items():
+        if _is_kept(record):
+            wanted[key] = Wanted(record.values, record.owner, record.document)
+    return wanted
+
+
+def undo(snapshot: Snapshot, commit: Commit) -> Snapshot:
+    """Return the snapshot before a commit that led to this one."""
+    changes = [(after, before) for before, after in changed_records(commit.changes)]
+    return snapshot.with_changes(commit.revision - 1, changes, 0)
+
+
+def trim(store: Store, settings: Settings, now_ms: int) -> None:
+    """Forget what is beyond the limits of history. Cheap when there is little to forget."""
+    newest, oldest = store.revision(), store.oldest()
+    keep_from = max(oldest, newest - settings.history_revisions)
+    if newest - oldest < _TRIM_EVERY:
+        return
+    since_ms = now_ms - int(settings.history_days * _DAY_MS)
+    at = keep_from
+    while True:
+        page = store.commits(at, _PAGE)
+        young = next((commit for commit in page if commit.time_ms >= since_ms), None)
+        if young is not None:
+            at = young.revision - 1
+            break
+        if not page:
+            break
+        at = page[-1].revision
+    at = min(at, newest - 1)
+    if at - oldest >= _TRIM_EVERY:
+        store.compact(at)
+
+
+def _is_kept(record: Record | Mapping[str, Any]) -> bool:
+    return isinstance(record, Record) and record.owner in ("document", "operator")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store in memory: the oracle of the contract suite, and for tests. Its history is a list of commits."""
+
+import secrets
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from directory_service.store.contract import Change, Commit, Compacted, Compare, Conflict, Item, Write
+
+
+class MemoryStore:
+    """See contract.Store."""
+
+    def __init__(self) -> None:
+        self._incarnation = secrets.randbits(62) + 1
+        self._items: dict[str, Item] = {}
+        self._commits: list[Commit] = []  # of revisions above _oldest
+        self._oldest = 0
+        self._base: dict[str, Item] = {}  # as of _oldest
+
+    @property
+    def incarnation(self) -> int:
+        return self._incarnation
+
+    def revision(self) -> int:
+        return self._commits[-1].revision if self._commits else self._oldest
+
+    def oldest(self) -> int:
+        return self._oldest
+
+    def range(self, prefix: str = "", revision: int | None = None) -> tuple[int, list[Item]]:
+        if revision is None:
+            revision = self.revision()
+            items = self._items
+        else:
+            self._check_kept(revision)
+            items = dict(self._base)
+            for commit in self._commits:
+                if commit.revision > revision:
+                    break
+                _replay(items, commit)
+        return revision, [items[key] for key in sorted(items) if key.startswith(prefix)]
+
+    def transact(
+        self, compares: Sequence[Compare], writes: Sequence[Write], note: bytes = b"", time_ms: int = 0
+    ) -> int:
+        for compare in compares:
+            item = self._items.get(compare.key)
+            found = item.modified if item else 0
+            if found != compare.modified:
+                raise Conflict(compare.key, compare.modified, found)
+        revision = self.revision() + 1
+        changes: dict[str, Change] = {}
+        for write in writes:
+            if write.key in changes:
+                raise ValueError(f"{write.key} is written twice in one transaction")
+            before = self._items.get(write.key)
+            after = None
+            if write.value is not None:
+                after = Item(write.key, write.value, before.created if before else revision, revision)
+            if (before.value if before else None) != write.value:
+                changes[write.key] = Change(write.key, before, after)
+        if not changes:
+            return self.revision()
+        ordered = tuple(changes[key] for key in sorted(changes))
+        commit = Commit(revision, time_ms, note, ordered)
+        self._commits.append(commit)
+        _replay(self._items, commit)
+        return revision
+
+    def commits(self, after: int, limit: int = 1000) -> list[Commit]:
+        if after < self._oldest:
+            raise Compacted(after, self._oldest)
+        start = bisect_right(self._commits, after, key=lambda commit: commit.revision)
+        return self._commits[start : start + limit]
+
+    def compact(self, revision: int) -> None:
+        if revision > self.revision():
+            raise Compacted(revision, self._oldest)
+        while self._commits and self._commits[0].revision <= revision:
+            _replay(self._base, self._commits.pop(0))
+        self._oldest = max(self._oldest, revision)
+
+    def close(self) -> None:
+        self._items.clear()
+
+    def _check_kept(self, revision: int) -> None:
+        if not self._oldest <= revision <= self.revision():
+            raise Compacted(revision, self._oldest)
+
+
+def _replay(items: dict[str, Item], commit: Commit) -> None:
+    for change in commit.changes:
+        if change.after is None:
+            items.pop(change.key, None)
+        else:
+            items[change.key] = change.after

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One V-net as decide sees it: members, routes, attachments and rules, with indexes.
+
+A VnetState never changes but for what it remembers of its own results. `updated` makes the next one from it and
+shares what did not change: a change of one endpoint copies dicts, and parses that endpoint only.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from directory_service.holes import Holes
+from directory_service.records import (
+    Attachment,
+    Endpoint,
+    Record,
+    Route,
+    Rule,
+    Vnet,
+    to_attachment,
+    to_endpoint,
+    to_route,
+    to_rule,
+    to_vnet,
+)
+from directory_service.rules import RuleSet, Side
+
+FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC = 4, 6, 0
+MOVES_KEPT_MS = 600_000
+_MEMO_MAX = 200_000
+
+
+class Spot(NamedTuple):
+    """A resolved place: a node and the V-net's attachment there (0 on a foreign node)."""
+
+    node: str
+    attachment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An endpoint with its places resolved, in order of preference."""
+
+    endpoint: Endpoint
+    id: int
+    name: str
+    spots: tuple[Spot, ...]
+    nodes: frozenset[str]
+    attachments: frozenset[int]
+
+
+class Holder(NamedTuple):
+    """Who holds an address: a member by itself, a member behind which a route's prefix lives, or a route's node."""
+
+    member: Member | None
+    route: Route | None
+
+
+class VnetState:
+    """See the module. Addresses are packed to 16 bytes; MACs as keys have them."""
+
+    def __init__(self) -> None:
+        self.vnet: Vnet | None = None
+        self.endpoints: dict[str, Endpoint] = {}
+        self.attachments: dict[str, Attachment] = {}  # by place
+        self.routes: dict[str, Route] = {}  # by prefix
+        self.rules: dict[str, Rule] = {}
+        self.peerings: dict[str, Record] = {}  # by the other V-net's name
+        self.members: dict[str, Member] = {}
+        self.by_address: dict[int, dict[bytes, tuple[Member, ...]]] = {
+            FAMILY_IPV4: {},
+            FAMILY_IPV6: {},
+            FAMILY_MAC: {},
+        }
+        self.hosted: dict[str, int] = {}  # node → members there
+        self.attachments_by_id: dict[int, Attachment] = {}
+        self.attachments_by_node: dict[str, tuple[Attachment, ...]] = {}
+        self.rule_set = RuleSet(())
+        self.moves: dict[int, tuple[tuple[str, int], ...]] = {}  # member id → (node it left, when in ms)
+        self._route_index: dict[int, list[tuple[int, dict[int, Route]]]] = {}
+        self._holes: dict[int, Holes] = {}
+        self._masks: dict[tuple[int, bytes, int], int] = {}
+        self._holders: dict[tuple[int, bytes], tuple[Holder, ...]] = {}
+
+    def updated(self, changes: Iterable[tuple[Record | None, Record | None]], time_ms: int) -> "VnetState":
+        """Return the state after changes (before, after) of this V-net's records, made at `time_ms`."""
+        new = VnetState()
+        new.vnet = self.vnet
+        new.endpoints, new.attachments = dict(self.endpoints), dict(self.attachments)
+        new.routes, new.rules, new.peerings = dict(self.routes), dict(self.rules), dict(self.peerings)
+        touched: set[str] = set()
+        kinds: set[str] = set()
+        for before, after in changes:
+            record = after or before
+            if record is None:
+                continue
+            kinds.add(record.kind)
+            name = record.local_name
+            if record.kind == "vnet":
+                new.vnet = to_vnet(after) if after else None
+            elif record.kind == "endpoint":
+                touched.add(name)
+                _put(new.endpoints, name, to_endpoint(after) if after else None)
+            elif record.kind == "attachment":
+                _put(new.attachments, name, to_attachment(after) if after else None)
+            elif record.kind == "route":
+                _put(new.routes, name, to_route(after) if after else None)
+            elif record.kind == "rule":
+                _put(new.rules, name, to_rule(after) if after else None)
+            elif record.kind == "peering":
+                _put(new.peerings, name, after)
+        if "attachment" in kinds:
+            new.attachments_by_id = {attachment.id: attachment for attachment in new.attachments.values()}
+            by_node: dict[str, tuple[Attachment, ...]] = {}
+            for attachment in new.attachments.values():
+                by_node[attachment.place.node] = (*by_node.get(attachment.place.node, ()), attachment)
+            new.attachments_by_node = by_node
+            touched.update(new.endpoints)
+        else:
+            new.attachments_by_id = self.attachments_by_id
+            new.attachments_by_node = self.attachments_by_node
+        new.rule_set = RuleSet(new.rules.values()) if "rule" in kinds else self.rule_set
+        new._route_index = _index_routes(new.routes.values()) if "route" in kinds else self._route_index
+        new._take_members(self, touched, time_ms)
+        if not kinds & {"rule", "endpoint", "attachment"}:
+            new._masks = self._masks
+        return new
+
+    def holders(self, family: int, address: bytes) -> tuple[Holder, ...]:
+        """Return who holds an address: its members, else what the longest route says; empty: nobody."""
+        found = self._holders.get((family, address))
+        if found is None:
+            members = self.by_address[family].get(address)
+            if members:
+                found = tuple(Holder(member, None) for member in members)
+            else:
+                route = self.find_route(family, address)
+                found = () if route is None else (Holder(self.members.get(route.via), route),)
+            if len(self._holders) >= _MEMO_MAX:
+                self._holders.clear()
+            self._holders[family, address] = found
+        return found
+
+    def find_route(self, family: int, address: bytes) -> Route | None:
+        """Return the longest route that contains an address."""
+        number = int.from_bytes(address, "big")
+        for shift, routes in self._route_index.get(family, ()):
+            route = routes.get(number >> shift)
+            if route is not None:
+                return route
+        return None
+
+    def mask(self, family: int, address: bytes, holder: Holder) -> int:
+        """Return which selectors of the rules select this address held by this holder."""
+        member = holder.member if holder.route is None else None
+        key = (family, address, member.id if member else 0)
+        mask = self._masks.get(key)
+        if mask is None:
+            side = (
+                Side(member.name, member.endpoint.groups, family, address)
+                if member
+                else Side("", frozenset(), family, address)
+            )
+            mask = self.rule_set.mask(side)
+            if len(self._masks) >= _MEMO_MAX:
+                self._masks.clear()
+            self._masks[key] = mask
+        return mask
+
+    def hole(self, family: int, address: bytes) -> int:
+        """Return the bits (of 128) of the widest prefix around an address in which nobody is."""
+        if family == FAMILY_MAC:
+            return 128
+        holes = self._holes.get(family)
+        if holes is None:
+            holes = self._holes[family] = self._find_holes(family)
+        return 128 - holes.width + holes.prefix_bits(int.from_bytes(address, "big"))
+
+    def is_gateway_address(self, address: bytes) -> bool:
+        """Tell whether an address is the V-net's gateway's."""
+        return self.vnet is not None and address in self.vnet.gateway_addresses
+
+    def nodes_concerned(self) -> frozenset[str]:
+        """Return the names of the nodes that host a member, an attachment or the far side of a route."""
+        routed = {route.via for route in self.routes.values() if route.via not in self.members}
+        return frozenset(self.hosted) | frozenset(self.attachments_by_node) | routed
+
+    def left_at_ms(self, member: Member, node: str) -> int | None:
+        """Return when a member has left a node, None if it has not lately."""
+        for name, when in self.moves.get(member.id, ()):
+            if name == node and node not in member.nodes:
+                return when
+        return None
+
+    def resolve(self, endpoint: Endpoint) -> Member:
+        """Find the V-net's attachments at an endpoint's places; a place without one on a foreign node is the node."""
+        spots: list[Spot] = []
+        for place in endpoint.at:
+            attachment = self.attachments.get(str(place))
+            if attachment is not None:
+                spots.append(Spot(place.node, attachment.id))
+        if endpoint.node:
+            here = self.attachments_by_node.get(endpoint.node, ())
+            spots.append(Spot(endpoint.node, here[0].id if here else 0))
+        return Member(
+            endpoint,
+            endpoint.id,
+            endpoint.name,
+            tuple(spots),
+            frozenset(spot.node for spot in spots),
+            frozenset(spot.attachment for spot in spots if spot.attachment),
+        )
+
+    def _take_members(self, old: "VnetState", touched: set[str], time_ms: int) -> None:
+        self.moves = {
+            id_: kept
+            for id_, left in old.moves.items()
+            if (kept := tuple(entry for entry in left if time_ms - entry[1] < MOVES_KEPT_MS))
+        }
+        if not touched:
+            self.members, self.by_address, self.hosted = old.members, old.by_address, old.hosted
+            return
+        self.members, self.hosted = dict(old.members), dict(old.hosted)
+        self.by_address = {family: dict(index) for family, index in old.by_address.items()}
+        for name in touched:
+            before = old.members.get(name)
+            endpoint = self.endpoints.get(name)
+            after = self.resolve(endpoint) if endpoint else None
+            if before is not None:
+                self._unindex(before)
+            if after is not None:
+                self.members[name] = after
+                self._index(after)
+            else:
+                self.members.pop(name, None)
+            if before is not None and after is not None and before.id == after.id:
+                left = tuple((node, time_ms) for node in sorted(before.nodes - after.nodes))
+                kept = tuple(
+                    e for e in self.moves.get(after.id, ()) if e[0] not in after.nodes | before.nodes
+                )
+                if left or after.id in self.moves:
+                    self.moves[after.id] = (*left, *kept)
+            elif before is not None:
+                self.moves.pop(before.id, None)
+
+    def _index(self, member: Member) -> None:
+        for family, address in keys_of(member.endpoint):
+            index = self.by_address[family]
+            members = (*index.get(address, ()), member)
+            index[address] = tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id)))
+        for node in member.nodes:
+            self.hosted[node] = self.hosted.get(node, 0) + 1
+
+    def _unindex(self, member: Member) -> None:
+        for family, address in keys_of(member.endpoint):
+            index = self.by_address[family]
+            members = tuple(one for one in index.get(address, ()) if one.id != member.id)
+            if members:
+                index[address] = members
+            else:
+                index.pop(address, None)
+        for node in member.nodes:
+            self.hosted[node] -= 1
+            if not self.hosted[node]:
+                del self.hosted[node]
+
+    def _find_holes(self, family: int) -> Holes:
+        known = [(n, n) for address in self.by_address[family] for n in (int.from_bytes(address, "big"),)]
+        if self.vnet is not None:
+            known += [
+                (n, n)
+                for address in self.vnet.gateway_addresses
+                if any(address[:12]) == (family == FAMILY_IPV6)
+                for n in (int.from_bytes(address, "big"),)
+            ]
+        for route in self.routes.values():
+            if route.prefix.version == family:
+                low = int.from_bytes(route.packed, "big")
+                known.append((low, low + route.prefix.num_addresses - 1))
+        return Holes(known, 32 if family == FAMILY_IPV4 else 128)
+
+
+def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:
+    """Yield (family, packed address) of all by which an endpoint is known."""
+    for ipv6, address in {*endpoint.addresses, *endpoint.services}:
+        yield (FAMILY_IPV6 if ipv6 else FAMILY_IPV4), address
+    yield FAMILY_MAC, endpoint.mac.rjust(16, b"\0")
+
+
+def _index_routes(routes: Iterable[Route]) -> dict[int, list[tuple[int, dict[int, Route]]]]:
+    """Make the longest-prefix index: per family, per prefix length from the longest, network → route."""
+    index: dict[int, dict[int, dict[int, Route]]] = {}
+    for route in routes:
+        shift = 128 - route.bits
+        index.setdefault(route.prefix.version, {}).setdefault(shift, {})[
+            int.from_bytes(route.packed, "big") >> shift
+        ] = route
+    return {family: sorted(by_shift.items()) for family, by_shift in index.items()}
+
+
+def _put(table: dict, name: str, value: object | None) -> None:
+    if value is None:
+        table.pop(name, None)
+    else:
+        table[name] = value
