@@ -30,14 +30,12 @@ from .connection import Connection, receive_now, send_now
 from .decoding import read_push, read_resolved, read_snapshot
 from .events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
 from .health import ServerHealth, health_of
+from .heartbeats import Beat, Facts
 from .keys import ClientKeys
 from .messages import DirectoryError, DirectorySilent, MalformedMessage, decode, encode
 from .requests import RETRY_S, InFlight, Request
 from .subscriber import Action, AskSnapshot, Subscribe, Subscriber, Unsubscribe
 
-HEARTBEAT_S = 1.0
-HEARTBEAT_MIN_S = 0.02
-CONNECT_S = 0.05  # how soon a heartbeat is tried again that found no connection
 SILENT_S = 3.0
 UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
 MISSES_MAX = 2
@@ -73,13 +71,11 @@ class DirectoryClient:
         self.malformed = 0
         self._node = node
         self._capabilities = list(capabilities)
-        self._facts: dict[str, Any] = {
-            "node": node,
-            "role": role,
-            "worker": worker,
-            "workers": workers,
-            "node_capabilities": list(capabilities),
-        }
+        self._facts = Facts(
+            node=node, role=role, worker=worker, workers=workers, node_capabilities=list(capabilities)
+        )
+        self._heartbeat = Beat(node is not None)
+        self._hello = Beat(False)
         self._clock = clock
         self._timeout_s = timeout_s
         self._give_up_s = give_up_s
@@ -90,12 +86,6 @@ class DirectoryClient:
         self._troubled_at: float | None = None  # since when the active server does not take what we send
         self._in_flight = InFlight()
         self._subscriber: Subscriber | None = None
-        self._serving = False
-        self._delivered = 0  # newest revision that the caller was given
-        self._applied = 0  # newest that it says it has applied
-        self._heartbeat_at = 0.0
-        self._heartbeat_wanted = node is not None
-        self._hello_at = 0.0
         self._kept: list[Event] = []
 
     @property
@@ -108,15 +98,12 @@ class DirectoryClient:
         if self._kept:
             return 0
         now = self._clock()
-        due = [now + HEARTBEAT_S]
+        due = [now + 1.0]
         if (at := self._in_flight.next_due_at()) is not None:
             due.append(at)
         if self._subscriber is not None and (at := self._subscriber.due_at()) is not None:
             due.append(at)
-        if self._node is not None:
-            due.append(self._heartbeat_at + (HEARTBEAT_MIN_S if self._heartbeat_wanted else HEARTBEAT_S))
-        if self._serving:
-            due.append(self._hello_at + HEARTBEAT_S)
+        due += [at for beat in (self._heartbeat, self._hello) if (at := beat.due_at()) is not None]
         return max(0, min(1000, int((min(due) - now) * 1000) + 1))
 
     def receive(self) -> list[Event]:
@@ -191,20 +178,18 @@ class DirectoryClient:
     def applied(self, revision: int) -> None:
         """Say that everything up to this revision is installed here: the next heartbeat (at once) reports
         it, so that `apply` can tell the operator when every gateway has the change."""
-        self._applied = max(self._applied, revision)
+        self._facts.applied(revision)
         self._note_revision()
 
     def set_heartbeat(self, **facts: Any) -> None:
         """Set what heartbeats say: locators=["192.0.2.1"], ports=["rack"], load={…}. A changed fact is sent
         at once, but for the load, which goes with the next."""
-        load = facts.pop("load", None)
-        self._set_facts(facts)
-        if load is not None:
-            self._facts["load"] = load
+        if self._facts.set(facts):
+            self._heartbeat.hurry(self._clock())
 
     def serve(self) -> None:
         """Say hello as this node's control on every server, once a second: Asked events follow."""
-        self._serving = True
+        self._hello.on = True
 
     def answer(self, asked: Asked, answer: dict[str, Any]) -> None:
         """Answer an Asked event; does nothing if that server is gone."""
@@ -268,32 +253,26 @@ class DirectoryClient:
         self._in_flight.wake(request, now + wait_s if request.repeatable else request.deadline)
 
     def _note_revision(self) -> None:
-        # What others' V-nets have reached counts as applied once everything that is ours is.
-        if self._subscriber is not None:
-            done = self._applied >= self._delivered
-            self._set_facts({"revision": self._subscriber.revision if done else self._applied})
+        if self._subscriber is not None and self._facts.reach(self._subscriber.revision):
+            self._heartbeat.hurry(self._clock())
 
-    def _set_facts(self, facts: dict[str, Any]) -> None:
-        for name, value in facts.items():
-            if self._facts.get(name) != value:
-                self._facts[name] = value
-                self._heartbeat_wanted = True
-
-    def _heartbeat(self, now: float) -> None:
-        self._heartbeat_at, self._heartbeat_wanted = now, False
+    def _send_heartbeats(self, now: float) -> None:
+        connected = True
         for server in self._servers:
             id = self._in_flight.next_id()
-            if send_now(server.resolve, encode({"type": "heartbeat", "id": id, **self._facts})):
+            if send_now(server.resolve, encode({"type": "heartbeat", "id": id, **self._facts.said()})):
                 server.heartbeat_id, server.heartbeat_sent_at = id, now
             elif server.index == self._active:
-                self._heartbeat_at = now - HEARTBEAT_S + CONNECT_S
+                connected = False
+        self._heartbeat.done(now, connected)
 
-    def _hello(self, now: float) -> None:
-        self._hello_at = now
+    def _send_hellos(self, now: float) -> None:
+        connected = True
         for server in self._servers:
             hello = {"type": "hello", "id": self._in_flight.next_id(), "node": self._node, "role": "control"}
-            if not send_now(server.write, encode(hello)) and server.index == self._active:
-                self._hello_at = now - HEARTBEAT_S + CONNECT_S
+            sent = send_now(server.write, encode(hello))
+            connected = connected and (sent or server.index != self._active)
+        self._hello.done(now, connected)
 
     # ---- receiving ---------------------------------------------------------------------------
 
@@ -409,11 +388,10 @@ class DirectoryClient:
         if self._subscriber is not None:
             events += self._do(self._subscriber.tick(now))
             self._note_revision()
-        pause = HEARTBEAT_MIN_S if self._heartbeat_wanted else HEARTBEAT_S
-        if self._node is not None and now - self._heartbeat_at >= pause:
-            self._heartbeat(now)
-        if self._serving and now - self._hello_at >= HEARTBEAT_S:
-            self._hello(now)
+        if (at := self._heartbeat.due_at()) is not None and now >= at:
+            self._send_heartbeats(now)
+        if (at := self._hello.due_at()) is not None and now >= at:
+            self._send_hellos(now)
         return events
 
     def _give_up(self, request: Request, now: float) -> list[Event]:
@@ -489,9 +467,9 @@ class DirectoryClient:
                     head = {"type": "snapshot", "node": self._node, "vnis": vnis}
                     self._ask("snapshot", "resolve", head, [], SNAPSHOT_S, repeatable=False, snapshot=action)
                 case Snapshot():
-                    self._delivered, self._applied = action.revision, 0
+                    self._facts.delivered(action.revision, anew=True)
                     events.append(action)
                 case Changed():
-                    self._delivered = max(self._delivered, action.revision)
+                    self._facts.delivered(action.revision)
                     events.append(action)
         return events
