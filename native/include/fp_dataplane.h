@@ -24,10 +24,14 @@
 
 // ---- EAL -------------------------------------------------------------------------------------
 
+enum fp_hugepages { FP_HUGEPAGES_AUTO = 0, FP_HUGEPAGES_ALWAYS = 1, FP_HUGEPAGES_NEVER = 2 };
+
 struct fp_eal_config {
 	const char *file_prefix;   // unique on this machine
 	const char *control_cpus;  // "0,2-3": where everything floats that is not a poll thread; NULL: anywhere
 	uint32_t memory_mb;        // what mempools will need
+	uint8_t hugepages;         // enum fp_hugepages
+	uint8_t pci;               // a port is a PCI device
 	const char *log_prefix;    // before every line of DPDK's log; NULL: "dpdk: "
 };
 
@@ -35,23 +39,26 @@ struct fp_eal_report {
 	uint64_t ns;            // how long it took
 	uint32_t memory_mb;
 	uint8_t hugepages;      // enough were free
-	uint8_t pci;            // a bus was probed
+	uint8_t pci;            // the PCI bus was looked at
 };
 
 int fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, struct fp_error *error);
 
 // ---- the data plane --------------------------------------------------------------------------
 
+// A thread that finds nothing spins for 20 us, then sleeps. Devices that can wake it do (net_tap, af_packet, af_xdp,
+// PCI in mode interrupt); while it polls one that cannot, it looks again after growing steps up to max_sleep_us.
 enum fp_idle_mode {
-	FP_IDLE_SLEEP = 1, // spin, then sleep in growing steps up to max_sleep_us
-	FP_IDLE_SPIN = 2,  // never sleep
+	FP_IDLE_SLEEP = 1,
+	FP_IDLE_SPIN = 2,      // never sleep
+	FP_IDLE_INTERRUPT = 3, // as sleep, and every device must be able to wake: fixed at start
 };
 
 struct fp_idle {
 	uint8_t mode; // enum fp_idle_mode
 	uint32_t max_sleep_us;
 };
-#define FP_IDLE_DEFAULT { .mode = FP_IDLE_SLEEP, .max_sleep_us = 250 }
+#define FP_IDLE_DEFAULT { .mode = FP_IDLE_SLEEP, .max_sleep_us = 900 }
 
 struct fp_dataplane_config {
 	const char *arena_path; // NULL: anonymous
@@ -64,6 +71,7 @@ struct fp_dataplane_config {
 	struct fp_idle idle;
 	struct fp_hold_limits hold;
 	uint32_t icmp_per_s;
+	uint32_t packet_buffers;           // 0: as many as the queues and the hold can bind
 	uint32_t miss_slots, install_slots; // of a client's rings, powers of two
 };
 
@@ -89,6 +97,7 @@ void fp_dataplane_start_report(const struct fp_dataplane *dataplane, struct fp_s
 struct fp_arena *fp_dataplane_arena(struct fp_dataplane *dataplane);
 const struct fp_port *fp_dataplane_port(const struct fp_dataplane *dataplane, uint32_t index); // NULL: none
 void fp_dataplane_set_idle(struct fp_dataplane *dataplane, const struct fp_idle *idle);
+void fp_dataplane_set_hold(struct fp_dataplane *dataplane, const struct fp_hold_limits *limits);
 
 // Sum over all poll threads and housekeeping. vnet and tunnel in *sum point to arrays of the configured size, or
 // are NULL: not wanted.
@@ -100,8 +109,18 @@ struct fp_thread_state {
 	uint64_t polls, bursts, sleeps, cycles_busy, cycles_idle, received;
 	uint32_t held_now;
 	uint64_t cpu_ns; // that it has used
+	uint64_t cycles_hz;
+	uint64_t stage_cycles[FP_STAGE_MAX];
 };
 int fp_dataplane_thread(struct fp_dataplane *dataplane, uint32_t thread, struct fp_thread_state *state);
+
+// One port, for `show ports`: what its driver counts, and the sum over threads of what they do.
+struct fp_port_state {
+	uint64_t rx_missed, rx_errors;
+	uint32_t speed_mbps; // 0: unknown
+	struct fp_port_counters counters;
+};
+int fp_dataplane_port_state(struct fp_dataplane *dataplane, uint32_t index, struct fp_port_state *state);
 
 // What housekeeping counts itself.
 struct fp_housekeeping_counters {
@@ -131,6 +150,7 @@ int fp_client_add(struct fp_dataplane *dataplane, const struct fp_client_config 
 void fp_client_remove(struct fp_dataplane *dataplane, int client);
 
 struct fp_client_state {
+	int id;
 	uint8_t worker, live, broken;
 	uint64_t applied, refused, emitted, emit_lost;
 	uint32_t pending; // install records that wait

@@ -16,6 +16,7 @@
 
 #define FP_PORTS_MAX 32
 #define FP_DEVICE_BYTES 256
+#define FP_PORT_QUEUES_MAX 16
 
 enum fp_port_role { FP_PORT_INSIDE = 1, FP_PORT_UNDERLAY = 2, FP_PORT_BOTH = 3 };
 
@@ -31,6 +32,9 @@ struct fp_port {
 	uint16_t rx_queues, tx_queues;
 	struct rte_ether_addr mac;
 	int exception_fd;          // TAP queue, -1: none. Housekeeping's.
+	uint8_t wake_event;        // wake_fd is an interrupt's eventfd: armed before, read after a sleep
+	int wake_fd[FP_PORT_QUEUES_MAX]; // by rx queue: readable when there is something; -1: cannot wake
+	char driver[32];
 };
 
 struct fp_port_config {
@@ -38,6 +42,7 @@ struct fp_port_config {
 	char device[FP_DEVICE_BYTES]; // PCI address or devargs: "net_tap0,iface=up0"
 	uint8_t role;                 // enum fp_port_role
 	uint8_t has_mac;              // set `mac`; otherwise the device keeps its own
+	uint8_t interrupt;            // PCI: set up receive interrupts
 	uint16_t mtu_bytes;
 	struct rte_ether_addr mac;
 };
@@ -52,5 +57,3 @@ struct fp_error {
 int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
 		 struct rte_mempool *mempool, struct fp_error *error);
 void fp_port_close(struct fp_port *port); // stops and unplugs; no thread may poll it any more
-// What the device calls itself: "net_tap", "net_af_packet"; empty if it is gone.
-const char *fp_port_driver(const struct fp_port *port);

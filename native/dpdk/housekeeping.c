@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE // pthread_setname_np
+#include "housekeeping.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+
+#include "eal.h"
+
+#define TICK_BUSY_NS 10000000ull  // there was something to do lately
+#define TICK_IDLE_NS 100000000ull
+#define TICK_WAIT_NS 1000000ull // a record waits for reclaimed slots
+#define SECOND_NS 1000000000ull
+
+static void *housekeeping_main(void *argument);
+static bool housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns);
+static bool calls_run(struct fp_housekeeping *hk);
+static bool tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked);
+static void housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns);
+static bool release_try(struct fp_housekeeping *hk, const struct fp_release *release);
+static void polls_wake(struct fp_housekeeping *hk);
+static void links_look(struct fp_housekeeping *hk);
+static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action);
+static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
+static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
+static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+		      uint32_t len_bytes);
+static uint64_t clock_ns(void);
+
+int
+fp_housekeeping_init(struct fp_housekeeping *hk, struct fp_error *error)
+{
+	pthread_mutex_init(&hk->lock, NULL);
+	pthread_cond_init(&hk->done, NULL);
+	hk->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	hk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+	if (hk->wake_fd < 0 || hk->epoll_fd < 0 || epoll_ctl(hk->epoll_fd, EPOLL_CTL_ADD, hk->wake_fd, &event) < 0)
+		return fp_error_set(error, -errno, "raise the limit of open files", "housekeeping: no descriptor: %s",
+				    strerror(errno));
+	return 0;
+}
+
+int
+fp_housekeeping_start(struct fp_housekeeping *hk, struct fp_error *error)
+{
+	int rc = pthread_create(&hk->pthread, NULL, housekeeping_main, hk);
+	if (rc != 0)
+		return fp_error_set(error, -rc, "", "the housekeeping thread cannot be made: %s", strerror(rc));
+	hk->started = true;
+	return 0;
+}
+
+void
+fp_housekeeping_stop(struct fp_housekeeping *hk)
+{
+	if (hk->started) {
+		pthread_mutex_lock(&hk->lock);
+		hk->stop = true;
+		pthread_mutex_unlock(&hk->lock);
+		eventfd_write(hk->wake_fd, 1);
+		pthread_join(hk->pthread, NULL);
+		hk->started = false;
+	}
+	if (hk->wake_fd >= 0)
+		close(hk->wake_fd);
+	if (hk->epoll_fd >= 0)
+		close(hk->epoll_fd);
+	hk->wake_fd = hk->epoll_fd = -1;
+}
+
+void
+fp_housekeeping_call(struct fp_housekeeping *hk, void (*call)(void *context), void *context)
+{
+	struct fp_call mine = {.call = call, .context = context};
+	pthread_mutex_lock(&hk->lock);
+	if (!hk->started || hk->stop) { // nobody else is there
+		pthread_mutex_unlock(&hk->lock);
+		call(context);
+		return;
+	}
+	struct fp_call **last = &hk->calls;
+	while (*last)
+		last = &(*last)->next;
+	*last = &mine;
+	eventfd_write(hk->wake_fd, 1);
+	while (!mine.done)
+		pthread_cond_wait(&hk->done, &hk->lock);
+	pthread_mutex_unlock(&hk->lock);
+}
+
+void
+fp_housekeeping_hooks(struct fp_housekeeping *hk, struct fp_installer_hooks *hooks)
+{
+	*hooks = (struct fp_installer_hooks){
+		.context = hk,
+		.release = hook_release,
+		.emit = hook_emit,
+		.port_by_name = hook_port,
+		.send = hook_send,
+	};
+}
+
+static void *
+housekeeping_main(void *argument)
+{
+	struct fp_housekeeping *hk = argument;
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	pthread_setname_np(pthread_self(), "housekeeping");
+	prctl(PR_SET_TIMERSLACK, 1000);
+	bool registered = rte_thread_register() == 0; // for the mempool's cache; it works without
+
+	for (;;) {
+		uint64_t now_ns = clock_ns();
+		bool worked = housekeeping_round(hk, now_ns);
+		hk->counters.rounds++;
+		pthread_mutex_lock(&hk->lock);
+		bool stop = hk->stop && !hk->calls;
+		pthread_mutex_unlock(&hk->lock);
+		if (stop)
+			break;
+		if (!worked)
+			housekeeping_sleep(hk, now_ns);
+	}
+	if (registered)
+		rte_thread_unregister();
+	return NULL;
+}
+
+// Returns whether there may be more to do at once.
+static bool
+housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns)
+{
+	bool worked = calls_run(hk);
+	if (hk->backlog.waits) {
+		if (release_try(hk, &hk->backlog.release))
+			hk->backlog.waits = false;
+	}
+	for (int i = 0; i < FP_CLIENTS_MAX; i++)
+		if (hk->client[i].live)
+			worked |= fp_client_drain(hk, &hk->client[i], now_ns);
+	worked |= fp_exception_carry(hk);
+	worked |= tick(hk, now_ns, worked);
+	polls_wake(hk);
+	fp_client_doorbells(hk);
+	return worked;
+}
+
+static bool
+calls_run(struct fp_housekeeping *hk)
+{
+	pthread_mutex_lock(&hk->lock);
+	struct fp_call *call = hk->calls;
+	hk->calls = NULL;
+	pthread_mutex_unlock(&hk->lock);
+	bool any = call != NULL;
+	while (call) {
+		struct fp_call *next = call->next;
+		call->call(call->context);
+		pthread_mutex_lock(&hk->lock);
+		call->done = true; // its frame may be gone from here on
+		pthread_cond_broadcast(&hk->done);
+		pthread_mutex_unlock(&hk->lock);
+		call = next;
+	}
+	return any;
+}
+
+static bool
+tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked)
+{
+	hk->busy_tick |= worked;
+	if (now_ns < hk->next_tick_ns)
+		return false;
+	fp_arena_tick(hk->arena, now_ns);
+	bool more = fp_installer_tick(hk->installer, now_ns);
+	bool waits = false;
+	for (int i = 0; i < FP_CLIENTS_MAX; i++) {
+		waits |= hk->client[i].live && hk->client[i].waits;
+		hk->client[i].waits = false;
+	}
+	hk->next_tick_ns = now_ns + (waits ? TICK_WAIT_NS : hk->busy_tick ? TICK_BUSY_NS : TICK_IDLE_NS);
+	hk->busy_tick = false;
+	if (more)
+		hk->next_tick_ns = now_ns;
+	if (now_ns >= hk->next_second_ns) {
+		links_look(hk);
+		hk->next_second_ns = now_ns + SECOND_NS;
+	}
+	return more;
+}
+
+// The same order as in poll_thread.c: say that we sleep, fence, look once more, sleep.
+static void
+housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
+{
+	struct epoll_event events[8];
+	bool pending = false;
+
+	__atomic_store_n(&hk->sleeps, 1, __ATOMIC_RELAXED);
+	for (int i = 0; i < FP_CLIENTS_MAX; i++) {
+		struct fp_client *client = &hk->client[i];
+		if (!client->live || client->broken)
+			continue;
+		if (client->batch_next < client->batch_n) { // has something that waits for a tick anyway
+			pending |= !client->waits && !hk->backlog.waits;
+			continue;
+		}
+		fp_ring_sleep(&client->install, true);
+		pending |= fp_ring_pending(&client->install) > 0;
+	}
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	pending |= fp_exception_carry(hk);
+	polls_wake(hk);
+	if (!pending) {
+		uint64_t now = clock_ns();
+		int timeout_ms = now >= hk->next_tick_ns ? 0 : (int)((hk->next_tick_ns - now + 999999) / 1000000);
+		if (hk->backlog.waits)
+			timeout_ms = 1;
+		hk->counters.sleeps++;
+		(void)epoll_wait(hk->epoll_fd, events, 8, timeout_ms);
+	}
+	__atomic_store_n(&hk->sleeps, 0, __ATOMIC_RELAXED);
+	for (int i = 0; i < FP_CLIENTS_MAX; i++)
+		if (hk->client[i].live)
+			fp_ring_sleep(&hk->client[i].install, false);
+}
+
+static void
+links_look(struct fp_housekeeping *hk)
+{
+	for (int i = 0; i < FP_PORTS_MAX; i++) {
+		struct rte_eth_link link = {0};
+		if (hk->ports[i].live && rte_eth_link_get_nowait(hk->ports[i].dpdk_port, &link) == 0)
+			hk->ports[i].up = link.link_status == RTE_ETH_LINK_UP;
+	}
+}
+
+static bool
+release_try(struct fp_housekeeping *hk, const struct fp_release *release)
+{
+	uint32_t thread = (uint32_t)(release->token >> 56);
+	if (!fp_thread_release(hk->polls[thread].thread, release))
+		return false;
+	hk->wake_mask[thread / 64] |= 1ull << (thread % 64);
+	hk->counters.releases++;
+	return true;
+}
+
+static void
+polls_wake(struct fp_housekeeping *hk)
+{
+	for (uint32_t i = 0; i < hk->threads; i++)
+		if (hk->wake_mask[i / 64] & 1ull << (i % 64))
+			fp_poll_wake(&hk->polls[i]);
+	memset(hk->wake_mask, 0, sizeof(hk->wake_mask));
+}
+
+static void
+hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action)
+{
+	struct fp_housekeeping *hk = context;
+	struct fp_release release = {.token = token, .key = *key, .action = action};
+	if (token >> 56 >= hk->threads || hk->backlog.waits)
+		return; // no such thread: from another life; or a second one where the hold asks again by itself
+	if (release_try(hk, &release))
+		return;
+	hk->backlog.release = release;
+	hk->backlog.waits = true;
+	hk->counters.release_waits++;
+}
+
+static void
+hook_emit(void *context, uint8_t worker, const struct fp_record *record)
+{
+	fp_client_emit(context, worker, record);
+}
+
+static int
+hook_port(void *context, const char *name, uint16_t *mtu_bytes)
+{
+	struct fp_housekeeping *hk = context;
+	for (int i = 0; i < FP_PORTS_MAX; i++) {
+		if (!hk->ports[i].live || strncmp(hk->ports[i].name, name, FP_PORT_NAME_BYTES) != 0)
+			continue;
+		*mtu_bytes = hk->ports[i].mtu_bytes;
+		return i;
+	}
+	return -1;
+}
+
+static void
+hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame, uint32_t len_bytes)
+{
+	struct fp_housekeeping *hk = context;
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(hk->mempool);
+	char *data = mbuf && len_bytes <= UINT16_MAX ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes) : NULL;
+	if (data) {
+		memcpy(data, frame, len_bytes);
+		if (fp_thread_send_inner(hk->polls[0].thread, kind, target, wire_id, mbuf)) {
+			hk->wake_mask[0] |= 1;
+			hk->counters.sent++;
+			return;
+		}
+	}
+	rte_pktmbuf_free(mbuf);
+	hk->counters.send_lost++;
+}
+
+static uint64_t
+clock_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Plugs a device in by its devargs and makes a port of it. What is special about a driver stands here only:
+//
+// net_tap        An existing interface keeps its kernel side's MAC (the driver would set a random one, and the host
+//                behind it would change its address); our side of the cable has fp_port_config.mac. The driver asks for a
+//                signal per packet to save reads of an empty queue; a signal costs more than the read,
+//                so O_ASYNC is taken away again before its handler can ever have run, and threads
+//                sleep on the descriptors.
+// net_af_packet  One socket pair per thread (qpairs); the interface is brought up and its MTU raised if needed, never
+//                lowered; frames of the ring are made large enough for the MTU.
+// net_af_xdp     The interface is brought up.
+#define _GNU_SOURCE // O_ASYNC, IFNAMSIZ
+#include "eal.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+
+#define DESCRIPTORS 1024
+#define TAP_RX_DESCRIPTORS 64 // each holds a buffer
+#define FDS_MAX 4096
+#define AF_PACKET_FRAME_DEFAULT 2048
+#define AF_PACKET_FRAME_HEAD 80 // what the ring's frame header takes, rounded up
+#ifndef AF_XDP
+#define AF_XDP 44
+#endif
+
+struct fd_set_seen {
+	uint8_t open[FDS_MAX];
+};
+
+static int device_arguments(char *out, size_t size, const struct fp_port_config *config, uint16_t threads,
+			    struct fp_error *error);
+static int port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t threads,
+		      struct rte_mempool *mempool, struct fp_error *error);
+static bool device_is(const char *device, const char *driver);
+static bool argument_value(const char *device, const char *key, char *value, size_t size);
+static int interface_prepare(const char *interface, uint16_t mtu_bytes);
+static int interface_mac(const char *interface, struct rte_ether_addr *mac);
+static bool interface_persists(const char *interface);
+static int port_find(const char *device, uint16_t *dpdk_port);
+static void fds_seen(struct fd_set_seen *seen);
+static void wake_fds_find(struct fp_port *port, const struct fd_set_seen *before, bool interrupt);
+static bool wakes(const struct fp_port *port, int fd);
+
+int
+fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
+	     struct rte_mempool *mempool, struct fp_error *error)
+{
+	char device[FP_DEVICE_BYTES + 64];
+	struct fd_set_seen before;
+
+	memset(port, 0, sizeof(*port));
+	memcpy(port->name, config->name, sizeof(port->name));
+	port->name[sizeof(port->name) - 1] = 0;
+	port->index = index;
+	port->role = config->role;
+	port->mtu_bytes = config->mtu_bytes;
+	port->exception_fd = -1;
+	for (int i = 0; i < FP_PORT_QUEUES_MAX; i++)
+		port->wake_fd[i] = -1;
+
+	fp_eal_log_forget();
+	int rc = device_arguments(device, sizeof(device), config, threads, error);
+	if (rc < 0)
+		return rc;
+	fds_seen(&before);
+	rc = rte_dev_probe(device);
+	if (rc < 0)
+		return fp_error_set(error, rc, rc == -EEXIST ? "give every port a device of its own" :
+							       "look at the lines above; is the name right, the driver installed, "
+							       "the interface there, and the process allowed to use it?",
+				    "port %s: device \"%s\" cannot be opened: %s", port->name, config->device,
+				    strerror(-rc));
+	rc = port_find(device, &port->dpdk_port);
+	if (rc < 0)
+		return fp_error_set(error, rc, "name a network device", "port %s: device \"%s\" is no Ethernet device",
+				    port->name, config->device);
+	rc = port_setup(port, config, threads, mempool, error);
+	if (rc < 0) {
+		fp_port_close(port);
+		return rc;
+	}
+	wake_fds_find(port, &before, config->interrupt);
+	port->live = 1;
+	return 0;
+}
+
+void
+fp_port_close(struct fp_port *port)
+{
+	struct rte_eth_dev_info info;
+
+	port->live = 0;
+	port->up = 0;
+	if (port->exception_fd >= 0)
+		close(port->exception_fd);
+	port->exception_fd = -1;
+	if (!rte_eth_dev_is_valid_port(port->dpdk_port))
+		return;
+	struct rte_device *device = NULL;
+	if (rte_eth_dev_info_get(port->dpdk_port, &info) == 0)
+		device = info.device;
+	rte_eth_dev_stop(port->dpdk_port);
+	rte_eth_dev_close(port->dpdk_port);
+	if (device)
+		rte_dev_remove(device);
+}
+
+static int
+port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t threads,
+	   struct rte_mempool *mempool, struct fp_error *error)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_conf conf = {0};
+	uint16_t id = port->dpdk_port, rx_slots = DESCRIPTORS, tx_slots = DESCRIPTORS;
+
+	int rc = rte_eth_dev_info_get(id, &info);
+	if (rc < 0)
+		return fp_error_set(error, rc, "", "port %s: device \"%s\" does not answer", port->name, config->device);
+	snprintf(port->driver, sizeof(port->driver), "%s", info.driver_name ? info.driver_name : "");
+	bool tap = strcmp(port->driver, "net_tap") == 0;
+	bool af_packet = strcmp(port->driver, "net_af_packet") == 0;
+	port->partial_checksums = af_packet;
+
+	if (threads > info.max_tx_queues || (tap && threads > FP_PORT_QUEUES_MAX))
+		return fp_error_set(error, -ENOSPC, "configure fewer poll_cpus, or more queues in the device's arguments",
+				    "port %s: device \"%s\" has %u transmit queues, and %u poll threads need one each", port->name,
+				    config->device, info.max_tx_queues, threads);
+	port->tx_queues = threads;
+	port->rx_queues = RTE_MIN(threads, info.max_rx_queues);
+	port->rx_queues = RTE_MIN(port->rx_queues, (uint16_t)FP_PORT_QUEUES_MAX);
+	if (port->rx_queues > 1 && info.flow_type_rss_offloads) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf =
+			tap ? 0 : info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+		if (tap) // the kernel keeps a flow on one queue by itself
+			conf.rxmode.mq_mode = RTE_ETH_MQ_RX_NONE;
+	}
+	if (!af_packet)
+		conf.rxmode.mtu = port->mtu_bytes;
+	conf.intr_conf.rxq = config->interrupt;
+	rc = rte_eth_dev_configure(id, port->rx_queues, port->tx_queues, &conf);
+	if (rc < 0)
+		return fp_error_set(error, rc, tap ? "at most 1500 with net_tap; larger with a NIC or net_af_packet" : "lower mtu_bytes",
+				    "port %s: device \"%s\" refuses %u queues with an MTU of %u bytes: %s", port->name,
+				    config->device, port->rx_queues, port->mtu_bytes, strerror(-rc));
+	rte_eth_dev_adjust_nb_rx_tx_desc(id, &rx_slots, &tx_slots);
+	if (tap)
+		rx_slots = TAP_RX_DESCRIPTORS;
+	for (uint16_t q = 0; q < port->rx_queues && rc >= 0; q++)
+		rc = rte_eth_rx_queue_setup(id, q, rx_slots, (unsigned)rte_eth_dev_socket_id(id), NULL, mempool);
+	for (uint16_t q = 0; q < port->tx_queues && rc >= 0; q++)
+		rc = rte_eth_tx_queue_setup(id, q, tx_slots, (unsigned)rte_eth_dev_socket_id(id), NULL);
+	if (rc < 0)
+		return fp_error_set(error, rc,
+				    tap ? "make it with several queues: ip tuntap add NAME mode tap multi_queue" :
+					  "raise memory.packet_buffers or lower the number of poll_cpus",
+				    "port %s: device \"%s\" refuses its queues: %s", port->name, config->device, strerror(-rc));
+	rc = rte_eth_dev_start(id);
+	if (rc < 0)
+		return fp_error_set(error, rc, "look at the lines above", "port %s: device \"%s\" does not start: %s",
+				    port->name, config->device, strerror(-rc));
+	// Drivers that show every frame anyway, or cannot, say so: nothing is lost.
+	if (!tap)
+		rte_eth_promiscuous_enable(id);
+	if (config->has_mac) {
+		port->mac = config->mac;
+		if (!tap)
+			rte_eth_dev_default_mac_addr_set(id, &port->mac);
+	} else {
+		rte_eth_macaddr_get(id, &port->mac);
+	}
+	struct rte_eth_link link = {0};
+	port->up = rte_eth_link_get_nowait(id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+	return 0;
+}
+
+// The device as configured, and what its driver needs to be told beside.
+static int
+device_arguments(char *out, size_t size, const struct fp_port_config *config, uint16_t threads,
+		 struct fp_error *error)
+{
+	char interface[IFNAMSIZ], value[32], more[96] = "";
+	bool named = argument_value(config->device, "iface", interface, sizeof(interface));
+
+	if (device_is(config->device, "net_af_packet") || device_is(config->device, "net_af_xdp")) {
+		if (!named)
+			return fp_error_set(error, -EINVAL, "append iface=NAME to the device",
+					    "port %s: device \"%s\" does not say which interface", config->name, config->device);
+		int rc = interface_prepare(interface, config->mtu_bytes);
+		if (rc < 0)
+			return fp_error_set(error, rc, rc == -ENODEV ? "ip link shows the interfaces of this network namespace" :
+									"run as root, or with CAP_NET_ADMIN and CAP_NET_RAW",
+					    "port %s: interface %s cannot be used: %s", config->name, interface,
+					    rc == -ENODEV ? "there is none of this name" : strerror(-rc));
+	}
+	if (device_is(config->device, "net_af_packet")) {
+		size_t n = 0;
+		if (!argument_value(config->device, "qpairs", value, sizeof(value)))
+			n = (size_t)snprintf(more, sizeof(more), ",qpairs=%u", threads);
+		unsigned int frame = AF_PACKET_FRAME_DEFAULT;
+		while (frame < config->mtu_bytes + RTE_ETHER_HDR_LEN + 8u + AF_PACKET_FRAME_HEAD)
+			frame *= 2;
+		if (frame > AF_PACKET_FRAME_DEFAULT && !argument_value(config->device, "framesz", value, sizeof(value)))
+			snprintf(more + n, sizeof(more) - n, ",framesz=%u,blocksz=%u", frame, frame * 4);
+	} else if (device_is(config->device, "net_tap") && named) {
+		struct rte_ether_addr mac = {0};
+		if (!argument_value(config->device, "mac", value, sizeof(value)) && interface_mac(interface, &mac) == 0)
+			snprintf(more, sizeof(more), ",mac=" RTE_ETHER_ADDR_PRT_FMT "%s", RTE_ETHER_ADDR_BYTES(&mac),
+				 interface_persists(interface) ? ",persist" : "");
+	}
+	if ((size_t)snprintf(out, size, "%s%s", config->device, more) >= size)
+		return fp_error_set(error, -E2BIG, "", "port %s: the device's arguments are too long", config->name);
+	return 0;
+}
+
+static bool
+device_is(const char *device, const char *driver)
+{
+	size_t n = strlen(driver);
+	return strncmp(device, driver, n) == 0 && (device[n] == 0 || device[n] == ',' || isdigit((unsigned char)device[n]));
+}
+
+// The value of key=value in devargs; false if it is not there.
+static bool
+argument_value(const char *device, const char *key, char *value, size_t size)
+{
+	size_t n = strlen(key);
+	for (const char *at = strchr(device, ','); at; at = strchr(at, ',')) {
+		at++;
+		if (strncmp(at, key, n) != 0 || at[n] != '=')
+			continue;
+		at += n + 1;
+		size_t length = strcspn(at, ",");
+		if (length == 0 || length >= size)
+			return false;
+		memcpy(value, at, length);
+		value[length] = 0;
+		return true;
+	}
+	return false;
+}
+
+static int
+interface_prepare(const char *interface, uint16_t mtu_bytes)
+{
+	struct ifreq request = {0};
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	int rc = 0;
+	if (ioctl(fd, SIOCGIFMTU, &request) < 0)
+		goto err;
+	if (request.ifr_mtu < mtu_bytes) {
+		request.ifr_mtu = mtu_bytes;
+		if (ioctl(fd, SIOCSIFMTU, &request) < 0)
+			goto err;
+	}
+	if (ioctl(fd, SIOCGIFFLAGS, &request) < 0)
+		goto err;
+	if (!(request.ifr_flags & IFF_UP)) {
+		request.ifr_flags |= IFF_UP;
+		if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
+			goto err;
+	}
+	close(fd);
+	return rc;
+err:
+	rc = -errno;
+	close(fd);
+	return rc;
+}
+
+static int
+interface_mac(const char *interface, struct rte_ether_addr *mac)
+{
+	struct ifreq request = {0};
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	int rc = ioctl(fd, SIOCGIFHWADDR, &request) < 0 ? -errno : 0;
+	if (rc == 0)
+		memcpy(mac, request.ifr_hwaddr.sa_data, sizeof(*mac));
+	close(fd);
+	return rc;
+}
+
+// Whether a TAP outlives its queues. The driver takes one that does not down when it stops.
+static bool
+interface_persists(const char *interface)
+{
+	char path[64];
+	unsigned int flags = 0;
+	snprintf(path, sizeof(path), "/sys/class/net/%s/tun_flags", interface);
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return false;
+	int read = fscanf(file, "%x", &flags);
+	fclose(file);
+	return read == 1 && (flags & IFF_PERSIST);
+}
+
+static int
+port_find(const char *device, uint16_t *dpdk_port)
+{
+	struct rte_eth_dev_info info;
+	uint16_t id;
+	size_t length = strcspn(device, ",");
+
+	RTE_ETH_FOREACH_DEV(id) {
+		if (rte_eth_dev_info_get(id, &info) < 0 || !info.device)
+			continue;
+		const char *name = rte_dev_name(info.device);
+		// A PCI address may be given without its domain, which is 0000 then.
+		size_t known = strlen(name);
+		if ((known == length && strncmp(name, device, length) == 0) ||
+		    (known == length + 5 && strncmp(name, "0000:", 5) == 0 && strncmp(name + 5, device, length) == 0)) {
+			*dpdk_port = id;
+			return 0;
+		}
+	}
+	return -ENODEV;
+}
+
+static void
+fds_seen(struct fd_set_seen *seen)
+{
+	memset(seen, 0, sizeof(*seen));
+	for (int fd = 0; fd < FDS_MAX; fd++)
+		seen->open[fd] = fcntl(fd, F_GETFD) >= 0;
+}
+
+// ethdev has no call that gives the descriptor behind a queue of these drivers. They open one per queue, receive queues
+// first and in order, and descriptors count upwards: the new ones of the right kind are theirs.
+static void
+wake_fds_find(struct fp_port *port, const struct fd_set_seen *before, bool interrupt)
+{
+	uint16_t queue = 0;
+
+	if (interrupt) {
+		for (uint16_t q = 0; q < port->rx_queues; q++)
+			port->wake_fd[q] = rte_eth_dev_rx_intr_ctl_q_get_fd(port->dpdk_port, q);
+		port->wake_event = 1;
+		return;
+	}
+	for (int fd = 0; fd < FDS_MAX && queue < port->rx_queues; fd++)
+		if (!before->open[fd] && wakes(port, fd))
+			port->wake_fd[queue++] = fd;
+	// The handler of the driver's signal must never run: it would make reads conditional on the next signal.
+	sigset_t set;
+	sigemptyset(&set);
+	for (int signal_number = SIGRTMIN + 1; signal_number < SIGRTMAX; signal_number++)
+		sigaddset(&set, signal_number);
+	while (sigtimedwait(&set, NULL, &(struct timespec){0}) > 0)
+		;
+}
+
+static bool
+wakes(const struct fp_port *port, int fd)
+{
+	if (strcmp(port->driver, "net_tap") == 0) {
+		struct ifreq request = {0};
+		// Fails on anything else. With a detached queue the driver keeps the interface.
+		if (ioctl(fd, TUNGETIFF, &request) < 0 || (request.ifr_flags & IFF_DETACH_QUEUE))
+			return false;
+		int flags = fcntl(fd, F_GETFL);
+		return flags >= 0 && fcntl(fd, F_SETFL, flags & ~O_ASYNC) == 0;
+	}
+	int domain = 0, want = strcmp(port->driver, "net_af_packet") == 0 ? AF_PACKET :
+			       strcmp(port->driver, "net_af_xdp") == 0	  ? AF_XDP :
+									    -1;
+	socklen_t size = sizeof(domain);
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == want;
+}
