@@ -136,7 +136,6 @@ tables_open(struct fp_installer *in)
 	    fp_id_map_init(&in->sets, secret, view->tunnel_sets) < 0)
 		return -ENOMEM;
 	fp_vnets_open(in);
-	fp_changes_open(in);
 	int rc = fp_peerings_open(in);
 	if (rc < 0)
 		return rc;
@@ -144,6 +143,7 @@ tables_open(struct fp_installer *in)
 	fp_tunnel_sets_open(in);
 	fp_locations_open(in);
 	fp_ingresses_open(in);
+	fp_changes_open(in);
 	// The last data plane may have ended between taking a pair or an object out and closing its flows.
 	in->close_unpeered = true;
 	in->close_dead = true;
