@@ -35,16 +35,19 @@ fp_header_build(struct fp_header *header, const struct fp_tunnel_info *info)
 	header->checksum_base = checksum_base(ipv4);
 }
 
-// Sum of the header's 16-bit words as numbers (big-endian words, host-order sum), folded, without the type
-// of service, length and checksum.
+// RFC 1071 section 2(B): the words are summed as they lie in memory, in whichever order.
 static uint16_t
 checksum_base(const uint8_t *ipv4)
 {
+	uint8_t fixed[IPV4_BYTES];
 	uint32_t sum = 0;
-	for (int i = 0; i < IPV4_BYTES; i += 2) {
-		if (i == 2 || i == 10)
-			continue;
-		sum += (uint32_t)(i == 0 ? ipv4[0] << 8 : ipv4[i] << 8 | ipv4[i + 1]);
+	memcpy(fixed, ipv4, sizeof(fixed));
+	fixed[1] = 0; // type of service
+	for (size_t i = 0; i < sizeof(fixed); i += 2) {
+		uint16_t word;
+		memcpy(&word, fixed + i, sizeof(word));
+		if (i != 2 && i != 10) // total length, checksum
+			sum += word;
 	}
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (uint16_t)((sum & 0xffff) + (sum >> 16));

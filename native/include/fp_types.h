@@ -294,7 +294,7 @@ struct fp_header {
 	uint8_t protocol;                   // enum fp_protocol
 	uint8_t dscp_copy;                  // take DSCP from the inner packet
 	uint8_t ipv6;                       // reserved
-	uint16_t checksum_base; // folded sum of the IPv4 header with length, TOS and checksum zero
+	uint16_t checksum_base; // folded sum of the IPv4 header's words as in memory; length, TOS, checksum 0
 	uint16_t zero;
 	uint8_t pad[48];
 };

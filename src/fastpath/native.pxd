@@ -564,6 +564,9 @@ cdef extern from "fp_arena.h" nogil:
         pass
 
     int fp_arena_cost(const fp_arena_config *config, const char **names, size_t *bytes, int n)
+    const fp_arena_config *fp_arena_limits(const fp_arena *arena)
+    uint32_t fp_arena_reclaim(fp_arena *arena)
+    uint64_t fp_arena_incarnation(const fp_arena *arena)
     int fp_arena_open(const char *path, const fp_arena_config *config, fp_arena **arena)
     void fp_arena_close(fp_arena *arena)
     const fp_adoption_report *fp_arena_adoption(const fp_arena *arena)
@@ -611,6 +614,7 @@ cdef extern from "fp_flow_table.h" nogil:
         uint32_t free
         uint32_t reclaiming
         uint32_t buckets
+        uint32_t refusals
 
     ctypedef void (*fp_flow_visit)(void *context, uint32_t index, fp_flow_entry *entry, fp_flow_side *side) noexcept
     uint64_t fp_flow_lookup_bulk(const fp_arena *arena, const fp_flow_key *const *key, const uint64_t *hash,
@@ -642,3 +646,66 @@ cdef extern from "fp_install.h" nogil:
                            uint64_t now_ns)
     bint fp_installer_tick(fp_installer *installer, uint64_t now_ns)
     uint64_t fp_installer_refused(const fp_installer *installer, int why)
+
+
+cdef extern from "fp_dump.h" nogil:
+    enum:
+        FP_DUMP_END
+
+    cdef struct fp_dump_flow:
+        fp_flow_key key
+        uint32_t vni
+        uint64_t action
+        uint64_t revision
+        uint64_t source_object
+        uint64_t destination_object
+        uint64_t packets
+        uint64_t bytes
+        uint32_t tunnel
+        uint32_t idle_s
+        int32_t expires_in_s
+
+    cdef struct fp_dump_location:
+        uint64_t object_id
+        uint32_t location
+        uint32_t vni
+        uint8_t way
+        fp_location_half half
+
+    cdef struct fp_dump_tunnel:
+        uint32_t tunnel
+        uint16_t mtu_bytes
+        uint8_t state
+        fp_tunnel_info info
+        fp_nexthop_group nexthops
+
+    cdef struct fp_dump_vnet:
+        uint32_t vnet
+        uint32_t vni
+        uint32_t quota_flows
+        uint32_t quota_misses_per_s
+        uint32_t stale_max_s
+        uint32_t flows
+        uint32_t drops_resident
+        uint64_t object_id
+        uint64_t incarnation
+        uint64_t revision
+        uint64_t floor
+        uint8_t gateway_mac[6]
+        uint8_t gateway_address[16]
+        uint8_t worker
+
+    cdef struct fp_dump_ingress:
+        uint32_t ingress
+        fp_ingress record
+
+    uint32_t fp_dump_flows(const fp_arena *arena, uint32_t reader, uint32_t *cursor, uint32_t vni,
+                           fp_dump_flow *rows, uint32_t n)
+    uint32_t fp_dump_locations(const fp_arena *arena, uint32_t reader, uint32_t *cursor, uint32_t vni,
+                               fp_dump_location *rows, uint32_t n)
+    uint32_t fp_dump_tunnels(const fp_arena *arena, uint32_t reader, uint32_t *cursor, fp_dump_tunnel *rows,
+                             uint32_t n)
+    uint32_t fp_dump_vnets(const fp_arena *arena, uint32_t reader, uint32_t *cursor, fp_dump_vnet *rows,
+                           uint32_t n)
+    uint32_t fp_dump_ingresses(const fp_arena *arena, uint32_t reader, uint32_t *cursor, uint32_t vni,
+                               fp_dump_ingress *rows, uint32_t n)
