@@ -141,5 +141,5 @@ def _with_jitter(decisions: Rows, random: np.random.Generator) -> tuple[Rows, Ro
     """Shorten lifetimes a little, each differently, so that what was asked together is not asked together
     again; never beyond what the directory allows."""
     factor = 1 - LIFETIME_JITTER * random.random(len(decisions))
-    lifetime_ms = (decisions["lifetime_ms"] * factor).astype(np.uint32)
+    lifetime_ms = np.maximum(1, decisions["lifetime_ms"] * factor).astype(np.uint32)
     return lifetime_ms, (decisions["refresh_ms"] * factor).astype(np.uint32)

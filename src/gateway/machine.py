@@ -45,8 +45,8 @@ def check_file(path: Path) -> str:
 def find_problems(
     configuration: Configuration, table: Table, machine: Machine, has_data_plane: bool = False
 ) -> list[TomlError]:
-    """Return what the configuration asks for and the machine does not have. `has_data_plane`: one runs already,
-    so the memory is taken by us."""
+    """Return what the configuration asks for and the machine does not have. `has_data_plane`: one runs
+    already, so the memory is taken by us."""
     problems: list[TomlError] = []
     for port in configuration.ports.values():
         _check_port(port, table.table("port").table(port.name), machine, problems)

@@ -50,7 +50,7 @@ def _ports(usable: list[Adapter], machine: Machine) -> list[str]:
         'role      = "underlay"',
         f'addresses = ["{EXAMPLE_ADDRESS}"]      # TO BE CHANGED: this gateway\'s address on the underlay',
         "",
-        "[port.rack]                       # towards the members; the directory says which VLAN is which V-net",
+        "[port.rack]                     # towards the members; the directory says which VLAN is which V-net",
         f'device = "{rack}"',
         'role   = "inside"',
     ]

@@ -164,7 +164,9 @@ class Resolver:
             return
         for why, count in zip(*np.unique(rows["why"], return_counts=True), strict=True):
             self.counters[f"refused_{_why_name(why)}"] += int(count)
-        self._tables.refused(rows)
+        if (rows["why"] == Why.UNKNOWN_OBJECT).any():
+            # What no flow names is forgotten there after a while: tell it anew when it is next named.
+            self._tables.clear_told()
         flows = rows[rows["refused_type"] == RecordType.FLOW_INSTALL]
         again = np.isin(flows["why"], _ASK_AGAIN)
         if again.any():
@@ -323,7 +325,7 @@ class Resolver:
         self.incarnation = snapshot.incarnation
         gone = {vni: view.object_id() for vni, view in self.views.items()}
         self.views = {}
-        self._tables.forget_revisions()
+        self._tables.clear()
         for vni, operations in snapshot.vnets:
             if not self._is_mine(vni):
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastpath.records import RecordType, Refusal, make
+from fastpath.records import RecordType, make
 
 Rows = np.ndarray[Any, Any]
 
@@ -74,25 +74,15 @@ class Tables:
             if key in self._locations:
                 self._locations[key] = revision
 
-    def refused(self, rows: Rows) -> None:
-        """Take up REFUSED records: what the data plane does not know has to be sent anew."""
-        rows = rows[(rows["why"] == Refusal.UNKNOWN_OBJECT) | (rows["why"] == Refusal.NO_ROOM)]
-        gone = set(rows["object"].tolist())
-        if not gone:
-            return
-        for object_id in gone:
-            self._tunnels.pop(object_id, None)
-        for key in [k for k in self._locations if int.from_bytes(k[5:], "little") in gone]:
-            del self._locations[key]
-
-    def forget_revisions(self) -> None:
-        """Another snapshot: send everything again when it is next named."""
-        self.clear()
-
     def clear(self) -> None:
+        """Forget everything: it is another data plane, or another snapshot."""
+        self.clear_told()
+        self._newest.clear()
+
+    def clear_told(self) -> None:
+        """Send everything anew when it is next named."""
         self._locations.clear()
         self._tunnels.clear()
-        self._newest.clear()
 
     @staticmethod
     def _new(told: dict[Any, int], keys: list[Any], revisions: list[int]) -> list[int]:
