@@ -228,10 +228,8 @@ class DirectoryClient:
     ) -> int:
         now = self._clock()
         id = self._in_flight.next_id()
-        if kind == "resolve" and self._servers[self._active].endpoint.local:
-            head["sent_us"] = int(now * 1e6)
-        frames = encode({**head, "id": id}, *parts)
-        request = Request(id, kind, channel, frames, repeatable, now, now + (give_up_s or self._give_up_s))
+        deadline = now + (give_up_s or self._give_up_s)
+        request = Request(id, kind, channel, {**head, "id": id}, parts, repeatable, now, deadline)
         if snapshot is not None:
             request.number, request.whole = snapshot.number, snapshot.whole
         self._in_flight.add(request)
@@ -241,7 +239,10 @@ class DirectoryClient:
     def _transmit(self, request: Request, now: float) -> None:
         server = self._servers[self._active]
         request.server = server.index
-        if not send_now(server.resolve if request.channel == "resolve" else server.write, request.frames):
+        if request.kind == "resolve" and server.endpoint.local:
+            request.head["sent_us"] = int(now * 1e6)  # of this attempt: a server that was away is not late
+        socket = server.resolve if request.channel == "resolve" else server.write
+        if not send_now(socket, encode(request.head, *request.parts)):
             request.sent_at = None
             self._troubled_at = now if self._troubled_at is None else self._troubled_at
             self._in_flight.wake(request, now + RETRY_S)

@@ -17,7 +17,8 @@ class Request:
     id: int
     kind: str  # "resolve", "answer", "snapshot"
     channel: str  # "resolve" or "write"
-    frames: list[Any]
+    head: dict[str, Any]
+    parts: list[Any]
     repeatable: bool
     first_at: float
     deadline: float

@@ -39,10 +39,15 @@ class House:
         self.epochs = 0
 
     def serve(
-        self, listen: str, directory: FakeDirectory | None = None, keys: KeyPair | None = None, clients=()
+        self,
+        listen: str,
+        directory: FakeDirectory | None = None,
+        keys: KeyPair | None = None,
+        clients=(),
+        late_ms: int = 5_000,
     ) -> Server:
         self.epochs += 1
-        limits = Limits(message_bytes=65_536, late_ms=5_000)
+        limits = Limits(message_bytes=65_536, late_ms=late_ms)
         configuration = Configuration(
             "dir1", parse_endpoint(listen), None, limits=limits, clients=tuple(clients)
         )
@@ -163,6 +168,16 @@ def test_a_question_asked_before_the_server_is_there_is_answered_once_it_is(hous
     assert house.event(client, Resolved, id)
 
 
+def test_a_question_that_waited_for_its_server_is_not_late(house):
+    client = house.client(ipc(house), node="gw1", give_up_s=5.0)
+    id = client.send_resolve(queries(1))
+    asked_at = time.monotonic()
+    house.until(lambda: time.monotonic() - asked_at > 0.15)
+    server = house.serve(ipc(house), late_ms=100)
+    assert house.event(client, Resolved, id)
+    assert server._counters["busy"] == 0
+
+
 def test_a_question_that_nobody_answers_fails_with_code_3(house):
     client = house.client(ipc(house), node="gw1", give_up_s=0.2)
     failed = house.event(client, Failed, client.send_resolve(queries(1)))
@@ -233,10 +248,11 @@ def test_a_forged_gap_makes_the_client_ask_again(house):
 def test_what_was_applied_is_reported_at_once(house):
     server = house.serve(ipc(house))
     client = house.client(ipc(house), node="gw1", role="slow-path")
+    gateways = server._dispatcher.gateways
     client.applied(active(house, client).revision)
+    house.until(lambda: gateways.revision("gw1", time.monotonic()))
     revision = house.directory.change((1001, 7001))
     changed = house.event(client, Changed)
-    gateways = server._dispatcher.gateways
     assert gateways.revision("gw1", time.monotonic()) < revision
     client.applied(changed.revision)
     started = time.monotonic()
