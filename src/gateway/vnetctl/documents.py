@@ -83,7 +83,10 @@ def apply(
 @output_options
 @pass_session
 def export(session: Session, document: str) -> None:
-    """Print a document as it stands in the directory; `apply` takes it back."""
+    """Print a document as it stands in the directory.
+
+    What it prints can be applied again.
+    """
     answer = session.ask("export", name=document)
     if session.json:
         session.show_json({"document": document, "text": answer.get("text", "")})
@@ -114,7 +117,10 @@ def history(session: Session, document: str | None, limit: int) -> None:
 @output_options
 @pass_session
 def rollback(session: Session, revision: int, dry_run: bool, yes: bool) -> None:
-    """Make documents and operators' changes what they were at REVISION. It is a new revision itself."""
+    """Go back to REVISION.
+
+    Documents and operators' changes become what they were then; that is a new revision itself.
+    """
     args = {"revision": revision, "user": getpass.getuser()}
     preview = session.ask("rollback", SLOW_TIMEOUT_S, args={**args, "dry_run": True})
     if dry_run:
@@ -157,11 +163,9 @@ def ask_before_cutting(session: Session, preview: Answer, yes: bool, everything:
         return
     units = session.layout.units
     count = f"{units.count(dropped)} connection{'s' if dropped != 1 else ''} in use"
-    sentence = (
-        f"{count} will be dropped"
-        if known
-        else f"{count} or more will be dropped: not every gateway's flows are known"
-    )
+    sentence = f"{count} will be dropped"
+    if not known:
+        sentence = f"{count} or more will be dropped: not every gateway's flows are known"
     if not known and not dropped:
         sentence = "not every gateway's flows are known: connections in use may be dropped"
     if not (session.is_terminal and sys.stdin.isatty()):
@@ -181,7 +185,8 @@ def show_preview(session: Session, answer: Answer, everything: bool) -> None:
             [Text(f"{_subject(answer)}   nothing to change at revision {answer.get('before')}")]
         )
         return
-    heading = f"{_subject(answer)}   revision {answer.get('before')} → {_next(answer)}   dry run, nothing is changed"
+    revisions = f"revision {answer.get('before')} → {_next(answer)}"
+    heading = f"{_subject(answer)}   {revisions}   dry run, nothing is changed"
     lines = [
         Text(heading, style="bold"),
         Text(""),
@@ -201,7 +206,7 @@ def show_done(session: Session, answer: Answer) -> None:
             [Text(f"{_subject(answer)}   nothing to change at revision {answer.get('revision')}")]
         )
         return
-    counts = f"{answer.get('added', 0)} added, {answer.get('changed', 0)} changed, {answer.get('removed', 0)} removed"
+    counts = ", ".join(f"{answer.get(what, 0)} {what}" for what in ("added", "changed", "removed"))
     lines = [Text(f"{_subject(answer)}   revision {answer.get('revision')}   {counts}", style="bold")]
     lines += [Text(f"warning: {printable(text)}") for text in answer.get("warnings") or ()]
     gateways = [row for row in answer.get("gateways") or () if isinstance(row, dict)]
@@ -237,9 +242,10 @@ def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
     units = layout.units
     gateways = flows.get("gateways") or []
     plural = "s" if len(gateways) != 1 else ""
+    cached = units.count(flows.get("cached") or 0)
     lines = [
         Text(""),
-        Text(f"{units.count(flows.get('cached') or 0)} flows are cached on {len(gateways)} gateway{plural}"),
+        Text(f"{cached} flows are cached on {len(gateways)} gateway{plural}"),
     ]
     examples = [example for example in flows.get("examples") or () if isinstance(example, dict)]
     width = max(len(units.count(flows.get(key) or 0)) for key in ("stay", "moved", "dropped"))

@@ -41,8 +41,8 @@ def drops(answer: Answer, layout: Layout) -> list[Text]:
             shown.append(Text(" " * indent + str(row["command"]), style="dim"))
     total = sum(row.get("packets") or 0 for row in rows)
     received = answer.get("received")
-    of = f" of {units.short(received)} received" if received else ""
-    shown.append(Text(f"{units.count(total)}{of} packets{period}"))
+    of = f" of {units.short(received)} packets that came" if received else " packets"
+    shown.append(Text(f"{units.count(total)}{of}{period}"))
     return shown
 
 

@@ -29,5 +29,5 @@ def show_error(error: str, fix: str = "") -> None:
 
 
 def printable(text: object) -> str:
-    """Return text without control characters; line ends stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
+    """Return text without control characters; line ends and our thin spaces stay."""
+    return "".join(c if c.isprintable() or c in "\n\u2009" else "�" for c in str(text))

@@ -31,7 +31,10 @@ Examples:
 @output_options
 @pass_session
 def events(session: Session, follow: bool, limit: int) -> None:
-    """Show what happened: processes, tunnels, directories, tables, endpoints, documents."""
+    """Show what happened lately.
+
+    Processes, tunnels, directories, tables, endpoints, documents.
+    """
     answer = session.ask("events", args={"after": 0, "wait_ms": 0})
     rows = answer.get("rows", [])
     session.show_rows(SCREENS["events"], rows[-limit:])

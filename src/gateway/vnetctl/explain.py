@@ -36,7 +36,9 @@ Examples:
 @output_options
 @pass_session
 def explain(session: Session, vnet: str, source: str, destination: str, **options: Any) -> None:
-    """Explain how SOURCE reaches DESTINATION in VNET, or what stops it.
+    """Explain how a connection travels, or why not.
+
+    How SOURCE reaches DESTINATION in VNET, or what stops it, and which records say so.
 
     SOURCE and DESTINATION are endpoints' names or addresses.
     """

@@ -34,11 +34,11 @@ Exit status: 0 done, 1 refused or failed, 2 the input is wrong, 3 nobody answere
 class Root(click.Group):
     """Ends every run with `error:`, `fix:` and the exit status that the outcome has."""
 
-    def main(self, *args: Any, **extra: Any) -> Any:  # type: ignore[override]
+    def main(self, args: Any = None, **extra: Any) -> Any:  # type: ignore[override]
         if not extra.pop("standalone_mode", True):
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, standalone_mode=False, **extra)
         try:
-            status = super().main(*args, standalone_mode=False, **extra)
+            status = super().main(args, standalone_mode=False, **extra)
         except Failure as failure:
             show_error(failure.message, failure.fix)
             sys.exit(failure.code)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -11,18 +13,18 @@ from gateway.vnetctl.table import Layout, Row
 from gateway.vnetctl.units import UNKNOWN, Units
 
 NAME_WIDTH = 9
+COLUMN_WIDTH = 19
+THREADS_SHOWN = 8
 REASONS_SHOWN = 4
 
 
 def overview(row: Row, layout: Layout) -> list[Text]:
     """Return the screen of one gateway."""
     units = layout.units
-    lines = [Text(_head(row, units), style="bold"), Text("")]
+    lines = [Text(line, style="bold") for line in _filled(_head(row, units), layout.width, 4)] + [Text("")]
     if row.get("data_plane") == "up":
-        for name, value in _entries(row, units):
-            line = Text(name.ljust(NAME_WIDTH) + "  ")
-            line.append(value)
-            lines.append(line)
+        for name, parts in _entries(row, units):
+            lines += _entry(name, parts, layout.width)
     else:
         lines.append(Text("data plane  gone: nothing is forwarded by it now", style="red"))
     lines.append(Text(""))
@@ -30,7 +32,31 @@ def overview(row: Row, layout: Layout) -> list[Text]:
     return lines
 
 
-def _head(row: Row, units: Units) -> str:
+def _entry(name: str, parts: Sequence[str], width: int | None) -> list[Text]:
+    """Return a name with its columns; on a narrow terminal they go below each other."""
+    start = name.ljust(NAME_WIDTH) + "  "
+    wide = " ".join(_pad(part, COLUMN_WIDTH) for part in parts).rstrip()
+    if width is None or cell_len(start + wide) <= width:
+        return [Text(printable(start + wide))]
+    lines = _filled([part for part in parts if part], width - len(start), 0)
+    return [
+        Text(printable((start if place == 0 else " " * len(start)) + line))
+        for place, line in enumerate(lines)
+    ]
+
+
+def _filled(parts: Sequence[str], width: int | None, indent: int) -> list[str]:
+    """Put parts into as few lines as fit; lines after the first are indented."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and (width is None or cell_len(f"{lines[-1]}   {part}") <= width):
+            lines[-1] += f"   {part}"
+        else:
+            lines.append((" " * indent if lines else "") + part)
+    return lines
+
+
+def _head(row: Row, units: Units) -> list[str]:
     parts = [str(row.get("node"))]
     if row.get("uptime_s") is not None:
         parts.append(f"up {units.duration(row['uptime_s'])}")
@@ -44,72 +70,74 @@ def _head(row: Row, units: Units) -> str:
         parts.append(f"directory {row['directory']} at revision {row.get('directory_revision')}{rtt}")
     else:
         parts.append("directory none answers")
-    return printable("   ".join(parts))
+    return [printable(part) for part in parts]
 
 
-def _entries(row: Row, units: Units) -> list[tuple[str, str]]:
-    busy = " ".join(f" {units.ratio(thread.get('busy_ratio'))}" for thread in row.get("threads") or ())
+def _entries(row: Row, units: Units) -> list[tuple[str, list[str]]]:
     cycles = row.get("cycles_per_packet")
-    per_packet = f"   {units.count(cycles)} cycles/packet" if cycles is not None else ""
+    per_packet = f"{units.count(cycles)} cycles/packet" if cycles is not None else ""
     entries = [
         (
             "traffic",
-            _columns(
+            [
                 f"{units.short(row.get('packets_per_s'))} packets/s",
                 f"in {units.bits_per_s(row.get('in_bits_per_s'))}",
                 f"out {units.bits_per_s(row.get('out_bits_per_s'))}",
-            ),
+            ],
         ),
         (
             "flows",
-            _columns(
+            [
                 f"{units.count(row.get('flows'))} of {units.short(row.get('flows_max'))}",
                 f"misses {units.short(row.get('misses_per_s'))}/s",
                 f"first packet p50 {units.delay_us(row.get('first_packet_p50_us'))}"
                 f"  p99 {units.delay_us(row.get('first_packet_p99_us'))}",
-            ),
+            ],
         ),
         (
             "held",
-            _columns(
+            [
                 f"{units.count(row.get('held_packets'))} of {units.count(row.get('held_packets_max'))}",
                 f"released {units.short(row.get('released_per_s'))}/s",
                 f"expired {units.short(row.get('expired_per_s'))}/s",
-            ),
+            ],
         ),
         (
             "tunnels",
-            _columns(
+            [
                 units.count(row.get("tunnels")),
                 f"{units.count(row.get('tunnels_up'))} up",
                 f"{units.count(row.get('tunnels_unresolved'))} unresolved"
                 f"   {units.count(row.get('tunnels_down'))} down",
-            ),
+            ],
         ),
-        ("threads", _columns(units.count(len(row.get("threads") or ())), f"busy{busy}{per_packet}", "")),
+        ("threads", [units.count(len(row.get("threads") or ())), f"busy {_busy(row, units)}", per_packet]),
         ("dropped", _dropped(row, units)),
     ]
     return entries
 
 
-def _columns(first: str, second: str, third: str) -> str:
-    return f"{_pad(first, 18)} {_pad(second, 18)} {third}".rstrip()
+def _busy(row: Row, units: Units) -> str:
+    """Every thread's part, or of many the least and the most."""
+    ratios = [thread.get("busy_ratio") for thread in row.get("threads") or ()]
+    known = [ratio for ratio in ratios if ratio is not None]
+    if len(known) > THREADS_SHOWN:
+        return f"{units.ratio(min(known))} to {units.ratio(max(known))}"
+    return "  ".join(units.ratio(ratio) for ratio in ratios) or UNKNOWN
 
 
 def _pad(text: str, width: int) -> str:
     return text + " " * max(0, width - cell_len(text))
 
 
-def _dropped(row: Row, units: Units) -> str:
+def _dropped(row: Row, units: Units) -> list[str]:
     drops = row.get("drops_per_s") or {}
     reasons = [
         f"{reason} {units.short(rate)}" for reason, rate in list(drops.items())[:REASONS_SHOWN] if rate > 0
     ]
     if len(drops) > REASONS_SHOWN:
         reasons.append(f"{len(drops) - REASONS_SHOWN} more (vnetctl show drops)")
-    return printable(
-        f"{_pad(units.short(row.get('dropped_per_s')) + '/s', 18)} {'   '.join(reasons)}".rstrip()
-    )
+    return [f"{units.short(row.get('dropped_per_s'))}/s", *reasons]
 
 
 def _attention(row: Row, layout: Layout) -> list[Text]:
@@ -125,9 +153,10 @@ def _attention(row: Row, layout: Layout) -> list[Text]:
     )
     for entry in entries:
         line = Text("  ")
-        line.append(_pad(printable(entry["about"]), about), style="yellow")
+        line.append(printable(entry["about"]), style="yellow")
         if wide:
-            line.append(f"   {_pad(printable(entry['text']), text)}   {printable(entry['command'])}")
+            gap = " " * (about - cell_len(entry["about"]))
+            line.append(f"{gap}   {_pad(printable(entry['text']), text)}   {printable(entry['command'])}")
             lines.append(line)
         else:  # too narrow: the sentence and the command on lines of their own
             lines += [

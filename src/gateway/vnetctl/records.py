@@ -183,11 +183,16 @@ def register(root: click.Group) -> None:
 
 
 def group_of(noun: Noun) -> click.Group:
-    group = click.Group(noun.kind, help=noun.help, epilog=f"\b\nExample:\n  {noun.example}")
-    group.add_command(_command(noun, "add", f"Add a {noun.kind}.", _add))
+    group = click.Group(
+        noun.kind,
+        help=noun.help,
+        short_help=noun.help.split(":")[0] + ": add, set, remove.",
+        epilog=f"\b\nExample:\n  {noun.example}",
+    )
+    group.add_command(_command(noun, "add", f"Add {article(noun.kind)}.", _add))
     if noun.options:
         group.add_command(
-            _command(noun, "set", f"Change what is named of a {noun.kind}; the rest stays.", _set)
+            _command(noun, "set", f"Change what is named of {article(noun.kind)}; the rest stays.", _set)
         )
     group.add_command(_remove(noun))
     if noun.kind == "endpoint":
@@ -223,6 +228,10 @@ def existing(session: Session, noun: Noun, name: str) -> dict[str, Any] | None:
     return next((row for row in rows if row.get("name") in (name, local)), None)
 
 
+def article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
 def check_name(noun: Noun, name: str) -> None:
     if noun.of_vnet and "/" not in name:
         raise Failure(
@@ -236,10 +245,9 @@ def _command(noun: Noun, verb: str, help: str, action: Callable[..., None]) -> c
         check_name(noun, name)
         action(session, noun, name, values_of(noun.kind, options))
 
-    command: Any = run
+    command: Any = output_options(run)
     for option in reversed((*noun.options,)):
         command = option(command)
-    command = output_options(command)
     command = click.argument("name", metavar="VNET/NAME" if noun.of_vnet else "NAME")(command)
     return click.command(
         verb, help=help, epilog=f"\b\nExample:\n  {noun.example}" if verb == "add" else None
@@ -265,7 +273,9 @@ def _set(session: Session, noun: Noun, name: str, values: dict[str, Any]) -> Non
 
 
 def _remove(noun: Noun) -> click.Command:
-    @click.command("remove", help=f"Remove a {noun.kind}. What a document owns is removed from the document.")
+    @click.command(
+        "remove", help=f"Remove {article(noun.kind)}. What a document owns is removed from the document."
+    )
     @click.argument("name", metavar="VNET/NAME" if noun.of_vnet else "NAME")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @output_options

@@ -108,7 +108,10 @@ def _sites(row: Row, _: Units) -> str:
     return " ↔ ".join(str(site) for site in row.get("sites") or ()) or UNKNOWN
 
 
-OWNED = (Column("revision", "revision", rank=8, right=True), Column("owner", "owner", _owner, rank=9))
+OWNED = (
+    Column("revision", "revision", rank=8, right=True),
+    Column("owner", "owner", _owner, rank=9, composed=True),
+)
 
 SCREENS: dict[str, tuple[Column, ...]] = {
     "tunnels": (
@@ -117,17 +120,17 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("node", "remote_node", rank=1),
         Column("profile", "profile", rank=5),
         Column("state", "state", state=True),
-        Column("next hops", "next_hops", _hops, rank=2),
+        Column("next hops", "next_hops", _hops, rank=2, composed=True),
         Column("inner mtu", "inner_mtu_bytes", _count("inner_mtu_bytes"), rank=4, right=True),
         Column("locations", "locations", _count("locations"), rank=6, right=True),
         Column("out packets/s", "tx_packets_per_s", _short("tx_packets_per_s"), rank=3, right=True),
         Column("in packets/s", "rx_packets_per_s", _short("rx_packets_per_s"), rank=3, right=True),
     ),
     "flows": (
-        Column("source", "source", _source),
-        Column("destination", "destination", _destination),
+        Column("source", "source", _source, composed=True),
+        Column("destination", "destination", _destination, composed=True),
         Column("proto", "protocol", rank=2),
-        Column("action", "action", _action, state=True),
+        Column("action", "action", _action, state=True, composed=True),
         Column("tunnel", "tunnel", rank=4),
         Column("revision", "revision", _revision, rank=6),
         Column("age", "age_s", _seconds("age_s"), rank=5, right=True),
@@ -141,9 +144,9 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("mac", "mac", rank=4),
         Column("mtu", "mtu_bytes", _count("mtu_bytes"), rank=5, right=True),
         Column("in", "in_bits_per_s", _bits("in_bits_per_s"), right=True),
-        Column("packets/s", "in_packets_per_s", _short("in_packets_per_s"), rank=2, right=True),
+        Column("in packets/s", "in_packets_per_s", _short("in_packets_per_s"), rank=2, right=True),
         Column("out", "out_bits_per_s", _bits("out_bits_per_s"), right=True),
-        Column("packets/s", "out_packets_per_s", _short("out_packets_per_s"), rank=2, right=True),
+        Column("out packets/s", "out_packets_per_s", _short("out_packets_per_s"), rank=2, right=True),
         Column("tx full", "tx_full", _count("tx_full"), rank=6, right=True),
         Column("exception", "exception", rank=7),
         Column("device", "device", rank=8),
@@ -198,7 +201,7 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("endpoint", "name"),
         Column("addresses", "addresses", _list("addresses")),
         Column("mac", "mac", rank=2),
-        Column("at", "at", _places, rank=1),
+        Column("at", "at", _places, rank=1, composed=True),
         Column("groups", "groups", _list("groups"), rank=3),
         *OWNED,
     ),
@@ -213,7 +216,7 @@ SCREENS: dict[str, tuple[Column, ...]] = {
     "sites": (Column("site", "name"), Column("kind", "kind", rank=1), *OWNED),
     "paths": (
         Column("path", "name"),
-        Column("sites", "sites", _sites),
+        Column("sites", "sites", _sites, composed=True),
         Column("trust", "trust", rank=1),
         Column("mtu", "mtu_bytes", _count("mtu_bytes"), rank=2, right=True),
         Column("nat", "nat", rank=4),

@@ -17,11 +17,26 @@ from gateway.vnetctl.errors import WRONG_INPUT, Failure
 from gateway.vnetctl.overview import overview
 from gateway.vnetctl.screens import SCREENS, SINGULAR
 from gateway.vnetctl.session import Session, output_options, pass_session
+from gateway.vnetctl.table import Column
 
 NOUNS = sorted({*SINGULAR, *SINGULAR.values()})
 DURATION = re.compile(r"(\d+)(s|m|h)?")
 FLOW_FILTERS = ("source", "destination", "protocol", "action", "reason")
 TUNNELS_SHOWN = 50
+OVERVIEW_TSV = tuple(
+    Column(key, key)
+    for key in (
+        "node",
+        "uptime_s",
+        "version",
+        "packets_per_s",
+        "in_bits_per_s",
+        "out_bits_per_s",
+        "flows",
+        "tunnels",
+        "dropped_per_s",
+    )
+)
 
 EXAMPLES = """
 \b
@@ -108,7 +123,7 @@ def show_overview(session: Session) -> None:
     """Show how one gateway is, or all are."""
     rows = session.ask("show", noun="overview").get("rows", [])
     if session.plain:
-        session.show_rows(tuple(), rows) if session.json else session.show_rows(OVERVIEW_TSV, rows)
+        session.show_rows(OVERVIEW_TSV, rows)
         return
     lines: list[Text] = []
     for row in rows:
@@ -155,7 +170,8 @@ def below(session: Session, plural: str, options: dict[str, Any], answer: Answer
         at = f" at {', '.join(nodes)}" if nodes else ""
         total = (answer.get("total") or len(rows) + (answer.get("more") or 0)) or 0
         lines.append(
-            f"{units.count(len(rows))} of {units.count(total)} flows{of}{at}; packets/s over a flow's life, by samples"
+            f"{units.count(len(rows))} of {units.count(total)} flows{of}{at};"
+            " packets/s over a flow's life, by samples"
         )
     if plural == "tunnels":
         if hidden:
@@ -170,19 +186,3 @@ def below(session: Session, plural: str, options: dict[str, Any], answer: Answer
             f"{row['port']}: {row['exception_problem']}" for row in rows if row.get("exception_problem")
         ]
     return lines
-
-
-OVERVIEW_TSV = SCREENS["counters"][:0] + tuple(
-    type(SCREENS["counters"][0])(key, key)
-    for key in (
-        "node",
-        "uptime_s",
-        "version",
-        "packets_per_s",
-        "in_bits_per_s",
-        "out_bits_per_s",
-        "flows",
-        "tunnels",
-        "dropped_per_s",
-    )
-)

@@ -40,6 +40,7 @@ class Column:
     rank: int = 0
     right: bool = False
     state: bool = False
+    composed: bool = False  # made of several keys: --tsv prints what is formatted
 
     def cell(self, row: Row, units: Units) -> str:
         if self.format is not None:
@@ -55,6 +56,8 @@ class Column:
 
     def raw(self, row: Row) -> str:
         """Return the value for --tsv: no units, no tabs, no line ends."""
+        if self.composed and self.format is not None:
+            return _flat(self.format(row, Units()))
         value = row.get(self.key)
         if value is None:
             return ""
