@@ -42,7 +42,11 @@ OVERVIEW = {
             "text": "unresolved since 14:02:11: no route to 203.0.113.9",
             "command": "vnetctl show tunnel 12",
         },
-        {"about": "directory ams1-dir2", "text": "late (210 ms), passed over", "command": "vnetctl show directories"},
+        {
+            "about": "directory ams1-dir2",
+            "text": "late (210 ms), passed over",
+            "command": "vnetctl show directories",
+        },
     ],
 }
 
@@ -61,8 +65,18 @@ TUNNEL_UP = {
     "why": None,
     "fix": None,
     "next_hops": [
-        {"port": "uplink0", "destination_mac": "02:00:5e:10:00:01", "source_mac": "02:00:5e:00:01:00", "vlan": 0},
-        {"port": "uplink1", "destination_mac": "02:00:5e:10:00:02", "source_mac": "02:00:5e:00:01:01", "vlan": 0},
+        {
+            "port": "uplink0",
+            "destination_mac": "02:00:5e:10:00:01",
+            "source_mac": "02:00:5e:00:01:00",
+            "vlan": 0,
+        },
+        {
+            "port": "uplink1",
+            "destination_mac": "02:00:5e:10:00:02",
+            "source_mac": "02:00:5e:00:01:01",
+            "vlan": 0,
+        },
     ],
     "mtu_bytes": 9000,
     "inner_mtu_bytes": 8950,
@@ -236,8 +250,18 @@ EXPLANATION = {
     "lifetime_s": 300,
     "revision": 42,
     "lines": [
-        {"what": "source", "name": "web-1", "text": "02:00:5e:00:00:11   ams1-gw1, port rack, vlan 101", "revision": 3},
-        {"what": "rule", "name": "db-from-web", "text": "allow  group:web → group:db  tcp 5432", "revision": 42},
+        {
+            "what": "source",
+            "name": "web-1",
+            "text": "02:00:5e:00:00:11   ams1-gw1, port rack, vlan 101",
+            "revision": 3,
+        },
+        {
+            "what": "rule",
+            "name": "db-from-web",
+            "text": "allow  group:web → group:db  tcp 5432",
+            "revision": 42,
+        },
     ],
     "cached": [FLOW],
 }
@@ -251,7 +275,12 @@ PREVIEW: dict[str, Any] = {
     "removed": 1,
     "diff": [
         {"sign": "~", "kind": "endpoint", "name": "red/db-1", "text": "node  ber1-gw1 → ber1-leaf7"},
-        {"sign": "+", "kind": "rule", "name": "red/db-from-web", "text": "allow  group:web → group:db  tcp 5432"},
+        {
+            "sign": "+",
+            "kind": "rule",
+            "name": "red/db-from-web",
+            "text": "allow  group:web → group:db  tcp 5432",
+        },
         {"sign": "-", "kind": "rule", "name": "red/any", "text": "allow  any → any"},
     ],
     "flows": {

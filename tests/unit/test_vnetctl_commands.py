@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands ask for, when they ask people, and how they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from fake_gateway import ALL_ANSWERS, PREVIEW, FakeGateway
+
+from gateway.vnetctl.errors import Failure
+from gateway.vnetctl.main import cli
+from gateway.vnetctl.session import Session
+
+CALM = {**PREVIEW, "flows": {**PREVIEW["flows"], "dropped": 0, "examples": []}}
+
+
+def run(gateway: FakeGateway, *args: str, **options: Any) -> Result:
+    return CliRunner().invoke(cli, list(args), obj=Session(client=gateway, terminal=False), **options)
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway(dict(ALL_ANSWERS))
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> str:
+    path = tmp_path / "topology.toml"
+    path.write_text('document = "ams-ber"\n')
+    return str(path)
+
+
+def test_a_refusal_ends_with_1_and_says_error_and_fix(gateway: FakeGateway) -> None:
+    gateway.answers["tunnels"] = Failure("it is so", "type that")
+    result = run(gateway, "show", "tunnels")
+    assert result.exit_code == 1
+    assert result.stderr == "error: it is so\nfix:   type that\n"
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("show", "nonsense"),
+        ("show", "tunnel"),
+        ("show", "tunnels", "--limit", "4"),
+        ("show", "flows", "--last", "5m"),
+        ("show", "drops", "--last", "soon"),
+        ("show", "--limit", "0"),
+        ("nonsense",),
+        ("explain", "red"),
+        ("apply",),
+        ("apply", "-f", "/nonexistent/file"),
+        ("endpoint", "add", "web-3", "--mac", "02:00:00:00:00:01"),
+        ("endpoint", "move", "red/web-1"),
+        ("rule", "set", "red/x"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_a_fix(gateway: FakeGateway, args: tuple[str, ...]) -> None:
+    result = run(gateway, *args)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert "\nfix:   " in result.stderr
+
+
+def test_nobody_there_ends_with_3(tmp_path: Path) -> None:
+    socket = str(tmp_path / "gateway.sock")
+    result = CliRunner().invoke(cli, ["show", "flows", "--socket", socket], obj=Session())
+    assert result.exit_code == 3
+    assert f"error: no gateway answers at {socket}" in result.stderr
+
+
+def test_pending_changes_end_with_4_only_when_asked_for(gateway: FakeGateway, document: str) -> None:
+    assert run(gateway, "apply", "-f", document, "--dry-run").exit_code == 0
+    assert run(gateway, "apply", "-f", document, "--dry-run", "--exit-code").exit_code == 4
+    gateway.answers["preview"] = {**PREVIEW, "diff": []}
+    assert run(gateway, "apply", "-f", document, "--dry-run", "--exit-code").exit_code == 0
+
+
+def test_a_dry_run_shows_the_diff_and_what_becomes_of_connections(
+    gateway: FakeGateway, document: str
+) -> None:
+    output = run(gateway, "apply", "-f", document, "--dry-run").output
+    assert "document ams-ber   revision 41 → 42   dry run, nothing is changed" in output
+    assert "  - rule      red/any          allow  any → any" in output
+    assert "10.0.0.12 → 10.0.0.21  tcp 22   web-2 → db-1   no_rule   3 packets/s   ams1-gw1" in output
+    assert "11 more   (--all)" in output
+    assert [request["args"]["dry_run"] for request in gateway.asked] == [True]
+
+
+def test_a_change_that_cuts_connections_needs_yes_in_a_script(gateway: FakeGateway, document: str) -> None:
+    result = run(gateway, "apply", "-f", document)
+    assert result.exit_code == 1
+    assert "error: 12 connections in use will be dropped" in result.stderr
+    assert [request["args"]["dry_run"] for request in gateway.asked] == [True]
+    result = run(gateway, "apply", "-f", document, "--yes")
+    assert result.exit_code == 0
+    assert "revision 42   1 added, 1 changed, 1 removed" in result.output
+    assert "ams1-gw1   6 ms" in result.output
+
+
+def test_a_change_that_cuts_nothing_is_made_without_asking(gateway: FakeGateway, document: str) -> None:
+    gateway.answers["preview"] = CALM
+    assert run(gateway, "apply", "-f", document).exit_code == 0
+
+
+def test_a_change_whose_effect_is_not_known_asks(gateway: FakeGateway, document: str) -> None:
+    gateway.answers["preview"] = {**CALM, "flows": {**CALM["flows"], "silent": ["ber1-gw1"]}}
+    result = run(gateway, "apply", "-f", document)
+    assert result.exit_code == 1
+    assert "connections in use may be dropped" in result.stderr
+
+
+def test_apply_hands_over_text_name_and_take_over(gateway: FakeGateway, document: str) -> None:
+    run(gateway, "apply", "-f", document, "--yes", "--take-over", "red/db-1", "--comment", "why")
+    args = gateway.asked[-1]["args"]
+    assert args["text"] == 'document = "ams-ber"\n'
+    assert (args["name"], args["take_over"], args["comment"]) == (document, ["red/db-1"], "why")
+
+
+def test_add_turns_options_into_the_words_of_the_file(gateway: FakeGateway) -> None:
+    gateway.answers["rules"] = []
+    result = run(
+        gateway,
+        "rule",
+        "add",
+        "red/ssh",
+        "--from",
+        "group:web",
+        "--to",
+        "any",
+        "--proto",
+        "tcp",
+        "--port",
+        "22,8000-8080",
+    )
+    assert result.exit_code == 0, result.output
+    request = gateway.asked[-1]
+    assert (request["verb"], request["noun"], request["name"]) == ("set", "rule", "red/ssh")
+    assert request["args"]["values"] == {
+        "action": "allow",
+        "from": "group:web",
+        "to": "any",
+        "proto": "tcp",
+        "ports": [22, "8000-8080"],
+    }
+    assert result.output == "rule red/ssh added   revision 43\n"
+
+
+def test_adding_what_is_there_is_refused(gateway: FakeGateway) -> None:
+    result = run(gateway, "endpoint", "add", "red/web-1", "--node", "ams1-gw1", "--mac", "02:00:00:00:00:01")
+    assert result.exit_code == 1
+    assert "endpoint red/web-1 is there already" in result.stderr
+    assert all(request["verb"] == "show" for request in gateway.asked)
+
+
+def test_moving_an_endpoint_replaces_its_places(gateway: FakeGateway) -> None:
+    result = run(gateway, "endpoint", "move", "red/web-1", "--node", "ber1-gw1")
+    assert result.exit_code == 0, result.output
+    assert gateway.asked[-1]["args"]["values"] == {"node": "ber1-gw1", "at": []}
+
+
+def test_removing_needs_yes_in_a_script(gateway: FakeGateway) -> None:
+    assert run(gateway, "endpoint", "remove", "red/web-1").exit_code == 1
+    assert gateway.asked == []
+    assert run(gateway, "endpoint", "remove", "red/web-1", "--yes").exit_code == 0
+
+
+def test_export_prints_the_document_and_nothing_else(gateway: FakeGateway) -> None:
+    assert run(gateway, "export", "ams-ber").stdout == 'document = "ams-ber"\n'
+
+
+def test_every_command_has_help_and_the_shells_are_completed(gateway: FakeGateway) -> None:
+    for command in cli.commands:
+        assert run(gateway, command, "--help").exit_code == 0, command
+    assert "complete -o nosort -F" in run(gateway, "completion", "bash").output
+
+
+def test_the_noun_that_is_asked_for_is_plural_and_flow_filters_go_along(gateway: FakeGateway) -> None:
+    run(
+        gateway,
+        "show",
+        "flows",
+        "--vnet",
+        "red",
+        "--source",
+        "10.0.0.0/24",
+        "--sort",
+        "bytes",
+        "--limit",
+        "4",
+    )
+    assert gateway.asked == [
+        {
+            "verb": "show",
+            "noun": "flows",
+            "name": None,
+            "args": {"vnet": "red", "source": "10.0.0.0/24", "sort": "bytes", "limit": 4},
+        }
+    ]
