@@ -77,17 +77,19 @@ file_lock(const char *path)
 	return -EBUSY;
 }
 
-// Populated: no page fault ever stops a poll thread, and adoption's prefetches find their pages.
+// Huge pages where the kernel gives them, asked for before the first touch; then every page is touched, so
+// that no page fault ever stops a poll thread. Both are wishes: an old kernel knows neither.
 static int
 map(struct fp_arena *arena)
 {
-	const int flags = MAP_POPULATE | (arena->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+	const int flags = arena->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
 	void *base = mmap(NULL, arena->len_bytes, PROT_READ | PROT_WRITE, flags, arena->fd, 0);
 
 	if (base == MAP_FAILED)
 		return -errno;
-	madvise(base, arena->len_bytes, MADV_HUGEPAGE); // where shared memory may have huge pages
 	arena->base = base;
+	madvise(base, arena->len_bytes, MADV_HUGEPAGE);
+	madvise(base, arena->len_bytes, MADV_POPULATE_WRITE);
 	return 0;
 }
 

@@ -30,18 +30,11 @@ struct fp_flow_private {
 	struct fp_flow_stats stats;
 };
 
-static inline uint32_t
-fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
-{
-	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
-}
-
-// Never 0, so that a free slot's signature never matches.
+// Other bits than the bucket's. A signature of 0 also matches free slots; they lead to entry 0, no key's.
 static inline uint16_t
 fp_flow_signature_of(uint64_t hash)
 {
-	const uint16_t low = (uint16_t)hash;
-	return low ? low : 1;
+	return (uint16_t)hash;
 }
 
 static inline enum fp_flow_kind

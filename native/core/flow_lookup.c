@@ -18,8 +18,8 @@
 #endif
 #endif
 
-#if defined(__SSE2__) && !defined(FP_FLOW_PLAIN_LOADS)
-#include <emmintrin.h>
+#if defined(__SSE4_1__) && !defined(FP_FLOW_PLAIN_LOADS)
+#include <smmintrin.h>
 
 // Bit per way. One 16-byte load: each signature in it is old or new, which is all that is needed.
 static inline uint32_t
@@ -62,7 +62,11 @@ key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
 	const v2u64 differ = (*(const v2u64 *)x ^ *(const v2u64 *)y) |
 			     (*(const v2u64 *)(x + 16) ^ *(const v2u64 *)(y + 16)) |
 			     (*(const v2u64 *)(x + 28) ^ *(const v2u64 *)(y + 28));
+#if defined(__SSE4_1__) && !defined(FP_FLOW_PLAIN_LOADS)
+	return _mm_testz_si128((__m128i)differ, (__m128i)differ);
+#else
 	return (differ[0] | differ[1]) == 0;
+#endif
 }
 
 bool
@@ -74,13 +78,23 @@ fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
 // True if this entry answers for the key. Expiry is read before the action: the writer extends a life only
 // after it stored the action that lives longer.
 static inline bool
-entry_answers(const struct fp_flow_entry *entry, const struct fp_flow_key *key, uint32_t now_s,
-	      fp_action_word *word)
+entry_answers(const struct fp_flow_entry *entry, const struct fp_flow_key *key, uint32_t now_s)
 {
-	if (!key_equal(&entry->key, key) || fp_load(&entry->expire_at_s) <= now_s)
-		return false;
-	*word = fp_load(&entry->action);
-	return true;
+	return key_equal(&entry->key, key) && fp_load(&entry->expire_at_s) > now_s;
+}
+
+// The first way that matched was another key's (one in 8000 look-ups), or none did: try them all.
+static __attribute__((noinline)) uint32_t
+entry_search(const struct fp_arena_view *view, const struct fp_flow_key *key, uint64_t hash, uint32_t now_s)
+{
+	const struct fp_flow_bucket *bucket = &view->flow_bucket[fp_flow_bucket_of(view, hash)];
+
+	for (uint32_t ways = ways_matching(bucket, fp_flow_signature_of(hash)); ways; ways &= ways - 1) {
+		const uint32_t index = fp_load(&bucket->entry[__builtin_ctz(ways)]);
+		if (entry_answers(&view->flow_entry[index], key, now_s))
+			return index;
+	}
+	return 0;
 }
 
 uint64_t
@@ -88,39 +102,36 @@ fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *cons
 		    uint32_t n, uint32_t now_s, fp_action_word *word, uint32_t *entry)
 {
 	const struct fp_arena_view *view = &arena->view;
+	const struct fp_flow_bucket *buckets = view->flow_bucket;
+	const struct fp_flow_entry *entries = view->flow_entry;
 	const struct fp_flow_bucket *bucket[FP_FLOW_BULK_MAX];
-	uint8_t more[FP_FLOW_BULK_MAX]; // ways still to be tried after the first
 	uint64_t hits = 0;
 
 	if (n > FP_FLOW_BULK_MAX)
 		n = FP_FLOW_BULK_MAX;
 	for (uint32_t i = 0; i < n; i++) {
-		bucket[i] = &view->flow_bucket[fp_flow_bucket_of(view, hash[i])];
+		bucket[i] = &buckets[fp_flow_bucket_of(view, hash[i])];
 		__builtin_prefetch(bucket[i]);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		const uint32_t ways = ways_matching(bucket[i], fp_flow_signature_of(hash[i]));
-		more[i] = (uint8_t)(ways & (ways - 1));
-		entry[i] = entry_of(bucket[i], (uint32_t)__builtin_ctz(ways | 1u << FP_BUCKET_WAYS));
-		__builtin_prefetch(&view->flow_entry[entry[i]]);
+		const uint32_t index = entry_of(bucket[i], (uint32_t)__builtin_ctz(ways | 1u << FP_BUCKET_WAYS));
+		__builtin_prefetch(&entries[index]);
+		entry[i] = index;
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t index = entry[i];
 
-		for (;;) {
-			if (entry_answers(&view->flow_entry[index], key[i], now_s, &word[i])) {
-				hits |= 1ull << i;
-				break;
-			}
-			if (more[i] == 0) {
-				index = 0;
+		if (__builtin_expect(!entry_answers(&entries[index], key[i], now_s), 0)) {
+			index = index ? entry_search(view, key[i], hash[i], now_s) : 0;
+			entry[i] = index;
+			if (index == 0) {
 				word[i] = 0;
-				break;
+				continue;
 			}
-			index = fp_load(&bucket[i]->entry[__builtin_ctz(more[i])]);
-			more[i] &= (uint8_t)(more[i] - 1);
 		}
-		entry[i] = index;
+		word[i] = fp_load(&entries[index].action);
+		hits |= 1ull << i;
 	}
 	return hits;
 }

@@ -7,13 +7,28 @@
 // fp_flow_lookup_*: poll threads. All else: the writer.
 //
 //	uint64_t hash[32]; fp_action_word word[32]; uint32_t entry[32];
-//	for (i...) hash[i] = fp_hash_flow(secret, &key[i]);
+//	for (i...) { hash[i] = fp_hash_flow(secret, &key[i]); fp_flow_prefetch(arena, hash[i]); }
 //	uint32_t hits = fp_flow_lookup_bulk(arena, key, hash, n, now_s, word, entry); // bit i: hit
 #pragma once
 
 #include "fp_arena.h"
 
 #define FP_FLOW_BULK_MAX 64
+
+// Bucket of a hash: its high 32 bits, scaled.
+static inline uint32_t
+fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
+{
+	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
+}
+
+// Asks for the bucket's line as soon as the hash is known, while the rest of the burst is parsed.
+static inline void
+fp_flow_prefetch(const struct fp_arena *arena, uint64_t hash)
+{
+	const struct fp_arena_view *view = fp_arena_tables(arena);
+	__builtin_prefetch(&view->flow_bucket[fp_flow_bucket_of(view, hash)]);
+}
 
 // Looks n (<= FP_FLOW_BULK_MAX) keys up, prefetched in stages. An entry whose expire_at_s has come is a miss.
 // word[i] is the action word and entry[i] the index (for fp_flow_used) of a hit; 0 of a miss.
