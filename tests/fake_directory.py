@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from directory_client import rows
-from directory_service.service import Applied, NodeSnapshot, Push, Refused, Resolved
+from directory_service.refused import Refused
+from directory_service.service import Applied, NodeSnapshot, Push, Resolved
 
 NODES = {"gw1": 1001, "gw2": 1002}
 

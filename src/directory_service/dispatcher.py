@@ -25,7 +25,8 @@ from directory_service.gathering import Waiting
 from directory_service.outbox import Out, Peer, Publish, Reply
 from directory_service.publisher import Publisher, node_of
 from directory_service.reading import Reading
-from directory_service.service import Directory, Refused
+from directory_service.refused import Refused
+from directory_service.service import Directory
 from directory_service.store.contract import StoreError
 from directory_service.writing import Writing
 
@@ -100,7 +101,8 @@ class Dispatcher:
             self._poll_at = now + self._poll_store_s
             outs += self._pushes()
         outs += [self._heartbeat(node_id) for node_id in self.publisher.nodes_due(now)]
-        return outs + self._waiting.tick(now)
+        ended = self._waiting.tick(now)
+        return outs + (self._pushes() + ended if ended else [])
 
     def _serve(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float

@@ -22,8 +22,9 @@ from directory_service.configuration import Configuration, embedded, load
 from directory_service.dispatcher import Dispatcher
 from directory_service.metrics import DirectoryCollector, MetricsPage
 from directory_service.readiness import notify
+from directory_service.refused import Refused
 from directory_service.server import Server
-from directory_service.service import Directory, Refused
+from directory_service.service import Directory
 from directory_service.store.contract import Store, StoreError
 from directory_service.store.memory import MemoryStore
 from directory_service.store.sqlite import SqliteStore

@@ -28,7 +28,8 @@ from directory_service.gathering import Waiting
 from directory_service.outbox import Out, Peer, Reply
 from directory_service.publisher import Publisher
 from directory_service.rates import Rates
-from directory_service.service import Directory, Refused
+from directory_service.refused import Refused
+from directory_service.service import Directory
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from directory_service.gateways import Gateways
 from directory_service.gathering import Gathering, Waiting
 from directory_service.outbox import Audit, Out, Peer, Reply
 from directory_service.rates import Rates
-from directory_service.service import Applied, Directory, Refused
+from directory_service.refused import Refused
+from directory_service.service import Applied, Directory
 
 WAIT_S = 2.0  # for gateways to report a change
 ASK_S = 3.0  # for gateways' controls to answer

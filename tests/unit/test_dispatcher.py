@@ -18,7 +18,7 @@ from directory_service.authentication import LOCAL, Identity
 from directory_service.configuration import Configuration, Limits
 from directory_service.dispatcher import Dispatcher
 from directory_service.outbox import Audit, Out, Peer, Publish, Reply
-from directory_service.service import Refused
+from directory_service.refused import Refused
 from fake_directory import FakeDirectory
 
 GATEWAY = Identity("gw1", "gateway")
