@@ -44,6 +44,8 @@ RETRY_MOST_S = 1.0
 LOCATOR_NEGATIVE_S = 5.0
 LOCATORS_MAX = 65_536
 
+_MISS, _REFRESH = int(RecordType.MISS), int(RecordType.REFRESH)
+_NONE = int(Action.NONE)
 _ASK_AGAIN = (Why.LATE, Why.UNKNOWN_OBJECT, Why.OTHER_INCARNATION)
 _QUOTA = (Why.QUOTA, Why.NO_ROOM)
 
@@ -118,10 +120,10 @@ class Resolver:
             return
         types = records["head"]["type"]
         current = records["head"]["version"] == 1
-        misses = records[current & ((types == RecordType.MISS) | (types == RecordType.REFRESH))]
+        misses = records[current & ((types == _MISS) | (types == _REFRESH))]
         if len(misses):
             self._misses(misses.view(MISS), now_s)
-        if not (types == RecordType.MISS).all():
+        if len(misses) < len(records):
             self._refused(select(records, RecordType.REFUSED), now_s)
             self._unknown_locators(select(records, RecordType.UNKNOWN_LOCATOR), now_s)
             known = (RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED, RecordType.UNKNOWN_LOCATOR)
@@ -130,7 +132,7 @@ class Resolver:
     def _misses(self, rows: Rows, now_s: float) -> None:
         self.counters["misses"] += len(rows)
         self._learn_ingresses(rows)
-        is_miss = rows["head"]["type"] == RecordType.MISS
+        is_miss = rows["head"]["type"] == _MISS
         verdicts = self._refusals.match(rows, now_s) if is_miss.any() else None
         if verdicts is not None:
             told = is_miss[verdicts.rows]  # a refresh is asked: what forwards is not closed by a cache
@@ -234,7 +236,7 @@ class Resolver:
             self.counters["answers_of_another_incarnation"] += 1
             self._try_again(batch, now_s)
             return batch
-        undecided = answer.decisions["action"] == Action.NONE
+        undecided = answer.decisions["action"] == _NONE
         if undecided.any():
             self._postpone(batch, undecided, now_s)
             if undecided.all():
