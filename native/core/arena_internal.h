@@ -159,3 +159,6 @@ void fp_adopt(struct fp_arena *arena);
 // flow_table.c
 int fp_flow_table_init(struct fp_arena *arena);
 void fp_flow_table_free(struct fp_arena *arena);
+
+// peering_table.c: may V-net `from` send into V-net `to`? Also before there is an installer.
+bool fp_vnets_peered(const struct fp_arena *arena, uint32_t from, uint32_t to);

@@ -49,7 +49,7 @@ bool fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
 enum fp_flow_fault {
 	FP_FLOW_SOUND = 0,
 	FP_FLOW_BAD_RANGE,
-	FP_FLOW_BAD_VNET,
+	FP_FLOW_BAD_VNET, // dead, or another's without a peering
 	FP_FLOW_BAD_LOCATION,
 };
 enum fp_flow_fault fp_flow_check(const struct fp_arena *arena, const struct fp_flow_key *key,

@@ -41,38 +41,47 @@ fp_flow_table_free(struct fp_arena *arena)
 	arena->flow = NULL;
 }
 
-static bool
-location_sound(const struct fp_arena *arena, uint32_t location, bool needed)
+static enum fp_flow_fault
+location_fault(const struct fp_arena *arena, uint32_t vnet, uint32_t location, bool needed)
 {
-	return location ? fp_index_live(&arena->pool[FP_POOL_LOCATION], location) : !needed;
+	if (location == 0)
+		return needed ? FP_FLOW_BAD_LOCATION : FP_FLOW_SOUND;
+	if (!fp_index_live(&arena->pool[FP_POOL_LOCATION], location))
+		return FP_FLOW_BAD_LOCATION;
+	const uint32_t other = arena->view.location[location].vnet;
+	return other == vnet || fp_vnets_peered(arena, vnet, other) ? FP_FLOW_SOUND : FP_FLOW_BAD_VNET;
+}
+
+static enum fp_flow_fault
+locations_fault(const struct fp_arena *arena, uint32_t vnet, fp_action_word action, bool needed)
+{
+	const enum fp_flow_fault source = location_fault(arena, vnet, fp_action_source(action), false);
+	return source ? source : location_fault(arena, vnet, fp_action_destination(action), needed);
 }
 
 enum fp_flow_fault
 fp_flow_check(const struct fp_arena *arena, const struct fp_flow_key *key, fp_action_word action)
 {
-	const uint32_t source = fp_action_source(action), destination = fp_action_destination(action);
-
 	if (key->zero || key->key_class == 0 || key->ingress >= arena->view.ingresses)
 		return FP_FLOW_BAD_RANGE;
+	const uint32_t vnet = arena->view.ingress[key->ingress].vnet;
 	if (!fp_index_live(&arena->pool[FP_POOL_INGRESS], key->ingress) ||
-	    !fp_index_live(&arena->pool[FP_POOL_VNET], arena->view.ingress[key->ingress].vnet))
+	    !fp_index_live(&arena->pool[FP_POOL_VNET], vnet))
 		return FP_FLOW_BAD_VNET;
 	switch (fp_action_of(action)) {
-	case FP_ACTION_DROP:
-		if (source || destination == FP_DROP_NONE || destination >= FP_DROP_MAX)
-			return FP_FLOW_BAD_RANGE;
-		return FP_FLOW_SOUND;
+	case FP_ACTION_DROP: {
+		const uint32_t reason = fp_action_destination(action);
+		return fp_action_source(action) == 0 && reason > FP_DROP_NONE && reason < FP_DROP_MAX
+			       ? FP_FLOW_SOUND
+			       : FP_FLOW_BAD_RANGE;
+	}
 	case FP_ACTION_NARROW:
 	case FP_ACTION_ANSWER:
-		if (!location_sound(arena, source, false) || !location_sound(arena, destination, false))
-			return FP_FLOW_BAD_LOCATION;
-		return FP_FLOW_SOUND;
+		return locations_fault(arena, vnet, action, false);
 	case FP_ACTION_ENCAPSULATE:
 	case FP_ACTION_DELIVER:
 	case FP_ACTION_RELAY:
-		if (!location_sound(arena, source, false) || !location_sound(arena, destination, true))
-			return FP_FLOW_BAD_LOCATION;
-		return FP_FLOW_SOUND;
+		return locations_fault(arena, vnet, action, true);
 	default: // none, or one that this data plane cannot carry
 		return FP_FLOW_BAD_RANGE;
 	}

@@ -7,8 +7,8 @@
 // unreachable; opening and removing clear doubles.
 #include "install_internal.h"
 
-static uint32_t home_of(const struct fp_installer *in, uint32_t pair);
-static uint32_t slot_of(const struct fp_installer *in, uint32_t pair);
+static uint32_t home_of(const struct fp_arena *arena, uint32_t pair);
+static uint32_t slot_of(const struct fp_arena *arena, uint32_t pair);
 static bool pair_remove(struct fp_installer *in, uint32_t pair);
 
 static inline uint32_t
@@ -34,7 +34,7 @@ fp_peerings_open(struct fp_installer *in)
 	}
 	fp_store_zero(arena->peerings, slots * sizeof(*arena->peerings));
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t slot = slot_of(in, found[i]);
+		uint32_t slot = slot_of(arena, found[i]);
 		in->peerings += arena->peerings[slot] == 0;
 		fp_store(&arena->peerings[slot], found[i]);
 	}
@@ -51,7 +51,7 @@ fp_peering_set(struct fp_installer *in, const struct fp_record_peering *record)
 		return FP_REFUSED_UNKNOWN_VNET;
 	if (from == to)
 		return FP_REFUSED_MALFORMED;
-	uint32_t slot = slot_of(in, pair_make(from, to));
+	uint32_t slot = slot_of(in->arena, pair_make(from, to));
 	if (in->arena->peerings[slot] == 0) {
 		if (in->peerings >= (in->arena->peering_mask + 1) / 2)
 			return FP_REFUSED_NO_ROOM;
@@ -79,7 +79,21 @@ fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *recor
 bool
 fp_peered(const struct fp_installer *in, uint32_t from, uint32_t to)
 {
-	return in->peerings && in->arena->peerings[slot_of(in, pair_make(from, to))] != 0;
+	return in->peerings && in->arena->peerings[slot_of(in->arena, pair_make(from, to))] != 0;
+}
+
+bool
+fp_vnets_peered(const struct fp_arena *arena, uint32_t from, uint32_t to)
+{
+	const uint32_t pair = pair_make(from, to);
+	uint32_t i = home_of(arena, pair);
+	// Counted: what a stopped data plane left need not have a free slot.
+	for (uint32_t n = 0; n <= arena->peering_mask && arena->peerings[i]; n++) {
+		if (arena->peerings[i] == pair)
+			return true;
+		i = (i + 1) & arena->peering_mask;
+	}
+	return false;
 }
 
 bool
@@ -109,10 +123,9 @@ fp_peerings_drop(struct fp_installer *in, uint32_t vnet)
 }
 
 static uint32_t
-home_of(const struct fp_installer *in, uint32_t pair)
+home_of(const struct fp_arena *arena, uint32_t pair)
 {
-	return (uint32_t)fp_hash_bytes(&in->arena->view.secret, &pair, sizeof(pair)) &
-	       in->arena->peering_mask;
+	return (uint32_t)fp_hash_bytes(&arena->view.secret, &pair, sizeof(pair)) & arena->peering_mask;
 }
 
 static uint32_t
@@ -129,11 +142,11 @@ static bool
 pair_remove(struct fp_installer *in, uint32_t pair)
 {
 	uint32_t *peerings = in->arena->peerings, mask = in->arena->peering_mask;
-	uint32_t hole = slot_of(in, pair);
+	uint32_t hole = slot_of(in->arena, pair);
 	if (peerings[hole] == 0)
 		return false;
 	for (uint32_t i = (hole + 1) & mask; peerings[i]; i = (i + 1) & mask) {
-		uint32_t home = home_of(in, peerings[i]);
+		uint32_t home = home_of(in->arena, peerings[i]);
 		if (((i - home) & mask) >= ((i - hole) & mask)) {
 			fp_store(&peerings[hole], peerings[i]);
 			in->peering_generation[hole] = in->peering_generation[i];

@@ -145,6 +145,20 @@ test_what_names_nothing_live_is_refused(void)
 }
 
 static void
+test_a_location_of_another_vnet_needs_a_peering(void)
+{
+	struct world w = world_new(64, 0, 10);
+
+	assert(put(&w, 0, 1, forward(&w, 1), 2000) == -EINVAL);
+	const uint32_t pair = w.vnet[0] << 16 | w.vnet[1];
+	const uint32_t home = (uint32_t)fp_hash_bytes(fp_arena_secret(w.arena), &pair, sizeof(pair));
+	w.arena->peerings[home & w.arena->peering_mask] = pair;
+	assert(put(&w, 0, 1, forward(&w, 1), 2000) == 0);
+	assert(put(&w, 1, 1, forward(&w, 0), 2000) == -EINVAL); // pairs are ordered
+	fp_arena_close(w.arena);
+}
+
+static void
 test_the_zero_key_never_hits(void)
 {
 	struct world w = world_new(64, 0, 10);
@@ -417,6 +431,7 @@ main(void)
 	RUN(test_what_was_inserted_is_found_until_it_is_removed);
 	RUN(test_an_entry_is_a_miss_from_the_second_it_expires);
 	RUN(test_what_names_nothing_live_is_refused);
+	RUN(test_a_location_of_another_vnet_needs_a_peering);
 	RUN(test_the_zero_key_never_hits);
 	RUN(test_a_removed_entry_stays_as_it_is_until_the_reader_has_passed);
 	RUN(test_an_insert_that_has_to_wait_evicts_nobody);
