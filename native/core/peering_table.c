@@ -129,12 +129,12 @@ home_of(const struct fp_arena *arena, uint32_t pair)
 }
 
 static uint32_t
-slot_of(const struct fp_installer *in, uint32_t pair)
+slot_of(const struct fp_arena *arena, uint32_t pair)
 {
-	const uint32_t *peerings = in->arena->peerings;
-	uint32_t i = home_of(in, pair);
+	const uint32_t *peerings = arena->peerings;
+	uint32_t i = home_of(arena, pair);
 	while (peerings[i] && peerings[i] != pair)
-		i = (i + 1) & in->arena->peering_mask;
+		i = (i + 1) & arena->peering_mask;
 	return i;
 }
 
