@@ -112,6 +112,23 @@ def slow_path(file: Path, worker: int) -> None:
     run_slow_path(configuration, worker)
 
 
+@main.command()
+@FILE
+def directory(file: Path) -> None:
+    """Run the embedded directory only."""
+    from .gateway import directory_command
+
+    configuration = _load(file)
+    if not configuration.is_embedded:
+        click.echo(f"error: {file}: directory is not embedded\nfix:   nothing is to be run here", err=True)
+        sys.exit(2)
+    lock = _claim(file, configuration, "directory")
+    if lock >= 0:
+        os.set_inheritable(lock, True)  # the pid file is the directory's from here on
+    command = directory_command(configuration)
+    os.execv(command[0], command)
+
+
 def _begin(file: Path, process: str) -> Configuration:
     """Begin a process of the gateway: its configuration, log, CPUs and pid file."""
     configuration = _load(file)
@@ -120,14 +137,18 @@ def _begin(file: Path, process: str) -> Configuration:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if configuration.threads.control_cpus:
         os.sched_setaffinity(0, configuration.threads.control_cpus)
+    _claim(file, configuration, process)
+    return configuration
+
+
+def _claim(file: Path, configuration: Configuration, process: str) -> int:
     try:
         configuration.runtime_dir.mkdir(parents=True, exist_ok=True)
-        claim(process, configuration.runtime_dir)
+        return claim(process, configuration.runtime_dir)
     except AlreadyRunning as error:
         _fail(str(error), f"stop it first, or give this one its own runtime_dir in {file}")
     except OSError as error:
         _fail(f"{configuration.runtime_dir}: {error.strerror}", "run as root, or set runtime_dir")
-    return configuration
 
 
 def _load(file: Path) -> Configuration:
