@@ -31,6 +31,7 @@ from gateway.job import DUMP_ROWS, Answer, AskDataPlane, AskDirectory, Job, Refu
 from gateway.metrics import CONTENT_TYPE, Collector
 from gateway.metrics_server import MetricsServer
 from gateway.next_hops import NextHops
+from gateway.notify import notify
 from gateway.state import DirectoryServer, State, read_names, read_table
 from gateway.statistics import sample_of
 
@@ -102,6 +103,7 @@ class Control:
         """Drive everything until `stop`."""
         self._open_next_hops()
         log.info("control of %s listens at %s", self.state.node, self.state.configuration.admin.socket)
+        notify("READY=1")
         while not self._stopping:
             self.turn()
 
