@@ -23,7 +23,7 @@ DIRECTORY_NOUNS = frozenset(
         "rules",
         "routes",
         "attachments",
-        "documents",
+        "peerings",
     }
 )
 RECORD_KINDS = frozenset(

@@ -24,7 +24,7 @@ import zmq
 from directory_client.messages import DirectoryError
 from directory_client.operator_requests import READS, WRITES, message_of
 from gateway import explain, show
-from gateway.job import Answer, AskDataPlane, AskDirectory, Job, Refused, ask_directory
+from gateway.job import Answer, Ask, AskDataPlane, AskDirectory, Job, Refused, Wait, ask_directory
 from gateway.state import State
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class Admin:
         self._ask_data_plane = ask_data_plane
         self._ask_directory = ask_directory
         self._waiting: list[Waiting] = []
+        self._timers: list[tuple[float, Done]] = []
         self.running = 0
 
     def handle(self, request: Any, reply: Reply, *, may_change: bool) -> None:
@@ -109,10 +110,13 @@ class Admin:
         self._advance(job, None, done)
 
     def tick(self) -> None:
-        """Answer those who wait for events: when there are some, or when they have waited long enough."""
-        if not self._waiting:
-            return
+        """Resume jobs that waited, and answer those who wait for events: when there are some, or when they
+        have waited long enough."""
         now = self._state.clock()
+        due = [done for at, done in self._timers if now >= at]
+        self._timers = [timer for timer in self._timers if now < timer[0]]
+        for done in due:
+            done({})
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             if now >= one.deadline_s or self._state.events.last_seq > one.after:
@@ -179,7 +183,7 @@ class Admin:
         else:
             self._advance(job, result, finish)
 
-    def _ask(self, asked: AskDataPlane | AskDirectory, done: Done) -> None:
+    def _ask(self, asked: Ask, done: Done) -> None:
         def checked(answer: Answer | Refused) -> None:
             if not isinstance(answer, Refused) and answer.get("ok") is False:
                 code = answer.get("code", 1)
@@ -190,7 +194,9 @@ class Admin:
                 )
             done(answer)
 
-        if isinstance(asked, AskDataPlane):
+        if isinstance(asked, Wait):
+            self._timers.append((self._state.clock() + asked.seconds, done))
+        elif isinstance(asked, AskDataPlane):
             self._ask_data_plane(asked.question, checked)
         else:
             self._ask_directory(asked, checked)

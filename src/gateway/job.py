@@ -31,6 +31,13 @@ class AskDataPlane:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """Be resumed (with an empty answer) after some time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class AskDirectory:
     type: str
     fields: dict[str, Any] = field(default_factory=dict)
@@ -42,7 +49,7 @@ def ask_directory(message: Message) -> AskDirectory:
     return AskDirectory(message.type, message.fields, message.timeout_s)
 
 
-Ask = AskDataPlane | AskDirectory
+Ask = AskDataPlane | AskDirectory | Wait
 Job = Generator[Ask, Answer, Answer]
 Steps = Generator[Ask, Answer, Any]
 

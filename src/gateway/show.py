@@ -155,7 +155,7 @@ def _worker_row(state: State, name: str, worker: Worker) -> dict[str, Any]:
         "node": state.node,
         "thread": name,
         "kind": "slow-path",
-        "cpu": now.get("cpu"),
+        "cpu_ratio": now.get("cpu"),
         "misses_per_s": misses / span if misses is not None else None,
         "busy_ratio": busy_s / span if busy_s is not None else None,
         "misses_per_batch": misses / batches if misses is not None and batches else None,

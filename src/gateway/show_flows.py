@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vnetctl show flows`: what is in the flow cache. Packets and bytes are estimates (one packet in 64 is
-sampled); rates are over the flow's life."""
+sampled). Rates take a second look after a second."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from gateway.job import DUMP_ROWS, Answer, AskDataPlane, Job, Refused
+from gateway.job import DUMP_ROWS, Answer, AskDataPlane, Job, Refused, Steps, Wait
 from gateway.state import Names, State, read_names
 
 Row = dict[str, Any]
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000_000
-PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
+RATES_S = 1.0
+RATED_MAX = 100_000  # flows that a rate is worked out for: those with the most packets
+PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}  # as the directory's rules name them
 SORTS: dict[str, Callable[[Row], Any]] = {
     "rate": lambda row: -(row["packets_per_s"] or 0),
     "packets": lambda row: -(row["packets"] or 0),
     "bytes": lambda row: -(row["bytes"] or 0),
-    "age": lambda row: -(row["age_s"] or 0),
+    "idle": lambda row: row["idle_s"] or 0,
     "revision": lambda row: -(row["revision"] or 0),
     "source": lambda row: _address_key(row["source"]),
     "destination": lambda row: _address_key(row["destination"]),
@@ -29,7 +32,8 @@ SORTS: dict[str, Callable[[Row], Any]] = {
 
 def show_flows(state: State, name: str | None, args: dict[str, Any]) -> Job:
     """Return flows, filtered by `vnet`, `vni`, `source`, `destination` (addresses, prefixes or MACs),
-    `action`, `protocol`; sorted by `sort`; at most `limit`; `more` says how many were left out."""
+    `action`, `protocol`; sorted by `sort`; at most `limit`; `more` says how many were left out. `rates`:
+    look twice and give packets_per_s."""
     if name is not None:
         raise Refused("flows have no names", "vnetctl show flows --source ADDRESS", 2)
     sort = args.get("sort") or "rate"
@@ -41,6 +45,40 @@ def show_flows(state: State, name: str | None, args: dict[str, Any]) -> Job:
     names = yield from read_names(state)
     vni = _vni(names, args)
     accept = _filter(args)
+    before: dict[Any, int] = {}
+    if args.get("rates") is True:
+        earlier = yield from _scan(state, names, vni, accept, "packets", RATED_MAX)
+        before = {flow_key(row): row["packets"] or 0 for row in earlier.rows}
+        since_s = state.clock()
+        yield Wait(RATES_S)
+    scan = yield from _scan(
+        state, names, vni, accept, sort if sort != "rate" else "packets", limit if not before else RATED_MAX
+    )
+    rows = scan.rows
+    if before:
+        span_s = max(state.clock() - since_s, 0.1)
+        for row in rows:
+            row["packets_per_s"] = max(0, (row["packets"] or 0) - before.get(flow_key(row), 0)) / span_s
+        rows = sorted(rows, key=SORTS[sort])[:limit]
+    return {
+        "rows": rows,
+        "more": scan.matched - len(rows),
+        "total": scan.matched,
+        "rates_s": RATES_S if before else None,
+    }
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The first rows of a whole walk through the table, sorted, and how many matched in all."""
+
+    rows: list[Row]
+    matched: int
+
+
+def _scan(
+    state: State, names: Names, vni: int | None, accept: Callable[[Row], bool], sort: str, limit: int
+) -> Steps:
     found: list[Row] = []
     matched = 0
     cursor: Any = 0
@@ -55,13 +93,26 @@ def show_flows(state: State, name: str | None, args: dict[str, Any]) -> Job:
         if len(found) > 4 * limit + 4096:
             found = heapq.nsmallest(limit, found, key=SORTS[sort])
         cursor = answer.get("cursor")
-    rows = heapq.nsmallest(limit, found, key=SORTS[sort])
-    return {"rows": rows, "more": matched - len(rows), "total": matched}
+    return Scan(heapq.nsmallest(limit, found, key=SORTS[sort]), matched)
+
+
+def flow_key(row: Row) -> tuple[Any, ...]:
+    columns = (
+        "vni",
+        "source",
+        "source_port",
+        "destination",
+        "destination_port",
+        "protocol",
+        "class",
+        "level",
+        "ingress",
+    )
+    return tuple(row[column] for column in columns)
 
 
 def flow_row(state: State, raw: Row, names: Names) -> Row:
     """Return a row of the data plane as a row of the screen: names beside numbers, rates."""
-    age_s = raw.get("age_s")
     protocol = raw.get("protocol")
     packets, nbytes = raw.get("packets"), raw.get("bytes")
     drop = raw.get("action") == "drop"
@@ -81,11 +132,11 @@ def flow_row(state: State, raw: Row, names: Names) -> Row:
         "tunnel": raw.get("tunnel") or None,
         "revision": raw.get("revision"),
         "stale": bool(raw.get("stale")),
-        "age_s": age_s,
+        "idle_s": raw.get("age_s"),
         "expires_in_s": raw.get("expires_in_s"),
         "packets": packets,
         "bytes": nbytes,
-        "packets_per_s": packets / max(age_s, 1) if packets is not None and age_s is not None else None,
+        "packets_per_s": None,
         "ingress": raw.get("ingress"),
         "source_object": raw.get("source_object"),
         "destination_object": raw.get("destination_object"),

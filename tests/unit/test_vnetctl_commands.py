@@ -14,7 +14,7 @@ from gateway.vnetctl.errors import Failure
 from gateway.vnetctl.main import cli
 from gateway.vnetctl.session import Session
 
-CALM = {**PREVIEW, "flows": {**PREVIEW["flows"], "dropped": 0, "examples": []}}
+CALM = {**PREVIEW, "flows": {**PREVIEW["flows"], "dropped": 0, "dropped_rows": []}}
 
 
 def run(gateway: FakeGateway, *args: str, **options: Any) -> Result:
@@ -86,7 +86,7 @@ def test_a_dry_run_shows_the_diff_and_what_becomes_of_connections(
     output = run(gateway, "apply", "-f", document, "--dry-run").output
     assert "document ams-ber   revision 41 → 42   dry run, nothing is changed" in output
     assert "  - rule      red/any          allow  any → any" in output
-    assert "10.0.0.12 → 10.0.0.21  tcp 22   web-2 → db-1   no_rule   3 packets/s   ams1-gw1" in output
+    assert "10.0.0.12 → 10.0.0.21  tcp 22   web-2 → db-1   no_rule   ams1-gw1" in output
     assert "11 more   (--all)" in output
     assert [request["args"]["dry_run"] for request in gateway.asked] == [True]
 
@@ -198,6 +198,6 @@ def test_the_noun_that_is_asked_for_is_plural_and_flow_filters_go_along(gateway:
             "verb": "show",
             "noun": "flows",
             "name": None,
-            "args": {"vnet": "red", "source": "10.0.0.0/24", "sort": "bytes", "limit": 4},
+            "args": {"vnet": "red", "source": "10.0.0.0/24", "sort": "bytes", "limit": 4, "rates": True},
         }
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_gateway import ALL_ANSWERS, EXPLANATION, FLOW, OVERVIEW, FakeGateway
+from fake_gateway import ALL_ANSWERS, EXPLANATION, FLOW, OVERVIEW, REFUSED, FakeGateway
 from rich.cells import cell_len
 
 from gateway.vnetctl.main import cli
@@ -70,11 +70,36 @@ def test_an_overview_in_good_health_says_that_nothing_needs_attention() -> None:
 
 def test_tunnels_show_state_next_hops_and_why_one_is_unresolved() -> None:
     heading, up, unresolved, why = lines("show", "tunnels")
-    assert (
-        heading.split()
-        == ["tunnel", "remote", "node", "profile", "state", "next", "hops", "inner", "mtu", "locations", "out", "packets/s", "in", "packets/s"]
-    )
-    assert up.split() == ["7", "203.0.113.7", "ber1-leaf7", "fabric", "up", "uplink0", "uplink1", "8950", "48211", "1.21", "M", "3"]
+    assert heading.split() == [
+        "tunnel",
+        "remote",
+        "node",
+        "profile",
+        "state",
+        "next",
+        "hops",
+        "inner",
+        "mtu",
+        "locations",
+        "out",
+        "packets/s",
+        "in",
+        "packets/s",
+    ]
+    assert up.split() == [
+        "7",
+        "203.0.113.7",
+        "ber1-leaf7",
+        "fabric",
+        "up",
+        "uplink0",
+        "uplink1",
+        "8950",
+        "48211",
+        "1.21",
+        "M",
+        "3",
+    ]
     assert unresolved.split()[4] == "unresolved"
     assert why == "12: no route to 203.0.113.9   ip route get 203.0.113.9"
 
@@ -91,7 +116,7 @@ def test_flows_are_named_by_both_ends_and_counted_below() -> None:
     assert shown[1].split()[:4] == ["10.0.0.11:43210", "10.0.0.21:5432", "tcp", "encapsulate"]
     assert "drop no_rule" in shown[2]
     assert "42 stale" in shown[2]
-    assert shown[3] == "2 of 22870 flows of red at ams1-gw1; packets/s over a flow's life, by samples"
+    assert shown[3] == "2 of 22870 flows of red at ams1-gw1; packets/s over 1 s, by samples of one in 64"
 
 
 def test_drops_come_with_a_sentence_and_what_to_type() -> None:
@@ -106,8 +131,23 @@ def test_drops_come_with_a_sentence_and_what_to_type() -> None:
 
 def test_threads_show_where_the_cycles_go_and_the_slow_path_below() -> None:
     shown = lines("show", "threads")
-    assert shown[1].split() == ["poll-0", "2", "15.2", "M", "36", "%", "27", "61", "9", "8", "11", "16", "13", "4"]
-    assert shown[4].split() == ["slow-path-0", "0-1", "8.14", "k", "4", "%", "11", "0.19", "ms", "0.71", "ms"]
+    assert shown[1].split() == [
+        "poll-0",
+        "2",
+        "15.2",
+        "M",
+        "36",
+        "%",
+        "27",
+        "61",
+        "9",
+        "8",
+        "11",
+        "16",
+        "13",
+        "4",
+    ]
+    assert shown[4].split() == ["slow-path-0", "5", "%", "8.14", "k", "4", "%", "11", "0.19", "ms", "0.71", "ms"]
 
 
 def test_explain_gives_the_answer_first_then_the_reasons_then_what_is_cached() -> None:
@@ -116,8 +156,24 @@ def test_explain_gives_the_answer_first_then_the_reasons_then_what_is_cached() -
     assert any(line.split()[:2] == ["rule", "db-from-web"] and line.endswith("revision 42") for line in shown)
     assert shown[-1].split(None, 1) == [
         "ams1-gw1",
-        "cached: encapsulate, revision 42, tunnel 7, 143 M packets",
+        "cached: encapsulate, revision 42, tunnel 7, 143 M packets, last 118 s ago",
     ]
+
+
+def test_explain_of_a_refusal_says_what_is_nearest_what_was_before_and_what_to_type() -> None:
+    shown = lines("explain", "red", "web-2", "db-1", "tcp", "22", "--utc", answers={"explain": [REFUSED]})
+    assert shown[0] == "red   10.0.0.12 → 10.0.0.21   tcp 22   drop: no_rule"
+    assert (
+        "  nearest rule  db-from-web  allow  group:web → group:db  tcp 5432     differs in: port 22" in shown
+    )
+    assert any(
+        'red/any allowed it until revision 42 (2025-11-21 02:06:32Z, anna: "close red")' in line
+        for line in shown
+    )
+    assert (
+        shown[-1]
+        == "to allow it:  vnetctl rule add red/allow-tcp-22 --from web-2 --to db-1 --proto tcp --port 22"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rich.text import Text
 from gateway.vnetctl.table import Layout, Row, pairs
 from gateway.vnetctl.units import UNKNOWN, Units
 
-HIDDEN = frozenset({"object_id", "node_id", "profile_id", "zero"})
+HIDDEN = frozenset({"id", "object_id", "node_id", "profile_id", "zero"})
 SUFFIXES = (
     ("_packets_per_s", " packets/s", "short"),
     ("_bits_per_s", "", "bits_per_s"),

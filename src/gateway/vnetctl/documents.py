@@ -12,10 +12,10 @@ from rich.text import Text
 
 from gateway.vnetctl.client import SLOW_TIMEOUT_S, Answer
 from gateway.vnetctl.errors import PENDING, WRONG_INPUT, Failure, printable
-from gateway.vnetctl.screens import SCREENS, socket_address
+from gateway.vnetctl.screens import SCREENS
 from gateway.vnetctl.session import Session, output_options, pass_session
 from gateway.vnetctl.table import Layout
-from gateway.vnetctl.units import Units
+from gateway.vnetctl.units import UNKNOWN, Units
 
 SIGN_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 EXAMPLES_SHOWN = 2
@@ -24,10 +24,13 @@ EXAMPLES_SHOWN = 2
 def complete_document(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     session = ctx.find_root().obj or Session()
     try:
-        rows = session.ask("show", noun="documents", name=None, args={}).get("rows", [])
+        rows = session.ask("history", name=None, args={"limit": 1000}).get("rows", [])
     except Failure:
         return []
-    return [str(row["name"]) for row in rows if str(row.get("name", "")).startswith(incomplete)]
+    return sorted(
+        {str(row["document"]) for row in rows if str(row.get("document") or "").startswith(incomplete or "")}
+        - {""}
+    )
 
 
 @click.command(
@@ -151,7 +154,7 @@ def seconds(time: Any) -> float | None:
 def cut(answer: Answer) -> tuple[int, bool]:
     """Return how many connections in use would be dropped, and whether that is all that is known."""
     flows = answer.get("flows") or {}
-    known = bool(flows) and not flows.get("silent") and not flows.get("unseen")
+    known = bool(flows) and not any(flows.get(key) for key in ("silent", "unseen", "unreadable"))
     return int(flows.get("dropped") or 0), known
 
 
@@ -241,55 +244,65 @@ def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
         return [Text(""), Text("no gateway was asked for its cached flows")]
     units = layout.units
     gateways = flows.get("gateways") or []
+    vnets = f" of {', '.join(flows['vnets'])}" if flows.get("vnets") else ""
     plural = "s" if len(gateways) != 1 else ""
-    cached = units.count(flows.get("cached") or 0)
-    lines = [
-        Text(""),
-        Text(f"{cached} flows are cached on {len(gateways)} gateway{plural}"),
-    ]
-    examples = [example for example in flows.get("examples") or () if isinstance(example, dict)]
-    width = max(len(units.count(flows.get(key) or 0)) for key in ("stay", "moved", "dropped"))
-    for key, text in (
-        ("stay", "stay as they are"),
-        ("moved", "take another way"),
-        ("dropped", "would be dropped"),
-    ):
-        number = flows.get(key) or 0
-        if not number and key != "stay":
+    total = (
+        f"{units.count(flows.get('total') or 0)} flows{vnets} are cached on {len(gateways)} gateway{plural}"
+    )
+    moves = [move for move in flows.get("moved") or () if isinstance(move, dict)]
+    counts = {
+        "stay as they are": flows.get("same") or 0,
+        "take another way": sum(move.get("count") or 0 for move in moves),
+        "would be let through": flows.get("allowed") or 0,
+        "would be dropped": flows.get("dropped") or 0,
+    }
+    width = max(len(units.count(count)) for count in counts.values())
+    indent = " " * (width + 6)
+    lines = [Text(""), Text(printable(total))]
+    for text, count in counts.items():
+        if not count and text != "stay as they are":
             continue
+        reasons = ", ".join(flows.get("reasons") or ()) if text == "would be dropped" else ""
+        style = "red" if text == "would be dropped" else ""
         lines.append(
-            Text(f"  {units.count(number).rjust(width)}  {text}", style="red" if key == "dropped" else "")
+            Text(
+                printable(f"  {units.count(count).rjust(width)}  {text.ljust(20)} {reasons}".rstrip()),
+                style=style,
+            )
         )
-        mine = [example for example in examples if example.get("change") == key]
-        shown = mine if everything else mine[:EXAMPLES_SHOWN]
-        lines += [Text(f"  {' ' * width}    {example_text(example, units)}") for example in shown]
-        if key == "dropped" and len(shown) < number:
-            more = f"{units.count(number - len(shown))} more"
-            lines.append(Text(f"  {' ' * width}    {more}" + ("" if everything else "   (--all)")))
+        if text == "take another way":
+            lines += [Text(printable(f"{indent}{move_text(move, units)}")) for move in moves]
+        if text == "would be dropped":
+            dropped = flows.get("dropped_rows") or []
+            shown = dropped if everything else dropped[:EXAMPLES_SHOWN]
+            lines += [Text(f"{indent}{dropped_text(row)}") for row in shown]
+            if len(shown) < count:
+                lines.append(
+                    Text(
+                        f"{indent}{units.count(count - len(shown))} more"
+                        + ("" if everything else "   (--all)")
+                    )
+                )
     if flows.get("silent"):
         lines.append(
-            Text(f"  not known: the flows of {printable(', '.join(flows['silent']))}, which did not answer")
+            Text(printable(f"  not known: the flows of {', '.join(flows['silent'])}, which did not answer"))
         )
-    if flows.get("unseen"):
-        lines.append(Text(f"  not looked at: {units.count(flows['unseen'])} more flows"))
+    if flows.get("unseen") or flows.get("unreadable"):
+        unseen = (flows.get("unseen") or 0) + (flows.get("unreadable") or 0)
+        lines.append(Text(f"  not looked at: {units.count(unseen)} more flows"))
     return lines
 
 
-def example_text(example: dict[str, Any], units: Units) -> str:
-    destination = socket_address(example.get("destination"), None)
-    port = f" {example['destination_port']}" if example.get("destination_port") else ""
-    names = ""
-    if example.get("source_name") and example.get("destination_name"):
-        names = f"   {example['source_name']} → {example['destination_name']}"
-    way = f"   {example['from']} → {example['to']}" if example.get("from") and example.get("to") else ""
-    reason = f"   {example['reason']}" if example.get("reason") else ""
-    rate = (
-        f"   {units.short(example['packets_per_s'])} packets/s"
-        if example.get("packets_per_s") is not None
-        else ""
-    )
-    connection = f"{example.get('source')} → {destination}  {example.get('protocol') or ''}{port}"
-    return printable(f"{connection}{names}{way}{reason}{rate}   {example.get('node') or ''}".rstrip())
+def move_text(move: dict[str, Any], units: Units) -> str:
+    return f"{move.get('from') or UNKNOWN} → {move.get('to') or UNKNOWN}   {units.count(move.get('count'))}"
+
+
+def dropped_text(row: dict[str, Any]) -> str:
+    port = f" {row['destination_port']}" if row.get("destination_port") else ""
+    protocol = f"  {row['protocol']}{port}" if row.get("protocol") else ""
+    names = f"   {row['source_name']} → {row['destination_name']}" if row.get("source_name") else ""
+    connection = f"{row.get('source')} → {row.get('destination')}{protocol}{names}"
+    return printable(f"{connection}   {row.get('reason') or ''}   {row.get('node') or ''}".rstrip())
 
 
 def _subject(answer: Answer) -> str:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.text import Text
 
 from gateway.vnetctl.errors import WRONG_INPUT, Failure, printable
@@ -67,52 +69,87 @@ def explanation(row: Row, args: dict[str, Any], layout: Layout) -> list[Text]:
     units = layout.units
     action = str(row.get("action") or UNKNOWN)
     outcome = f"drop: {row['reason']}" if action == "drop" and row.get("reason") else action
-    if action in ("encapsulate", "relay") and row.get("to"):
-        outcome = f"{action} to {row['to']}"
-    head = Text(f"{_end(row, 'source', args)} → {_end(row, 'destination', args)}", style="bold")
-    head = Text(f"{printable(row.get('vnet') or args['vnet'])}   ", style="bold") + head
+    if action in ("encapsulate", "relay") and row.get("to_node"):
+        outcome = f"{action} to {row['to_node']}"
     wanted = " ".join(str(args[key]) for key in ("protocol", "port") if args.get(key) is not None)
-    head.append(f"   {wanted}   " if wanted else "   ")
+    head = Text(style="bold")
+    head.append(printable(f"{row.get('vnet')}   {row.get('source')} → {row.get('destination')}   "))
+    head.append(f"{printable(wanted)}   " if wanted else "")
     head.append(printable(outcome), style=STATE_STYLES.get(action, "green"))
     lines = [head, Text("")]
-    lines += [_reason(entry) for entry in row.get("lines") or () if isinstance(entry, dict)]
-    lines += [Text(""), _decision(row, units)]
+    records = [entry for entry in row.get("records") or () if isinstance(entry, dict)]
+    lines += aligned([_reason(entry) for entry in records])
+    lines += _against(row, units)
+    lines += [*([Text("")] if lines[-1].plain else []), _decision(row, units)]
     lines += _cached(row, units)
-    for command in row.get("commands") or ([row["fix"]] if row.get("fix") else []):
-        lines += [Text(""), Text(printable(command))]
+    if row.get("reason") == "no_rule":
+        lines += [Text(""), Text(f"to allow it:  {allowing(row, args)}")]
     return lines
 
 
-def _end(row: Row, which: str, args: dict[str, Any]) -> str:
-    end = row.get(which)
-    if isinstance(end, dict):
-        end = end.get("address") or end.get("name")
-    return printable(end or args[which])
+def aligned(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:
+    """Return what, name, text and revision as columns."""
+    widths = [max((cell_len(row[i]) for row in rows), default=0) for i in range(3)]
+    lines = []
+    for what, name, text, revision in rows:
+        cells = (what.ljust(NAME_WIDTH), name.ljust(widths[1]), text.ljust(widths[2]) if revision else text)
+        lines.append(Text(f"  {'  '.join(cells)}".rstrip()))
+        if revision:
+            lines[-1].append(f"   {revision}", style="dim")
+    return lines
 
 
-def _reason(entry: dict[str, Any]) -> Text:
+def _reason(entry: dict[str, Any]) -> tuple[str, str, str, str]:
     """One record that led to the decision: what it is, its name, what it says, its revision."""
-    line = Text(f"  {printable(entry.get('what') or '').ljust(NAME_WIDTH)}  ")
-    line.append(f"{printable(entry.get('name') or '').ljust(NAME_WIDTH)}  ")
-    line.append(printable(entry.get("text") or ""))
-    if entry.get("revision"):
-        line.append(f"   revision {entry['revision']}", style="dim")
-    return line
+    revision = f"revision {entry['revision']}" if entry.get("revision") else ""
+    name = (
+        str(entry.get("name") or "").rpartition("/")[2]
+        if entry.get("kind") != "route"
+        else str(entry.get("name"))
+    )
+    return printable(entry.get("role") or ""), printable(name), printable(entry.get("text") or ""), revision
+
+
+def _against(row: Row, units: Units) -> list[Text]:
+    """What keeps it from being allowed: the sentence, the nearest rule, what allowed it before."""
+    lines: list[Text] = []
+    sentence = row.get("why") or row.get("sentence")
+    if row.get("reason") and sentence:
+        lines.append(Text(printable(f"  {'because'.ljust(NAME_WIDTH)}  {sentence}")))
+    nearest, before = row.get("nearest"), row.get("before")
+    if isinstance(nearest, dict):
+        differs = ", ".join(str(item) for item in nearest.get("differs") or ())
+        text = f"{nearest.get('name')}  {nearest.get('text')}     differs in: {differs}"
+        lines.append(Text(printable(f"  {'nearest rule'.ljust(NAME_WIDTH)}  {text}")))
+    if isinstance(before, dict):
+        comment = f': "{before["comment"]}"' if before.get("comment") else ""
+        when = f"{units.clock(before.get('time'))}, {before.get('user') or 'somebody'}{comment}"
+        rule = f"{row.get('vnet')}/{before.get('name')}"
+        text = f"{rule} allowed it until revision {before.get('revision')} ({when})"
+        lines.append(Text(printable(f"  {'before'.ljust(NAME_WIDTH)}  {text}")))
+    return lines
+
+
+def allowing(row: Row, args: dict[str, Any]) -> str:
+    """Return the command that would add a rule for just this connection."""
+    protocol, port = args.get("protocol"), args.get("port")
+    ends = {
+        str(entry.get("role")): str(entry.get("name")).rpartition("/")[2]
+        for entry in row.get("records") or ()
+    }
+    source, destination = ends.get("source", args["source"]), ends.get("destination", args["destination"])
+    name = "-".join(str(part) for part in ("allow", protocol, port) if part is not None)
+    what = (f" --proto {protocol}" if protocol else "") + (f" --port {port}" if port is not None else "")
+    return printable(f"vnetctl rule add {row.get('vnet')}/{name} --from {source} --to {destination}{what}")
 
 
 def _decision(row: Row, units: Units) -> Text:
-    parts = [f"{row.get('action') or UNKNOWN}"]
-    if row.get("granularity"):
-        parts.append(f"granularity {row['granularity']}")
-    lifetime_s = row.get("lifetime_s")
-    if lifetime_s is None and isinstance(row.get("lifetime_ms"), (int, float)):
-        lifetime_s = row["lifetime_ms"] / 1000
-    if lifetime_s is not None:
-        parts.append(f"lifetime {lifetime_s:.0f} s")
-    if row.get("revision") is not None:
-        parts.append(f"revision {row['revision']}")
-    if row.get("directory"):
-        parts.append(f"by {row['directory']}")
+    parts = [str(row.get("action") or UNKNOWN), f"granularity {row.get('granularity') or UNKNOWN}"]
+    if row.get("lifetime_s") is not None:
+        parts.append(f"lifetime {row['lifetime_s']:.0f} s")
+    parts.append(f"at revision {row.get('revision')}")
+    if row.get("locator"):
+        parts.append(f"locator {row['locator']}")
     return Text(printable(f"  {'decision'.ljust(NAME_WIDTH)}  {'   '.join(parts)}"))
 
 
@@ -131,7 +168,15 @@ def _cached(row: Row, units: Units) -> list[Text]:
         stale = ", overtaken by a change: being asked again" if flow.get("stale") else ""
         packets = f", {units.short(flow.get('packets'))} packets" if flow.get("packets") is not None else ""
         says = str(flow.get("action")) + (f" {flow['reason']}" if flow.get("reason") else "")
-        text = f"cached: {says}, revision {flow.get('revision')}{tunnel}{packets}{stale}"
+        idle = flow.get("idle_s")
+        last = (
+            ", last now"
+            if idle is not None and idle < 2
+            else f", last {units.duration(idle)} ago"
+            if idle
+            else ""
+        )
+        text = f"cached: {says}, revision {flow.get('revision')}{tunnel}{packets}{last}{stale}"
         lines.append(Text(printable(f"  {name}  {text}")))
         name = " " * NAME_WIDTH
     return lines

@@ -100,8 +100,7 @@ def _list(key: str) -> Any:
 
 
 def _owner(row: Row, _: Units) -> str:
-    document = row.get("document")
-    return f"document {document}" if document else str(row.get("owner") or UNKNOWN)
+    return str(row.get("owner") or UNKNOWN)
 
 
 def _sites(row: Row, _: Units) -> str:
@@ -133,7 +132,7 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("action", "action", _action, state=True, composed=True),
         Column("tunnel", "tunnel", rank=4),
         Column("revision", "revision", _revision, rank=6),
-        Column("age", "age_s", _seconds("age_s"), rank=5, right=True),
+        Column("idle", "idle_s", _seconds("idle_s"), rank=5, right=True),
         Column("packets/s", "packets_per_s", _short("packets_per_s"), rank=1, right=True),
         Column("bytes", "bytes", _bytes("bytes"), rank=3, right=True),
     ),
@@ -165,7 +164,7 @@ SCREENS: dict[str, tuple[Column, ...]] = {
     ),
     "workers": (
         Column("thread", "thread"),
-        Column("cpu", "cpu", rank=3),
+        Column("cpu", "cpu_ratio", _ratio("cpu_ratio"), rank=3, right=True),
         Column("misses/s", "misses_per_s", _short("misses_per_s"), right=True),
         Column("busy", "busy_ratio", _ratio("busy_ratio"), right=True),
         Column("batch", "misses_per_batch", _short("misses_per_batch"), rank=2, right=True),
@@ -244,18 +243,11 @@ SCREENS: dict[str, tuple[Column, ...]] = {
     ),
     "routes": (Column("route", "name"), Column("via", "via"), *OWNED),
     "attachments": (
-        Column("vnet", "vnet"),
-        Column("node", "node"),
-        Column("port", "port"),
-        Column("vlan", "vlan", right=True),
+        Column("attachment", "name"),
+        Column("mtu", "mtu_bytes", _count("mtu_bytes"), rank=1, right=True),
         *OWNED,
     ),
-    "documents": (
-        Column("document", "name"),
-        Column("revision", "revision", right=True),
-        Column("records", "records", _count("records"), right=True),
-        Column("user", "user", rank=1),
-    ),
+    "peerings": (Column("peering", "name"), *OWNED),
     "ingresses": (
         Column("ingress", "ingress", right=True),
         Column("vnet", "vnet"),
@@ -307,7 +299,7 @@ SINGULAR = {
     "rule": "rules",
     "route": "routes",
     "attachment": "attachments",
-    "document": "documents",
+    "peering": "peerings",
     "ingress": "ingresses",
     "client": "clients",
 }

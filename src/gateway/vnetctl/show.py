@@ -74,8 +74,9 @@ def complete_noun(ctx: click.Context, param: click.Parameter, incomplete: str) -
 @click.option("--protocol", metavar="NAME", help="Flows of tcp, udp, icmp …")
 @click.option("--action", metavar="NAME", help="Flows that are encapsulate, deliver, drop …")
 @click.option("--reason", metavar="NAME", help="Flows that are dropped for this reason.")
-@click.option("--sort", help="Flows by rate, packets, bytes, age, revision, source or destination.")
+@click.option("--sort", help="Flows by rate, packets, bytes, idle, revision, source or destination.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many flows [100].")
+@click.option("--no-rates", is_flag=True, help="Flows at once, without a second look for their rates.")
 @click.option("--all", "everything", is_flag=True, help="All rows, however many.")
 @click.option("--last", type=Duration(), metavar="5m", help="Drops of this time, at most 1h.")
 @output_options
@@ -85,7 +86,7 @@ def show(session: Session, noun: str | None, name: str | None, everything: bool,
 
     \b
     Of a gateway:     tunnels flows ports threads counters drops directories ingresses clients
-    Of the directory: vnets endpoints nodes sites paths profiles rules routes attachments documents
+    Of the directory: vnets endpoints nodes sites paths profiles rules routes attachments peerings
 
     Singular with a name shows one thing: show tunnel 7, show endpoint red/web-1.
     """
@@ -144,9 +145,11 @@ def show_threads(session: Session, rows: list[dict[str, Any]]) -> None:
 def arguments(plural: str, everything: bool, options: dict[str, Any]) -> dict[str, Any]:
     """Return a request's args; raises Failure for an option that the noun does not have."""
     args = {key: value for key, value in options.items() if value is not None}
-    last = args.pop("last", None)
+    last, no_rates = args.pop("last", None), args.pop("no_rates", False)
     if last is not None:
         args["last_s"] = last
+    if plural == "flows":
+        args["rates"] = not no_rates
     if everything and plural == "flows":
         args["limit"] = 1_000_000
     of_flows = {key for key in (*FLOW_FILTERS, "sort", "limit") if key in args}
@@ -169,10 +172,9 @@ def below(session: Session, plural: str, options: dict[str, Any], answer: Answer
         nodes = sorted({str(row["node"]) for row in rows if row.get("node")})
         at = f" at {', '.join(nodes)}" if nodes else ""
         total = (answer.get("total") or len(rows) + (answer.get("more") or 0)) or 0
-        lines.append(
-            f"{units.count(len(rows))} of {units.count(total)} flows{of}{at};"
-            " packets/s over a flow's life, by samples"
-        )
+        rates = answer.get("rates_s")
+        how = f"; packets/s over {rates:.0f} s, by samples of one in 64" if rates else ""
+        lines.append(f"{units.count(len(rows))} of {units.count(total)} flows{of}{at}{how}")
     if plural == "tunnels":
         if hidden:
             lines.append(f"{units.count(len(rows) - hidden)} of {units.count(len(rows))} (--all)")
