@@ -72,7 +72,6 @@ struct fp_dataplane_config {
 	struct fp_hold_limits hold;
 	uint32_t icmp_per_s;
 	uint32_t packet_buffers;           // 0: as many as the queues and the hold can bind
-	uint32_t miss_slots, install_slots; // of a client's rings, powers of two
 };
 
 struct fp_dataplane;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# All of C that Python sees. Nothing else declares C: a module cimports from here.
+# All of C that Python sees, and in native_dpdk.pxd what needs DPDK's headers. Nothing else declares C: a module
+# cimports from here.
 # Structs need only the members that are used here: the C compiler knows the layout.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -570,6 +571,7 @@ cdef extern from "fp_arena.h" nogil:
     int fp_arena_open(const char *path, const fp_arena_config *config, fp_arena **arena)
     void fp_arena_close(fp_arena *arena)
     const fp_adoption_report *fp_arena_adoption(const fp_arena *arena)
+    uint64_t fp_arena_incarnation(const fp_arena *arena)
     const fp_secret *fp_arena_secret(const fp_arena *arena)
     void fp_arena_tick(fp_arena *arena, uint64_t now_ns)
     uint32_t fp_arena_now_s(const fp_arena *arena)
