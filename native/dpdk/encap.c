@@ -209,13 +209,13 @@ outer_put(struct fp_thread *t, struct rte_mbuf *mbuf, const struct way *way, uin
 	memcpy(outer, header->bytes, VXLAN_IPV4_BYTES);
 	outer[OUTER_TOS] = tos;
 	store16_be(outer + OUTER_TOTAL, (uint16_t)(VXLAN_IPV4_BYTES + inner_bytes));
-	sum += VXLAN_IPV4_BYTES + inner_bytes + tos;
+	sum += load16(outer + OUTER_TOTAL) + rte_cpu_to_be_16(tos);
 	if (unlikely(ttl < old_ttl)) {
 		outer[OUTER_TTL] = (uint8_t)ttl;
-		sum += (uint16_t)~(old_ttl << 8);
-		sum += ttl << 8;
+		sum += (uint16_t)~rte_cpu_to_be_16((uint16_t)(old_ttl << 8));
+		sum += rte_cpu_to_be_16((uint16_t)(ttl << 8));
 	}
-	store16_be(outer + OUTER_CHECKSUM, (uint16_t)~checksum_fold(sum));
+	store16(outer + OUTER_CHECKSUM, (uint16_t)~checksum_fold(sum));
 	store16_be(outer + OUTER_PORT, (uint16_t)(ENTROPY_PORT_BASE + (entropy & ENTROPY_PORT_MASK)));
 	store16_be(outer + OUTER_UDP_LENGTH, (uint16_t)(VXLAN_IPV4_BYTES - IPV4_BYTES + inner_bytes));
 	store32(outer + OUTER_VNI, rte_cpu_to_be_32(wire_id << 8));

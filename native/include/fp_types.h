@@ -40,8 +40,8 @@ enum fp_key_flag {
 struct fp_flow_key {
 	uint8_t source[16];
 	uint8_t destination[16];
-	uint16_t source_port;      // wire order; ICMP: type
-	uint16_t destination_port; // wire order; ICMP: code
+	uint16_t source_port;      // wire order; ICMP: type, as a 16-bit number
+	uint16_t destination_port; // wire order; ICMP: code, as a 16-bit number
 	uint8_t protocol;
 	uint8_t key_class; // enum fp_key_class
 	uint8_t flags;     // enum fp_key_flag
