@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 from fastpath.records import LocationKind, RecordType, packet_spans
 
-from .operations import MalformedOperation, Operation, ipv4, mac, number
+from directory_client.addresses import looks_ipv6, unpack_address
+from directory_client.names import format_mac
+
+from .operations import MalformedOperation, Operation, address, ipv4, mac, number
 from .view import View
 
 BROADCAST = b"\xff" * 6
@@ -36,22 +39,31 @@ def announcements(operation: Operation, view: View) -> list[np.ndarray[Any, Any]
     return [
         packet_spans(
             RecordType.PACKET_OUT,
-            gratuitous_arp(sender, address),
+            gratuitous_arp(sender, target),
             vni=view.vni,
             kind=kind,
-            target_id=target,
+            target_id=target_id,
             wire_id=wire_id,
         )
-        for address in packed
-        if address is not None
-        for kind, target, wire_id in targets
+        for target in packed
+        if target is not None
+        for kind, target_id, wire_id in targets
     ]
 
 
-def gratuitous_arp(sender: bytes, address: bytes) -> bytes:
+def arrival(operation: Operation) -> str:
+    """Say who has arrived, for the operator: MAC and addresses, as far as they can be read."""
+    try:
+        addresses = [unpack_address(address(a), looks_ipv6(address(a))) for a in operation["addresses"]]
+        return " ".join([format_mac(mac(operation["mac"])), *addresses[:ADDRESSES_MAX]])
+    except (KeyError, TypeError, ValueError):
+        return "an endpoint"
+
+
+def gratuitous_arp(sender: bytes, target: bytes) -> bytes:
     """Return the whole frame, padded to the least length of Ethernet."""
     ethernet = BROADCAST + sender + b"\x08\x06"
-    arp = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, sender, address, bytes(6), address)
+    arp = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, sender, target, bytes(6), target)
     return (ethernet + arp).ljust(FRAME_BYTES, b"\0")
 
 

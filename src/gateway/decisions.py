@@ -20,7 +20,6 @@ from .refusals import Group, Refusal
 
 Rows = np.ndarray[Any, Any]
 
-LIFETIME_JITTER = 0.1
 REASONS = {reason.name: reason.number for reason in all_reasons()}
 
 
@@ -40,9 +39,7 @@ _BY_CONNECTION = int(Granularity.CONNECTION)
 _HAS_PORTS, _IPV6 = int(KeyFlag.CONNECTION), int(KeyFlag.IPV6)
 
 
-def installs(
-    rows: Rows, decisions: Rows, locations: Rows, incarnation: int, random: np.random.Generator
-) -> tuple[Rows, int]:
+def installs(rows: Rows, decisions: Rows, locations: Rows, incarnation: int) -> tuple[Rows, int]:
     """Make the records for MISS rows and, row for row, their decisions. Returns them, and how many decisions
     could not be carried."""
     action, reason = decisions["action"].copy(), decisions["reason"].copy()
@@ -64,7 +61,6 @@ def installs(
     to_place = places[np.where(has_destination, destination, 0)]
     ways = np.where(has_source, from_place["way"], 0) << 4 | np.where(has_destination, to_place["way"], 0)
     vni = rows["head"]["vni"]
-    lifetime_ms, refresh_ms = _with_jitter(decisions, random)
     records = make(
         RecordType.FLOW_INSTALL,
         len(rows),
@@ -78,8 +74,8 @@ def installs(
         source_object=np.where(has_source, from_place["object_id"], 0),
         destination_object=np.where(has_destination, to_place["object_id"], 0),
         destination_vni=np.where(has_destination & (to_place["vni"] != vni), to_place["vni"], 0),
-        lifetime_ms=lifetime_ms,
-        refresh_ms=refresh_ms,
+        lifetime_ms=np.maximum(1, decisions["lifetime_ms"]),
+        refresh_ms=decisions["refresh_ms"],
         token=rows["token"],
         incarnation=incarnation,
     )
@@ -151,11 +147,3 @@ def _is_narrow(keys: Rows, decisions: Rows) -> Rows:
     """A decision for a connection where no ports were asked about means: ask again with ports."""
     narrow = (decisions["granularity"] == _BY_CONNECTION) & ((keys["flags"] & _HAS_PORTS) == 0)
     return np.asarray(narrow & _CAN_NARROW[keys["key_class"]])
-
-
-def _with_jitter(decisions: Rows, random: np.random.Generator) -> tuple[Rows, Rows]:
-    """Shorten lifetimes a little, each differently, so that what was asked together is not asked together
-    again; never beyond what the directory allows."""
-    factor = 1 - LIFETIME_JITTER * random.random(len(decisions))
-    lifetime_ms = np.maximum(1, decisions["lifetime_ms"] * factor).astype(np.uint32)
-    return lifetime_ms, (decisions["refresh_ms"] * factor).astype(np.uint32)

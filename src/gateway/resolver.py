@@ -3,7 +3,7 @@
 
 Pure: no sockets, no clock; the caller gives the time (`now_s`, monotonic) and passes on what comes out.
 
-    resolver = Resolver(worker=0, workers=1, wait_s=1.0, random=np.random.default_rng())
+    resolver = Resolver(worker=0, workers=1, wait_s=1.0)
     resolver.records(ring.drain(4096), now_s)
     for batch in resolver.take_questions():
         resolver.asked(client.send_resolve(batch.queries()), batch, now_s)
@@ -53,7 +53,7 @@ _QUOTA = (Why.QUOTA, Why.NO_ROOM)
 class Resolver:
     """One worker's. `wait_s` is how long the data plane holds packets: nobody waits longer for an answer."""
 
-    def __init__(self, worker: int, workers: int, wait_s: float, random: np.random.Generator) -> None:
+    def __init__(self, worker: int, workers: int, wait_s: float) -> None:
         self.counters: Counter[str] = Counter()
         self.views: dict[int, View] = {}
         self.incarnation = 0
@@ -61,7 +61,6 @@ class Resolver:
         self._worker = worker
         self._workers = workers
         self._wait_s = wait_s
-        self._random = random
         self._questions = Questions()
         self._refusals = Refusals()
         self._tables = Tables()
@@ -246,7 +245,7 @@ class Resolver:
         rows, numbers = self._questions.settle(settled)
         for records in self._tables.answer(answer.tunnels, answer.locations):
             self._emit(records)
-        records, bad = installs(rows, decisions[numbers], answer.locations, answer.incarnation, self._random)
+        records, bad = installs(rows, decisions[numbers], answer.locations, answer.incarnation)
         self._emit(records)
         self.counters["decisions_not_supported"] += bad
         refusals, bad = refusals_of(settled.rows, decisions, answer.scopes, now_s)

@@ -28,6 +28,7 @@ from directory_client.client import DirectoryClient
 from directory_client.events import Answered, Changed, Failed, Resolved, ServerChanged, Snapshot
 from directory_client.keys import client_keys
 
+from .announcement import arrival
 from .configuration import Configuration
 from .latency import Latency
 from .notify import notify
@@ -58,7 +59,7 @@ class SlowPath:
         self._reporter = Reporter(self._context, configuration.control_inbox, self._name)
         self._client = self._directory_client()
         wait_s = configuration.hold.wait_ms / 1000
-        self._resolver = Resolver(worker, workers, wait_s, np.random.default_rng())
+        self._resolver = Resolver(worker, workers, wait_s)
         self._ring: RingClient | None = None
         self._backlog: deque[Rows] = deque()
         self._backlog_rows = 0
@@ -219,9 +220,9 @@ class SlowPath:
     def _tell_arrivals(self, change: Changed) -> None:
         for operation in change.operations:
             if operation["op"] == "announce":
-                addresses = ", ".join(str(a) for a in operation.get("addresses", ()) if isinstance(a, str))
-                text = f"V-net {change.vni}: endpoint {operation.get('mac')} {addresses} is here now"
-                self._reporter.tell("endpoint_arrived", text)
+                self._reporter.tell(
+                    "endpoint_arrived", f"V-net {change.vni}: {arrival(operation)} is here now"
+                )
 
     # -- the data plane ------------------------------------------------------------------------
 

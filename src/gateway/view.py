@@ -14,9 +14,9 @@ Operation = Mapping[str, Any]
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "vnet": (),
     "peering": ("to_vni",),
-    "attachment": ("object_id",),
+    "attachment": ("object_id", "port", "vlan"),
     "tunnel": ("object_id",),
-    "ingress": ("local", "remote", "protocol", "wire_id"),
+    "ingress": ("node_id", "local", "remote", "protocol", "wire_id"),
     "location": ("object_id", "way"),
 }
 

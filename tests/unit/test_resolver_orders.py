@@ -25,7 +25,7 @@ PAIRS = st.tuples(st.sampled_from(EVERYONE), st.sampled_from(EVERYONE))
 class Orders(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.resolver = Resolver(0, 1, 1e9, np.random.default_rng(1))
+        self.resolver = Resolver(0, 1, 1e9)
         self.directory = Directory(EVERYONE, {(1, 2), (2, 1)})
         self.data_plane = DataPlane()
         self.now_s = 1.0
