@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 RESOLVE_BATCH = 256  # messages read from one socket before the others have their turn
 WRITE_BATCH = 16
-HIGH_WATER = 10_000
+HIGH_WATER = 1_000  # messages kept for one connection, each way
 DEAD_PEER_MS = 3_000
 HANDSHAKE_MS = 5_000
 TOPIC_BYTES_MAX = 64
@@ -131,7 +131,7 @@ class Server:
         now = time.monotonic()
         if now >= self._dispatcher.due_at():
             self._carry_out(self._dispatcher.tick(now))
-        if self._metrics is not None:
+        if self._metrics is not None and (len(self._watched) > 1 or self._watched & ready.keys()):
             self._metrics.serve(now)
 
     def close(self) -> None:

@@ -162,7 +162,8 @@ class Admin:
                 return
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ArithmeticError) as error:
                 # Rows that another process sent are not what the protocol says: one answer fails, not
-                # control. log.exception("a request failed")
+                # control.
+                log.exception("a request failed")
                 self.running -= 1
                 finish(
                     Refused(
