@@ -157,6 +157,7 @@ class Admin:
                 finish(stop.value)
                 return
             except DirectoryError as error:
+                self._state.malformed_requests += error.code == 2
                 self.running -= 1
                 finish(Refused(error.error, error.fix, error.code))
                 return

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events, inbox, metrics: what control takes in and gives out, without sockets."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import inbox
+from gateway.configuration import Admin as AdminSection
+from gateway.configuration import Configuration
+from gateway.events import Events
+from gateway.metrics import Collector
+from gateway.nexthop import Pair
+from gateway.show import show_threads
+from gateway.state import DirectoryServer, State
+from gateway.statistics import sample_of
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [100.0]
+
+
+@pytest.fixture
+def state(tmp_path: Path, clock: list[float]) -> State:
+    section = AdminSection(tmp_path / "gateway.sock", tmp_path / "show.sock")
+    configuration = Configuration(tmp_path / "gateway.toml", "gw1", tmp_path, tmp_path, {}, section)
+    return State(configuration, "0.1", Events("gw1", kept=3), lambda: clock[0])
+
+
+def send(state: State, message: Any) -> None:
+    inbox.take(state, [msgpack.packb(message)])
+
+
+def test_only_the_newest_events_are_kept_and_numbers_go_on(state: State) -> None:
+    for number in range(5):
+        state.events.add("tunnel_resolved", f"{number}")
+    assert [event.text for event in state.events.after(0)] == ["2", "3", "4"]
+    assert [event.seq for event in state.events.after(4)] == [5]
+    assert state.events.after(5) == []
+
+
+def test_a_reader_from_before_a_restart_gets_everything(state: State) -> None:
+    state.events.add("tunnel_resolved", "new")
+    assert [event.text for event in state.events.after(1000)] == ["new"]
+
+
+def test_an_events_text_is_one_short_line(state: State) -> None:
+    event = state.events.add("tunnel_resolved", "a\nb\x1b[2J" + "x" * 1000)
+    assert "\n" not in event.text
+    assert "\x1b" not in event.text
+    assert len(event.text) == 400
+
+
+def test_events_of_other_processes_come_by_the_inbox(state: State) -> None:
+    send(state, {"v": 1, "from": "parent", "event": "process_restarted", "text": "slow-path-0 ended"})
+    (event,) = state.events.after(0)
+    assert (event.event, event.text) == ("process_restarted", "slow-path-0 ended")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\xc1",
+        b"\x81" * 50_000,
+        msgpack.packb(7),
+        msgpack.packb({"v": 2, "from": "parent", "event": "x"}),
+        msgpack.packb({"v": 1, "event": "x"}),
+        msgpack.packb({"v": 1, "from": "../../etc", "event": "x"}),
+        msgpack.packb({"v": 1, "from": "parent", "event": "UPPER CASE"}),
+        msgpack.packb({"v": 1, "from": "parent", "event": "x", "text": 5}),
+        msgpack.packb({"v": 1, "from": "slow-path-0"}),
+        msgpack.packb({"v": 1, "from": "slow-path-0", "statistics": 5}),
+        msgpack.packb({"v": 1, "from": "slow-path-0", "statistics": {"misses": "many"}}),
+        msgpack.packb({"v": 1, "from": "slow-path-0", "statistics": {"directory_us_bucket": [-1]}}),
+        msgpack.packb({"v": 1, "from": "slow-path-0", "statistics": {"directory_us_bucket": [1] * 65}}),
+    ],
+)
+def test_odd_messages_are_counted_and_dropped(state: State, message: bytes) -> None:
+    inbox.take(state, [message])
+    assert state.malformed_inbox == 1
+    assert state.events.after(0) == []
+    assert state.workers == {}
+
+
+def test_a_message_of_several_parts_is_none(state: State) -> None:
+    inbox.take(state, [b"\x80", b"\x80"])
+    assert state.malformed_inbox == 1
+
+
+def test_a_workers_rates_are_differences_and_start_anew_with_it(state: State, clock: list[float]) -> None:
+    for second in range(3):
+        clock[0] = 100.0 + second
+        statistics = {"pid": 1, "misses": 50 * second, "batches": 5 * second, "busy_s": 0.1 * second}
+        send(
+            state,
+            {"v": 1, "from": "slow-path-0", "statistics": {**statistics, "directory_us_bucket": [0, 0, 8]}},
+        )
+    row = worker_row(state)
+    assert (row["misses_per_s"], row["misses_per_batch"]) == (50.0, 10.0)
+    assert row["busy_ratio"] == pytest.approx(0.1)
+    assert 2 <= row["directory_p50_us"] <= 4
+    clock[0] += 1
+    send(state, {"v": 1, "from": "slow-path-0", "statistics": {"pid": 2, "misses": 1}})
+    assert worker_row(state)["misses_per_s"] is None
+
+
+def worker_row(state: State) -> dict[str, Any]:
+    job = show_threads(state, None, {})
+    next(job)
+    with pytest.raises(StopIteration) as ended:
+        job.send({"rows": []})
+    rows: list[dict[str, Any]] = ended.value.value["rows"]
+    return rows[0]
+
+
+def test_metrics_have_the_names_of_the_screens_and_parse(state: State) -> None:
+    state.greeting = {"ok": True}
+    state.servers = lambda: [DirectoryServer("dir1", "ipc:///d", "up", True, 42, 300, 0.1, 0)]
+    state.names.vnets[7001] = "red"
+    counters = {
+        "counters": {"received": 7, "flows": 3, "flows_max": 9, "held_now": 1, "hits": 5},
+        "drops": [{"reason": "no_rule", "vni": 7001, "packets": 4}],
+        "delay_us_bucket": [0, 2, 3],
+    }
+    ports = [{"name": "uplink", "rx_packets": 11}]
+    state.statistics.add(sample_of(1.0, counters, ports, [{"thread": "poll-0", "packets": 12}]))
+    state.take_table(
+        "tunnels", "tunnel", [{"tunnel": 7, "state": "up", "tx_packets": 13, "remote_locator": "203.0.113.7"}]
+    )
+    state.take_table("vnets", "vni", [{"vni": 7001, "flows": 3}])
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(Collector(state).render().decode())
+        for sample in family.samples
+    }
+    assert samples["vnet_data_plane_up",] == 1
+    assert samples["vnet_received_total",] == 7
+    assert samples["vnet_flows",] == 3
+    assert samples["vnet_drops_total", "no_rule", "red"] == 4
+    assert samples["vnet_port_rx_packets_total", "uplink"] == 11
+    assert samples["vnet_thread_packets_total", "poll-0"] == 12
+    assert samples["vnet_tunnel_tx_packets_total", "203.0.113.7", "7", "node None"] == 13
+    assert samples["vnet_vnet_flows", "red"] == 3
+    assert samples["vnet_directory_up", "dir1"] == 1
+    assert samples["vnet_first_packet_delay_seconds_bucket", "4e-06"] == 5
+    assert samples["vnet_first_packet_delay_seconds_bucket", "+Inf"] == 5
+
+
+def test_metrics_without_a_data_plane_say_that_it_is_down(state: State) -> None:
+    text = Collector(state).render().decode()
+    assert "vnet_data_plane_up 0.0" in text
+    assert "vnet_received" not in text
+
+
+def test_an_older_copy_of_a_table_gives_rates(state: State, clock: list[float]) -> None:
+    state.take_table("tunnels", "tunnel", [{"tunnel": 7, "tx_packets": 100}])
+    clock[0] += 5
+    table = state.take_table("tunnels", "tunnel", [{"tunnel": 7, "tx_packets": 600}])
+    assert table.per_s(7, "tx_packets") == 100.0
+    assert table.per_s(8, "tx_packets") is None
+
+
+def test_names_of_what_the_directory_does_not_know_are_numbers(state: State) -> None:
+    assert state.names.vnet(9) == "vni 9"
+    assert Pair(ip_address("192.0.2.1"), ip_address("192.0.2.2")) not in state.resolutions
