@@ -270,6 +270,8 @@ def _unwanted_source(
 ) -> _Refusal:
     if not holders:
         bits = state.hole(family, query.source)
+        if query.key_class == KeyClass.NEIGHBOR:  # a probe comes from 0.0.0.0, and is no question of membership
+            bits = max(bits, min(128, 129 - int.from_bytes(query.source, "big").bit_length()))
         return _Refusal("unknown_source", _scope(query.source, bits, *_any(family)))
     wide = _scope(query.source, 128, query.destination, 128) if narrow else None
     return _Refusal("spoofed", wide or _scope(query.source, 128, *_any(family)), source=holders[0])
