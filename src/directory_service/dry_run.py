@@ -22,30 +22,36 @@ def questions(preview: Applied, limit: int) -> list[tuple[str, dict[str, Any]]]:
 
 def rows_of_flows(
     answers: Sequence[tuple[int, str, dict[str, Any]]],
-) -> tuple[list[dict[str, Any]], int]:
-    """Return the rows with their node added, and how many flows the gateways did not send."""
+) -> tuple[list[dict[str, Any]], int, set[str]]:
+    """Return the rows with their node added, how many flows the gateways did not send, and who could not
+    say."""
     rows: list[dict[str, Any]] = []
     unseen = 0
+    failed: set[str] = set()
     for _, node, answer in sorted(answers, key=lambda answer: answer[:2]):
         found, more = answer.get("rows"), answer.get("more")
-        if isinstance(found, list):
+        if answer.get("ok") is False or not isinstance(found, list):
+            failed.add(node)
+        else:
             rows += [{**row, "node": node} for row in found if isinstance(row, dict)]
         if isinstance(more, int) and more > 0:
             unseen += more
-    return rows, unseen
+    return rows, unseen, failed
 
 
 def _vnets(preview: Applied) -> list[str | None]:
     vnets: set[str] = set()
+    new: set[str] = set()  # nobody can have flows of these
     for line in preview.diff:
         kind, name = str(line.get("kind", "")), str(line.get("name", ""))
         if "/" in name:
             vnets.add(name.partition("/")[0])
         elif kind == "vnet":
-            vnets.add(name)
+            (new if line.get("sign") == "+" else vnets).add(name)
         else:
             return [None]  # a node, site, path or profile: any V-net may use it
-    return [None] if len(vnets) > VNETS_MAX else [*sorted(vnets)]
+    known = sorted(vnets - new)
+    return [None] if len(known) > VNETS_MAX else [*known]
 
 
 def _request(vnet: str | None, limit: int) -> dict[str, Any]:

@@ -134,15 +134,15 @@ class Writing:
             return [_reply(peer, head, _summary(preview))]
 
         def finish(gathering: Gathering, now: float) -> list[Out]:
-            rows, unseen = rows_of_flows(gathering.answers)
+            rows, unseen, failed = rows_of_flows(gathering.answers)
             try:
                 summary = _summary(apply(rows))
             except (Refused, TomlError) as error:
                 return _refuse(peer, head, error)
             summary["flows"] = {
                 **(summary["flows"] or {}),
-                "gateways": sorted({node for _, node, _ in gathering.answers}),
-                "silent": sorted(set(gathering.silent)),
+                "gateways": sorted({node for _, node, _ in gathering.answers} - failed),
+                "silent": sorted({*gathering.silent, *failed}),
                 "unseen": unseen,
             }
             return [_reply(peer, head, summary)]

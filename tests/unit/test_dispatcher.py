@@ -352,6 +352,26 @@ def test_a_dry_run_decides_the_flows_again_that_gateways_have_cached():
     assert bench.directory.revision == 41
 
 
+def test_a_gateway_that_cannot_say_its_flows_counts_as_silent():
+    bench = Bench()
+    hello(bench, "gw1", b"k1")
+    (ask,) = replies(bench.send("write", "apply", text="x", dry_run=True))
+    refusal = {"ok": False, "error": "the data plane does not answer"}
+    frames = encode({"type": "answer", "id": msgpack.unpackb(ask.frames[0])["id"], "answer": refusal})
+    flows = head_of(bench.raw("write", frames, connection=b"k1"))["flows"]
+    assert (flows["gateways"], flows["silent"]) == ([], ["gw1"])
+
+
+def test_a_new_v_net_has_no_flows_to_ask_for():
+    bench = Bench()
+    hello(bench, "gw1", b"k1")
+    bench.directory.diff = [
+        {"sign": "+", "kind": "vnet", "name": "red", "text": ""},
+        {"sign": "+", "kind": "rule", "name": "red/any", "text": ""},
+    ]
+    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == {"cached": 0}
+
+
 def test_forward_names_who_is_silent():
     bench = Bench()
     hello(bench, "gw1", b"k1")

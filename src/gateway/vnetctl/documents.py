@@ -318,4 +318,4 @@ def _arrived(row: dict[str, Any]) -> str:
     if row.get("ms") is not None:
         return f"{row['ms']:.0f} ms"
     state = row.get("state")
-    return "has not said yet that it has it" if state == "waiting" else "is silent: gets it when it is back"
+    return "has not said yet that it has it" if state == "late" else "is silent: gets it when it is back"
