@@ -198,6 +198,14 @@ class Bench:
         self.tables.flows[key] = action
         self.apply(self.flow_rows(key, action, **more))
 
+    def try_flow(self, key: Key, action: Action) -> bool:
+        """Add a flow if the installer lets it through."""
+        if self.probe.apply(self.flow_rows(key, action), self.now) != [0]:
+            self.probe.emitted()
+            return False
+        self.tables.flows[key] = action
+        return True
+
     def allow(self, key: Key, destination: Location, source: Location | None = None) -> None:
         self.add_flow(key, Action("forward", destination=destination, source=source))
 
