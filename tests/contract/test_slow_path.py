@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow path between a real directory process and a data plane's rings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+import zmq
+from fake_data_plane import FakeDataPlane, until
+from fastpath.records import Action, IngressKind, KeyClass, RecordType, make
+
+from directory_client.client import DirectoryClient
+from gateway.configuration import Configuration
+from gateway.configuration_file import parse
+from gateway.gateway import directory_command
+from gateway.slow_path import SlowPath
+
+VNI = 7001
+DOCUMENT = """
+document = "test"
+[site.s1]
+[node.gw1]
+kind = "gateway"
+site = "s1"
+[vnet.red]
+vni      = 7001
+prefixes = ["10.0.0.0/24"]
+[[vnet.red.attachment]]
+nodes = ["gw1"]
+port  = "rack"
+vlan  = 101
+[[vnet.red.attachment]]
+nodes = ["gw1"]
+port  = "rack"
+vlan  = 102
+[vnet.red.endpoint]
+web-1 = { addresses = ["10.0.0.11"], mac = "02:00:5e:00:00:11", at = ["gw1/rack:101"] }
+db-1  = { addresses = ["10.0.0.21"], mac = "02:00:5e:00:00:21", at = ["gw1/rack:102"] }
+"""
+RULE = """
+[vnet.red.rule.any]
+action = "allow"
+from   = "any"
+to     = "any"
+"""
+
+
+def configuration(directory: Path) -> Configuration:
+    text = f"""
+name        = "gw1"
+directory   = "embedded"
+runtime_dir = "{directory}"
+state_dir   = "{directory}"
+locators    = ["192.0.2.1"]
+port.rack   = {{ device = "net_null0", role = "inside" }}
+"""
+    return parse(text, directory / "gateway.toml")[0]
+
+
+class Node:
+    """A directory process, a data plane's socket, a slow path in a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self.configuration = configuration(directory)
+        self.start_directory()
+        self.operator = DirectoryClient(self.configuration.directory_endpoints)
+        self.data_plane = FakeDataPlane(self.configuration.data_plane_socket)
+        context: zmq.Context[Any] = zmq.Context.instance()
+        self.inbox = context.socket(zmq.PULL)
+        self.inbox.bind(self.configuration.control_inbox)
+        self.slow_path = SlowPath(self.configuration, 0)
+        self.thread = threading.Thread(target=self.slow_path.run)
+        self.thread.start()
+
+    def start_directory(self) -> None:
+        self.directory = subprocess.Popen(directory_command(self.configuration))
+
+    def apply(self, text: str) -> int:
+        return int(self.operator.call("apply", text=text, name="test.toml", user="test")["revision"])
+
+    def statistics(self) -> dict[str, Any]:
+        while True:
+            message = msgpack.unpackb(self.inbox.recv())
+            if "statistics" in message:
+                assert (message["v"], message["from"]) == (1, "slow-path-0")
+                return dict(message["statistics"])
+
+    def until(self, record_type: RecordType, count: int = 1) -> np.ndarray:
+        def found() -> Any:
+            rows = self.data_plane.of_type(record_type)
+            return [rows] if len(rows) >= count else None
+
+        return np.asarray(until(found, f"{count} of {record_type.name}")[0])
+
+    def close(self) -> None:
+        self.slow_path.stop()
+        self.thread.join()
+        self.data_plane.close()
+        self.operator.close()
+        self.inbox.close(0)
+        self.directory.kill()
+        self.directory.wait()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path)
+    yield made
+    made.close()
+
+
+def miss(node: Node, source: int, destination: int, token: int) -> np.ndarray:
+    attachments = node.until(RecordType.ATTACHMENT_SET, 2)
+    home = int(attachments[attachments["vlan"] == 101]["object_id"][-1])
+    row = make(
+        RecordType.MISS, vni=VNI, token=token, ingress_object=home, ingress_kind=IngressKind.ATTACHMENT
+    )
+    key = row["key"]
+    key["source"][:, 12:], key["destination"][:, 12:] = (10, 0, 0, source), (10, 0, 0, destination)
+    key["key_class"], key["ingress"] = KeyClass.BRIDGED, 1
+    return row
+
+
+def test_document_becomes_tables_and_a_miss_becomes_a_flow(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    assert node.until(RecordType.VNET_SET)["head"]["vni"][0] == VNI
+
+    node.data_plane.emit(miss(node, 11, 21, token=77))
+
+    flow = node.until(RecordType.FLOW_INSTALL)[0]
+    assert (flow["action"], flow["token"]) == (Action.DELIVER, 77)
+    located = node.data_plane.of_type(RecordType.LOCATION_SET)
+    assert flow["destination_object"] in located["object_id"][located["head"]["flags"] == 0]
+
+
+def test_revocation_reaches_the_data_plane_and_is_reported_as_applied(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    node.until(RecordType.VNET_SET)
+    revision = node.apply(DOCUMENT)
+
+    change = node.until(RecordType.CHANGE)[-1]
+
+    assert change["head"]["revision"] == revision
+    node.data_plane.emit(miss(node, 11, 21, token=78))
+    assert node.until(RecordType.FLOW_INSTALL)["action"][0] == Action.DROP
+
+
+def test_data_plane_that_restarts_is_told_everything_again(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    node.until(RecordType.ATTACHMENT_SET, 2)
+
+    node.data_plane.vnis = (VNI, VNI + 1)
+    node.data_plane.hang_up()
+    until(lambda: len(node.data_plane.greetings) == 2, "the slow path comes back")
+
+    assert len(node.until(RecordType.ATTACHMENT_SET, 2)) == 2
+    assert node.until(RecordType.SNAPSHOT_END)["head"]["vni"][0] == VNI
+    assert list(node.data_plane.of_type(RecordType.VNET_REMOVE)["head"]["vni"]) == [VNI + 1]
+
+
+def test_miss_while_the_directory_is_dead_is_answered_when_it_is_back(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    row = miss(node, 11, 21, token=79)
+    node.directory.kill()
+    node.directory.wait()
+    lost = lambda: (node.data_plane.of_type(RecordType.DIRECTORY_STATE)["answering"] == 0).any()  # noqa: E731
+    node.data_plane.emit(row)
+    until(lost, "the data plane is told that nobody answers")
+
+    node.start_directory()
+    until(
+        lambda: node.data_plane.of_type(RecordType.DIRECTORY_STATE)["answering"][-1] == 1,
+        "the data plane is told that somebody answers",
+    )
+    row["token"] = 80
+    node.data_plane.emit(row)
+
+    assert node.until(RecordType.FLOW_INSTALL)["token"][-1] == 80
+
+
+def test_stopped_directory_costs_only_answers(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    row = miss(node, 11, 21, token=81)
+    node.directory.send_signal(signal.SIGSTOP)
+    node.data_plane.emit(row)
+    until(
+        lambda: (node.data_plane.of_type(RecordType.DIRECTORY_STATE)["answering"] == 0).any(),
+        "the data plane is told that nobody answers",
+    )
+    node.directory.send_signal(signal.SIGCONT)
+    row["token"] = 82
+    until(
+        lambda: node.data_plane.of_type(RecordType.DIRECTORY_STATE)["answering"][-1] == 1,
+        "the data plane is told that somebody answers",
+    )
+    node.data_plane.emit(row)
+    assert 82 in node.until(RecordType.FLOW_INSTALL)["token"]
+
+
+def test_garbage_in_a_ring_is_counted_and_others_are_served(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    good = miss(node, 11, 21, token=83)
+    garbage = np.random.default_rng(1).integers(0, 256, (500, 128), np.uint8)
+
+    plausible = garbage.copy()
+    types = (RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED, RecordType.UNKNOWN_LOCATOR)
+    plausible[:, 0] = np.resize(np.array(types, np.uint8), len(plausible))
+    plausible[:, 1], plausible[:, 2] = 0, 1
+
+    node.data_plane.emit(garbage, plausible, good)
+
+    assert 83 in node.until(RecordType.FLOW_INSTALL)["token"]
+    until(lambda: node.statistics().get("records_unknown", 0) > 400, "the count")
+
+
+def test_statistics_say_what_was_asked(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    node.data_plane.emit(miss(node, 11, 21, token=84))
+    node.until(RecordType.FLOW_INSTALL)
+
+    statistics = until(lambda: (s := node.statistics())["asked"] and s, "a report that counts it")
+
+    assert statistics["misses"] == statistics["asked"] == statistics["batches"] == 1
+    assert sum(statistics["directory_us_bucket"]) == 1
+    assert statistics["directory"]["answering"] is True
+    assert statistics["pid"] == os.getpid()
+
+
+def test_idle_worker_hardly_uses_its_cpu(tmp_path: Path) -> None:
+    """Of the process, not of the thread: the directory client's sockets have a thread of their own."""
+    made = configuration(tmp_path)
+    made.path.write_text(
+        f'name = "gw1"\ndirectory = "embedded"\nruntime_dir = "{tmp_path}"\nstate_dir = "{tmp_path}"\n'
+        'locators = ["192.0.2.1"]\nport.rack = { device = "net_null0", role = "inside" }\n'
+    )
+    directory = subprocess.Popen(directory_command(made))
+    data_plane = FakeDataPlane(made.data_plane_socket)
+    worker = subprocess.Popen([sys.executable, "-m", "gateway.main", "slow-path", str(made.path)])
+    try:
+        until(lambda: data_plane.greetings, "the worker is connected")
+        until(lambda: len(data_plane.of_type(RecordType.DIRECTORY_STATE)), "and has a directory")
+        began_s, before_s = time.monotonic(), _cpu_s(worker.pid)
+        until(lambda: time.monotonic() - began_s > 3, "three seconds")
+        share = (_cpu_s(worker.pid) - before_s) / (time.monotonic() - began_s)
+        assert share < 0.02  # of a core; 0.5 % on an idle machine
+    finally:
+        worker.terminate()
+        assert worker.wait(10) == 0
+        data_plane.close()
+        directory.kill()
+        directory.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
