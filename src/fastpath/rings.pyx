@@ -141,7 +141,10 @@ cdef class RingMemory:
         size = os.fstat(fd).st_size
         if size != total_bytes:
             raise ValueError(f"the memory of the rings has {size} bytes, not {total_bytes}")
-        return RingMemory._map_descriptor(fd, total_bytes, miss_rings)
+        cdef RingMemory memory = RingMemory._map_descriptor(fd, total_bytes, miss_rings)
+        if (<fp_rings_header *>memory.base).miss_rings != miss_rings:
+            raise ValueError(f"the memory of the rings has not {miss_rings} miss rings")
+        return memory
 
     @staticmethod
     def _map_descriptor(int fd, size_t total_bytes, uint32_t miss_rings):

@@ -38,7 +38,11 @@ def structs() -> dict[str, tuple[int, dict[str, tuple[int, int]]]]:
         for unit in ELFFile(library).get_dwarf_info().iter_CUs():
             for die in unit.get_top_DIE().iter_children():
                 name = die.attributes.get("DW_AT_name")
-                if die.tag != "DW_TAG_structure_type" or name is None or "DW_AT_byte_size" not in die.attributes:
+                if (
+                    die.tag != "DW_TAG_structure_type"
+                    or name is None
+                    or "DW_AT_byte_size" not in die.attributes
+                ):
                     continue
                 members = {
                     member.attributes["DW_AT_name"].value.decode(): (
@@ -69,7 +73,8 @@ def test_every_shared_struct_has_a_dtype(structs) -> None:
     headers = {
         n
         for n in shared - native_only
-        if n.startswith("fp_record") or n in {"fp_flow_key", "fp_vnet", "fp_ingress", "fp_location", "fp_scope"}
+        if n.startswith("fp_record")
+        or n in {"fp_flow_key", "fp_vnet", "fp_ingress", "fp_location", "fp_scope"}
     }
 
     assert len(headers) > 20
@@ -82,10 +87,18 @@ def test_every_record_type_has_a_struct_of_128_bytes() -> None:
 
 
 def test_batches_are_built_by_column() -> None:
-    keys = records.make_keys(3, ingress=[7, 8, 9], key_class=records.KeyClass.ROUTED, source=bytes(12) + b"\x0a\0\0\1")
+    keys = records.make_keys(
+        3, ingress=[7, 8, 9], key_class=records.KeyClass.ROUTED, source=bytes(12) + b"\x0a\0\0\1"
+    )
 
     rows = records.make(
-        records.RecordType.FLOW_INSTALL, 3, vni=7001, revision=[1, 2, 3], key=keys, token=np.arange(3), reason=40
+        records.RecordType.FLOW_INSTALL,
+        3,
+        vni=7001,
+        revision=[1, 2, 3],
+        key=keys,
+        token=np.arange(3),
+        reason=40,
     )
 
     assert rows["head"]["type"].tolist() == [48, 48, 48]
@@ -98,7 +111,11 @@ def test_batches_are_built_by_column() -> None:
 
 @pytest.mark.parametrize(
     ("columns", "named"),
-    [({"colour": 1}, "colour"), ({"port": "a-name-of-more-than-16-bytes"}, "16 bytes"), ({"zero": b"12"}, "84 wanted")],
+    [
+        ({"colour": 1}, "colour"),
+        ({"port": "a-name-of-more-than-16-bytes"}, "16 bytes"),
+        ({"zero": b"12"}, "84 wanted"),
+    ],
 )
 def test_column_that_does_not_fit_is_named(columns, named: str) -> None:
     with pytest.raises(ValueError, match=named):

@@ -23,7 +23,13 @@ class DataPlane:
         self.memory = memory or RingMemory.create(rings, 64, 64)
         self.wake = os.eventfd(0, os.EFD_NONBLOCK)
         self.kick = os.eventfd(0, os.EFD_NONBLOCK)
-        self.answer = {"v": 1, "ok": True, "threads": rings - 1, "miss_rings": rings, "ports": [{"name": "rack"}]}
+        self.answer = {
+            "v": 1,
+            "ok": True,
+            "threads": rings - 1,
+            "miss_rings": rings,
+            "ports": [{"name": "rack"}],
+        }
         self.answer |= {"total_bytes": self.memory.len_bytes} | answer
         self.hello: dict = {}
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -158,7 +164,9 @@ def test_refusal_is_told(path) -> None:
     plane.close()
 
 
-@pytest.mark.parametrize("lie", [{"total_bytes": 4096}, {"miss_rings": 2}, {"miss_rings": 0}, {"miss_rings": "x"}])
+@pytest.mark.parametrize(
+    "lie", [{"total_bytes": 4096}, {"miss_rings": 2}, {"miss_rings": 0}, {"miss_rings": "x"}]
+)
 def test_greeting_that_contradicts_the_memory_is_refused(path, lie) -> None:
     plane = DataPlane(path, **lie)
 
