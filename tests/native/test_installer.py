@@ -6,6 +6,20 @@ from __future__ import annotations
 import errno
 
 import pytest
+from fastpath.records import (
+    Action,
+    ChangeKind,
+    IngressFlag,
+    KeyClass,
+    KeyFlag,
+    LocationKind,
+    RecordFlag,
+    RecordType,
+    join,
+    make,
+    make_keys,
+    packet_spans,
+)
 from installing import (
     BLUE,
     RED,
@@ -32,20 +46,6 @@ from installing import (
 )
 
 from fastpath import records
-from fastpath.records import (
-    Action,
-    ChangeKind,
-    IngressFlag,
-    KeyClass,
-    KeyFlag,
-    LocationKind,
-    RecordFlag,
-    RecordType,
-    join,
-    make,
-    make_keys,
-    packet_spans,
-)
 
 RACK, SERVER, WEB, TUNNEL, FAR = 100, 200, 201, 500, 300
 

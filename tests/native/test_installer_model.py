@@ -8,6 +8,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from fastpath.records import Action, ChangeKind, RecordType, join, make
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from installing import (
@@ -29,10 +30,9 @@ from installing import (
     vnet,
     vnet_remove,
 )
-from model_tables import FlowKey, Scope, Tables
 
 from fastpath import records
-from fastpath.records import Action, ChangeKind, RecordType, join, make
+from model_tables import FlowKey, Scope, Tables
 
 VNIS = st.sampled_from([RED, BLUE, 7003])
 ATTACHMENTS = st.sampled_from([100, 101, 102])
@@ -222,7 +222,7 @@ def test_adopted_tables_are_the_ones_that_were_left(tmp_path_factory, steps) -> 
 
 @pytest.mark.parametrize("order", list(permutations(range(5))))
 def test_no_order_lets_a_late_answer_outlive_its_revocation(order) -> None:
-    """Three answers (before, at and after the revocation), the revocation, and a change elsewhere, in every order."""
+    """Three answers (before, at, after), the revocation and a change elsewhere, in every order."""
     with open_arena() as arena:
         arena.apply(join([vnet(RED), attachment(RED, 100, vlan=10), tunnel(500), location(RED, 300)]))
         key = flow_key(arena.ingress_by_vlan(0, 10))

@@ -11,8 +11,8 @@ import threading
 import msgpack
 import numpy as np
 import pytest
-
-from fastpath.records import RecordType, make, select as select_records
+from fastpath.records import RecordType, make
+from fastpath.records import select as select_records
 from fastpath.rings import DataPlaneUnreachable, RingClient, RingMemory
 
 
