@@ -66,7 +66,7 @@ class Threads:
     slow_path_workers: int = 1
     idle: str = field(default="sleep", metadata=LIVE)
     max_sleep_us: int = field(default=100, metadata=LIVE)
-    spare_data_plane: bool = False  # a second one that has started and waits for the first one's end
+    spare_data_plane: bool = True  # a second one that has started and waits for the first one's end
 
     @property
     def poll_threads(self) -> int:

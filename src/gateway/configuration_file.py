@@ -342,7 +342,7 @@ class _Reader:
             slow_path_workers=self.take(lambda: section.integer("slow_path_workers", 1, 1, 64), 1),
             idle=self.take(lambda: section.string("idle", default.idle, IDLE_MODES), default.idle),
             max_sleep_us=self.take(lambda: section.integer("max_sleep_us", 100, 1, 10_000), 100),
-            spare_data_plane=self.take(lambda: section.boolean("spare_data_plane", False), False),
+            spare_data_plane=self.take(lambda: section.boolean("spare_data_plane", True), True),
         )
         return threads
 

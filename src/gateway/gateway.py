@@ -24,7 +24,9 @@ def children(configuration: Configuration) -> list[Child]:
     found = [Child("data-plane", _gateway("data-plane", file), DATA_PLANE_RANK)]
     if configuration.threads.spare_data_plane:
         command = _gateway("data-plane", file, "--instance", "1")
-        found.append(Child("data-plane-1", command, DATA_PLANE_RANK))
+        # Not before the first one serves: at the beginning it is clear which of the two forwards.
+        may_start = configuration.data_plane_socket.exists
+        found.append(Child("data-plane-1", command, DATA_PLANE_RANK, may_start=may_start))
     if configuration.is_embedded:
         found.append(Child("directory", directory_command(configuration), DIRECTORY_RANK))
     found.append(Child("control", _gateway("control", file), CONTROL_RANK))

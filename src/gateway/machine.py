@@ -70,9 +70,11 @@ def arena_bytes(capacity: Capacity) -> int:
 
 
 def needed_bytes(configuration: Configuration) -> int:
-    """Return what the data plane takes in all."""
-    buffers = configuration.memory.packet_buffers * PACKET_BUFFER_BYTES
-    return arena_bytes(configuration.capacity) + buffers + FIXED_BYTES
+    """Return what the data plane and its spare take in all."""
+    buffers = configuration.memory.packet_buffers * PACKET_BUFFER_BYTES + FIXED_BYTES
+    return arena_bytes(configuration.capacity) + buffers * (
+        2 if configuration.threads.spare_data_plane else 1
+    )
 
 
 def summarize(configuration: Configuration) -> str:

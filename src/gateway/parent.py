@@ -29,11 +29,13 @@ log = logging.getLogger(__name__)
 
 STOP_S = 10.0  # how long a process may take to end after SIGTERM
 STARTING_RETRY_S = 0.02
+MAY_START_RETRY_S = 0.2
 
 
 @dataclass
 class Child:
-    """What the parent keeps alive. `stop_rank`: lower ranks are stopped first, equal ones together."""
+    """What the parent keeps alive. `stop_rank`: lower ranks are stopped first, equal ones together.
+    `may_start`: it is not started before this is true."""
 
     name: str
     command: Sequence[str]
@@ -42,6 +44,7 @@ class Child:
     backoff: Backoff = field(default_factory=Backoff)
     start_at_s: float = 0.0
     was_started: bool = False
+    may_start: Callable[[], bool] = lambda: True
 
 
 class Parent:
@@ -104,6 +107,9 @@ class Parent:
     def _find_or_start(self, child: Child, now_s: float) -> None:
         try:
             found = process.find(child.name, self._runtime_dir)
+            if found is None and not child.may_start():
+                child.start_at_s = now_s + MAY_START_RETRY_S
+                return
             child.process = found or process.start(child.name, self._runtime_dir, child.command)
         except AlreadyRunning:  # between its fork and the first line of its pid file
             child.start_at_s = now_s + STARTING_RETRY_S
