@@ -44,6 +44,7 @@ class Configuration:
     name: str
     listen: Endpoint
     store_path: Path | None
+    local: Endpoint | None = None  # beside a tcp:// listen: an ipc:// one for this machine
     key_file: Path | None = None
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
@@ -81,7 +82,8 @@ def parse(text: str, file: str) -> Configuration:
     """Read and check the text of a directory.toml. Raises TomlError with file, line, key and remedy."""
     table = read_toml(text, file)
     name = table.string("name", check=check_name)
-    listen = _listen(table)
+    listen = _endpoint(table, "listen")
+    local = _endpoint(table, "local") if "local" in table else None
     key_file = table.string("key_file", "")
     clients = tuple(_client(entry) for entry in table.tables_in_list("client"))
     if not listen.local:
@@ -93,9 +95,13 @@ def parse(text: str, file: str) -> Configuration:
                 "no client may connect",
                 'add [[client]] with name, public_key and role = "operator"',
             )
+    if local is not None and (listen.local or not local.local):
+        fix = 'listen = "tcp://HOST:PORT" for others, local = "ipc://DIRECTORY" for this machine'
+        raise table.problem("local", "it is an ipc:// endpoint beside a tcp:// one", fix)
     configuration = Configuration(
         name=name,
         listen=listen,
+        local=local,
         key_file=Path(key_file) if key_file else None,
         clients=clients,
         store_path=_store(table.table("store")),
@@ -109,12 +115,11 @@ def parse(text: str, file: str) -> Configuration:
     return configuration
 
 
-def _listen(table: Table) -> Endpoint:
-    text = table.string("listen")
+def _endpoint(table: Table, key: str) -> Endpoint:
     try:
-        return parse_endpoint(text)
+        return parse_endpoint(table.string(key))
     except DirectoryError as error:
-        raise table.problem("listen", error.error, error.fix) from None
+        raise table.problem(key, error.error, error.fix) from None
 
 
 def _client(table: Table) -> Client:

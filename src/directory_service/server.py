@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import zmq
 
+from directory_client.endpoint import Endpoint
 from directory_client.keys import KeyPair
 from directory_client.messages import DirectoryError
 from directory_service.authentication import LOCAL, ZAP_ADDRESS, ZAP_DOMAIN, Authenticator, Identity
@@ -66,7 +67,9 @@ class Server:
         metrics: MetricsPage | None = None,
     ) -> None:
         self._configuration = configuration
-        self._endpoint = configuration.listen
+        local = configuration.listen if configuration.listen.local else configuration.local
+        self._local: Endpoint | None = local
+        self._remote: Endpoint | None = None if configuration.listen.local else configuration.listen
         self._dispatcher = dispatcher
         self._counters = dispatcher.counters
         self._keys = keys
@@ -85,9 +88,9 @@ class Server:
             self._zap.setsockopt(zmq.LINGER, 0)
             self._zap.bind(ZAP_ADDRESS)
             limits = configuration.limits
-            self._resolve = self._bind(zmq.ROUTER, self._endpoint.resolve, limits.message_bytes)
-            self._write = self._bind(zmq.ROUTER, self._endpoint.write, limits.document_bytes)
-            self._push = self._bind(zmq.XPUB, self._endpoint.push, limits.message_bytes)
+            self._resolve = self._open(zmq.ROUTER, "resolve", limits.message_bytes)
+            self._write = self._open(zmq.ROUTER, "write", limits.document_bytes)
+            self._push = self._open(zmq.XPUB, "push", limits.message_bytes)
         except BaseException:
             self.close()
             raise
@@ -152,9 +155,9 @@ class Server:
     def _lock_directory(self) -> None:
         """Make the directory of ipc sockets and lock it: a second server would take the sockets away
         silently."""
-        if not self._endpoint.local:
+        if self._local is None:
             return
-        directory = self._endpoint.directory
+        directory = self._local.directory
         try:
             if not os.path.isdir(directory):
                 os.makedirs(directory, exist_ok=True)
@@ -163,14 +166,16 @@ class Server:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DirectoryError(
-                f"another directory serves {self._endpoint.name}", "stop it, or choose another directory", 1
+                f"another directory serves {self._local.name}", "stop it, or choose another directory", 1
             ) from error
         except OSError as error:
             raise DirectoryError(
                 f"{directory} cannot be used: {error.strerror}", f"ls -ld {directory}", 1
             ) from error
 
-    def _bind(self, kind: int, address: str, message_bytes: int) -> zmq.Socket[Any]:
+    def _open(self, kind: int, channel: str, message_bytes: int) -> zmq.Socket[Any]:
+        """Make a socket that listens on this machine and on TCP, as configured. ZeroMQ gives each listener the
+        options that stand when it is bound: the local one first, then all that concerns TCP."""
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
@@ -180,24 +185,29 @@ class Server:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an answer that is lost is counted
         else:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)  # a subscription counts only once we grant it
-        if not self._endpoint.local:
-            if self._keys is None:
-                raise DirectoryError("TCP needs a key", 'key_file = "/etc/vnet/directory.key"', 2)
-            socket.setsockopt(zmq.IPV6, 1)
-            socket.setsockopt(zmq.HEARTBEAT_IVL, DEAD_PEER_MS // 3)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, DEAD_PEER_MS)
-            socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-            socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-            socket.setsockopt(zmq.CURVE_SERVER, 1)
-            socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
         try:
-            socket.bind(address)
-            if self._endpoint.local:
+            if self._local is not None:
+                address = getattr(self._local, channel)
+                _bind(socket, address)
                 os.chmod(address.removeprefix("ipc://"), 0o660)
-        except (zmq.ZMQError, OSError) as error:
+            if self._remote is not None:
+                self._require_curve(socket)
+                _bind(socket, getattr(self._remote, channel))
+        except BaseException:
             socket.close(0)
-            raise DirectoryError(f"cannot listen on {address}: {error.strerror}", "ss -ltnp", 1) from error
+            raise
         return socket
+
+    def _require_curve(self, socket: zmq.Socket[Any]) -> None:
+        if self._keys is None:
+            raise DirectoryError("TCP needs a key", 'key_file = "/etc/vnet/directory.key"', 2)
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, DEAD_PEER_MS // 3)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, DEAD_PEER_MS)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
 
     def _watch(self) -> None:
         wanted = set(self._metrics.descriptors()) if self._metrics is not None else set()
@@ -266,12 +276,11 @@ class Server:
             self._carry_out(outs)
 
     def _identify(self, frame: zmq.Frame) -> Identity | None:
-        if self._endpoint.local:
-            return LOCAL
         try:
-            return self._authenticator.identify(str(frame.get("User-Id")))
-        except zmq.ZMQError:
-            return None
+            user = str(frame.get("User-Id"))
+        except zmq.ZMQError:  # no key: it came over ipc, since TCP lets nobody in without one
+            return LOCAL if self._local is not None else None
+        return self._authenticator.identify(user)
 
     def _carry_out(self, outs: Sequence[Out]) -> None:
         for out in outs:
@@ -291,6 +300,13 @@ class Server:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             self._counters["answers_lost"] += 1
+
+
+def _bind(socket: zmq.Socket[Any], address: str) -> None:
+    try:
+        socket.bind(address)
+    except (zmq.ZMQError, OSError) as error:
+        raise DirectoryError(f"cannot listen on {address}: {error.strerror}", "ss -ltnp", 1) from error
 
 
 def _received(socket: zmq.Socket[Any], limit: int) -> list[list[zmq.Frame]]:

@@ -422,13 +422,14 @@ class _Reader:
 
 
 def _listen_of(section: Table, path: Path) -> str:
-    """Read where a directory.toml listens; all else in it is the directory's to check."""
+    """Read where a directory.toml listens, on this machine if it does; all else is the directory's to check."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise section.problem("config", f"{path} cannot be read: {error}", f"ls -l {path}") from None
     try:
-        return parse_endpoint(read_toml(text, str(path)).string("listen")).name
+        table = read_toml(text, str(path))
+        return parse_endpoint(table.string("local" if "local" in table else "listen")).name
     except DirectoryError as error:
         raise section.problem("config", f"{path}: {error.error}", error.fix) from None
 

@@ -45,11 +45,17 @@ class House:
         keys: KeyPair | None = None,
         clients=(),
         late_ms: int = 5_000,
+        local: str | None = None,
     ) -> Server:
         self.epochs += 1
         limits = Limits(message_bytes=65_536, late_ms=late_ms)
         configuration = Configuration(
-            "dir1", parse_endpoint(listen), None, limits=limits, clients=tuple(clients)
+            "dir1",
+            parse_endpoint(listen),
+            None,
+            local=parse_endpoint(local) if local else None,
+            limits=limits,
+            clients=tuple(clients),
         )
         dispatcher = Dispatcher(
             configuration, directory or self.directory, self.epochs, time.monotonic(), poll_store_s=0.01
@@ -547,6 +553,31 @@ def test_a_connection_without_curve_is_refused(house, tcp):
         assert not plain.poll(0)
         good = house.client(listen, node="gw1", keys=ClientKeys(keys["gw1"], server.public))
         assert house.event(good, Resolved, good.send_resolve(queries(1)))
+    finally:
+        context.destroy(0)
+
+
+def test_beside_tcp_whoever_is_on_this_machine_needs_no_key_and_all_others_still_do(house):
+    server, gateway = pair(), pair()
+    listen = free_tcp()
+    clients = [Client("gw1", gateway.public, "gateway")]
+    house.serve(listen, keys=server, clients=clients, local=ipc(house))
+    here = house.client(ipc(house), node="gw2")
+    assert house.event(here, Resolved, here.send_resolve(queries(1)))
+    there = house.client(listen, node="gw1", keys=ClientKeys(gateway, server.public))
+    assert house.event(there, Resolved, there.send_resolve(queries(2)))
+    assert house.event(there, Failed, there.send("apply", text="")).code == 1
+    stranger = house.client(listen, node="gw2", keys=ClientKeys(pair(), server.public), give_up_s=0.5)
+    assert house.event(stranger, Failed, stranger.send_resolve(queries(3))).code == 3
+    context = zmq.Context()
+    try:
+        plain = context.socket(zmq.DEALER)
+        plain.setsockopt(zmq.LINGER, 0)
+        monitor = plain.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
+        plain.connect(parse_endpoint(listen).resolve)
+        plain.send_multipart([*encode({"type": "resolve", "id": 1, "node": "gw1"}), queries(1).tobytes()])
+        house.until(lambda: monitor.poll(0))
+        assert not plain.poll(0)
     finally:
         context.destroy(0)
 
