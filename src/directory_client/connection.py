@@ -14,7 +14,7 @@ from .messages import NODE_PREFIX, DirectoryError
 HIGH_WATER = 10_000  # messages; the client's own limits come first
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 RECONNECT_MS = 20
-RECONNECT_MAX_MS = 500
+RECONNECT_MAX_MS = {True: 100, False: 1_000}  # local or not
 DEAD_PEER_MS = 3_000
 
 
@@ -54,7 +54,7 @@ class Connection:
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
         socket.setsockopt(zmq.MAXMSGSIZE, ANSWER_BYTES_MAX)
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS[self.endpoint.local])
         if kind == zmq.DEALER:
             socket.setsockopt(zmq.IMMEDIATE, 1)
         if not self.endpoint.local and keys is not None:

@@ -20,7 +20,6 @@ from directory_client.strict_toml import TomlError
 from directory_service.audit import AuditFile
 from directory_service.configuration import Configuration, embedded, load
 from directory_service.dispatcher import Dispatcher
-from directory_service.metrics import DirectoryCollector, MetricsPage
 from directory_service.readiness import notify
 from directory_service.refused import Refused
 from directory_service.server import Server
@@ -116,6 +115,9 @@ def _serve(configuration: Configuration) -> None:
     audit = AuditFile(configuration.audit_file) if configuration.audit_file is not None else None
     metrics = None
     if configuration.metrics is not None:
+        # Prometheus is slow to import; a directory that restarts has gateways waiting.
+        from directory_service.metrics import DirectoryCollector, MetricsPage
+
         metrics = MetricsPage(*configuration.metrics, DirectoryCollector(dispatcher, time.monotonic))
     server = Server(configuration, dispatcher, keys, audit, metrics)
     try:
