@@ -217,9 +217,9 @@ adopt_locations(struct fp_arena *arena)
 			location_claim(arena, i);
 			continue;
 		}
-		fp_store(&location->state, (uint8_t)FP_LOCATION_FREE);
 		if (dropped && location->state == FP_LOCATION_LIVE)
 			*dropped += 1;
+		fp_store(&location->state, (uint8_t)FP_LOCATION_FREE);
 	}
 }
 

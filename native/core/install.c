@@ -140,8 +140,8 @@ tables_open(struct fp_installer *in)
 	if (rc < 0)
 		return rc;
 	fp_tunnels_open(in);
-	fp_tunnel_sets_open(in);
 	fp_locations_open(in);
+	fp_tunnel_sets_open(in);
 	fp_ingresses_open(in);
 	fp_changes_open(in);
 	// The last data plane may have ended between taking a pair or an object out and closing its flows.

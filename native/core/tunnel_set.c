@@ -14,9 +14,18 @@ static void set_forget(struct fp_installer *in, uint32_t index);
 void
 fp_tunnel_sets_open(struct fp_installer *in)
 {
-	for (uint32_t i = 1; i < in->arena->view.tunnel_sets; i++)
-		if (fp_index_live(&in->arena->pool[FP_POOL_TUNNEL_SET], i))
-			fp_id_map_put(&in->sets, in->arena->view.tunnel_set[i].object_id, 0, i);
+	for (uint32_t i = 1; i < in->arena->view.tunnel_sets; i++) {
+		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL_SET], i))
+			continue;
+		uint64_t object_id = in->arena->view.tunnel_set[i].object_id;
+		uint32_t other = fp_tunnel_set_by_id(in, object_id);
+		if (other == 0) {
+			fp_id_map_put(&in->sets, object_id, 0, i);
+		} else if (fp_locations_retarget(in, i, other) == 0) {
+			// The last data plane ended between publishing a change and forgetting what it replaces.
+			set_forget(in, i);
+		}
+	}
 }
 
 uint32_t

@@ -8,7 +8,7 @@
 
 #define KEYS 600
 #define VNETS 3
-#define STEPS 20000
+#define STEPS 10000
 
 struct model {
 	bool present[KEYS];
