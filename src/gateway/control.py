@@ -41,6 +41,7 @@ TICK_MS = 100
 SAMPLE_S = 1.0
 TABLES_S = 5.0
 FRESH_UPTIME_S = 30.0
+SILENT_TIMEOUT_S = 2.0  # for a directory that does not answer anyway
 
 
 def run(configuration: Configuration) -> None:
@@ -242,7 +243,9 @@ class Control:
 
     def _ask_directory(self, asked: AskDirectory, done: Callable[[Answer | Refused], None]) -> None:
         present = {key: value for key, value in asked.fields.items() if value is not None}
-        identity = self._directory.send(asked.type, timeout_s=asked.timeout_s, **present)
+        answering = self.state.active_server() is not None
+        timeout_s = asked.timeout_s if answering else min(asked.timeout_s, SILENT_TIMEOUT_S)
+        identity = self._directory.send(asked.type, timeout_s=timeout_s, **present)
         self._questions[identity] = done
 
     def _hear_directory(self) -> None:

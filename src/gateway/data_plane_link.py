@@ -91,6 +91,9 @@ class DataPlaneLink:
                 raw = self._socket.recv(MESSAGE_BYTES_MAX)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                self.lose("has ended")
+                return
             except OSError as error:
                 self.lose(f"broke the connection ({error.strerror})")
                 return

@@ -26,6 +26,7 @@ class Connection:
     deadline_s: float
     request: bytes = b""
     answer: memoryview | None = None
+    answered: bool = False  # waits for the other side to close: else a reset could take the answer away
 
 
 class MetricsServer:
@@ -52,7 +53,7 @@ class MetricsServer:
         full = len(self._connections) >= CONNECTIONS_MAX
         found = [] if full else [(self._listener.fileno(), select.POLLIN)]
         for descriptor, connection in self._connections.items():
-            found.append((descriptor, select.POLLOUT if connection.answer is not None else select.POLLIN))
+            found.append((descriptor, select.POLLOUT if connection.answer else select.POLLIN))
         return found
 
     def owns(self, descriptor: int) -> bool:
@@ -66,9 +67,13 @@ class MetricsServer:
         if connection is None:
             return
         try:
+            if connection.answered:
+                if not connection.socket.recv(REQUEST_BYTES_MAX):
+                    self._close(connection)
+                return
             if connection.answer is None:
                 self._read(connection)
-            if connection.answer is not None:
+            if connection.answer:
                 self._write(connection)
         except BlockingIOError:
             return
@@ -121,7 +126,8 @@ class MetricsServer:
         assert connection.answer is not None
         connection.answer = connection.answer[connection.socket.send(connection.answer) :]
         if not connection.answer:
-            self._close(connection)
+            connection.answered = True
+            connection.socket.shutdown(socket.SHUT_WR)
 
     def _close(self, connection: Connection) -> None:
         self._connections.pop(connection.socket.fileno(), None)

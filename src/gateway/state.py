@@ -131,6 +131,8 @@ def read_names(state: State) -> Steps:
     now = state.clock()
     if state.names.read_s is not None and now - state.names.read_s < NAMES_FRESH_S:
         return state.names
+    if state.active_server() is None:
+        return state.names
     state.names.read_s = now
     try:
         vnets = yield AskDirectory("list", {"kind": "vnets", "vnet": None, "name": None}, 1.0)

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control in a namespace of its own: exception TAP, real routes and neighbours, admin sockets, restarts.
+
+The data plane is played by the test; the kernel, netlink and control are real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+pytest.importorskip("fastpath.rings")
+
+from fake_data_plane import FakeDataPlane
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces and TAP"),
+]
+
+ROUTER, ROUTER_MAC = "192.0.2.254", "02:00:5e:10:00:01"
+PAIR = ("192.0.2.1", "203.0.113.7")
+HOP = (1, ROUTER_MAC, "02:00:5e:00:01:00", 0)
+
+
+class World:
+    """A namespace, a control in it, and a data plane that the test plays."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.namespace = f"operator-{os.getpid()}"
+        self.file = directory / "gateway.toml"
+        self.file.write_text(
+            f"""
+name = "gw1"
+directory = "embedded"
+runtime_dir = "{directory}"
+state_dir = "{directory}"
+[port.rack]
+device = "net_null0"
+role = "inside"
+[port.uplink]
+device = "net_null1"
+role = "underlay"
+addresses = ["192.0.2.1/24"]
+[metrics]
+listen = "127.0.0.1:9464"
+"""
+        )
+        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
+        self.ip("link", "set", "lo", "up")
+        self.plane: FakeDataPlane | None = None
+        self.control: subprocess.Popen[bytes] | None = None
+
+    def ip(self, *args: str) -> str:
+        command = ["ip", "-n", self.namespace, *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def start_control(self) -> None:
+        code = "from gateway.main import main; main()"
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self.namespace,
+            sys.executable,
+            "-c",
+            code,
+            "control",
+            str(self.file),
+        ]
+        with (self.directory / "control.log").open("ab") as log:
+            self.control = subprocess.Popen(command, stderr=log, stdout=log)
+        self.until(lambda: self.answers(), "control answers")
+
+    def kill_control(self) -> None:
+        assert self.control is not None
+        self.control.send_signal(signal.SIGKILL)
+        self.control.wait()
+
+    def start_plane(self, **options: Any) -> FakeDataPlane:
+        self.plane = FakeDataPlane(self.directory / "dataplane.sock", **options)
+        self.plane.neighbours[ROUTER] = ROUTER_MAC
+        return self.plane
+
+    def stop_plane(self) -> None:
+        assert self.plane is not None
+        self.plane.close()
+        self.plane = None
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 15) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            if self.plane is not None:
+                self.plane.pump()
+            if condition():
+                return
+            if time.monotonic() > deadline_s:
+                log = (self.directory / "control.log").read_text()[-3000:]
+                pytest.fail(f"never happened: {what}\n{log}")
+            time.sleep(0.005)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.directory / "gateway.sock"))
+            return True
+        return False
+
+    def ask(self, verb: str, where: str = "gateway.sock", **request: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = msgpack.unpackb(
+            self.send([msgpack.packb({"v": 1, "id": 1, "verb": verb, **request})], where)
+        )
+        return answer
+
+    def send(self, frames: list[bytes], name: str = "gateway.sock") -> bytes:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+            dealer.set(zmq.LINGER, 0)
+            dealer.connect(f"ipc://{self.directory / name}")
+            dealer.send_multipart(frames)
+            self.until(lambda: dealer.poll(0), "an answer at the admin socket")
+            return bytes(dealer.recv())
+
+    def rows(self, noun: str, **request: Any) -> list[dict[str, Any]]:
+        answer = self.ask("show", noun=noun, **request)
+        assert answer["ok"], answer
+        rows: list[dict[str, Any]] = answer["rows"]
+        return rows
+
+    def vnetctl(self, *args: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "gateway.vnetctl.main",
+            "--socket",
+            f"{self.directory}/gateway.sock",
+            *args,
+        ]
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.until(lambda: running.poll() is not None, f"vnetctl {args} ends")
+        out, err = running.communicate()
+        return subprocess.CompletedProcess(command, running.returncode, out, err)
+
+    def resolved(self, pair: tuple[str, str] = PAIR) -> list[Any]:
+        assert self.plane is not None
+        return list(self.plane.next_hops.get(pair, {}).get("hops", []))
+
+    def close(self) -> None:
+        if self.control is not None and self.control.poll() is None:
+            self.kill_control()
+        if self.plane is not None:
+            self.plane.close()
+        subprocess.run(["ip", "netns", "delete", self.namespace], check=False)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def with_tunnel(world: World) -> FakeDataPlane:
+    """Given: a control, a data plane, a route to 203.0.113.7 by a router that answers, a resolved tunnel."""
+    plane = world.start_plane()
+    world.start_control()
+    world.until(lambda: "uplink" in plane.queues, "the exception queue is handed over")
+    world.ip("route", "add", "203.0.113.0/24", "via", ROUTER, "dev", "uplink")
+    plane.add_tunnel(7, PAIR[1])
+    world.until(lambda: world.resolved() == [HOP], "the tunnel is resolved")
+    return plane
+
+
+def test_the_exception_tap_has_the_ports_mac_mtu_and_addresses(world: World) -> None:
+    plane = world.start_plane(mtu_bytes=1400)
+    world.start_control()
+    world.until(lambda: "uplink" in plane.queues, "the exception queue is handed over")
+    (link,) = json.loads(world.ip("-j", "-d", "addr", "show", "uplink"))
+    assert (link["address"], link["mtu"]) == ("02:00:5e:00:01:00", 1400)
+    assert {"UP", "LOWER_UP"} <= set(link["flags"])
+    assert [(a["local"], a["prefixlen"]) for a in link["addr_info"] if a["family"] == "inet"] == [
+        ("192.0.2.1", 24)
+    ]
+    assert "rack" not in world.ip("link")
+
+
+def test_a_tunnel_follows_routes_and_neighbours_of_the_kernel(world: World) -> None:
+    plane = with_tunnel(world)
+    assert plane.next_hops[PAIR]["mtu_bytes"] == 1500
+    other, other_mac = "192.0.2.253", "02:00:5e:10:00:02"
+    plane.neighbours[other] = other_mac
+    world.ip("route", "replace", "203.0.113.0/24", "nexthop", "via", ROUTER, "nexthop", "via", other)
+    world.until(lambda: len(world.resolved()) == 2, "both ways are hops")
+    assert {hop[1] for hop in world.resolved()} == {ROUTER_MAC, other_mac}
+    world.ip("route", "replace", "203.0.113.0/24", "via", other, "dev", "uplink", "mtu", "1300")
+    world.until(lambda: [hop[1] for hop in world.resolved()] == [other_mac], "only the other way is left")
+    world.until(lambda: plane.next_hops[PAIR]["mtu_bytes"] == 1300, "the route's MTU counts")
+    world.ip("neigh", "replace", other, "lladdr", "02:00:5e:10:00:77", "dev", "uplink", "nud", "permanent")
+    world.until(lambda: [hop[1] for hop in world.resolved()] == ["02:00:5e:10:00:77"], "the new MAC is used")
+
+
+def test_a_tunnel_without_a_route_is_unresolved_with_event_and_attention(world: World) -> None:
+    plane = with_tunnel(world)
+    world.ip("route", "delete", "203.0.113.0/24")
+    world.until(lambda: world.resolved() == [], "the tunnel has no hop any more")
+    (tunnel,) = world.rows("tunnels")
+    assert tunnel["why"] == "no route to 203.0.113.7"
+    (overview,) = world.rows("overview")
+    assert [line["about"] for line in overview["attention"] if line["about"].startswith("tunnel")] == [
+        "tunnel 7 → 203.0.113.7"
+    ]
+    kinds = [event["event"] for event in world.ask("events")["rows"]]
+    assert [kind for kind in kinds if kind.startswith("tunnel")] == ["tunnel_resolved", "tunnel_unresolved"]
+    plane.next_hops.clear()
+    world.ip("route", "add", "203.0.113.0/24", "via", ROUTER, "dev", "uplink")
+    world.until(lambda: world.resolved() == [HOP], "it is resolved again")
+
+
+def test_a_neighbour_that_appears_later_resolves_the_tunnel(world: World) -> None:
+    plane = world.start_plane()
+    plane.neighbours.clear()
+    world.start_control()
+    world.until(lambda: "uplink" in plane.queues, "the exception queue is handed over")
+    plane.add_tunnel(7, "192.0.2.77")
+    pair = ("192.0.2.1", "192.0.2.77")
+    world.until(lambda: pair in plane.next_hops, "control says that it is unresolved")
+    assert world.resolved(pair) == []
+    plane.neighbours["192.0.2.77"] = "02:00:5e:10:00:77"
+    world.until(lambda: [hop[1] for hop in world.resolved(pair)] == ["02:00:5e:10:00:77"], "it is resolved")
+
+
+def test_the_tap_outlives_control_and_is_adopted_with_what_others_put_on_it(world: World) -> None:
+    plane = with_tunnel(world)
+    world.ip("addr", "add", "192.0.2.99/32", "dev", "uplink")
+    index = json.loads(world.ip("-j", "link", "show", "uplink"))[0]["ifindex"]
+    world.kill_control()
+    assert "LOWER_UP" in world.ip("link", "show", "uplink")  # the data plane's queue keeps it
+    plane.next_hops.clear()
+    world.start_control()
+    world.until(lambda: world.resolved() == [HOP], "the restarted control resolves the tunnel from the dump")
+    (link,) = json.loads(world.ip("-j", "addr", "show", "uplink"))
+    assert link["ifindex"] == index
+    assert {a["local"] for a in link["addr_info"] if a["family"] == "inet"} == {"192.0.2.1", "192.0.2.99"}
+    assert "via 192.0.2.254" in world.ip("route", "show", "203.0.113.0/24")
+
+
+def test_link_addresses_and_routes_outlive_the_data_plane(world: World) -> None:
+    with_tunnel(world)
+    world.stop_plane()
+    world.until(lambda: world.rows("overview")[0]["data_plane"] == "gone", "control notices")
+    assert "LOWER_UP" in world.ip("link", "show", "uplink")
+    assert "via 192.0.2.254" in world.ip("route", "show", "203.0.113.0/24")
+    answer = world.ask("show", noun="flows")
+    assert (answer["ok"], answer["code"]) == (False, 3)
+    assert "the data plane has ended" in answer["error"]
+    plane = world.start_plane()
+    plane.add_tunnel(7, PAIR[1], tell=False)
+    world.until(lambda: world.resolved() == [HOP], "next hops are sent to the new data plane")
+    assert "uplink" in plane.queues
+
+
+def test_a_tunnel_of_an_adopting_data_plane_is_not_unresolved_while_neighbours_wake_up(world: World) -> None:
+    with_tunnel(world)
+    world.stop_plane()
+    world.until(lambda: world.rows("overview")[0]["data_plane"] == "gone", "control notices")
+    world.ip("neigh", "flush", "dev", "uplink")
+    plane = world.start_plane()
+    plane.add_tunnel(7, PAIR[1], tell=False)
+    said: list[bool] = []
+
+    def heard() -> bool:
+        if PAIR in plane.next_hops:
+            said.append(bool(world.resolved()))
+        return bool(said)
+
+    world.until(heard, "control says something of the tunnel")
+    assert said == [True]
+
+
+def test_a_deleted_tap_is_made_again(world: World) -> None:
+    plane = with_tunnel(world)
+    before = plane.queues["uplink"]
+    world.ip("link", "delete", "uplink")
+    world.until(lambda: "uplink" in world.ip("link"), "the interface is back")
+    world.until(
+        lambda: plane.queues["uplink"] != before or world.ip("route") != "", "a new queue is handed over"
+    )
+    world.ip("route", "add", "203.0.113.0/24", "via", ROUTER, "dev", "uplink")
+    world.until(lambda: world.resolved() == [HOP], "the tunnel is resolved again")
+
+
+def test_an_interface_that_is_taken_is_a_sentence_not_an_end(world: World) -> None:
+    world.ip("link", "add", "uplink", "type", "veth", "peer", "name", "uplink-peer")
+    world.start_plane()
+    world.start_control()
+    world.until(
+        lambda: any(line["about"] == "port uplink" for line in world.rows("overview")[0]["attention"]),
+        "the problem is shown",
+    )
+    (port,) = (row for row in world.rows("ports") if row["port"] == "uplink")
+    assert "no multi-queue TAP" in port["exception_problem"]
+    world.ip("link", "delete", "uplink")
+    world.until(lambda: world.plane is not None and "uplink" in world.plane.queues, "it is repaired")
+
+
+def test_a_silent_data_plane_is_noticed_and_others_are_answered(world: World) -> None:
+    plane = with_tunnel(world)
+    plane.silent = True
+    world.until(lambda: world.rows("overview")[0]["data_plane"] == "gone", "control gives up waiting")
+    assert world.ask("events")["ok"]
+    plane.silent = False
+    world.until(lambda: world.rows("overview")[0]["data_plane"] == "up", "it is found again")
+
+
+def test_hostile_bytes_at_the_admin_sockets_are_answered_and_counted(world: World) -> None:
+    world.start_plane()
+    world.start_control()
+    for name in ("gateway.sock", "show.sock"):
+        for frames in (
+            [b""],
+            [b"\xc1"],
+            [b"\x81" * 10_000],
+            [b"\x93\x01\x02\x03"],
+            [b"a", b"b", b"c"],
+            [os.urandom(5000)],
+        ):
+            answer = msgpack.unpackb(world.send(frames, name))
+            assert (answer["ok"], answer["code"]) == (False, 2)
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(str(world.directory / name))
+            raw.sendall(os.urandom(65_536)[:4096])
+    counters = {row["counter"]: row["value"] for row in world.rows("counters")}
+    assert (
+        counters["requests_malformed"] >= 12
+    )  # raw bytes may look like messages of ZeroMQ's oldest protocol
+    assert world.ask("set", "show.sock", noun="site", name="a")["error"].endswith("only shows")
+
+
+def test_a_client_that_never_reads_does_not_block_others(world: World) -> None:
+    plane = world.start_plane()
+    plane.dumps["vnets"] = []
+    world.start_control()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as lazy:
+        lazy.set(zmq.LINGER, 0)
+        lazy.set(zmq.RCVHWM, 1)
+        lazy.connect(f"ipc://{world.directory}/gateway.sock")
+        for number in range(2000):
+            with contextlib.suppress(zmq.Again):
+                lazy.send(msgpack.packb({"v": 1, "id": number, "verb": "events"}), zmq.NOBLOCK)
+        started_s = time.monotonic()
+        assert world.ask("events")["ok"]
+        assert time.monotonic() - started_s < 5
+
+
+def test_sockets_are_for_their_owner_where_there_is_no_group(world: World) -> None:
+    world.start_control()
+    for name in ("gateway.sock", "show.sock", "control-inbox.sock"):
+        assert stat.S_IMODE((world.directory / name).stat().st_mode) == 0o600
+
+
+def test_vnetctl_shows_a_living_control(world: World) -> None:
+    with_tunnel(world)
+    shown = world.vnetctl("show")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("gw1   ")
+    tunnels = world.vnetctl("show", "tunnels")
+    assert "203.0.113.7" in tunnels.stdout
+    events = world.vnetctl("events", "--json")
+    assert {"exception_up", "tunnel_resolved"} <= {
+        json.loads(line)["event"] for line in events.stdout.splitlines()
+    }
+    refused = world.vnetctl("show", "endpoints")
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr.startswith("error: ")
+
+
+def test_metrics_are_served_and_odd_requests_are_refused(world: World) -> None:
+    with_tunnel(world)
+
+    def fetch(request: str) -> str:
+        code = (
+            "import socket, sys\ns = socket.create_connection(('127.0.0.1', 9464), 5)\n"
+            "s.sendall(sys.argv[1].encode())\n"
+            "b = b''\n"
+            "while d := s.recv(65536): b += d\n"
+            "print(b.decode())"
+        )
+        command = ["ip", "netns", "exec", world.namespace, sys.executable, "-c", code, request]
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        world.until(lambda: running.poll() is not None, "an HTTP answer")
+        return running.communicate()[0]
+
+    text = fetch("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert text.startswith("HTTP/1.1 200 OK")
+    assert "vnet_data_plane_up 1.0" in text
+    assert fetch("POST /metrics HTTP/1.1\r\n\r\n").startswith("HTTP/1.1 405")
+    assert fetch("nonsense\r\n\r\n").startswith("HTTP/1.1 400")
+    assert fetch("x" * 9000).startswith("HTTP/1.1 431")
