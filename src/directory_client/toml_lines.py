@@ -5,6 +5,7 @@ Only for text that tomllib has accepted. Keys inside inline tables are found as 
 """
 
 import re
+import tomllib
 
 KeyPath = tuple[str | int, ...]
 
@@ -18,9 +19,22 @@ def format_path(path: KeyPath) -> str:
         if isinstance(part, int):
             out += f"[{part + 1}]"
             continue
-        word = part if _BARE.fullmatch(part) else '"' + part.replace('"', '\\"') + '"'
+        word = part if _BARE.fullmatch(part) else toml_string(part)
         out += ("." if out else "") + word
     return out
+
+
+def toml_string(text: str) -> str:
+    """Write a basic TOML string."""
+    out = []
+    for char in text:
+        if char in '"\\':
+            out.append("\\" + char)
+        elif ord(char) < 0x20 or ord(char) == 0x7F:
+            out.append(f"\\u{ord(char):04x}")
+        else:
+            out.append(char)
+    return '"' + "".join(out) + '"'
 
 
 def find_lines(text: str) -> dict[KeyPath, int]:
@@ -126,7 +140,7 @@ class _Scanner:
             while self.text.startswith(quote, at + 3):
                 at += 1
         self.at = at + len(mark)
-        return self.text[start:at]
+        return tomllib.loads("key = " + self.text[start - len(mark) : self.at])["key"]
 
     def _resolve(self, keys: list[str]) -> KeyPath:
         """A header names the newest member of each list of tables on its way."""

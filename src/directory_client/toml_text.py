@@ -3,20 +3,7 @@
 
 from typing import Any
 
-from directory_client.toml_lines import format_path
-
-
-def toml_string(text: str) -> str:
-    """Write a basic TOML string."""
-    out = []
-    for char in text:
-        if char in '"\\':
-            out.append("\\" + char)
-        elif ord(char) < 0x20 or ord(char) == 0x7F:
-            out.append(f"\\u{ord(char):04x}")
-        else:
-            out.append(char)
-    return '"' + "".join(out) + '"'
+from directory_client.toml_lines import format_path, toml_string
 
 
 def toml_value(value: Any) -> str:
