@@ -10,10 +10,9 @@ except ConfigurationError as error:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,17 +39,23 @@ from .configuration import (
     Port,
     Threads,
 )
+from .configuration_values import (
+    check_absolute,
+    check_interface,
+    check_interface_address,
+    check_listen,
+    check_locator,
+    listen_of,
+    same_device,
+)
 from .device import parse_device
 
 T = TypeVar("T")
 
 UNIX_PATH_BYTES = 107  # sun_path
-INTERFACE_BYTES = 15  # IFNAMSIZ
 MTU_BYTES = (576, 9600)
 PORTS_MAX = 32
 
-_INTERFACE = re.compile(r"[^\s/:]{1,15}")
-_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
 
 _TOP = [
     *("name", "site", "locators", "directory", "runtime_dir", "state_dir"),
@@ -253,9 +258,9 @@ class _Reader:
         config = self.take(lambda: section.string("config", ""), "")
         if not config:
             return EmbeddedDirectory()
-        listen = self.take(lambda: _listen_of(section, path.parent / config), "")
+        listen = self.take(lambda: listen_of(section, path.parent / config), "")
         if listen.startswith("tcp://") and "identity" not in table:
-            fix = "add [identity] with key_file and directory_public_key, or let it listen on ipc://"
+            fix = "add [identity] with key_file and directory_public_key, or local = 'ipc://…' there"
             self.wrong(section, "config", f"the directory listens on {listen}, which needs [identity]", fix)
         return EmbeddedDirectory(path.parent / config, listen)
 
@@ -289,7 +294,7 @@ class _Reader:
             device=device,
             role=role,
             addresses=self.addresses(table),
-            exception=self.take(lambda: table.string("exception", "", check=_check_interface), ""),
+            exception=self.take(lambda: table.string("exception", "", check=check_interface), ""),
             mtu_bytes=self.take(lambda: table.integer("mtu_bytes", 1500, low, high), 1500),
         )
         if role == "inside":
@@ -309,7 +314,7 @@ class _Reader:
             fix = f'exception = "{port.name[:11]}-exc"'
             self.wrong(table, "device", f'"{port.exception}" would be both the device and the exception', fix)
         for other in others.values():
-            if other.device and _same_device(other.device, port.device):
+            if other.device and same_device(other.device, port.device):
                 self.wrong(
                     table, "device", f"port {other.name} has the same device", "give each port its own"
                 )
@@ -319,13 +324,13 @@ class _Reader:
 
     def addresses(self, table: Table) -> tuple[IPv4Interface, ...]:
         none: tuple[str, ...] = ()
-        texts = self.take(lambda: table.strings("addresses", none, check=_check_interface_address), none)
+        texts = self.take(lambda: table.strings("addresses", none, check=check_interface_address), none)
         return tuple(IPv4Interface(text) for text in texts)
 
     def locators(self, table: Table, ports: Mapping[str, Port]) -> tuple[str, ...]:
         if "locators" in table:
             none: tuple[str, ...] = ()
-            return self.take(lambda: table.strings("locators", check=_check_locator, least=1), none)
+            return self.take(lambda: table.strings("locators", check=check_locator, least=1), none)
         underlay = [port for port in ports.values() if port.is_underlay]
         found = tuple(str(address.ip) for port in underlay for address in port.addresses)
         if underlay and not found and not self.problems_in("port"):
@@ -400,7 +405,7 @@ class _Reader:
 
     def metrics(self, table: Table) -> Metrics:
         section = self.section(table, "metrics", ["listen"])
-        return Metrics(self.take(lambda: section.string("listen", "", check=_check_listen), ""))
+        return Metrics(self.take(lambda: section.string("listen", "", check=check_listen), ""))
 
     def log(self, table: Table) -> Log:
         section = self.section(table, "log", ["level", "format"])
@@ -412,73 +417,10 @@ class _Reader:
     # -- paths ---------------------------------------------------------------------------------
 
     def directory_path(self, table: Table, key: str, default: Path) -> Path:
-        return Path(self.take(lambda: table.string(key, str(default), check=_check_absolute), str(default)))
+        return Path(self.take(lambda: table.string(key, str(default), check=check_absolute), str(default)))
 
     def socket_path(self, table: Table, key: str, default: Path) -> Path:
         path = self.directory_path(table, key, default)
         if len(str(path).encode()) > UNIX_PATH_BYTES and key in table:
             self.wrong(table, key, f"is longer than {UNIX_PATH_BYTES} bytes", "use a shorter path")
         return path
-
-
-def _listen_of(section: Table, path: Path) -> str:
-    """Read where a directory.toml listens, on this machine if it does; all else is the directory's to check."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise section.problem("config", f"{path} cannot be read: {error}", f"ls -l {path}") from None
-    try:
-        table = read_toml(text, str(path))
-        return parse_endpoint(table.string("local" if "local" in table else "listen")).name
-    except DirectoryError as error:
-        raise section.problem("config", f"{path}: {error.error}", error.fix) from None
-
-
-def _same_device(a: str, b: str) -> bool:
-    first, second = parse_device(a), parse_device(b)
-    if first.pci or second.pci:
-        return bool(set(first.pci) & set(second.pci))
-    return a.partition(",")[0] == b.partition(",")[0]
-
-
-def _check_absolute(text: str) -> None:
-    if not text.startswith("/"):
-        raise ValueError(f'"{text}" is no absolute path such as /run/vnet/gw1')
-
-
-def _check_interface(text: str) -> None:
-    if not _INTERFACE.fullmatch(text) or text in (".", ".."):
-        raise ValueError(
-            f'"{text}" is no interface name: at most {INTERFACE_BYTES} characters, no spaces or /'
-        )
-
-
-def _check_interface_address(text: str) -> None:
-    try:
-        address = IPv4Interface(text)
-    except ValueError:
-        raise ValueError(
-            f'"{text}" is no IPv4 address with its prefix length, such as 192.0.2.1/24'
-        ) from None
-    if "/" not in text:
-        raise ValueError(f'"{text}" lacks its prefix length: "{text}/24"')
-    _check_unicast(address.ip)
-
-
-def _check_locator(text: str) -> None:
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        raise ValueError(f'"{text}" is no IPv4 address such as 192.0.2.1') from None
-    _check_unicast(address)
-
-
-def _check_unicast(address: IPv4Address) -> None:
-    if address.is_multicast or address.is_unspecified or address.is_loopback or int(address) == 2**32 - 1:
-        raise ValueError(f"{address} is no address to which other nodes could send")
-
-
-def _check_listen(text: str) -> None:
-    match = _LISTEN.fullmatch(text)
-    if match is None or not 0 < int(match[2]) < 65_536:
-        raise ValueError(f'"{text}" is no address to listen on, such as 127.0.0.1:9464')

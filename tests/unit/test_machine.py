@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a configuration asks for against what a machine has; what init proposes; exit status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.configuration_file import parse
+from gateway.inventory import Adapter, Machine, look_around
+from gateway.machine import find_problems
+from gateway.main import main
+from gateway.proposal import propose
+
+NIC = Adapter("0000:3b:00.0", "8086:1592", "vfio-pci")
+MLX = Adapter("0000:5e:00.0", "15b3:101d", "mlx5_core", ("ens1",), True, 100_000)
+MACHINE = Machine(
+    host="gw1",
+    adapters=(NIC, MLX),
+    interfaces=frozenset({"lo", "eth0", "ens1"}),
+    default_interfaces=frozenset({"eth0"}),
+    cpus=(0, 1, 2, 3),
+    isolated_cpus=(2, 3),
+    available_bytes=8 << 30,
+    is_net_admin=True,
+    has_tun=True,
+)
+TEXT = """\
+name = "gw1"
+directory = "embedded"
+[port.uplink]
+device = "0000:3b:00.0"
+role = "underlay"
+addresses = ["192.0.2.1/24"]
+[port.rack]
+device = "0000:5e:00.0"
+role = "inside"
+"""
+
+
+def problems(text: str, machine: Machine = MACHINE) -> list[str]:
+    configuration, table = parse(text, Path("gateway.toml"))
+    return [f"{p} → {p.fix}" for p in find_problems(configuration, table, machine)]
+
+
+def test_machine_that_has_it_all_has_no_problems() -> None:
+    assert problems(TEXT) == []
+
+
+def test_adapter_that_is_not_there_names_those_that_are() -> None:
+    assert problems(TEXT.replace("5e:00.0", "5e:00.1")) == [
+        "gateway.toml line 8: port.rack.device: there is no network adapter 0000:5e:00.1"
+        " → one of: 0000:3b:00.0, 0000:5e:00.0"
+    ]
+
+
+def test_adapter_that_linux_holds_says_how_to_get_it() -> None:
+    machine = replace(MACHINE, adapters=(replace(NIC, driver="ice"), MLX))
+    (problem,) = problems(TEXT, machine)
+    assert "0000:3b:00.0 is held by ice" in problem
+    assert "dpdk-devbind.py --bind=vfio-pci 0000:3b:00.0" in problem
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        ("net_af_packet0,iface=eth7", "there is no interface eth7"),
+        ("net_af_packet0", "there is no interface iface=…"),
+        ("net_pcap0,rx_pcap=/none.pcap", "there is no file /none.pcap"),
+    ],
+)
+def test_virtual_device_needs_what_it_names(device: str, sentence: str) -> None:
+    (problem,) = problems(TEXT.replace("0000:5e:00.0", device))
+    assert sentence in problem
+
+
+def test_tap_needs_privileges() -> None:
+    machine = replace(MACHINE, is_net_admin=False)
+    found = problems(TEXT.replace("0000:5e:00.0", "net_tap0,iface=t0"), machine)
+    assert [p.split(": ")[1] for p in found] == ["port.uplink.role", "port.rack.device"]
+    assert all("CAP_NET_ADMIN → run as root" in p for p in found)
+
+
+def test_cpu_that_is_not_there() -> None:
+    (problem,) = problems(TEXT + "[threads]\npoll_cpus = [2, 9]\n")
+    assert problem == (
+        "gateway.toml line 11: threads.poll_cpus: CPU 9 is not there or not online → CPUs here: 0, 1, 2, 3"
+    )
+
+
+def test_too_little_memory_says_what_would_fit_and_the_proposal_does() -> None:
+    machine = replace(MACHINE, available_bytes=1 << 30)
+    text = TEXT + "[capacity]\nflows = 10_000_000\n"
+
+    (problem,) = problems(text, machine)
+    assert "line 11: capacity.flows: 10_000_000 needs 1.8 GB of memory, 1.1 GB are free" in problem
+    fits = problem.rpartition("flows = ")[2]
+
+    assert problems(text.replace("10_000_000", fits), machine) == []
+
+
+def test_too_few_hugepages_say_how_many_to_have() -> None:
+    machine = replace(MACHINE, hugepages={2 << 20: 10})
+    (problem,) = problems(TEXT + '[memory]\nhugepages = "always"\n', machine)
+    assert "of hugepages" in problem
+    assert "sysctl vm.nr_hugepages=" in problem
+
+
+def test_group_that_is_not_there() -> None:
+    (problem,) = problems(TEXT + '[admin]\ngroup = "no-such-group"\n')
+    assert problem.endswith('there is no group "no-such-group" → groupadd --system no-such-group')
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [MACHINE, replace(MACHINE, adapters=()), replace(MACHINE, adapters=(NIC,), host="GW_1.example")],
+    ids=["two adapters", "none", "one, odd name"],
+)
+def test_proposal_is_good_for_the_machine_it_was_made_for(machine: Machine) -> None:
+    assert problems(propose(machine), machine) == []
+
+
+def test_proposal_leaves_out_what_carries_the_default_route() -> None:
+    machine = replace(MACHINE, default_interfaces=frozenset({"ens1"}))
+    text = propose(machine)
+    assert "0000:5e:00.0  15b3:101d  driver mlx5_core, link up 100 Gb/s → left out (carries" in text
+    assert 'device = "0000:5e:00.0"' not in text
+
+
+def test_inventory_reads_a_machine(tmp_path: Path) -> None:
+    device = tmp_path / "sys/bus/pci/devices/0000:3b:00.0"
+    (device / "net/ens1").mkdir(parents=True)
+    for name, text in {"class": "0x020000", "vendor": "0x8086", "device": "0x1592"}.items():
+        (device / name).write_text(text + "\n")
+    (device / "net/ens1/operstate").write_text("up\n")
+    (device / "net/ens1/speed").write_text("100000\n")
+    (tmp_path / "sys/drivers/ice").mkdir(parents=True)
+    (device / "driver").symlink_to(tmp_path / "sys/drivers/ice")
+    (tmp_path / "sys/devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-2,5\n")
+    (tmp_path / "sys/kernel/mm/hugepages/hugepages-2048kB").mkdir(parents=True)
+    (tmp_path / "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").write_text("7\n")
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/route").write_text(
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\nens1\t00000000\t1\t3\t0\t0\t0\t00000000\n"
+    )
+
+    machine = look_around(tmp_path)
+
+    assert machine.adapters == (Adapter("0000:3b:00.0", "8086:1592", "ice", ("ens1",), True, 100_000),)
+    assert machine.cpus == (0, 1, 2, 5)
+    assert machine.hugepage_bytes == 7 << 21
+    assert machine.default_interfaces == {"ens1"}
+
+
+def test_check_of_a_bad_file_ends_with_status_2(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(TEXT.replace("role", "roll"))
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == 2
+    assert 'did you mean "role"?' in result.stderr
+    for command in ("run", "data-plane", "control", "slow-path", "directory"):
+        assert CliRunner().invoke(main, [command, str(path)]).exit_code == 2
+
+
+def test_check_touches_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        'name = "a"\ndirectory = "embedded"\n'
+        f'runtime_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\n'
+        'port.rack = { device = "net_null0", role = "inside" }\n'
+    )
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "is good: a" in result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["gateway.toml"]
