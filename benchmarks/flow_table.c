@@ -98,6 +98,7 @@ world_make(struct bench *bench)
 	view->vnet[bench->vnet].flags = FP_VNET_LIVE;
 	view->ingress[bench->ingress].vnet = (uint16_t)bench->vnet;
 	view->ingress[bench->ingress].flags = FP_INGRESS_LIVE;
+	view->location[bench->location].vnet = (uint16_t)bench->vnet;
 	view->location[bench->location].state = FP_LOCATION_LIVE;
 }
 

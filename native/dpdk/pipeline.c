@@ -127,6 +127,7 @@ look_up(struct fp_thread *t, struct packet *packets, uint32_t n, struct verdict 
 	for (uint32_t i = 0; i < n; i++) {
 		keys[i] = &packets[i].key;
 		hashes[i] = fp_hash_flow(&t->secret, keys[i]);
+		fp_flow_prefetch(t->arena, hashes[i]);
 	}
 	hits = fp_flow_lookup_bulk(t->arena, keys, hashes, n, t->now_s, words, entries);
 	t->counters.lookups += n;
@@ -203,6 +204,7 @@ look_up_connections(struct fp_thread *t, struct packet **packets, const uint64_t
 	for (uint32_t i = 0; i < n; i++) {
 		keys[i] = &packets[i]->key;
 		hashes[i] = fp_hash_flow(&t->secret, keys[i]);
+		fp_flow_prefetch(t->arena, hashes[i]);
 	}
 	hits = fp_flow_lookup_bulk(t->arena, keys, hashes, n, t->now_s, words, entries);
 	t->counters.lookups += n;
