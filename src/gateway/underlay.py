@@ -118,6 +118,9 @@ class Underlay:
             self._try(self.requests.forget_neighbour, index, address)
         self._kept &= wanted
         for index, address in wanted - self._kept:
+            known = self.resolver.tables.neighbours.get((index, address))
+            if known is not None and known.state in ("permanent", "noarp"):
+                continue  # somebody's static entry: "managed" would take that away
             if self._try(self.requests.keep_neighbour, index, address):
                 self._kept.add((index, address))
         if now_s - self._probed_s < PROBE_EVERY_S:

@@ -213,6 +213,8 @@ def test_a_tunnel_follows_routes_and_neighbours_of_the_kernel(world: World) -> N
     world.until(lambda: plane.next_hops[PAIR]["mtu_bytes"] == 1300, "the route's MTU counts")
     world.ip("neigh", "replace", other, "lladdr", "02:00:5e:10:00:77", "dev", "uplink", "nud", "permanent")
     world.until(lambda: [hop[1] for hop in world.resolved()] == ["02:00:5e:10:00:77"], "the new MAC is used")
+    (static,) = json.loads(world.ip("-j", "neigh", "show", other))
+    assert static["state"] == ["PERMANENT"]  # a static entry stays one
 
 
 def test_a_tunnel_without_a_route_is_unresolved_with_event_and_attention(world: World) -> None:
