@@ -38,6 +38,12 @@ static struct {
 	char last[LINE_BYTES]; // newest complete line
 } eal_log = {.lock = PTHREAD_MUTEX_INITIALIZER, .prefix = "dpdk: "};
 
+// What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only) and no secondary
+// process listens. Neither is needed, and an operator would look for the fault there.
+static const char *const harmless[] = {
+	"multiq qdisc", "tap_nl_dump_ext_ack", "Disabling rte flow support", "Failed to send start req to secondary",
+};
+
 static uint64_t clock_ns(void);
 static bool hugepages_suffice(uint32_t memory_mb);
 static void signals_prepare(void);
@@ -203,6 +209,9 @@ log_line(void)
 	eal_log.used = 0;
 	if (!eal_log.line[0])
 		return;
+	for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++)
+		if (strstr(eal_log.line, harmless[i]))
+			return;
 	char out[sizeof(eal_log.prefix) + sizeof(eal_log.line) + 1];
 	int n = snprintf(out, sizeof(out), "%s%s\n", eal_log.prefix, eal_log.line);
 	if (n > 0 && write(STDERR_FILENO, out, (size_t)n) < 0)

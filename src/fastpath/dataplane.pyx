@@ -111,7 +111,7 @@ cdef class Settings:
             flows=capacity.get("flows", 65536), locations=capacity.get("locations", 65536),
             tunnels=capacity.get("tunnels", 1024), vnets=capacity.get("vnets", 256),
             ingresses=capacity.get("ingresses", 4096), ports=FP_PORTS_MAX,
-            threads=max(capacity.get("threads", 8), threads),
+            threads=max(capacity.get("threads", 8), threads) + 1,  # the last reader is whoever dumps
             refusal_share_percent=capacity.get("refusal_share_percent", 10))
 
     cdef _set_port(self, i, port, interrupt):
@@ -150,6 +150,11 @@ cdef class Settings:
     @property
     def workers(self):
         return self.c.workers
+
+    @property
+    def dump_reader(self):
+        """The reader number of the arena that is nobody's: for fastpath.dump.Dump."""
+        return self.c.arena.threads - 1
 
     @property
     def arena_path(self):
@@ -248,6 +253,11 @@ cdef class DataPlane:
         found["how"] = _ADOPTION.get(found["how"], "unknown")
         found["adopted"] = report.how == FP_ARENA_ADOPTED
         return found
+
+    def arena_address(self):
+        """Return where the arena's handle is, for fastpath.dump.Dump; valid until stop()."""
+        self._need_running()
+        return <size_t>fp_dataplane_arena(self.c)
 
     def incarnation(self):
         """Return the number of this life of the tables: another one at every start."""

@@ -65,7 +65,7 @@ class Threads:
     control_cpus: tuple[int, ...] = ()  # empty: all CPUs that are not poll_cpus
     slow_path_workers: int = 1
     idle: str = field(default="sleep", metadata=LIVE)
-    max_sleep_us: int = field(default=100, metadata=LIVE)
+    max_sleep_us: int = field(default=900, metadata=LIVE)
     spare_data_plane: bool = True  # a second one that has started and waits for the first one's end
 
     @property

@@ -344,9 +344,11 @@ class _Reader:
         threads = Threads(
             poll_cpus=self.cpus(section, "poll_cpus"),
             control_cpus=self.cpus(section, "control_cpus"),
-            slow_path_workers=self.take(lambda: section.integer("slow_path_workers", 1, 1, 64), 1),
+            slow_path_workers=self.take(lambda: section.integer("slow_path_workers", 1, 1, 16), 1),
             idle=self.take(lambda: section.string("idle", default.idle, IDLE_MODES), default.idle),
-            max_sleep_us=self.take(lambda: section.integer("max_sleep_us", 100, 1, 10_000), 100),
+            max_sleep_us=self.take(
+                lambda: section.integer("max_sleep_us", default.max_sleep_us, 1, 10_000), default.max_sleep_us
+            ),
             spare_data_plane=self.take(lambda: section.boolean("spare_data_plane", True), True),
         )
         return threads

@@ -191,7 +191,7 @@ def test_all_errors_are_reported_at_once_in_the_order_of_lines() -> None:
         ('"inside"', '"inside"\n[hold]\npackets = 8\npackets_per_flow = 9', "9 is more than", "raise"),
         ('"inside"', '"inside"\n[metrics]\nlisten = "9464"', "is no address to listen on", "correct it"),
         ('"inside"', '"inside"\n[log]\nlevel = "warn"', '"warn" is not possible', "warning"),
-        ('"inside"', '"inside"\n[threads]\nslow_path_workers = 0', "0 is out of range", "from 1 to 64"),
+        ('"inside"', '"inside"\n[threads]\nslow_path_workers = 0', "0 is out of range", "from 1 to 16"),
         ('"inside"', '"inside"\n[threads]\nslow_path_workers = true', "true is not a number", "a number"),
         ('"inside"', '"inside', "no TOML", "https://toml.io"),
     ],

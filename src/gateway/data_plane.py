@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data-plane process: `vnet-gateway data-plane gateway.toml`.
+
+What is slow is done first: DPDK's environment and the packet memory (0.2 s). Then it waits for the lock of
+the tables, `RUNTIME_DIR/tables.lock`. The first one has it at once; any other is a warm spare, and takes
+tables and ports over in some 50 ms when the first one ends, however it ends. Both are the same program:
+whoever keeps two of them alive has always one that forwards and one that waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fastpath.dataplane import DataPlane, DataPlaneError, HoldSettings, PortSettings, Settings, start_eal
+
+from .configuration import Configuration
+from .configuration_file import ConfigurationError, load
+from .data_plane_server import DataPlaneServer
+from .device import parse_device
+from .notify import notify
+from .process import start_time
+
+log = logging.getLogger(__name__)
+
+OWN_MAC_DRIVERS = ("net_tap", "net_null", "net_ring", "net_pcap", "net_memif")
+HUGEPAGE_BYTES = 2 << 20
+FIRST_PACKET_LOOK_S = 0.05
+
+
+@dataclass
+class Start:
+    """Where the time went, in milliseconds; what the counters dump shows as "start"."""
+
+    process_ms: float = 0.0  # from its start until this module ran: interpreter and imports
+    eal_ms: float = 0.0
+    buffers_ms: float = 0.0
+    waited_ms: float = 0.0  # for the lock: as a spare
+    tables_ms: float = 0.0  # opened, adopted
+    ports_ms: float = 0.0
+    threads_ms: float = 0.0
+    resumed_ms: float = 0.0  # from the lock until the poll threads ran
+    first_packet_ms: float | None = None  # from the lock until the first packet came
+    spare: bool = False
+    hugepages: bool = False
+    lock_ns: int = field(default=0, repr=False)
+
+    def facts(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "lock_ns"}
+
+
+def run(configuration: Configuration) -> None:
+    """Be the data plane until SIGTERM or SIGINT. Raises SystemExit(1) after saying what is wrong."""
+    try:
+        _run(configuration)
+    except DataPlaneError as error:
+        _fail(str(error), error.fix)
+    except ValueError as error:
+        _fail(f"{configuration.path}: {error}", "vnet-gateway check says more")
+
+
+def _run(configuration: Configuration) -> None:
+    start = Start(process_ms=_age_ms())
+    settings = make_settings(configuration)
+    stop = _Stop()
+    cpus = _control_cpus(configuration)
+    os.sched_setaffinity(0, cpus)
+    prefix = f"vnet-{configuration.name}-{os.getpid()}"
+    eal = start_eal(prefix, settings, control_cpus=cpus, hugepages=configuration.memory.hugepages)
+    start.eal_ms, start.hugepages = eal["ns"] / 1e6, eal["hugepages"]
+    plane = DataPlane(settings)
+    start.buffers_ms = plane.start_report()["mempool_ns"] / 1e6
+    lock = _lock_tables(configuration, stop, start)
+    if stop.asked:
+        return
+    if start.spare:
+        _follow_configuration(configuration)
+    start.lock_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    _say_cost(settings, eal, plane)
+    forget_other_ports(Path(settings.arena_path), settings.ports)
+    plane.start()
+    start.resumed_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - start.lock_ns) / 1e6
+    report = plane.start_report()
+    start.tables_ms, start.ports_ms, start.threads_ms = (
+        report[key] / 1e6 for key in ("arena_ns", "ports_ns", "threads_ns")
+    )
+    try:
+        server = DataPlaneServer(
+            configuration.data_plane_socket, plane, configuration.name, lambda: {"start": start.facts()}
+        )
+    except OSError as error:
+        plane.stop()
+        _fail(
+            f"{configuration.data_plane_socket}: {error.strerror}",
+            "is the path short, and the directory writable?",
+        )
+    _say_started(start, plane, report)
+    notify("READY=1")
+    try:
+        _serve(server, plane, start, stop)
+    finally:
+        notify("STOPPING=1")
+        server.close()
+        plane.stop()
+        os.close(lock)
+        log.info("stopped; the tables stay in %s", settings.arena_path)
+
+
+def _serve(server: DataPlaneServer, plane: DataPlane, start: Start, stop: _Stop) -> None:
+    server.watch(stop.fd)
+    while not stop.asked:
+        server.serve(None if start.first_packet_ms is not None else FIRST_PACKET_LOOK_S)
+        if start.first_packet_ms is None:
+            first_ns = plane.start_report()["first_packet_ns"]
+            if first_ns:
+                start.first_packet_ms = (first_ns - start.lock_ns) / 1e6
+                log.info("first packet %.1f ms after the tables were free", start.first_packet_ms)
+
+
+def make_settings(configuration: Configuration) -> Settings:
+    """Return what the data plane is made of. Raises ValueError naming the key."""
+    threads, hold = configuration.threads, configuration.hold
+    ports = [
+        PortSettings(
+            port.name,
+            port.device,
+            port.role,
+            port.mtu_bytes,
+            _own_mac(configuration.name, port.name, port.device),
+        )
+        for port in configuration.ports.values()
+    ]
+    capacity = {name: value for name, value in vars(configuration.capacity).items() if name != "sessions"}
+    settings = {
+        "capacity": capacity,
+        "poll_cpus": threads.poll_cpus,
+        "workers": threads.slow_path_workers,
+        "idle": threads.idle,
+        "max_sleep_us": threads.max_sleep_us,
+        "packet_buffers": configuration.memory.packet_buffers,
+        "hold": HoldSettings(
+            hold.packets, hold.packets_per_vnet, hold.packets_per_ingress, hold.packets_per_flow, hold.wait_ms
+        ),
+    }
+    total = sum(size for _, size in Settings(ports, **settings).arena_cost())
+    path = choose_arena_path(configuration.name, total, configuration.memory.hugepages != "never")
+    return Settings(ports, arena_path=path, **settings)
+
+
+def choose_arena_path(
+    name: str, total_bytes: int, hugepages: bool, mounts: Path = Path("/proc/self/mounts")
+) -> Path:
+    """Return where the tables are: on hugetlbfs if they are there already or have room, else in /dev/shm."""
+    for line in mounts.read_text().splitlines() if hugepages else ():
+        _, directory, kind, options, *_ = line.split()
+        if kind != "hugetlbfs" or "pagesize=1024M" in options or not os.access(directory, os.W_OK):
+            continue
+        path = Path(directory) / f"vnet-{name}"
+        room = os.statvfs(directory)
+        if path.exists() or room.f_bavail * room.f_bsize >= total_bytes + HUGEPAGE_BYTES:
+            return path
+    return Path("/dev/shm") / f"vnet-{name}"
+
+
+def forget_other_ports(arena: Path, ports: Sequence[PortSettings]) -> None:
+    """Remove tables that were made for other ports: attachments and next hops in them name ports by number.
+
+    The ports that they were made for stand in a file beside them."""
+    made_for = Path("/dev/shm") / f"{arena.name}.ports"
+    now = "".join(f"{port.name} {port.role}\n" for port in ports)
+    try:
+        before = made_for.read_text()
+    except FileNotFoundError:
+        before = ""
+    if before == now:
+        return
+    if before and arena.exists():
+        log.warning("the ports have changed: the tables in %s are made anew", arena)
+        arena.unlink()
+    fd = os.open(made_for, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(now)
+
+
+class _Stop:
+    """Set by SIGTERM and SIGINT; `fd` becomes readable."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._waiting = False
+        mine, self._theirs = socket.socketpair()
+        mine.setblocking(False)
+        self._theirs.setblocking(False)
+        self._mine = mine
+        self.fd = mine.fileno()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+        signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+
+    def _ask(self, number: int, _frame: object) -> None:
+        self.asked = True
+        if self._waiting:
+            raise _StopWaiting
+
+    def wait_for(self, lock: int) -> bool:
+        """Wait for the lock; False if asked to stop before it came."""
+        try:
+            self._waiting = True
+            if not self.asked:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            self._waiting = False
+        except _StopWaiting:
+            self._waiting = False
+        return not self.asked
+
+
+class _StopWaiting(Exception):
+    """Ends a wait from a signal handler."""
+
+
+def _lock_tables(configuration: Configuration, stop: _Stop, start: Start) -> int:
+    path = configuration.runtime_dir / "tables.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
+    except BlockingIOError:
+        start.spare = True
+    log.info("ready as a spare after %.0f ms: waits for the tables", _age_ms())
+    notify("READY=1")
+    before_s = time.monotonic()
+    stop.wait_for(lock)
+    start.waited_ms = (time.monotonic() - before_s) * 1e3
+    return lock
+
+
+def _follow_configuration(configuration: Configuration) -> None:
+    """A spare may have waited for days: begin anew if the file says something else now."""
+    try:
+        if load(configuration.path) == configuration:
+            return
+    except (ConfigurationError, OSError) as error:
+        log.warning("%s cannot be read any more, what it said before holds: %s", configuration.path, error)
+        return
+    log.warning("%s has changed while this spare waited: it starts anew", configuration.path)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _own_mac(node: str, port: str, device: str) -> str | None:
+    """Return the MAC of a port whose device has none that lasts: always the same one for its name."""
+    if parse_device(device).driver not in OWN_MAC_DRIVERS:
+        return None
+    digest = hashlib.sha256(f"{node}/{port}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
+def _control_cpus(configuration: Configuration) -> set[int]:
+    allowed = os.sched_getaffinity(0)
+    wanted = set(configuration.threads.control_cpus) or allowed - set(configuration.threads.poll_cpus)
+    return (wanted & allowed) or allowed
+
+
+def _age_ms() -> float:
+    """How long this process has lived; the kernel says it in hundredths of a second."""
+    started_s = start_time(os.getpid()) / os.sysconf("SC_CLK_TCK")
+    return (time.clock_gettime(time.CLOCK_BOOTTIME) - started_s) * 1e3
+
+
+def _say_cost(settings: Settings, eal: dict[str, Any], plane: DataPlane) -> None:
+    cost = settings.arena_cost()
+    tables = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in cost if size >= 50_000)
+    log.info("tables in %s: %.1f MB (%s)", settings.arena_path, sum(size for _, size in cost) / 1e6, tables)
+    buffers = plane.start_report()["mbufs"]
+    pages = "hugepages" if eal["hugepages"] else "no hugepages"
+    log.info("packets: %d buffers, %d MB (%s)", buffers, eal["memory_mb"], pages)
+
+
+def _say_started(start: Start, plane: DataPlane, report: dict[str, Any]) -> None:
+    found = plane.adoption()
+    kept = ", ".join(f"{found[key]} {key}" for key in ("vnets", "ingresses", "tunnels", "locations", "flows"))
+    dropped = {
+        key.removeprefix("dropped_"): n for key, n in found.items() if key.startswith("dropped_") and n
+    }
+    log.info(
+        "tables %s: %s; dropped %s", found["how"], kept if found["adopted"] else "empty", dropped or "nothing"
+    )
+    for row in plane.ports():
+        log.info(
+            "port=%s device=%s mac=%s queues=%d up=%s",
+            *(row[k] for k in ("name", "device", "mac", "rx_queues", "up")),
+        )
+    if report["unpinned"]:
+        log.warning("%d poll threads could not be pinned to their CPU and float", report["unpinned"])
+    log.info(
+        "forwards %.1f ms after the tables were free (tables %.1f, ports %.1f, threads %.1f); before: "
+        "process %.0f, dpdk %.0f, buffers %.0f, waited %.0f ms",
+        *(start.resumed_ms, start.tables_ms, start.ports_ms, start.threads_ms),
+        *(start.process_ms, start.eal_ms, start.buffers_ms, start.waited_ms),
+    )
+
+
+def _fail(problem: str, fix: str) -> NoReturn:
+    log.error("%s; fix: %s", problem, fix or "-")
+    print(f"error: {problem}\nfix:   {fix}", file=sys.stderr)
+    raise SystemExit(1)
