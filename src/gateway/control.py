@@ -37,9 +37,10 @@ from gateway.statistics import sample_of
 
 log = logging.getLogger(__name__)
 
-TICK_MS = 100
+TICK_MS = 200
 SAMPLE_S = 1.0
 TABLES_S = 5.0
+LOCATORS_S = 1.0
 FRESH_UPTIME_S = 30.0
 SILENT_TIMEOUT_S = 2.0  # for a directory that does not answer anyway
 
@@ -78,7 +79,12 @@ class Control:
         ]
         self._inbox = self._open_inbox()
         self._metrics = self._open_metrics()
-        self._sample_s = self._tables_s = 0.0
+        self._polled: dict[int, int] = {}
+        self._poller = zmq.Poller()
+        self._poller.register(self._wake_read, zmq.POLLIN)
+        for always in (*(one.socket for one in self._sockets), self._inbox, *self._directory.sockets):
+            self._poller.register(always, zmq.POLLIN)
+        self._sample_s = self._tables_s = self._locators_s = 0.0
         self._sampling = self._reading_tables = False
         self._revision_seen: int | None = None
         self._adoption_told: int | None = None
@@ -110,22 +116,14 @@ class Control:
 
     def turn(self) -> None:
         """Wait for something, at most a tick, and do what is due."""
-        poller = zmq.Poller()
-        poller.register(self._wake_read, zmq.POLLIN)
-        for admin_socket in self._sockets:
-            poller.register(admin_socket.socket, zmq.POLLIN)
-        poller.register(self._inbox, zmq.POLLIN)
-        for directory_socket in self._directory.sockets:
-            poller.register(directory_socket, zmq.POLLIN)
-        descriptors = [d for d in (self._link.fileno(),) if d is not None]
+        wanted: dict[int, int] = {d: zmq.POLLIN for d in (self._link.fileno(),) if d is not None}
         if self._next_hops is not None:
-            descriptors += self._next_hops.descriptors()
-        for descriptor in descriptors:
-            poller.register(descriptor, zmq.POLLIN)
+            wanted |= dict.fromkeys(self._next_hops.descriptors(), zmq.POLLIN)
         for descriptor, events in self._metrics.descriptors() if self._metrics else ():
-            poller.register(descriptor, zmq.POLLOUT if events & select.POLLOUT else zmq.POLLIN)
+            wanted[descriptor] = zmq.POLLOUT if events & select.POLLOUT else zmq.POLLIN
+        self._poll_for(wanted)
         busy = self._next_hops is not None and self._next_hops.pending()
-        ready = dict(poller.poll(0 if busy else min(TICK_MS, self._directory.timeout_ms())))
+        ready = dict(self._poller.poll(0 if busy else min(TICK_MS, self._directory.timeout_ms())))
         for admin_socket in self._sockets:
             if admin_socket.socket in ready:
                 admin_socket.readable()
@@ -137,6 +135,16 @@ class Control:
             if isinstance(descriptor, int) and self._metrics is not None and self._metrics.owns(descriptor):
                 self._metrics.ready(descriptor)
         self._tick()
+
+    def _poll_for(self, wanted: dict[int, int]) -> None:
+        """Poll for these descriptors beside the sockets that are always polled for."""
+        if wanted == self._polled:
+            return
+        for descriptor in self._polled.keys() - wanted.keys():
+            self._poller.unregister(descriptor)
+        for descriptor, events in wanted.items():
+            self._poller.register(descriptor, events)
+        self._polled = wanted
 
     # -- the parts' beginnings
 
@@ -331,7 +339,9 @@ class Control:
             self._tables_s, self._reading_tables = now + TABLES_S, True
             self._admin.run(self._read_tables(), lambda _: self._ended("_reading_tables"))
         self._watch_revision()
-        self._say_locators()
+        if now >= self._locators_s:
+            self._locators_s = now + LOCATORS_S
+            self._say_locators()
         self._admin.tick()
         if self._metrics is not None:
             self._metrics.tick()

@@ -22,6 +22,7 @@ from gateway.nexthop import Pair, Resolution
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
+BATCH = 512
 __all__ = ["ControlRings", "DataPlaneUnreachable", "record_of"]
 
 
@@ -49,7 +50,7 @@ class ControlRings:
     def receive(self) -> tuple[list[Pair], list[tuple[int, int, int]]]:
         """Return the pairs of tunnels that came or went, and (type, why, object) of records refused."""
         self._client.woke()
-        rows = self._client.drain(4096)
+        rows = self._client.drain(BATCH)
         changed = records.select(rows, records.RecordType.TUNNEL_CHANGED)
         refused = records.select(rows, records.RecordType.REFUSED)
         pairs = [Pair(address_of(row["local"]), address_of(row["remote"])) for row in changed]

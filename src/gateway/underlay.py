@@ -50,15 +50,18 @@ class Underlay:
 
     def advance(self, now_s: float) -> list[tuple[Pair, Resolution]]:
         """Take in what changed and return the pairs whose resolution differs from before."""
+        heard = False
         try:
             for message in self._events.receive():
                 self._take(message)
+                heard = True
         except netlink.Overrun:
             self.overruns += 1
             log.warning("netlink events were lost; reading all tables again")
             self._read_tables()
         changed = self.resolver.run(self._look_up)
-        self._keep_neighbours(now_s)
+        if heard or changed or now_s - self._probed_s >= PROBE_EVERY_S:
+            self._keep_neighbours(now_s)
         return changed
 
     @property
