@@ -253,6 +253,15 @@ struct burst {
 	const void *pointer[BURST];
 };
 
+static void
+quiescent(struct bench *bench, enum table table)
+{
+	if (table == OURS)
+		fp_arena_reader_quiescent(bench->arena, 0);
+	else
+		rte_rcu_qsbr_quiescent(bench->qsbr, 0);
+}
+
 static uint64_t
 ours_burst(struct bench *bench, const struct burst *burst)
 {
@@ -266,7 +275,7 @@ ours_burst(struct bench *bench, const struct burst *burst)
 		fp_flow_prefetch(bench->arena, hash[i]);
 	}
 	const uint64_t hits = fp_flow_lookup_bulk(bench->arena, key, hash, BURST, fp_arena_now_s(bench->arena), word, entry);
-	fp_arena_reader_quiescent(bench->arena, 0);
+	quiescent(bench, OURS);
 	return hits;
 }
 
@@ -277,7 +286,7 @@ theirs_burst(struct bench *bench, struct burst *burst)
 	uint64_t hits = 0;
 
 	rte_hash_lookup_bulk_data(bench->hash, burst->pointer, BURST, &hits, data);
-	rte_rcu_qsbr_quiescent(bench->qsbr, 0);
+	quiescent(bench, RTE_HASH);
 	return hits;
 }
 
@@ -299,11 +308,13 @@ turn(struct bench *bench, enum table table, uint64_t *random, struct figure *fig
 	else
 		rte_rcu_qsbr_thread_online(bench->qsbr, 0);
 	for (int batch = 0; batch < BATCHES; batch++) {
-		for (int b = 0; b < BURSTS; b++)
+		for (int b = 0; b < BURSTS; b++) {
 			for (int i = 0; i < BURST; i++) {
 				key_make(bench, (uint32_t)(mix((*random)++) % bench->entries), &bursts[b].key[i]);
 				bursts[b].pointer[i] = &bursts[b].key[i];
 			}
+			quiescent(bench, table); // a real reader is, after every burst
+		}
 		const uint64_t start = rte_rdtsc_precise();
 		for (int b = 0; b < BURSTS; b++)
 			figure->hits += (uint64_t)__builtin_popcountll(table == OURS ? ours_burst(bench, &bursts[b])

@@ -10,7 +10,7 @@
 #define KEYS 4000
 #define FLOWS 1024 // most keys evict another
 #define LOCATIONS 4095
-#define WRITES 60000
+#define WRITES 40000
 #define READERS 2
 
 static struct fp_arena *arena;
