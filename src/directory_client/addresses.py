@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses as they stand in keys: 16 bytes, IPv4 in the last four. Prefix lengths count in those 128 bits."""
+"""Addresses as they stand in keys: 16 bytes, IPv4 in the last four. Prefix lengths count in all 128 bits."""
 
 import ipaddress
+import socket
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -40,9 +41,13 @@ def parse_network(text: str) -> Network:
 
 
 def pack_address(address: Address | str) -> bytes:
-    """Return the 16 bytes of an address."""
+    """Return the 16 bytes of an address; ValueError for text that is none."""
     if isinstance(address, str):
-        address = ipaddress.ip_address(address)
+        try:
+            packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        except OSError:
+            raise ValueError(f"{address!r} is no IP address such as 10.0.0.11") from None
+        return packed.rjust(ADDRESS_BYTES, b"\0")
     return address.packed.rjust(ADDRESS_BYTES, b"\0")
 
 

@@ -117,7 +117,7 @@ class _Scanner:
         while True:
             self._skip_spaces()
             if self.text[self.at] in "\"'":
-                keys.append(self._quoted())
+                keys.append(tomllib.loads("key = " + self._quoted())["key"])
             else:
                 match = _BARE.match(self.text, self.at)
                 if match is None:
@@ -140,7 +140,7 @@ class _Scanner:
             while self.text.startswith(quote, at + 3):
                 at += 1
         self.at = at + len(mark)
-        return tomllib.loads("key = " + self.text[start - len(mark) : self.at])["key"]
+        return self.text[start - len(mark) : self.at]
 
     def _resolve(self, keys: list[str]) -> KeyPath:
         """A header names the newest member of each list of tables on its way."""

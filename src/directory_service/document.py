@@ -17,6 +17,7 @@ from directory_service import fields
 from directory_service.records import Record
 
 _NAMED = ("site", "path", "profile", "node")
+_INSIDE = frozenset(("attachment", "endpoint", "route", "rule", "peering"))
 RESERVED_NAMES = frozenset(("any", "all"))
 
 
@@ -57,7 +58,8 @@ def parse_document(text: str, file: str) -> Document:
             _add(declared, kind, item, fields.READERS[kind](settings), settings)
             settings.finish()
     for vnet, settings in table.tables_by_name("vnet", check_name):
-        _add(declared, "vnet", vnet, fields.read_vnet(settings), settings)
+        if not settings.keys() or set(settings.keys()) - _INSIDE:  # else another document declares the V-net
+            _add(declared, "vnet", vnet, fields.read_vnet(settings), settings)
         _read_inside(declared, vnet, settings)
         settings.finish()
     table.finish()

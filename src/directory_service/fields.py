@@ -306,7 +306,8 @@ def _read_dscp(table: Table) -> int | str:
 
 
 def _addresses(table: Table, key: str) -> list[str]:
-    return [str(parse_address(text)) for text in table.strings(key, (), check=parse_address)]
+    found = table.strings(key, (), check=parse_address)
+    return [str(parse_address(text)) if ":" in text else text for text in found]
 
 
 def _list(table: Table, key: str) -> list[Any]:

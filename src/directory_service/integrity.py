@@ -8,7 +8,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from directory_client.names import derive_gateway_mac, format_mac, parse_place, suggest
+from directory_client.addresses import pack_address
+from directory_client.names import Place, derive_gateway_mac, format_mac, parse_place, suggest
 from directory_service.records import Record
 
 
@@ -53,6 +54,7 @@ def find_warnings(records: Mapping[str, Record], names: Iterable[str]) -> Iterat
 class _Checker:
     def __init__(self, records: Mapping[str, Record]) -> None:
         self.by_kind: dict[str, dict[str, Record]] = {}
+        self.ranges: dict[tuple[str, ...], list[tuple[bool, bytes, bytes]]] = {}
         self.inside: dict[str, dict[str, list[Record]]] = {}
         for record in records.values():
             self.by_kind.setdefault(record.kind, {})[record.name] = record
@@ -86,7 +88,7 @@ class _Checker:
     def _of(self, kind: str) -> dict[str, Record]:
         return self.by_kind.get(kind, {})
 
-    def _known(self, record: Record, field: str, kind: str, name: str) -> Iterator[Fault]:
+    def _known(self, record: Record, field: str | None, kind: str, name: str) -> Iterator[Fault]:
         if name not in self._of(kind):
             fix = suggest_new(kind, name, self._of(kind))
             yield Fault(record.key, field, f"{kind} {name} is not declared", fix)
@@ -146,18 +148,32 @@ class _Checker:
             other = record.local_name
             if other == record.vnet:
                 yield Fault(record.key, None, f"V-net {other} is its own peer", "remove it")
-            yield from self._known(record, None, "vnet", other)  # type: ignore[arg-type]
+            yield from self._known(record, None, "vnet", other)
 
     def _in_prefixes(self, vnet: Record, record: Record, field: str, address: str) -> Iterator[Fault]:
-        prefixes = vnet.values.get("prefixes", ())
-        parsed = ipaddress.ip_address(address)
-        networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
-        if prefixes and not any(parsed.version == net.version and parsed in net for net in networks):
-            problem = f"{address} is outside the prefixes of {vnet.name}: {', '.join(prefixes)}"
-            wider = ipaddress.ip_network(f"{address}/{24 if parsed.version == 4 else 64}", strict=False)
-            yield Fault(
-                record.key, field, problem, f'correct it, or add "{wider}" to vnet.{vnet.name}.prefixes'
-            )
+        prefixes = tuple(vnet.values.get("prefixes", ()))
+        if not prefixes or self._is_inside(address, prefixes):
+            return
+        problem = f"{address} is outside the prefixes of {vnet.name}: {', '.join(prefixes)}"
+        wider = ipaddress.ip_network(f"{address}/{64 if ':' in address else 24}", strict=False)
+        yield Fault(record.key, field, problem, f'correct it, or add "{wider}" to vnet.{vnet.name}.prefixes')
+
+    def _is_inside(self, address: str, prefixes: tuple[str, ...]) -> bool:
+        packed = pack_address(address)
+        ranges = self._ranges_of(prefixes)
+        return any(low <= packed <= high for ipv6, low, high in ranges if ipv6 == (":" in address))
+
+    def _ranges_of(self, prefixes: tuple[str, ...]) -> list[tuple[bool, bytes, bytes]]:
+        """Return (is IPv6, first, last packed address) of each prefix."""
+        ranges = self.ranges.get(prefixes)
+        if ranges is None:
+            networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+            ranges = [
+                (net.version == 6, pack_address(net.network_address), pack_address(net.broadcast_address))
+                for net in networks
+            ]
+            self.ranges[prefixes] = ranges
+        return ranges
 
     def _attachments(self) -> Iterator[Fault]:
         places: dict[str, Record] = {}
@@ -175,7 +191,7 @@ class _Checker:
             places[record.local_name] = record
 
     def _endpoints(self, vnet: Record, kinds: Mapping[str, list[Record]]) -> Iterator[Fault]:
-        here = {record.local_name for record in kinds.get("attachment", ())}
+        here = {record.local_name: parse_place(record.local_name) for record in kinds.get("attachment", ())}
         gateway_mac = vnet.values.get("gateway_mac") or format_mac(derive_gateway_mac(vnet.values["vni"]))
         macs: dict[str, str] = {gateway_mac: "the V-net's gateway"}
         held: dict[str, str] = dict.fromkeys(vnet.values.get("gateway_addresses", ()), "the V-net's gateway")
@@ -201,7 +217,9 @@ class _Checker:
                 fix = "an address is either one endpoint's or a service of several"
                 yield Fault(key, "services", f"{address} is already {held[address]}'s", fix)
 
-    def _places(self, record: Record, values: Mapping[str, Any], here: set[str]) -> Iterator[Fault]:
+    def _places(
+        self, record: Record, values: Mapping[str, Any], here: Mapping[str, Place]
+    ) -> Iterator[Fault]:
         for place in values.get("at", ()):
             node = parse_place(place).node
             yield from self._known(record, "at", "node", node)
@@ -215,7 +233,7 @@ class _Checker:
         node_record = self._of("node").get(name)
         if node_record is None or node_record.values["kind"] != "gateway":
             return
-        there = sorted(place for place in here if parse_place(place).node == name)
+        there = sorted(text for text, place in here.items() if place.node == name)
         if not there:
             fix = f'declare one: [[vnet.{record.vnet}.attachment]] with nodes = ["{name}"]'
             yield Fault(record.key, "node", f"V-net {record.vnet} has no attachment on {name}", fix)

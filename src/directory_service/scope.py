@@ -154,7 +154,7 @@ class _Finder:
             target = self._kind_as_target(Holder(one, None), Holder(other, None))
             for prefix in stayed:
                 self._add(source, prefix, ANY)
-                self._add(target, ANY, prefix)
+                self._add(ChangeKind.TIGHTEN if self._is_shared(prefix) else target, ANY, prefix)
         kind = self._kind_of_groups(one.endpoint.groups, other.endpoint.groups)
         if kind is not None:
             for prefix in stayed:
@@ -163,6 +163,12 @@ class _Finder:
             for _, address in other.endpoint.services:
                 self._around(ChangeKind.TIGHTEN, (address, 128))
         return whereabouts
+
+    def _is_shared(self, prefix: Prefix) -> bool:
+        """Tell whether several serve an address: then another may be chosen, to whom other rules apply."""
+        address, bits = prefix
+        indexes = (*self.old.by_address.values(), *self.new.by_address.values())
+        return bits == 128 and any(len(index.get(address, ())) > 1 for index in indexes)
 
     def _kind_as_source(self, one: Member, other: Member) -> ChangeKind:
         lost = one.attachments - other.attachments or one.nodes - other.nodes
@@ -248,7 +254,7 @@ class _Finder:
                     kind = _stronger(kind, self._compare_link(here, there))
             if kind is not None:
                 for prefix in self._prefixes_at(there):
-                    self._around(kind, prefix)
+                    self._around(ChangeKind.TIGHTEN if self._is_shared(prefix) else kind, prefix)
 
     def _compare_link(self, here: str, there: str) -> ChangeKind | None:
         old, new = self.before.fabric.nodes, self.after.fabric.nodes

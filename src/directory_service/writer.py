@@ -129,6 +129,9 @@ def check(
             records[after.key] = after
         elif before is not None:
             records.pop(before.key, None)
+    for fault in find_faults(records):
+        _fail(declared, fault.key, fault.field, fault.problem, fault.fix)
+    for before, after in changes:
         if before is None or after is None or before.kind != "vnet":
             continue
         old, new = before.values["vni"], after.values["vni"]
@@ -136,8 +139,6 @@ def check(
             problem = f"the vni of {after.name} cannot change ({old} → {new})"
             fix = "remove the V-net first, and declare it again with the new vni"
             _fail(declared, after.key, "vni", problem, fix)
-    for fault in find_faults(records):
-        _fail(declared, fault.key, fault.field, fault.problem, fault.fix)
     return list(find_warnings(records, [after.key for _, after in changes if after is not None]))
 
 
