@@ -5,8 +5,7 @@
 // to tell): a late answer never outlives its revocation, and churn elsewhere does not starve it.
 #include "install_internal.h"
 
-static void tighten_add(struct fp_installer *in, uint32_t index, const struct fp_scope *scope,
-			uint32_t before);
+static void tighten_add(struct fp_installer *in, const struct fp_scope_pending *item);
 static void change_keep(struct fp_installer *in, uint32_t index, const struct fp_record_change *record);
 
 void
@@ -24,8 +23,12 @@ fp_changes_open(struct fp_installer *in)
 		// The last data plane ended between a revocation and the end of its pass.
 		for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++)
 			if (vnet->changes[i].revision && vnet->changes[i].kind == FP_CHANGE_TIGHTEN)
-				tighten_add(in, v, &vnet->changes[i].scope,
-					    (uint32_t)vnet->changes[i].revision);
+				tighten_add(in, &(struct fp_scope_pending){
+							.vnet = v,
+							.before = (uint32_t)vnet->changes[i].revision,
+							.older = true,
+							.scope = vnet->changes[i].scope,
+						});
 		fp_scan_close(in);
 	}
 }
@@ -44,13 +47,12 @@ fp_change_apply(struct fp_installer *in, const struct fp_record_change *record)
 		return FP_REFUSED_OTHER_INCARNATION;
 	// A snapshot of this revision or a later one holds it already.
 	if (record->head.revision > in->vnet[index].snapshot_revision) {
-		if (record->kind == FP_CHANGE_TIGHTEN) {
-			tighten_add(in, index, &record->scope, 0);
-			change_keep(in, index, record);
-		} else {
-			change_keep(in, index, record);
-			fp_scan_stale(in, index, &record->scope, 0);
-		}
+		const struct fp_scope_pending item = { .vnet = index, .scope = record->scope };
+		if (record->kind == FP_CHANGE_TIGHTEN)
+			tighten_add(in, &item);
+		else
+			fp_scan_stale(in, &item);
+		change_keep(in, index, record);
 	}
 	if (record->head.flags & FP_RECORD_LAST && fp_scan_due(in))
 		fp_scan_close(in);
@@ -73,16 +75,15 @@ fp_change_overtook(const struct fp_installer *in, uint32_t index, const struct f
 }
 
 static void
-tighten_add(struct fp_installer *in, uint32_t index, const struct fp_scope *scope, uint32_t before)
+tighten_add(struct fp_installer *in, const struct fp_scope_pending *item)
 {
-	struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	struct fp_vnet *vnet = &in->arena->view.vnet[item->vnet];
 	if (in->tighten.count == FP_SCOPES_PENDING)
 		fp_scan_close(in);
 	if (!vnet->closing)
 		fp_store(&vnet->closing, (uint8_t)1);
-	in->tighten.item[in->tighten.count++] =
-		(struct fp_scope_pending){ .vnet = index, .before = before, .scope = *scope };
-	in->vnet[index].tighten++;
+	in->tighten.item[in->tighten.count++] = *item;
+	in->vnet[item->vnet].tighten++;
 }
 
 // The floor rises before its change is overwritten: a stop in between only refuses more.

@@ -35,7 +35,8 @@ struct fp_vnet_state {
 // A change that flows have still to be compared with.
 struct fp_scope_pending {
 	uint32_t vnet;
-	uint32_t before; // other than 0: only flows with revision (low bits) before this
+	uint32_t before; // if `older`: only flows of a revision (low bits) before this
+	bool older;
 	struct fp_scope scope;
 };
 
@@ -180,7 +181,7 @@ fp_scan_due(const struct fp_installer *in)
 {
 	return in->tighten.count || in->close_dead || in->close_unpeered || in->close_vnet;
 }
-void fp_scan_stale(struct fp_installer *in, uint32_t vnet, const struct fp_scope *scope, uint32_t before);
+void fp_scan_stale(struct fp_installer *in, const struct fp_scope_pending *item);
 bool fp_scan_tick(struct fp_installer *in);
 void fp_scan_forget(struct fp_installer *in, uint32_t vnet); // its scopes wait for nothing any more
 void fp_worker_heard(struct fp_installer *in); // the client lives

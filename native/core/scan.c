@@ -53,23 +53,21 @@ fp_scan_close(struct fp_installer *in)
 	in->close_vnet = 0;
 }
 
-// before: 0 for every flow in the scope, else (low bits of a revision) only for those decided before it.
 void
-fp_scan_stale(struct fp_installer *in, uint32_t vnet, const struct fp_scope *scope, uint32_t before)
+fp_scan_stale(struct fp_installer *in, const struct fp_scope_pending *item)
 {
 	static const struct fp_scope any = { .port_high = 0xffff };
 	struct fp_scope_list *list = &in->stale_next;
-	struct fp_scope_pending item = { .vnet = vnet, .before = before, .scope = *scope };
 	if (list->count == FP_SCOPES_PENDING) { // no room: all of the V-net is asked again, once
 		for (uint32_t i = 0; i < list->count; i++)
-			if (list->item[i].vnet == vnet) {
-				list->item[i] = (struct fp_scope_pending){ .vnet = vnet, .scope = any };
+			if (list->item[i].vnet == item->vnet) {
+				list->item[i] = (struct fp_scope_pending){ .vnet = item->vnet, .scope = any };
 				return;
 			}
 		while (in->stale.count || in->stale_next.count == FP_SCOPES_PENDING)
 			stale_lap(in);
 	}
-	list->item[list->count++] = item;
+	list->item[list->count++] = *item;
 }
 
 void
@@ -175,7 +173,7 @@ list_covers(const struct fp_scope_list *list, uint32_t vnet, const struct fp_flo
 {
 	for (uint32_t i = 0; i < list->count; i++) {
 		const struct fp_scope_pending *item = &list->item[i];
-		if (item->vnet == vnet && (item->before == 0 || (int32_t)(entry->revision - item->before) < 0) &&
+		if (item->vnet == vnet && (!item->older || (int32_t)(entry->revision - item->before) < 0) &&
 		    fp_scope_covers(&item->scope, &entry->key))
 			return true;
 	}

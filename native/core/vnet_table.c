@@ -74,7 +74,6 @@ fp_vnet_snapshot_begin(struct fp_installer *in, const struct fp_record_snapshot 
 int
 fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *record)
 {
-	static const struct fp_scope any = { .port_high = 0xffff };
 	uint32_t index = fp_vnet_by_vni(in, record->head.vni);
 	if (index == 0)
 		return FP_REFUSED_UNKNOWN_VNET;
@@ -104,7 +103,12 @@ fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *r
 	if (fp_scan_due(in))
 		fp_scan_close(in);
 	// Changes may have been missed: what was decided before forwards, and is asked again.
-	fp_scan_stale(in, index, &any, same_store ? (uint32_t)record->head.revision : 0);
+	fp_scan_stale(in, &(struct fp_scope_pending){
+				  .vnet = index,
+				  .before = (uint32_t)record->head.revision,
+				  .older = same_store,
+				  .scope = { .port_high = 0xffff },
+			  });
 	return 0;
 }
 

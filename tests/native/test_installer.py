@@ -441,6 +441,15 @@ def test_flows_from_before_a_snapshot_forward_and_are_asked_again(arena, red_key
     }
 
 
+def test_snapshot_of_revision_zero_marks_nothing(arena, red_key):
+    arena.apply(flow(RED, red_key, RACK, destination=FAR, revision=0))
+
+    arena.apply(join([snapshot_begin(RED), attachment(RED, RACK, vlan=10), snapshot_end(RED, 0)]))
+    arena.settle()
+
+    assert not all_rows(arena.dump.flows)[0]["stale"]
+
+
 def test_another_store_needs_a_snapshot_and_is_not_compared_by_number(arena, red_key):
     arena.apply(change(RED, 100))
     assert not applied(arena, flow(RED, red_key, RACK, destination=FAR, revision=3, incarnation=2))
