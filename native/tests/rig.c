@@ -76,7 +76,7 @@ rig_create(const struct rig_config *config, struct rig **out)
 	rig->number = rigs++;
 	rig->config = *config;
 	snprintf(name, sizeof(name), "rig%u", rig->number);
-	rig->mempool = rte_pktmbuf_pool_create(name, config->mbufs, 0, 0, RIG_MBUF_BYTES, SOCKET_ID_ANY);
+	rig->mempool = rte_pktmbuf_pool_create(name, config->mbufs, config->mbuf_cache, 0, RIG_MBUF_BYTES, SOCKET_ID_ANY);
 	if (rig->mempool == NULL)
 		goto err;
 	for (uint32_t i = 0; i < config->ports; i++)

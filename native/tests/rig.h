@@ -31,6 +31,7 @@ struct rig_config {
 	uint32_t ports;
 	uint32_t ring_slots;  // of a port's rings, and so the most that fits in a transmit queue
 	uint32_t mbufs;
+	uint32_t mbuf_cache;
 	uint32_t miss_slots;
 	struct fp_arena_config arena;
 	struct fp_hold_limits hold;
