@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import socket as sockets
 import time
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ HIGH_WATER = 1_000  # messages kept for one connection, each way
 DEAD_PEER_MS = 3_000
 HANDSHAKE_MS = 5_000
 TOPIC_BYTES_MAX = 64
+_IPC_PEER = re.compile(r"(localhost)?:\d+:\d+:\d+")  # user, group, process; never so on TCP
 
 
 class AuditFile(Protocol):
@@ -174,8 +176,8 @@ class Server:
             ) from error
 
     def _open(self, kind: int, channel: str, message_bytes: int) -> zmq.Socket[Any]:
-        """Make a socket that listens on this machine and on TCP, as configured. ZeroMQ gives each listener the
-        options that stand when it is bound: the local one first, then all that concerns TCP."""
+        """Make a socket that listens on this machine and on TCP, as configured. ZeroMQ gives each listener
+        the options that stand when it is bound: the local one first, then all that concerns TCP."""
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
@@ -206,6 +208,7 @@ class Server:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, DEAD_PEER_MS)
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody enters unasked, were the handler not there
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
 
@@ -276,11 +279,12 @@ class Server:
             self._carry_out(outs)
 
     def _identify(self, frame: zmq.Frame) -> Identity | None:
-        try:
-            user = str(frame.get("User-Id"))
-        except zmq.ZMQError:  # no key: it came over ipc, since TCP lets nobody in without one
-            return LOCAL if self._local is not None else None
-        return self._authenticator.identify(user)
+        user = _property(frame, "User-Id")
+        if user:
+            return self._authenticator.identify(user)
+        # No key: only ipc lets somebody in without one.
+        is_local = self._local is not None and _IPC_PEER.fullmatch(_property(frame, "Peer-Address"))
+        return LOCAL if is_local else None
 
     def _carry_out(self, outs: Sequence[Out]) -> None:
         for out in outs:
@@ -300,6 +304,13 @@ class Server:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             self._counters["answers_lost"] += 1
+
+
+def _property(frame: zmq.Frame, name: str) -> str:
+    try:
+        return str(frame.get(name))
+    except zmq.ZMQError:
+        return ""
 
 
 def _bind(socket: zmq.Socket[Any], address: str) -> None:
