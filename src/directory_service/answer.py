@@ -43,7 +43,10 @@ class Answer(NamedTuple):
 
 
 def decide_rows(snapshot: Snapshot, rows: Rows, asker: Asker, now_ms: int, settings: Settings) -> Answer:
-    """Decide every row; the answer's rows stand in the same order. Locations, tunnels and scopes are shared."""
+    """Decide every row; the answer's rows stand in the same order.
+
+    Locations, tunnels and scopes are shared.
+    """
     reasons = {reason.name: reason.number for reason in all_reasons()}
     locations = _Table()
     tunnels = _Table()

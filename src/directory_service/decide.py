@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """decide: what happens to a packet. A pure function of snapshot, query, asking node and time.
 
-The asking node is the *origin* if the packet came in by an attachment, and the *target* if it came by a tunnel.
-In order, and the first that holds:
+The asking node is the *origin* if the packet came in by an attachment, and the *target* if it came by a
+tunnel. In order, and the first that holds:
 
     the V-net, the ingress, the source's right to send from there
     the destination: the gateway itself, nobody, somebody on the same segment
@@ -10,8 +10,8 @@ In order, and the first that holds:
     the rules (rules.py), both at the origin and at the target
     the destination's location; at the target it must be here, or have left lately (then it is relayed)
 
-A refusal carries the widest scope in which it holds. Scopes speak of addresses, protocol and destination ports,
-and hold for keys of the same V-net, class, family and ingress.
+A refusal carries the widest scope in which it holds. Scopes speak of addresses, protocol and destination
+ports, and hold for keys of the same V-net, class, family and ingress.
 """
 
 import zlib
@@ -270,7 +270,7 @@ def _unwanted_source(
 ) -> _Refusal:
     if not holders:
         bits = state.hole(family, query.source)
-        if query.key_class == KeyClass.NEIGHBOR:  # a probe comes from 0.0.0.0, and is no question of membership
+        if query.key_class == KeyClass.NEIGHBOR:  # a probe comes from 0.0.0.0: no question of membership
             bits = max(bits, min(128, 129 - int.from_bytes(query.source, "big").bit_length()))
         return _Refusal("unknown_source", _scope(query.source, bits, *_any(family)))
     wide = _scope(query.source, 128, query.destination, 128) if narrow else None
@@ -437,6 +437,7 @@ def _cut(address: bytes, bits: int) -> bytes:
 
 
 def _with_jitter(seconds: float, ratio: float, query: Query) -> int:
-    """Return ms, shortened by up to `ratio` depending on the key, so that what came together does not end together."""
+    """Return ms, shortened by up to `ratio` depending on the key, so that what came together does not end
+    together."""
     spread = zlib.crc32(query.source + query.destination) / 0xFFFFFFFF
     return int(seconds * 1000 * (1.0 - ratio * spread))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Say why: the decision for one connection with the records and rules that led to it.
 
-Where it is refused for want of a rule: the rule that came nearest and in what the connection differs from it, and
-which rule allowed it until when.
+Where it is refused for want of a rule: the rule that came nearest and in what the connection differs from
+it, and which rule allowed it until when.
 """
 
 import ipaddress
@@ -49,7 +49,10 @@ class Posed(NamedTuple):
 
 
 def pose(snapshot: Snapshot, question: Question) -> Posed:
-    """Make the query of a question; asked of the node of the source, or of the destination's. Raises Refused."""
+    """Make the query of a question; asked of the node of the source, or of the destination's.
+
+    Raises Refused.
+    """
     state = find_vnet(snapshot, question.vnet)
     family, source = _find_end(state, question.source, "source", None)
     _, destination = _find_end(state, question.destination, "destination", family)
@@ -105,7 +108,8 @@ def provenance(snapshot: Snapshot, state: VnetState, family: int, decision: Deci
     if link is not None and state.vnet is not None:
         asked = TRUST[state.vnet.min_trust]
         if link.path is not None:
-            text = f"trust {TRUST[link.path.trust]}; {state.vnet.name} asks for {asked}, {link.path.mtu_bytes} bytes"
+            trust = f"trust {TRUST[link.path.trust]}; {state.vnet.name} asks for {asked}"
+            text = f"{trust}, {link.path.mtu_bytes} bytes"
             records.append(_row("path", link.path.record, text))
         if link.profile is not None:
             profile = link.profile

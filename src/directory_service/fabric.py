@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sites, paths, profiles and nodes, and the link that they make between two nodes.
 
-A link is what a node does to reach another one for a V-net of a certain minimum trust: a tunnel, or why there is
-none. Of several paths between two sites the most trusted is taken, then the first by name. A site reaches
-itself by its own path if it has one, else with trust own, 1500 bytes and the built-in profile (VXLAN).
-The local locator is the asking node's first IPv4 one, the remote the target's: tunnel sets over several locators
-have their place on the wire, and are not used here.
+A link is what a node does to reach another one for a V-net of a certain minimum trust: a tunnel, or why
+there is none. Of several paths between two sites the most trusted is taken, then the first by name. A site
+reaches itself by its own path if it has one, else with trust own, 1500 bytes and the built-in profile
+(VXLAN). The local locator is the asking node's first IPv4 one, the remote the target's: tunnel sets over
+several locators have their place on the wire, and are not used here.
 """
 
 import hashlib
@@ -106,7 +106,8 @@ class Fabric:
             best = next(iter(paths))
             profile = self.profiles.get(best.profile, BUILT_IN_PROFILE)
             if best.trust < min_trust:
-                why = f"path {best.name} has trust {TRUST[best.trust]}, {TRUST[min_trust]} is asked for: needs a secure tunnel"
+                trust = f"trust {TRUST[best.trust]}, {TRUST[min_trust]} is asked for"
+                why = f"path {best.name} has {trust}: needs a secure tunnel"
                 return Link(None, "not_supported", why, best, profile)
             return self._make(here, there, best, profile, best.mtu_bytes)
         if here.site == there.site:

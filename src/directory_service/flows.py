@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide cached flows again: what would become of them under another snapshot.
 
-Flows are rows of a gateway's dump (docs/protocol.md, section 1) with "node" added. They come from gateways and so
-may say anything: a row that cannot be read is counted, not believed.
+Flows are rows of a gateway's dump (docs/protocol.md, section 1) with "node" added. They come from gateways
+and so may say anything: a row that cannot be read is counted, not believed.
 """
 
 from collections import Counter

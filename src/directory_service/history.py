@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What has been done: rows for `history`, who wrote a revision, going back, and forgetting.
 
-Leases (what nodes say of themselves) are commits as well, but no history: they are neither shown nor rolled back.
+Leases (what nodes say of themselves) are commits as well, but no history: they are neither shown nor rolled
+back.
 """
 
 from collections.abc import Iterator, Mapping

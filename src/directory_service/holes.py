@@ -20,7 +20,8 @@ class Holes:
                 self._highs.append(high)
 
     def prefix_bits(self, address: int) -> int:
-        """Return the length of the widest prefix around `address` without a known address (width: only itself)."""
+        """Return the length of the widest prefix around `address` without a known address (width: only
+        itself)."""
         at = bisect_right(self._lows, address)
         bits = 0
         if at:

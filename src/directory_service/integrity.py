@@ -48,7 +48,8 @@ def find_warnings(records: Mapping[str, Record], names: Iterable[str]) -> Iterat
             said = records.get("presence/" + place.node)
             if said is not None and place.port not in said.values.get("ports", ()):
                 ports = ", ".join(said.values.get("ports", ())) or "none"
-                yield f"attachment {record_.name}: {place.node} has no inside port {place.port}; it has {ports}"
+                here = f"{place.node} has no inside port {place.port}"
+                yield f"attachment {record_.name}: {here}; it has {ports}"
 
 
 class _Checker:
@@ -56,7 +57,7 @@ class _Checker:
         self.by_kind: dict[str, dict[str, Record]] = {}
         self.ranges: dict[tuple[str, ...], list[tuple[bool, bytes, bytes]]] = {}
         self.inside: dict[str, dict[str, list[Record]]] = {}
-        for record in records.values():
+        for record in sorted(records.values(), key=lambda record: record.revision):  # the newest is at fault
             self.by_kind.setdefault(record.kind, {})[record.name] = record
             if record.vnet:
                 self.inside.setdefault(record.vnet, {}).setdefault(record.kind, []).append(record)

@@ -35,7 +35,8 @@ class Located(NamedTuple):
 
 
 def locate(snapshot: Snapshot, state: VnetState, here: Node, holder: Holder) -> Located:
-    """Say where a holder is for `here`: on one of its attachments, else by the first usable place's tunnel."""
+    """Say where a holder is for `here`: on one of its attachments, else by the first usable place's
+    tunnel."""
     object_id = holder.route.id if holder.route else holder.member.id if holder.member else 0
     key = (state.vnet.name if state.vnet else "", here.id, object_id)
     found = snapshot.locations.get(key)

@@ -88,7 +88,8 @@ def empty_snapshot(incarnation: int = 0) -> Snapshot:
 
 
 def load_snapshot(store: Store, revision: int | None = None) -> Snapshot:
-    """Return the snapshot of a store at a revision (None: the newest), with the moves of the last ten minutes.
+    """Return the snapshot of a store at a revision (None: the newest), with the moves of the last ten
+    minutes.
 
     Raises Compacted.
     """

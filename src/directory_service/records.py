@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The directory's records: as they stand in the store, and typed for those who read them.
 
-A record is (kind, name, values) with a 64-bit id that is never reused, the revision of its last change, and an
-owner. Its store key is kind/name; what lives in a V-net has the name VNET/NAME. Typed records are made once
-from a record and never changed.
+A record is (kind, name, values) with a 64-bit id that is never reused, the revision of its last change, and
+an owner. Its store key is kind/name; what lives in a V-net has the name VNET/NAME. Typed records are made
+once from a record and never changed.
 """
 
 import ipaddress
@@ -26,7 +26,7 @@ UDP_PORTS = {"vxlan": 4789, "esp": 4500}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. `document` is the owner's name if the owner is a document; `created` and `revision` are of the store."""
+    """One record. `document` is the owner's name if the owner is a document; `revision` is of its last change."""
 
     kind: str
     name: str

@@ -3,7 +3,8 @@
 
 
 class Refused(Exception):
-    """It cannot be done: `problem` says what and where, `fix` what to do; `code` is the exit status, 1 or 2."""
+    """It cannot be done: `problem` says what and where, `fix` what to do; `code` is the exit status, 1 or
+    2."""
 
     def __init__(self, problem: str, fix: str = "", code: int = 1) -> None:
         super().__init__(problem)

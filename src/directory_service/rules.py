@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of one V-net, compiled: who is selected, and which rule decides a connection.
 
-Order: higher priority first; of equal priority deny before allow, then by name. The first that matches decides.
+Order: higher priority first; of equal priority deny before allow, then by name. The first that matches
+decides.
 
-Rules keep no state. A rule speaks of connections from `from` to `to` and matches their packets both ways: towards
-`to` by destination port, on the way back (source in `to`, destination in `from`) by source port. So an allow from
-A to B for tcp 5432 lets B answer from port 5432, and nothing else of B. `direction = "forward"` matches only
-the way there. Non-IP traffic is matched by rules without protocol whose selectors are endpoints, groups or any.
+Rules keep no state. A rule speaks of connections from `from` to `to` and matches their packets both ways:
+towards `to` by destination port, on the way back (source in `to`, destination in `from`) by source port. So
+an allow from A to B for tcp 5432 lets B answer from port 5432, and nothing else of B. `direction =
+"forward"` matches only the way there. Non-IP traffic is matched by rules without protocol whose selectors
+are endpoints, groups or any.
 
 Each distinct selector has a bit. Who has the same bits is treated alike, so the rules that can matter for two
 sides are found once for each pair of bit sets.
@@ -134,12 +136,14 @@ def first_match(
 
 
 def is_pair(matches: tuple[Match, ...]) -> bool:
-    """Tell whether the two addresses alone decide: nothing looks at ports before the first rule that does not."""
+    """Tell whether the two addresses alone decide: nothing looks at ports before the first rule that does
+    not."""
     return not matches or matches[0].rule.plain
 
 
 def like_ports(matches: tuple[Match, ...], protocol: int, destination_port: int) -> tuple[int, int] | None:
-    """Return the widest range of destination ports around one that gives the same result whatever the source port.
+    """Return the widest range of destination ports around one that gives the same result whatever the
+    source port.
 
     None if a rule looks at the source port.
     """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From two snapshots to the scopes of what changed in a V-net between them.
 
-Every key whose decision differs, on any node that hosts the V-net in both, is covered by a scope. Where a right was
-lost the kind is tighten. Refusals that speak of places and not of rights (same_segment, relay_loop, not_here)
-come with a move and are no loss: the location itself is told along with the change, so that nothing goes astray
-until the flow has been asked again.
+Every key whose decision differs, on any node that hosts the V-net in both, is covered by a scope. Where a
+right was lost the kind is tighten. Refusals that speak of places and not of rights (same_segment,
+relay_loop, not_here) come with a move and are no loss: the location itself is told along with the change,
+so that nothing goes astray until the flow has been asked again.
 
 Where it is cheap the scopes are exact, elsewhere wider; more than SCOPES_MAX are drawn together.
 """

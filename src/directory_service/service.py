@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The directory's state: a store, the newest snapshot of it, and what is asked and changed.
 
-No sockets and no threads: one thread calls. Operators' mistakes raise Refused with a sentence and a remedy, or
-TomlError with file and line.
+No sockets and no threads: one thread calls. Operators' mistakes raise Refused with a sentence and a remedy,
+or TomlError with file and line.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -253,7 +253,10 @@ class Directory:
         )
 
     def set_record(self, kind: str, name: str, values: Mapping[str, Any], user: str = "") -> Applied:
-        """Add one record as operator, or change the given fields of one; None takes a field away. Raises Refused."""
+        """Add one record as operator, or change the given fields of one; None takes a field away.
+
+        Raises Refused.
+        """
         key = _check_key(kind, name)
 
         def want() -> dict[str, Wanted | None]:
@@ -403,7 +406,8 @@ class Directory:
     def _push(
         self, before: Snapshot, after: Snapshot, names: set[str], touched: set[str], time_ms: int
     ) -> None:
-        """Queue what nodes must be told; `touched` V-nets tell every host, others those for whom something differs."""
+        """Queue what nodes must be told; `touched` V-nets tell every host, others those for whom something
+        differs."""
         for name in sorted(names):
             old, new = before.vnets.get(name), after.vnets.get(name)
             scopes = find_changes(before, after, name)

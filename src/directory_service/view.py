@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one node needs to know of one V-net: the operations of docs/protocol.md, section 2.3.
 
-A node hosts a V-net if it has an attachment there. Its view holds what it needs to recognize packets (attachments,
-ingresses), to send them (tunnels), and where everything is (locations, applied by the node only where in use).
-Ingresses and tunnels exist for nodes that the V-net may use only: a path that is not trusted enough brings nothing in.
-Addresses and MACs in operations are bytes, 16 and 6 long.
+A node hosts a V-net if it has an attachment there. Its view holds what it needs to recognize packets
+(attachments, ingresses), to send them (tunnels), and where everything is (locations, applied by the node
+only where in use). Ingresses and tunnels exist for nodes that the V-net may use only: a path that is not
+trusted enough brings nothing in. Addresses and MACs in operations are bytes, 16 and 6 long.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One V-net as decide sees it: members, routes, attachments and rules, with indexes.
 
-A VnetState never changes but for what it remembers of its own results. `updated` makes the next one from it and
-shares what did not change: a change of one endpoint copies dicts, and parses that endpoint only.
+A VnetState never changes but for what it remembers of its own results. `updated` makes the next one from it
+and shares what did not change: a change of one endpoint copies dicts, and parses that endpoint only.
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,8 @@ class Member:
 
 
 class Holder(NamedTuple):
-    """Who holds an address: a member by itself, a member behind which a route's prefix lives, or a route's node."""
+    """Who holds an address: a member by itself, a member behind which a route's prefix lives, or a route's
+    node."""
 
     member: Member | None
     route: Route | None
@@ -193,7 +194,8 @@ class VnetState:
         return None
 
     def resolve(self, endpoint: Endpoint) -> Member:
-        """Find the V-net's attachments at an endpoint's places; a place without one on a foreign node is the node."""
+        """Find the V-net's attachments at an endpoint's places; a place without one on a foreign node is
+        the node."""
         spots: list[Spot] = []
         for place in endpoint.at:
             attachment = self.attachments.get(str(place))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what an operator wants to one transaction: plans of changes, and their commit.
 
-Every transaction rewrites the store's counter (next id, serial) and compares it first, so that two servers never
-write on the same grounds, and an id is never given twice.
+Every transaction rewrites the store's counter (next id, serial) and compares it first, so that two servers
+never write on the same grounds, and an id is never given twice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,7 +157,8 @@ def check_owner(record: Record | None, owner: str) -> None:
         return
     if record.owner == "document":
         raise Refused(
-            f"{record.kind} {record.name} is owned by document {record.document} (revision {record.revision})",
+            f"{record.kind} {record.name} is owned by document {record.document}"
+            f" (revision {record.revision})",
             f"change it there and apply it:  vnetctl export {record.document}",
         )
     raise Refused(f"{record.kind} {record.name} is owned by {record.owner} (revision {record.revision})")
@@ -166,7 +167,10 @@ def check_owner(record: Record | None, owner: str) -> None:
 def commit(
     store: Store, changes: Sequence[RecordChange], next_id: int, counter: Counter, note: Note, time_ms: int
 ) -> int:
-    """Write the changes as one transaction; return its revision. Raises Conflict if somebody wrote meanwhile."""
+    """Write the changes as one transaction; return its revision.
+
+    Raises Conflict if somebody wrote meanwhile.
+    """
     writes = [Write(COUNTER_KEY, msgpack.packb([next_id, counter.serial + 1]))]
     for before, after in changes:
         if after is not None:

@@ -70,7 +70,8 @@ vlan = 102
 """
 CLOSED = DOCUMENT.replace(
     '[vnet.red.rule.any]\naction = "allow"\nfrom = "any"\nto = "any"',
-    '[vnet.red.rule.db]\naction = "allow"\nfrom = "group:web"\nto = "group:db"\nproto = "tcp"\nports = [5432]',
+    '[vnet.red.rule.db]\naction = "allow"\nfrom = "group:web"\nto = "group:db"\n'
+    'proto = "tcp"\nports = [5432]',
 )
 
 
@@ -213,13 +214,13 @@ def test_an_id_is_never_used_again(directory: Directory) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem", "fix"),
     [
-        ('site = "ams1"\n', 'site = "ams2"\n', "site ams2 is not declared", 'did you mean "ams1"? Or declare'),
+        ('site = "ams1"\n', 'site = "ams2"\n', "site ams2 is not declared", 'did you mean "ams1"? Or'),
         ('node = "leaf"', 'node = "laef"', "node laef is not declared", 'did you mean "leaf"?'),
         ("vni = 7002", "vni = 7001", "vni 7001 is already V-net red's", "choose another, for example 7002"),
         ('"10.0.0.22"', '"10.0.1.22"', "10.0.1.22 is outside the prefixes of red", '"10.0.1.0/24"'),
         ('"10.0.0.22"', '"10.0.0.21"', "10.0.0.21 is already red/db-1's", "services"),
         ('02:00:5e:00:00:22', "02:00:5e:00:00:21", "mac 02:00:5e:00:00:21 is already red/db-1's", "its own"),
-        ('at = ["gw1/rack:101"]', 'at = ["gw1/rack:102"]', "V-net red has no attachment gw1/rack:102", "gw1/rack:101"),
+        ('["gw1/rack:101"]', '["gw1/rack:102"]', "red has no attachment gw1/rack:102", "gw1/rack:101"),
         ('nodes = ["gw1"]', 'nodes = ["leaf"]', "leaf is a vtep", "endpoints there say"),
         ("vlan = 102", "vlan = 101", "gw1/rack:101 is already attached to V-net red", "another VLAN"),
         ('trust = "carrier"', 'trust = "carier"', '"carier" is not possible', 'did you mean "carrier"?'),
@@ -578,7 +579,8 @@ def test_resolve_gives_provenance_when_asked(directory: Directory) -> None:
 
 def test_ten_thousand_endpoints_are_one_transaction(directory: Directory) -> None:
     lines = "\n".join(
-        f'n{number} = {{ addresses = ["10.{number >> 8}.{number & 255}.9"], mac = "02:01:00:00:{number >> 8:02x}:{number & 255:02x}", node = "gw1" }}'
+        f'n{number} = {{ addresses = ["10.{number >> 8}.{number & 255}.9"], '
+        f'mac = "02:01:00:00:{number >> 8:02x}:{number & 255:02x}", node = "gw1" }}'
         for number in range(10_000)
     )
     text = DOCUMENT.replace("web-1 =", lines + "\nweb-1 =").replace('"10.0.0.0/24"', '"10.0.0.0/8"')

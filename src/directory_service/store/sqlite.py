@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A store in one SQLite file: WAL, synchronous=FULL, so that what was acknowledged outlives a crash.
 
-`item` has every version that is kept: valid from `modified` up to (not including) `ended`, NULL for the present
-one. `revision` has one row a commit. A transaction is one SQLite transaction begun IMMEDIATE, so there is one
-writer at a time, in whatever process; readers see the commits before or after it, never a part.
+`item` has every version that is kept: valid from `modified` up to (not including) `ended`, NULL for the
+present one. `revision` has one row a commit. A transaction is one SQLite transaction begun IMMEDIATE, so
+there is one writer at a time, in whatever process; readers see the commits before or after it, never a
+part.
 """
 
 import secrets
@@ -40,7 +41,8 @@ _LAST_KEY = "\U0010ffff"
 
 
 class SqliteStore:
-    """See contract.Store. `path` is made if it does not exist; raises StoreError for a file that is no store."""
+    """See contract.Store. `path` is made if it does not exist; raises StoreError for a file that is no
+    store."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
