@@ -201,7 +201,8 @@ class Control:
         self.state.statistics.clear()
         ports, threads = len(greeting.get("ports") or ()), greeting.get("threads")
         self.state.events.add(
-            "data_plane_found", f"the data plane answers: {ports} ports, {threads} poll threads"
+            "data_plane_found",
+            f"the data plane answers: {ports} ports, {threads} poll thread{'s' if threads != 1 else ''}",
         )
         log.info("the data plane answers")
         self._sample_s = self._tables_s = 0.0

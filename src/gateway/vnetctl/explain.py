@@ -93,7 +93,7 @@ def aligned(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:
     lines = []
     for what, name, text, revision in rows:
         cells = (what.ljust(NAME_WIDTH), name.ljust(widths[1]), text.ljust(widths[2]) if revision else text)
-        lines.append(Text(f"  {'  '.join(cells)}".rstrip()))
+        lines.append(Text(f"  {'  '.join(cells)}"))
         if revision:
             lines[-1].append(f"   {revision}", style="dim")
     return lines

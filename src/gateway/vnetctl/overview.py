@@ -88,7 +88,7 @@ def _entries(row: Row, units: Units) -> list[tuple[str, list[str]]]:
         (
             "flows",
             [
-                f"{units.count(row.get('flows'))} of {units.short(row.get('flows_max'))}",
+                f"{units.count(row.get('flows'))} of {_capacity(row.get('flows_max'), units)}",
                 f"misses {units.short(row.get('misses_per_s'))}/s",
                 f"first packet p50 {units.delay_us(row.get('first_packet_p50_us'))}"
                 f"  p99 {units.delay_us(row.get('first_packet_p99_us'))}",
@@ -124,6 +124,11 @@ def _busy(row: Row, units: Units) -> str:
     if len(known) > THREADS_SHOWN:
         return f"{units.ratio(min(known))} to {units.ratio(max(known))}"
     return "  ".join(units.ratio(ratio) for ratio in ratios) or UNKNOWN
+
+
+def _capacity(flows: int | None, units: Units) -> str:
+    """A round million is 1 M; 65 536 stays what it is."""
+    return units.short(flows) if flows and flows % 1_000_000 == 0 else units.count(flows)
 
 
 def _pad(text: str, width: int) -> str:
