@@ -6,9 +6,9 @@ from typing import Any
 from directory_client.addresses import looks_ipv6, unpack_address
 from directory_client.names import format_mac, parse_place, suggest
 from directory_service.diff import describe_rule
-from directory_service.fields import TRUST
+from directory_service.fields import DEFAULT_PRIORITY, TRUST
 from directory_service.model import Snapshot
-from directory_service.records import Record
+from directory_service.records import Record, to_path, to_profile
 from directory_service.refused import Refused
 
 PLURALS = {
@@ -85,8 +85,20 @@ def _more(snapshot: Snapshot, record: Record) -> dict[str, Any]:
             "ports": list(node.ports),
             "vnets": vnets,
         }
+    if record.kind == "site":
+        return {"kind": record.values.get("kind", "datacenter")}
+    if record.kind == "path":
+        path = to_path(record)
+        return {"mtu_bytes": path.mtu_bytes, "nat": path.nat}
+    if record.kind == "profile":
+        profile = to_profile(record)
+        dscp = "copy" if profile.dscp_copy else profile.dscp
+        return {"udp_port": profile.udp_port or None, "ttl": profile.ttl, "dscp": dscp}
     if record.kind == "rule":
-        return {"text": describe_rule(record.values)}
+        return {
+            "priority": record.values.get("priority", DEFAULT_PRIORITY),
+            "text": describe_rule(record.values),
+        }
     if record.kind == "attachment":
         place = parse_place(record.local_name)
         return {"node": place.node, "port": place.port, "vlan": place.vlan}

@@ -12,10 +12,10 @@ from gateway.vnetctl.units import UNKNOWN, Units
 
 HIDDEN = frozenset({"id", "object_id", "node_id", "profile_id", "zero"})
 SUFFIXES = (
-    ("_packets_per_s", " packets/s", "short"),
-    ("_bits_per_s", "", "bits_per_s"),
+    ("_bits_per_s", " bits", "bits_per_s"),
     ("_per_s", "/s", "short"),
-    ("_bytes", "", "bytes_exact"),
+    ("mtu_bytes", "mtu", "bytes_exact"),
+    ("_bytes", " bytes", "bytes"),
     ("_us", "", "delay_us"),
     ("_ratio", "", "ratio"),
     ("_s", "", "duration"),
@@ -53,17 +53,17 @@ def entry(key: str, value: Any, units: Units) -> list[tuple[str, str]]:
     if isinstance(value, (int, float)):
         for suffix, unit, how in SUFFIXES:
             if key.endswith(suffix):
-                return [(key.removesuffix(suffix).replace("_", " "), _number(value, unit, how, units))]
+                return [((key.removesuffix(suffix) + unit).replace("_", " "), _number(value, how, units))]
         if key in ("tunnel", "vni", "revision", "vlan", "udp_port", "ttl", "pid", "cpu", "port", "priority"):
             return [(name, str(value))]
         return [(name, units.count(value))]
     return [(name, str(value))]
 
 
-def _number(value: float, unit: str, how: str, units: Units) -> str:
+def _number(value: float, how: str, units: Units) -> str:
     if how == "bytes_exact":
-        return f"{units.count(value)} bytes" if value < 100_000 else units.bytes(value)
-    return str(getattr(units, how)(value)) + unit
+        return f"{units.count(value)} bytes"
+    return str(getattr(units, how)(value))
 
 
 def _map(item: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from gateway.vnetctl.table import STATE_STYLES, Layout, Row
 from gateway.vnetctl.units import UNKNOWN, Units
 
 NAME_WIDTH = 12
+FLOWS_SHOWN = 3
 
 
 @click.command(
@@ -163,7 +164,7 @@ def _cached(row: Row, units: Units) -> list[Text]:
     if not cached:
         return [Text(f"  {name}  not cached: the next packet asks")]
     lines = []
-    for flow in cached:
+    for flow in cached[:FLOWS_SHOWN]:
         tunnel = f", tunnel {flow['tunnel']}" if flow.get("tunnel") else ""
         stale = ", overtaken by a change: being asked again" if flow.get("stale") else ""
         packets = f", {units.short(flow.get('packets'))} packets" if flow.get("packets") is not None else ""
@@ -179,4 +180,6 @@ def _cached(row: Row, units: Units) -> list[Text]:
         text = f"cached: {says}, revision {flow.get('revision')}{tunnel}{packets}{last}{stale}"
         lines.append(Text(printable(f"  {name}  {text}")))
         name = " " * NAME_WIDTH
+    if len(cached) > FLOWS_SHOWN:
+        lines.append(Text(f"  {name}  {units.count(len(cached) - FLOWS_SHOWN)} more"))
     return lines
