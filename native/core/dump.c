@@ -15,6 +15,7 @@ static bool vnet_row(const struct fp_arena_view *view, uint32_t index, struct fp
 static bool ingress_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni,
 			struct fp_dump_ingress *row);
 static uint64_t revision_widen(uint64_t newest, uint32_t low);
+static void copy_words(void *to, const void *from, size_t len_bytes);
 
 // Walks a table from *cursor, `each` giving up to FITS rows per record.
 #define WALK(total, fits, each)                                                                    \
@@ -145,8 +146,8 @@ tunnel_row(const struct fp_arena_view *view, uint32_t index, struct fp_dump_tunn
 		.tunnel = index,
 		.mtu_bytes = fp_tunnel_mtu(word),
 		.state = state,
-		.info = view->tunnel_info[index],
 	};
+	copy_words(&row->info, &view->tunnel_info[index], sizeof(row->info));
 	uint32_t group = fp_tunnel_nexthops(word);
 	if (group && group < view->nexthop_groups)
 		row->nexthops = view->nexthops[group];
@@ -156,9 +157,14 @@ tunnel_row(const struct fp_arena_view *view, uint32_t index, struct fp_dump_tunn
 static bool
 vnet_row(const struct fp_arena_view *view, uint32_t index, struct fp_dump_vnet *row)
 {
-	const struct fp_vnet *vnet = &view->vnet[index];
-	if (!(fp_load(&vnet->flags) & FP_VNET_LIVE))
+	if (!(fp_load(&view->vnet[index].flags) & FP_VNET_LIVE))
 		return false;
+	union {
+		struct fp_vnet vnet;
+		uint8_t head[offsetof(struct fp_vnet, changes)];
+	} copy;
+	copy_words(copy.head, &view->vnet[index], sizeof(copy.head));
+	const struct fp_vnet *vnet = &copy.vnet;
 	*row = (struct fp_dump_vnet){
 		.vnet = index,
 		.vni = vnet->vni,
@@ -181,11 +187,11 @@ vnet_row(const struct fp_arena_view *view, uint32_t index, struct fp_dump_vnet *
 static bool
 ingress_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni, struct fp_dump_ingress *row)
 {
-	const struct fp_ingress *ingress = &view->ingress[index];
-	if (!(fp_load(&ingress->flags) & FP_INGRESS_LIVE) || (vni && ingress->vni != vni))
+	if (!(fp_load(&view->ingress[index].flags) & FP_INGRESS_LIVE))
 		return false;
-	*row = (struct fp_dump_ingress){ .ingress = index, .record = *ingress };
-	return true;
+	row->ingress = index;
+	copy_words(&row->record, &view->ingress[index], sizeof(row->record));
+	return vni == 0 || row->record.vni == vni;
 }
 
 // The newest revision with these low bits that is not after `newest`.
@@ -194,4 +200,14 @@ revision_widen(uint64_t newest, uint32_t low)
 {
 	uint64_t wide = (newest & ~0xffffffffull) | low;
 	return wide > newest && wide >> 32 ? wide - (1ull << 32) : wide;
+}
+
+// Members of these records change in place while they live; a copy may mix before and after, never worse.
+static void
+copy_words(void *to, const void *from, size_t len_bytes)
+{
+	const uint64_t *words = from;
+	uint64_t *copy = to;
+	for (size_t i = 0; i < len_bytes / sizeof(*words); i++)
+		copy[i] = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
 }

@@ -7,7 +7,7 @@
 
 #define VLANS 4096
 
-static int ingress_add(struct fp_installer *in, struct fp_ingress *ingress, uint32_t *index);
+static int ingress_add(struct fp_installer *in, const struct fp_ingress *ingress, uint32_t *index);
 static void attachment_drop(struct fp_installer *in, uint32_t index);
 static void locator_drop(struct fp_installer *in, uint32_t slot);
 static void ingress_drop(struct fp_installer *in, uint32_t index);
@@ -239,16 +239,16 @@ fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all)
 }
 
 static int
-ingress_add(struct fp_installer *in, struct fp_ingress *ingress, uint32_t *index)
+ingress_add(struct fp_installer *in, const struct fp_ingress *ingress, uint32_t *index)
 {
 	int rc = fp_take(in, FP_POOL_INGRESS, index);
 	if (rc != 0)
 		return rc;
 	struct fp_ingress *place = &in->arena->view.ingress[*index];
-	uint8_t flags = ingress->flags | FP_INGRESS_LIVE;
-	ingress->flags = 0;
-	fp_store_bytes(place, ingress, sizeof(*ingress));
-	fp_store(&place->flags, flags);
+	// All but the member that publishes it, which others may be looking at.
+	fp_store_bytes(place, ingress, offsetof(struct fp_ingress, flags));
+	fp_store_bytes(&place->port, &ingress->port, sizeof(*ingress) - offsetof(struct fp_ingress, port));
+	fp_store(&place->flags, (uint8_t)(ingress->flags | FP_INGRESS_LIVE));
 	in->ingress_generation[*index] = in->vnet[ingress->vnet].generation;
 	return 0;
 }

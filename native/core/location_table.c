@@ -214,7 +214,9 @@ location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_loca
 		.half = { *half },
 	};
 	fp_store(&place->state, (uint8_t)FP_LOCATION_FREE);
-	fp_store_bytes(place, &location, sizeof(location));
+	// All but the member that publishes it, which others may be looking at.
+	fp_store_bytes(place, &location, offsetof(struct fp_location, state));
+	fp_store_bytes(place->half, location.half, sizeof(location.half));
 	target_hold(in, half);
 	fp_store(&place->state, (uint8_t)FP_LOCATION_LIVE);
 	fp_id_map_put(&in->locations, location.object_id, location.vni_way, index);

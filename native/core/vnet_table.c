@@ -120,7 +120,9 @@ vnet_add(struct fp_installer *in, const struct fp_record_vnet *record)
 	if (rc != 0)
 		return rc;
 	struct fp_vnet *vnet = &in->arena->view.vnet[index];
-	fp_store_zero(vnet, sizeof(*vnet));
+	// All but the member that publishes it, which others may be looking at.
+	fp_store(&vnet->epoch, 0);
+	fp_store_zero(vnet->gateway_mac, sizeof(*vnet) - offsetof(struct fp_vnet, gateway_mac));
 	fp_store(&vnet->vni, record->head.vni);
 	fp_store(&vnet->object_id, record->object_id);
 	fp_store(&vnet->incarnation, record->incarnation);
