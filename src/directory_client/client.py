@@ -41,6 +41,8 @@ UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
 MISSES_MAX = 2
 BACK_OFF_MAX = 4
 SNAPSHOT_S = 5.0
+READS = frozenset({"list", "export", "history", "explain"})  # of the write socket; may be asked twice
+READ_S = 2.0  # an answer may be long
 
 
 class DirectoryClient:
@@ -140,9 +142,9 @@ class DirectoryClient:
         return self._ask("answer", "resolve", head, [])
 
     def send(self, type: str, *, timeout_s: float = 10.0, **fields: Any) -> int:
-        """Send any other message (apply, list, explain, …); Answered or Failed with this id follows. Never
-        sent twice."""
-        return self._ask("answer", "write", {"type": type, **fields}, [], timeout_s, repeatable=False)
+        """Send any other message (apply, list, explain, …); Answered or Failed with this id follows. What
+        changes something is never sent twice, what only shows may be."""
+        return self._ask("answer", "write", {"type": type, **fields}, [], timeout_s, repeatable=type in READS)
 
     def call(self, type: str, *, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
         """Send and wait; returns the answer's head. Raises DirectoryError, or DirectorySilent when nobody
@@ -250,7 +252,8 @@ class DirectoryClient:
         self._troubled_at = None
         request.sent_at = now
         request.attempts += 1
-        wait_s = self._timeout_s * 2 ** min(request.attempts - 1, BACK_OFF_MAX)
+        patience_s = READ_S if request.channel == "write" else self._timeout_s
+        wait_s = patience_s * 2 ** min(request.attempts - 1, BACK_OFF_MAX)
         self._in_flight.wake(request, now + wait_s if request.repeatable else request.deadline)
 
     def _note_revision(self) -> None:

@@ -618,3 +618,32 @@ def test_a_worker_reports_changes_that_are_other_workers_without_being_told(hous
     for _ in range(20):
         house.turn()
     assert gateways.revision("gw1", time.monotonic()) < mine  # until it says that it has applied it
+
+
+@pytest.mark.parametrize(("type", "times"), [("list", 2), ("set", 1)])
+def test_only_what_changes_nothing_is_asked_again(house, type, times):
+    context = zmq.Context()
+    try:
+        (house.path / "run").mkdir()
+        router = context.socket(zmq.ROUTER)
+        router.bind(parse_endpoint(ipc(house)).write)
+        client = house.client(ipc(house))
+        id = client.send(type, kind="rule", name="red/x", values={}, timeout_s=3.0)
+        heard = 0
+
+        def listen() -> bool:
+            nonlocal heard
+            if router.poll(1):
+                connection, head = router.recv_multipart()
+                heard += 1
+                if heard == 2:  # the first one is lost with the connection
+                    router.send_multipart(
+                        [connection, *encode({"id": msgpack.unpackb(head)["id"], "ok": True})]
+                    )
+            return any(getattr(event, "id", None) == id for event in house.events[client])
+
+        house.until(listen)
+        assert heard == times
+        assert isinstance(house.event(client, Answered | Failed, id), Answered if times == 2 else Failed)
+    finally:
+        context.destroy(0)
