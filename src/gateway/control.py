@@ -26,7 +26,7 @@ from gateway import inbox
 from gateway.admin import Admin, AdminSocket
 from gateway.configuration import Configuration
 from gateway.data_plane_link import DataPlaneLink
-from gateway.events import Events
+from gateway.events import Events, adoption_text
 from gateway.job import DUMP_ROWS, Answer, AskDataPlane, AskDirectory, Job, Refused, Steps, dump
 from gateway.metrics import CONTENT_TYPE, Collector
 from gateway.metrics_server import MetricsServer
@@ -236,8 +236,7 @@ class Control:
             return
         self._adoption_told = incarnation
         if greeting.get("adopted") and uptime_s is not None and uptime_s < FRESH_UPTIME_S:
-            facts = ", ".join(f"{key} {value}" for key, value in self.state.adoption.items())
-            self.state.events.add("tables_adopted", f"the data plane took over the tables: {facts or 'all'}")
+            self.state.events.add("tables_adopted", adoption_text(self.state.adoption))
 
     def _read_tables(self) -> Steps:
         started = self._clock()

@@ -12,6 +12,7 @@ from typing import Any
 
 EVENTS_KEPT = 4096
 TEXT_MAX = 400
+ADOPTED = ("flows", "vnets", "ingresses", "locations", "tunnels")
 KINDS = frozenset(
     {
         "process_started",
@@ -69,3 +70,11 @@ class Events:
         if seq > self.last_seq:
             seq = 0
         return [event for event in self._events if event.seq > seq][-limit:]
+
+
+def adoption_text(adoption: dict[str, Any]) -> str:
+    """Say what a data plane took over from the one before, what it dropped, how long it took."""
+    kept = ", ".join(f"{adoption[what]} {what}" for what in ADOPTED if isinstance(adoption.get(what), int))
+    dropped = sum(n for what, n in adoption.items() if what.startswith("dropped_") and isinstance(n, int))
+    took = f", in {adoption['ns'] / 1e6:.1f} ms" if isinstance(adoption.get("ns"), int) else ""
+    return f"the data plane took over {kept or 'the tables'}; {dropped} entries dropped{took}"

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import inbox
 from gateway.configuration import Admin as AdminSection
 from gateway.configuration import Configuration
-from gateway.events import Events
+from gateway.events import Events, adoption_text
 from gateway.metrics import Collector
 from gateway.nexthop import Pair
 from gateway.show import show_threads
@@ -171,3 +171,16 @@ def test_an_older_copy_of_a_table_gives_rates(state: State, clock: list[float]) 
 def test_names_of_what_the_directory_does_not_know_are_numbers(state: State) -> None:
     assert state.names.vnet(9) == "vni 9"
     assert Pair(ip_address("192.0.2.1"), ip_address("192.0.2.2")) not in state.resolutions
+
+
+def test_adoption_is_told_in_one_sentence() -> None:
+    adoption = {
+        "how": "adopted",
+        "flows": 6,
+        "vnets": 1,
+        "dropped_key": 2,
+        "dropped_vnet": 1,
+        "ns": 19_470_900,
+    }
+    text = "the data plane took over 6 flows, 1 vnets; 3 entries dropped, in 19.5 ms"
+    assert adoption_text(adoption) == text

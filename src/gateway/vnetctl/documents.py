@@ -154,7 +154,9 @@ def seconds(time: Any) -> float | None:
 def cut(answer: Answer) -> tuple[int, bool]:
     """Return how many connections in use would be dropped, and whether that is all that is known."""
     flows = answer.get("flows") or {}
-    known = bool(flows) and not any(flows.get(key) for key in ("silent", "unseen", "unreadable"))
+    known = bool(flows.get("gateways")) and not any(
+        flows.get(key) for key in ("silent", "unseen", "unreadable")
+    )
     return int(flows.get("dropped") or 0), known
 
 
@@ -240,7 +242,7 @@ def diff_lines(answer: Answer) -> list[Text]:
 def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
     """Return what becomes of the flows that gateways have cached."""
     flows = answer.get("flows")
-    if not flows:
+    if not flows or not (flows.get("gateways") or flows.get("silent")):
         return [Text(""), Text("no gateway was asked for its cached flows")]
     units = layout.units
     gateways = flows.get("gateways") or []
