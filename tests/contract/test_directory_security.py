@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory against garbage on every socket, and CURVE: who is let in and what they may."""
+
+from __future__ import annotations
+
+import socket
+
+import msgpack
+import pytest
+import zmq
+
+from directory_client.client import DirectoryClient
+from directory_client.endpoint import parse_endpoint
+from directory_client.events import Answered, Changed, Failed, Resolved, Snapshot
+from directory_client.keys import ClientKeys, KeyPair
+from directory_client.messages import DirectoryError, encode, topic_of
+from directory_house import House, active, free_tcp, ipc, queries
+from directory_service.configuration import Client
+
+# ---- hostile bytes ---------------------------------------------------------------------------
+
+GARBAGE = [
+    [b""],
+    [b"\xff" * 100],
+    [b"", b"", b""],
+    [msgpack.packb({"v": 1, "id": 1, "type": "resolve", "node": "gw1"}), b"\x01"],
+    [b"\x91" * 10_000],
+    [msgpack.packb({"v": 3, "id": 1, "type": "resolve"})],
+]
+
+
+@pytest.mark.parametrize("name", ["resolve", "write"])
+def test_garbage_is_answered_with_an_error_and_others_are_served_on(house, name):
+    server = house.serve(ipc(house))
+    client = house.client(ipc(house), node="gw1")
+    context = zmq.Context()
+    try:
+        dealer = context.socket(zmq.DEALER)
+        dealer.connect(getattr(parse_endpoint(ipc(house)), name))
+        for frames in GARBAGE:
+            dealer.send_multipart(frames)
+        answers = []
+        while len(answers) < len(GARBAGE):
+            house.turn()
+            while dealer.poll(0):
+                answers.append(msgpack.unpackb(dealer.recv_multipart()[0]))
+        assert all(answer["ok"] is False and answer["error"] for answer in answers)
+        assert server._counters["malformed"] == len(GARBAGE)
+        assert house.event(client, Resolved, client.send_resolve(queries(1)))
+    finally:
+        context.destroy(0)
+
+
+@pytest.mark.parametrize("name", ["resolve", "write", "push"])
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n\r\n", b"\xff\0\0\0\0\0\0\0\1\x7f\3\0", b"\0" * 4096, bytes(range(256)) * 64]
+)
+def test_bytes_that_are_not_even_zeromq_disturb_nobody(house, name, data):
+    house.serve(ipc(house))
+    client = house.client(ipc(house), node="gw1", role="slow-path")
+    active(house, client)
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(house.path / "run" / f"directory-{name}.sock"))
+        raw.setblocking(False)
+        raw.send(data)
+        assert house.event(client, Resolved, client.send_resolve(queries(1)))
+        house.directory.change((1001, 7001))
+        assert house.event(client, Changed)
+
+
+def test_garbage_on_the_push_socket_disturbs_nobody(house):
+    server = house.serve(ipc(house))
+    client = house.client(ipc(house), node="gw1", role="slow-path")
+    active(house, client)
+    context = zmq.Context()
+    try:
+        peer = context.socket(zmq.XSUB)
+        peer.connect(parse_endpoint(ipc(house)).push)
+        for message in (b"\x05nonsense", b"\x01" + b"x" * 200, b"\x00" + topic_of(1001, 7001), b"\x01", b""):
+            peer.send(message)
+        house.until(lambda: server._counters["malformed"] >= 2)
+        house.directory.change((1001, 7001))
+        assert house.event(client, Changed)
+    finally:
+        context.destroy(0)
+
+
+def test_a_message_beyond_the_limit_ends_only_its_own_connection(house):
+    house.serve(ipc(house))
+    client = house.client(ipc(house), node="gw1")
+    context = zmq.Context()
+    try:
+        dealer = context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(parse_endpoint(ipc(house)).resolve)
+        monitor = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        dealer.send(b"x" * 70_000)
+        house.until(lambda: monitor.poll(0))
+        assert house.event(client, Resolved, client.send_resolve(queries(1)))
+    finally:
+        context.destroy(0)
+
+
+def test_a_client_survives_a_server_that_talks_nonsense(house):
+    context = zmq.Context()
+    try:
+        (house.path / "run").mkdir()
+        endpoint = parse_endpoint(ipc(house))
+        router, pub = context.socket(zmq.ROUTER), context.socket(zmq.XPUB)
+        router.bind(endpoint.resolve)
+        pub.bind(endpoint.push)
+        client = house.client(ipc(house), node="gw1", give_up_s=0.5)
+        client.subscribe()
+        client.send_resolve(queries(1))
+
+        def serve() -> bool:
+            if router.poll(1):
+                connection, head, *_ = router.recv_multipart()
+                id = msgpack.unpackb(head)["id"]
+                router.send_multipart([connection, b"\xc1"])
+                router.send_multipart([connection, *encode({"id": id, "ok": True, "revision": "x"}, b"abc")])
+            if pub.poll(0):
+                pub.recv()
+            return client.malformed >= 3 and any(isinstance(e, Failed) for e in house.events[client])
+
+        house.until(serve)
+        assert not any(isinstance(e, Resolved | Snapshot) for e in house.events[client])
+    finally:
+        context.destroy(0)
+
+
+# ---- CURVE -----------------------------------------------------------------------------------
+
+
+def pair() -> KeyPair:
+    return KeyPair(*zmq.curve_keypair())
+
+
+@pytest.fixture
+def tcp(house: House) -> tuple[str, KeyPair, dict[str, KeyPair]]:
+    server = pair()
+    keys = {"gw1": pair(), "anna": pair()}
+    clients = [Client("gw1", keys["gw1"].public, "gateway"), Client("anna", keys["anna"].public, "operator")]
+    listen = free_tcp()
+    house.serve(listen, keys=server, clients=clients)
+    return listen, server, keys
+
+
+def test_known_keys_are_served_over_tcp(house, tcp):
+    listen, server, keys = tcp
+    gateway = house.client(listen, node="gw1", role="slow-path", keys=ClientKeys(keys["gw1"], server.public))
+    assert house.event(gateway, Resolved, gateway.send_resolve(queries(1)))
+    active(house, gateway)
+    revision = house.directory.change((1001, 7001))
+    assert house.event(gateway, Changed).revision == revision
+    anna = house.client(listen, keys=ClientKeys(keys["anna"], server.public))
+    head = house.event(anna, Answered, anna.send("apply", text="x", name="a.toml", wait_ms=0)).head
+    assert head["ok"] is True
+    assert house.directory.applied[-1]["user"] == "anna"
+
+
+def test_a_gateway_writes_nothing_and_is_no_other_node_over_tcp(house, tcp):
+    listen, server, keys = tcp
+    gateway = house.client(listen, node="gw1", keys=ClientKeys(keys["gw1"], server.public))
+    failed = house.event(gateway, Failed, gateway.send("apply", text="x", name="a.toml"))
+    assert "may not change the directory" in failed.error
+    impostor = house.client(listen, node="gw2", keys=ClientKeys(keys["gw1"], server.public))
+    failed = house.event(impostor, Failed, impostor.send_resolve(queries(1)))
+    assert "may not speak as node gw2" in failed.error
+    assert house.directory.applied == []
+
+
+def test_a_gateway_hears_no_other_nodes_topics(house, tcp):
+    listen, server, keys = tcp
+    context = zmq.Context()
+    try:
+        spy = context.socket(zmq.SUB)
+        spy.curve_serverkey, spy.curve_publickey, spy.curve_secretkey = (
+            server.public,
+            keys["gw1"].public,
+            keys["gw1"].secret,
+        )
+        for topic in (b"", topic_of(1002, 7001), (1002).to_bytes(8, "big")):
+            spy.subscribe(topic)
+        spy.connect(parse_endpoint(listen).push)
+        house.until(lambda: house.servers[0]._counters["subscriptions_refused"] == 3)
+        spy.subscribe((1001).to_bytes(8, "big"))
+        house.until(lambda: spy.poll(0))  # its own heartbeat
+        house.directory.change((1002, 7001), (1001, 7001))
+        seen: list[bytes] = []
+
+        def listened() -> bool:
+            while spy.poll(0):
+                seen.append(spy.recv_multipart()[0])
+            return topic_of(1001, 7001) in seen
+
+        house.until(listened)
+        assert {topic[:8] for topic in seen} == {(1001).to_bytes(8, "big")}
+    finally:
+        context.destroy(0)
+
+
+def test_an_unknown_key_is_refused(house, tcp):
+    listen, server, _ = tcp
+    stranger = house.client(listen, node="gw1", keys=ClientKeys(pair(), server.public), give_up_s=0.5)
+    id = stranger.send_resolve(queries(1))
+    house.until(lambda: house.servers[0]._counters["connections_refused"] > 0)
+    assert house.event(stranger, Failed, id).code == 3
+
+
+def test_a_connection_without_curve_is_refused(house, tcp):
+    listen, server, keys = tcp
+    context = zmq.Context()
+    try:
+        plain = context.socket(zmq.DEALER)
+        plain.setsockopt(zmq.LINGER, 0)
+        monitor = plain.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
+        plain.connect(parse_endpoint(listen).resolve)
+        plain.send_multipart([*encode({"type": "resolve", "id": 1, "node": "gw1"}), queries(1).tobytes()])
+        house.until(lambda: monitor.poll(0))
+        assert not plain.poll(0)
+        good = house.client(listen, node="gw1", keys=ClientKeys(keys["gw1"], server.public))
+        assert house.event(good, Resolved, good.send_resolve(queries(1)))
+    finally:
+        context.destroy(0)
+
+
+def test_beside_tcp_whoever_is_on_this_machine_needs_no_key_and_all_others_still_do(house):
+    server, gateway = pair(), pair()
+    listen = free_tcp()
+    clients = [Client("gw1", gateway.public, "gateway")]
+    house.serve(listen, keys=server, clients=clients, local=ipc(house))
+    here = house.client(ipc(house), node="gw2")
+    assert house.event(here, Resolved, here.send_resolve(queries(1)))
+    there = house.client(listen, node="gw1", keys=ClientKeys(gateway, server.public))
+    assert house.event(there, Resolved, there.send_resolve(queries(2)))
+    assert house.event(there, Failed, there.send("apply", text="")).code == 1
+    stranger = house.client(listen, node="gw2", keys=ClientKeys(pair(), server.public), give_up_s=0.5)
+    assert house.event(stranger, Failed, stranger.send_resolve(queries(3))).code == 3
+    context = zmq.Context()
+    try:
+        plain = context.socket(zmq.DEALER)
+        plain.setsockopt(zmq.LINGER, 0)
+        monitor = plain.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
+        plain.connect(parse_endpoint(listen).resolve)
+        plain.send_multipart([*encode({"type": "resolve", "id": 1, "node": "gw1"}), queries(1).tobytes()])
+        house.until(lambda: monitor.poll(0))
+        assert not plain.poll(0)
+    finally:
+        context.destroy(0)
+
+
+def test_tcp_without_keys_is_one_sentence(house):
+    with pytest.raises(DirectoryError, match="needs keys") as raised:
+        DirectoryClient(["tcp://127.0.0.1:7460"])
+    assert raised.value.code == 2
+
+
+def test_a_port_that_is_taken_is_one_sentence(house, tcp):
+    with pytest.raises(DirectoryError, match="cannot listen on"):
+        house.serve(tcp[0], keys=pair())
