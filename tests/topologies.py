@@ -80,7 +80,10 @@ def _edit_field(random: Random, before: Topology, other: Topology) -> Topology |
     key = random.choice(keys)
     fields = sorted({*before[key], *other[key]} - {"at", "node"}) + ["at"] * 3
     field = random.choice([one for one in fields if one not in ("mac", "vni")])
-    names = ("at", "node") if field == "at" and key.startswith("endpoint") else (field,)
+    names: tuple[str, ...] = (field,)
+    for together in (("at", "node"), ("proto", "ports")):
+        if field in together and key.startswith(("endpoint", "rule")):
+            names = together
     values = {name: value for name, value in before[key].items() if name not in names}
     values |= {name: other[key][name] for name in names if name in other[key]}
     return {**before, key: values}

@@ -24,11 +24,18 @@ from directory_client.scopes import Scope
 from directory_service.locate import Located, Location, choose, locate
 from directory_service.model import Snapshot
 from directory_service.records import Node, Rule
-from directory_service.rules import first_match, is_pair, like_ports
+from directory_service.rules import Match, first_match, is_pair, like_ports
 from directory_service.settings import Settings
 from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, VnetState
 
 REFRESH_RATIO = 0.75
+_IPV6, _CONNECTION, _DESTINATION = (
+    int(KeyFlag.IPV6),
+    int(KeyFlag.CONNECTION),
+    int(KeyFlag.DESTINATION),
+)  # faster
+_ROUTED, _MAC, _NEIGHBOR = int(KeyClass.ROUTED), int(KeyClass.MAC), int(KeyClass.NEIGHBOR)
+_ATTACHMENT, _NODE = int(IngressKind.ATTACHMENT), int(IngressKind.NODE)
 _IPV4_BITS = 96
 
 
@@ -106,7 +113,7 @@ def decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, settings
     except _Refusal as refusal:
         return Decision(
             Action.DROP,
-            Granularity.CONNECTION if query.key_flags & KeyFlag.CONNECTION else Granularity.PAIR,
+            Granularity.CONNECTION if query.key_flags & _CONNECTION else Granularity.PAIR,
             refusal.reason,
             None,
             None,
@@ -124,42 +131,40 @@ def decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, settings
 
 def family_of(query: Query) -> int:
     """Return 4, 6, or 0 for MACs; -1 if the key contradicts itself."""
-    if query.key_class == KeyClass.MAC:
+    if query.key_class == _MAC:
         return FAMILY_MAC if not (any(query.source[:10]) or any(query.destination[:10])) else -1
-    if query.key_flags & KeyFlag.IPV6:
+    if query.key_flags & _IPV6:
         return FAMILY_IPV6
     return FAMILY_IPV4 if not (any(query.source[:12]) or any(query.destination[:12])) else -1
 
 
 def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, settings: Settings) -> Decision:
     family = family_of(query)
-    everything = _everything(family)
     state = snapshot.by_vni.get(query.vni)
     if state is None or state.vnet is None:
-        raise _Refusal("vnet_gone", everything)
-    if family < 0 or not KeyClass.ROUTED <= query.key_class <= KeyClass.NEIGHBOR:
+        raise _Refusal("vnet_gone", _everything(family))
+    if family < 0 or not _ROUTED <= query.key_class <= _NEIGHBOR:
         raise _Refusal("not_supported", None, why=f"a key of class {query.key_class} that cannot be decided")
-    if query.key_flags & KeyFlag.DESTINATION:
+    if query.key_flags & _DESTINATION:
         raise _Refusal("not_supported", None, why="granularity destination is for relays")
     if "vxlan" not in asker.capabilities:
-        raise _Refusal("not_supported", everything, why=f"{asker.node.name} cannot VXLAN")
+        raise _Refusal("not_supported", _everything(family), why=f"{asker.node.name} cannot VXLAN")
 
-    arp = query.key_class == KeyClass.NEIGHBOR
+    arp = query.key_class == _NEIGHBOR
     bound_ms = 0  # how long the decision may hold at most, 0: as usual
-    if query.ingress_kind == IngressKind.ATTACHMENT:
+    if query.ingress_kind == _ATTACHMENT:
         source = _source_at_origin(state, query, family, asker.node, arp)
         at_origin = True
-    elif query.ingress_kind == IngressKind.NODE:
+    elif query.ingress_kind == _NODE:
         source, bound_ms = _source_at_target(snapshot, state, query, family, asker.node, now_ms, settings)
         at_origin = False
     else:
         raise _Refusal("not_supported", None, why=f"ingress kind {query.ingress_kind}")
 
-    pair = Scope(query.source, 128, query.destination, 128)
     if _is_gateway(state, query, family):
         if arp and (at_origin or _answers_for_gateway(snapshot, state, asker.node)):
             return _answer(snapshot, state, query, asker, settings, at_origin, source, None, None)
-        raise _Refusal("not_here" if arp else "to_gateway", pair, source=source)
+        raise _Refusal("not_here" if arp else "to_gateway", _pair(query), source=source)
     holders = state.holders(family, query.destination)
     if not holders:
         hole = state.hole(family, query.destination)
@@ -171,21 +176,21 @@ def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, setting
     if at_origin:
         holder = choose(snapshot, state, here, holders, query.source, query.destination)
         if holder.member is not None and query.ingress_object in holder.member.attachments:
-            raise _Refusal("same_segment", pair, source=source, destination=holder)
+            raise _Refusal("same_segment", _pair(query), source=source, destination=holder)
     else:
         holder = _choose_at_target(snapshot, state, here, holders, query)
     located = locate(snapshot, state, here, holder)
     if arp:
         if located.location is None:
-            raise _Refusal(located.reason, pair, None, source, holder, located, located.why)
+            raise _Refusal(located.reason, _pair(query), None, source, holder, located, located.why)
         if not at_origin and located.node != here.name:
-            raise _Refusal("not_here", pair, None, source, holder, located)
+            raise _Refusal("not_here", _pair(query), None, source, holder, located)
         return _answer(snapshot, state, query, asker, settings, at_origin, source, holder, located)
 
-    verdict = _judge(state, query, family, source, holder, pair)
+    verdict = _judge(state, query, family, source, holder)
     if verdict.narrow:
         return _decision(snapshot, query, settings, Action.NARROW, 0, verdict.rule, source, holder, None)
-    rule, scope = verdict.rule, verdict.scope
+    rule = verdict.rule
     if located.location is not None and located.node == here.name:
         return _decision(snapshot, query, settings, Action.DELIVER, bound_ms, rule, source, holder, located)
     action = Action.ENCAPSULATE
@@ -194,17 +199,17 @@ def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, setting
         if not left_ms:
             if here.name in state.vnet.relays:
                 why = "relaying for a V-net is not carried"
-                raise _Refusal("not_supported", scope, rule, source, holder, located, why)
-            raise _Refusal("not_here", scope, rule, source, holder, located)
+                raise _Refusal("not_supported", verdict.scope(query), rule, source, holder, located, why)
+            raise _Refusal("not_here", verdict.scope(query), rule, source, holder, located)
         bound_ms = min(bound_ms or left_ms, left_ms)
         action = Action.RELAY
     if located.location is None:
         reason, why = located.reason, located.why
         if reason == "no_path" and state.vnet.relays:
             reason, why = "not_supported", why + "; a relay would be asked, which is not carried"
-        raise _Refusal(reason, scope, rule, source, holder, located, why)
+        raise _Refusal(reason, verdict.scope(query), rule, source, holder, located, why)
     if action == Action.RELAY and located.location.node_id == query.ingress_object:
-        raise _Refusal("relay_loop", scope, rule, source, holder, located)
+        raise _Refusal("relay_loop", verdict.scope(query), rule, source, holder, located)
     return _decision(snapshot, query, settings, action, bound_ms, rule, source, holder, located)
 
 
@@ -270,7 +275,7 @@ def _unwanted_source(
 ) -> _Refusal:
     if not holders:
         bits = state.hole(family, query.source)
-        if query.key_class == KeyClass.NEIGHBOR:  # a probe comes from 0.0.0.0: no question of membership
+        if query.key_class == _NEIGHBOR:  # a probe comes from 0.0.0.0: no question of membership
             bits = max(bits, min(128, 129 - int.from_bytes(query.source, "big").bit_length()))
         return _Refusal("unknown_source", _scope(query.source, bits, *_any(family)))
     wide = _scope(query.source, 128, query.destination, 128) if narrow else None
@@ -291,46 +296,49 @@ def _choose_at_target(
 
 
 class _Verdict(NamedTuple):
+    """What the rules say: ask again with ports, or the rule that allows."""
+
     narrow: bool
     rule: Rule | None
-    scope: Scope | None  # for what comes after the rules to refuse with
+    matches: tuple[Match, ...]
+
+    def scope(self, query: Query) -> Scope | None:
+        """Return the keys for which the rules say the same; None if that cannot be said."""
+        if is_pair(self.matches):
+            return _pair(query)
+        ports = like_ports(self.matches, query.protocol, query.destination_port) if query.protocol else None
+        if ports is None:
+            return None
+        return Scope(query.source, 128, query.destination, 128, query.protocol, ports[0], ports[1])
 
 
 def _judge(
-    state: VnetState, query: Query, family: int, source: Holder | None, destination: Holder, pair: Scope
+    state: VnetState, query: Query, family: int, source: Holder | None, destination: Holder
 ) -> _Verdict:
     """Ask the rules. Refuses by raising."""
     if source is None:
-        raise _Refusal("unknown_source", pair)
+        raise _Refusal("unknown_source", _pair(query))
     matches = state.rule_set.matches(
         state.mask(family, query.source, source), state.mask(family, query.destination, destination)
     )
     if family == FAMILY_MAC:
         matches = tuple(match for match in matches if match.rule.plain)
-        scope: Scope | None = pair
+    if is_pair(matches):
         rule = matches[0].rule if matches else None
-    elif is_pair(matches):
-        scope = pair
-        rule = matches[0].rule if matches else None
-    elif not query.key_flags & KeyFlag.CONNECTION:
-        return _Verdict(True, None, None)
+    elif not query.key_flags & _CONNECTION:
+        return _Verdict(True, None, matches)
     else:
         rule = first_match(matches, query.protocol, query.source_port, query.destination_port)
-        ports = like_ports(matches, query.protocol, query.destination_port) if query.protocol else None
-        scope = (
-            None
-            if ports is None
-            else Scope(query.source, 128, query.destination, 128, query.protocol, ports[0], ports[1])
-        )
+    verdict = _Verdict(False, rule, matches)
+    if rule is not None and not rule.refuses:
+        return verdict
+    scope = verdict.scope(query)
     if rule is None:
         raise _Refusal("no_rule", scope, None, source, destination)
     if not rule.allow:
         raise _Refusal("denied", scope, rule, source, destination)
-    if rule.needs:
-        raise _Refusal(
-            "not_supported", scope, rule, source, destination, why=f"rule {rule.name} asks for {rule.needs}"
-        )
-    return _Verdict(False, rule, scope)
+    why = f"rule {rule.name} asks for {rule.needs}"
+    raise _Refusal("not_supported", scope, rule, source, destination, why=why)
 
 
 def _answer(
@@ -350,8 +358,7 @@ def _answer(
         return decision
     way_back = locate(snapshot, state, asker.node, source)
     if way_back.location is None:
-        pair = Scope(query.source, 128, query.destination, 128)
-        raise _Refusal(way_back.reason, pair, None, source, holder, way_back, way_back.why)
+        raise _Refusal(way_back.reason, _pair(query), None, source, holder, way_back, way_back.why)
     return decision._replace(source_location=way_back.location)
 
 
@@ -369,7 +376,7 @@ def _decision(
     lifetime_ms = _with_jitter(settings.lifetime_s, settings.jitter_ratio, query)
     if bound_ms:
         lifetime_ms = min(lifetime_ms, bound_ms)
-    connection = action == Action.NARROW or query.key_flags & KeyFlag.CONNECTION
+    connection = action == Action.NARROW or query.key_flags & _CONNECTION
     return Decision(
         action,
         Granularity.CONNECTION if connection else Granularity.PAIR,
@@ -413,6 +420,10 @@ def _is_gateway(state: VnetState, query: Query, family: int) -> bool:
     if family != FAMILY_MAC:
         return state.is_gateway_address(query.destination)
     return state.vnet is not None and query.destination[10:] == state.vnet.gateway_mac
+
+
+def _pair(query: Query) -> Scope:
+    return Scope(query.source, 128, query.destination, 128)
 
 
 def _any(family: int) -> tuple[bytes, int]:
