@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 OWN_MAC_DRIVERS = ("net_tap", "net_null", "net_ring", "net_pcap", "net_memif")
 HUGEPAGE_BYTES = 2 << 20
-FIRST_PACKET_LOOK_S = 0.05
+FIRST_PACKET_LOOK_S, FIRST_PACKET_LOOK_MAX_S = 0.05, 5.0
 
 
 @dataclass
@@ -118,8 +118,10 @@ def _run(configuration: Configuration) -> None:
 
 def _serve(server: DataPlaneServer, plane: DataPlane, start: Start, stop: _Stop) -> None:
     server.watch(stop.fd)
+    look_s = FIRST_PACKET_LOOK_S
     while not stop.asked:
-        server.serve(None if start.first_packet_ms is not None else FIRST_PACKET_LOOK_S)
+        server.serve(None if start.first_packet_ms is not None else look_s)
+        look_s = min(look_s * 1.1, FIRST_PACKET_LOOK_MAX_S)
         if start.first_packet_ms is None:
             first_ns = plane.start_report()["first_packet_ns"]
             if first_ns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data-plane process: starting, stopping, its socket, and clients that mean harm. Null ports; no root needed."""
+"""The data-plane process: starting, stopping, its socket, and clients that mean harm. Null ports, no root."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from installing import RED, attachment, flow, flow_key, location, tunnel, vnet
 from fastpath import records
 
 RACK, FAR, TUNNEL = 100, 300, 500
+TABLES = ("flows", "locations", "tunnels", "vnets", "ingresses", "ports", "threads", "clients")
 
 
 @pytest.fixture
@@ -81,8 +82,7 @@ def test_greeting_says_what_there_is_and_sigterm_ends_it(bed: Bed) -> None:
 def test_every_table_can_be_dumped(bed: Bed) -> None:
     with bed.client("slow-path") as slow_path:
         n = red(bed, slow_path)
-        rows = {noun: bed.ask(dump=noun, cursor=0)["rows"] for noun in (
-            "flows", "locations", "tunnels", "vnets", "ingresses", "ports", "threads", "clients")}  # fmt: skip
+        rows = {noun: bed.ask(dump=noun, cursor=0)["rows"] for noun in TABLES}
     assert len(rows["flows"]) == n
     assert [r["object_id"] for r in rows["locations"]] == [FAR]
     assert [(r["object_id"], r["tx_packets"]) for r in rows["tunnels"]] == [(TUNNEL, 0)]
