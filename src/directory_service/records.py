@@ -26,7 +26,7 @@ UDP_PORTS = {"vxlan": 4789, "esp": 4500}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. `document` is the owner's name if the owner is a document; `revision` is of its last change."""
+    """One record. `document` is the owner's name if it is a document; `revision` is its last change's."""
 
     kind: str
     name: str
