@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Cycles per packet of the pipeline on one core, from an in-process source to a null port: encapsulation and
-// decapsulation, 60-byte inner packets, flows in random order, bursts of 32.
+// Cycles per packet of the pipeline on one core, from an in-process source to a null port:
+// encapsulation and decapsulation, 60-byte inner packets, flows in random order, bursts of 32.
 //
-// The source takes buffers from the pool, copies a template of one or two cache lines and patches addresses
-// and checksum; the sink frees. Buffers are used again at once, so no packet touches new memory. What source and
-// sink cost is measured by the same loop without the pipeline and taken off ("floor"). Each turn lasts about a
-// million packets; figures are the median of the turns and the middle half's spread. After timing, bursts of
-// random flows are sent again and every byte that matters is checked.
+// The source takes buffers from the pool, copies a template of one or two cache lines and patches
+// addresses and checksum; the sink frees. Buffers are used again at once, so no packet touches new
+// memory. What source and sink cost is measured by the same loop without the pipeline and taken off
+// ("floor"). Each turn lasts about a million packets; figures are the median of the turns and the
+// middle half's spread. After timing, bursts of random flows are sent again and every byte that
+// matters is checked.
 //
 //	pipeline [flows ...]            default 1 1000 10000 100000 1000000
 //
@@ -60,16 +61,29 @@ put_address(uint8_t *field, uint32_t address)
 }
 
 // Flow i: from source_of(i) to destination_of(i); every pair once.
-static uint32_t place_of(const struct bench *b, uint32_t i) { return i % b->places; }
-static uint32_t here_address(const struct bench *b, uint32_t i) { return 0x0a000001 + i / b->places; }
-static uint32_t there_address(const struct bench *b, uint32_t i) { return 0x0a800001 + place_of(b, i); }
+static uint32_t
+place_of(const struct bench *b, uint32_t i)
+{
+	return i % b->places;
+}
+static uint32_t
+here_address(const struct bench *b, uint32_t i)
+{
+	return 0x0a000001 + i / b->places;
+}
+static uint32_t
+there_address(const struct bench *b, uint32_t i)
+{
+	return 0x0a800001 + place_of(b, i);
+}
 
 static void
 apply(struct bench *b, uint16_t type, uint32_t vni, void *record)
 {
 	struct fp_record_head *head = record;
 
-	*head = (struct fp_record_head){ .type = type, .version = FP_RECORD_VERSION, .vni = vni, .revision = 1 };
+	*head = (struct fp_record_head){
+		.type = type, .version = FP_RECORD_VERSION, .vni = vni, .revision = 1};
 	if (rig_apply(b->rig, record, NOW_NS) != 0) {
 		fprintf(stderr, "error: the installer refused a record of type %u\n", type);
 		exit(1);
@@ -79,9 +93,9 @@ apply(struct bench *b, uint16_t type, uint32_t vni, void *record)
 static void
 tables_fill(struct bench *b)
 {
-	struct fp_record_vnet vnet = { .object_id = 1, .incarnation = 7 };
-	struct fp_record_snapshot snapshot = { .incarnation = 7 };
-	struct fp_record_attachment attachment = { .object_id = 10, .port = "port0" };
+	struct fp_record_vnet vnet = {.object_id = 1, .incarnation = 7};
+	struct fp_record_snapshot snapshot = {.incarnation = 7};
+	struct fp_record_attachment attachment = {.object_id = 10, .port = "port0"};
 	uint32_t ingress[TUNNELS], here;
 
 	apply(b, FP_RECORD_VNET_SET, VNI, &vnet);
@@ -90,10 +104,18 @@ tables_fill(struct bench *b)
 	apply(b, FP_RECORD_ATTACHMENT_SET, VNI, &attachment);
 	here = fp_ingress_by_vlan(rig_arena(b->rig), 0, 0);
 	for (uint32_t i = 0; i < TUNNELS; i++) {
-		struct fp_record_ingress in = { .key = { .wire_id = VNI, .protocol = FP_PROTOCOL_VXLAN }, .node_id = 50 + i, .udp_port = 4789 };
-		struct fp_record_tunnel tunnel = { .object_id = 100 + i, .profile_id = 1, .node_id = 50 + i, .udp_port = 4789,
-						   .mtu_bytes = 1600, .protocol = FP_PROTOCOL_VXLAN, .ttl = 64 };
-		struct fp_record_nexthop hop = { .count = 1 };
+		struct fp_record_ingress in = {
+			.key = {.wire_id = VNI, .protocol = FP_PROTOCOL_VXLAN},
+			.node_id = 50 + i,
+			.udp_port = 4789};
+		struct fp_record_tunnel tunnel = {.object_id = 100 + i,
+						  .profile_id = 1,
+						  .node_id = 50 + i,
+						  .udp_port = 4789,
+						  .mtu_bytes = 1600,
+						  .protocol = FP_PROTOCOL_VXLAN,
+						  .ttl = 64};
+		struct fp_record_nexthop hop = {.count = 1};
 
 		put_address(in.key.local, 0xc0000201);
 		put_address(in.key.remote, 0xc0000210 + i);
@@ -104,12 +126,17 @@ tables_fill(struct bench *b)
 		apply(b, FP_RECORD_TUNNEL_SET, 0, &tunnel);
 		put_address(hop.local, 0xc0000201);
 		put_address(hop.remote, 0xc0000210 + i);
-		hop.hop[0] = (struct fp_nexthop){ .destination_mac = { 2, 0, 0, 0, 1, (uint8_t)i }, .source_mac = { 2, 0, 0, 0, 0, 0xf1 }, .port = 1 };
+		hop.hop[0] = (struct fp_nexthop){.destination_mac = {2, 0, 0, 0, 1, (uint8_t)i},
+						 .source_mac = {2, 0, 0, 0, 0, 0xf1},
+						 .port = 1};
 		apply(b, FP_RECORD_NEXTHOP_SET, 0, &hop);
 	}
 	for (uint32_t i = 0; i < b->places; i++) {
-		struct fp_record_location location = { .object_id = 1000 + i, .node_id = 50 + i % TUNNELS, .wire_id = VNI,
-						       .mac = { 2, 1, 0, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i } };
+		struct fp_record_location location = {
+			.object_id = 1000 + i,
+			.node_id = 50 + i % TUNNELS,
+			.wire_id = VNI,
+			.mac = {2, 1, 0, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}};
 
 		location.kind = b->direction == ENCAP ? FP_LOCATION_TUNNEL : FP_LOCATION_LOCAL;
 		location.target_id = b->direction == ENCAP ? 100 + i % TUNNELS : 10;
@@ -119,10 +146,13 @@ tables_fill(struct bench *b)
 	}
 	for (uint32_t i = 0; i < b->flows; i++) {
 		struct fp_record_flow flow = {
-			.key = { .key_class = FP_CLASS_BRIDGED, .ingress = b->direction == ENCAP ? here : ingress[0] },
+			.key = {.key_class = FP_CLASS_BRIDGED,
+				.ingress = b->direction == ENCAP ? here : ingress[0]},
 			.action = b->direction == ENCAP ? FP_ACTION_ENCAPSULATE : FP_ACTION_DELIVER,
 			.ingress_object = b->direction == ENCAP ? 10 : 50,
-			.destination_object = 1000 + place_of(b, i), .lifetime_ms = 86400000, .incarnation = 7,
+			.destination_object = 1000 + place_of(b, i),
+			.lifetime_ms = 86400000,
+			.incarnation = 7,
 		};
 
 		put_address(flow.key.source, here_address(b, i));
@@ -155,14 +185,54 @@ static void
 template_make(struct bench *b)
 {
 	static const uint8_t outer[OUTER_BYTES] = {
-		2, 0, 0, 0, 0, 0xf1, 2, 0, 0, 0, 1, 0, 8, 0, // Ethernet
-		0x45, 0, 0, 36 + INNER_BYTES, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 0x10, 192, 0, 2, 1,
-		0xc3, 0x50, 0x12, 0xb5, 0, 16 + INNER_BYTES, 0, 0, 8, 0, 0, 0, 0, 0, VNI, 0,
+		2,    0,
+		0,    0,
+		0,    0xf1,
+		2,    0,
+		0,    0,
+		1,    0,
+		8,    0, // Ethernet
+		0x45, 0,
+		0,    36 + INNER_BYTES,
+		0,    0,
+		0x40, 0,
+		64,   17,
+		0,    0,
+		192,  0,
+		2,    0x10,
+		192,  0,
+		2,    1,
+		0xc3, 0x50,
+		0x12, 0xb5,
+		0,    16 + INNER_BYTES,
+		0,    0,
+		8,    0,
+		0,    0,
+		0,    0,
+		VNI,  0,
 	};
 	static const uint8_t inner[INNER_BYTES] = {
-		2, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 9, 8, 0,
-		0x45, 0, 0, INNER_BYTES - 14, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0x10, 0x00, 0x20, 0x00, 0, INNER_BYTES - 34, 0, 0,
+		2,    1,
+		0,    0,
+		0,    0,
+		2,    0,
+		0,    0,
+		0,    9,
+		8,    0,
+		0x45, 0,
+		0,    INNER_BYTES - 14,
+		0,    0,
+		0,    0,
+		64,   17,
+		0,    0,
+		0,    0,
+		0,    0,
+		0,    0,
+		0,    0,
+		0x10, 0x00,
+		0x20, 0x00,
+		0,    INNER_BYTES - 34,
+		0,    0,
 	};
 	uint16_t checksum;
 
@@ -183,14 +253,17 @@ burst_make(const struct bench *b, struct rte_mbuf **mbufs, const uint32_t *order
 	if (rte_pktmbuf_alloc_bulk(rig_mempool(b->rig), mbufs, FP_BURST) != 0)
 		abort();
 	for (uint32_t i = 0; i < FP_BURST; i++) {
-		uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], uint8_t *), *ip = frame + b->inner_at + 14;
-		uint32_t source = rte_cpu_to_be_32(here_address(b, order[i])), destination = rte_cpu_to_be_32(there_address(b, order[i]));
+		uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], uint8_t *),
+			*ip = frame + b->inner_at + 14;
+		uint32_t source = rte_cpu_to_be_32(here_address(b, order[i])),
+			 destination = rte_cpu_to_be_32(there_address(b, order[i]));
 		uint16_t checksum;
 
 		rte_memcpy(frame, b->template, b->template_bytes);
 		memcpy(ip + 12, &source, 4);
 		memcpy(ip + 16, &destination, 4);
-		checksum = (uint16_t)~fold(b->inner_sum + (source & 0xffff) + (source >> 16) + (destination & 0xffff) + (destination >> 16));
+		checksum = (uint16_t)~fold(b->inner_sum + (source & 0xffff) + (source >> 16) +
+					   (destination & 0xffff) + (destination >> 16));
 		memcpy(ip + 10, &checksum, 2);
 		mbufs[i]->data_len = (uint16_t)b->template_bytes;
 		mbufs[i]->pkt_len = b->template_bytes;
@@ -234,23 +307,28 @@ verify(struct bench *b, const uint32_t *order)
 	for (uint32_t i = 0; i < FP_BURST; i++) {
 		const uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], const uint8_t *), *inner = frame;
 		uint32_t place = place_of(b, order[i]);
-		const uint8_t mac[6] = { 2, 1, 0, (uint8_t)(place >> 16), (uint8_t)(place >> 8), (uint8_t)place };
-		uint32_t source = rte_cpu_to_be_32(here_address(b, order[i])), destination = rte_cpu_to_be_32(there_address(b, order[i]));
+		const uint8_t mac[6] = {
+			2, 1, 0, (uint8_t)(place >> 16), (uint8_t)(place >> 8), (uint8_t)place};
+		uint32_t source = rte_cpu_to_be_32(here_address(b, order[i])),
+			 destination = rte_cpu_to_be_32(there_address(b, order[i]));
 
 		assert(rte_mbuf_refcnt_read(mbufs[i]) == 1);
-		if (b->direction == ENCAP && mbufs[i]->data_len == INNER_BYTES) { // not resident: a miss
+		if (b->direction == ENCAP &&
+		    mbufs[i]->data_len == INNER_BYTES) { // not resident: a miss
 			rte_pktmbuf_free(mbufs[i]);
 			continue;
 		}
 		if (b->direction == ENCAP) {
 			assert(mbufs[i]->data_len == OUTER_BYTES + INNER_BYTES);
-			assert(frame[5] == place % TUNNELS && frame[33] == 0x10 + place % TUNNELS && frame[48] == VNI);
+			assert(frame[5] == place % TUNNELS && frame[33] == 0x10 + place % TUNNELS &&
+			       frame[48] == VNI);
 			assert(sum16(frame + 14, 20) == 0xffff && frame[34] >= 0xc0);
 			inner += OUTER_BYTES;
 		} else {
 			assert(mbufs[i]->data_len == INNER_BYTES);
 		}
-		assert(memcmp(inner, mac, 6) == 0 && memcmp(inner + 26, &source, 4) == 0 && memcmp(inner + 30, &destination, 4) == 0);
+		assert(memcmp(inner, mac, 6) == 0 && memcmp(inner + 26, &source, 4) == 0 &&
+		       memcmp(inner + 30, &destination, 4) == 0);
 		assert(sum16(inner + 14, 20) == 0xffff);
 		rte_pktmbuf_free(mbufs[i]);
 	}
@@ -277,14 +355,28 @@ static void
 run(uint32_t flows, enum direction direction, struct figure *figure, struct fp_counters *counters)
 {
 	struct rig_config config = {
-		.port = { { .role = FP_PORT_INSIDE, .mac = { 2, 0, 0, 0, 0, 0xf0 }, .mtu_bytes = 1500 },
-			  { .role = FP_PORT_UNDERLAY, .mac = { 2, 0, 0, 0, 0, 0xf1 }, .mtu_bytes = 1600 } },
-		.ports = 2, .ring_slots = 64, .mbufs = 1023, .mbuf_cache = 256, .miss_slots = 256, .null_ports = true,
-		.arena = { .flows = flows < 1024 ? 2048 : flows + flows / 4, .locations = PLACES * 2, .tunnels = 64, .vnets = 8,
-			   .ingresses = 64, .ports = 8, .threads = 1, .refusal_share_percent = 10 },
-		.hold = { .packets = 0 }, // what misses ends
+		.port = {{.role = FP_PORT_INSIDE, .mac = {2, 0, 0, 0, 0, 0xf0}, .mtu_bytes = 1500},
+			 {.role = FP_PORT_UNDERLAY,
+			  .mac = {2, 0, 0, 0, 0, 0xf1},
+			  .mtu_bytes = 1600}},
+		.ports = 2,
+		.ring_slots = 64,
+		.mbufs = 1023,
+		.mbuf_cache = 256,
+		.miss_slots = 256,
+		.null_ports = true,
+		.arena = {.flows = flows < 1024 ? 2048 : flows + flows / 4,
+			  .locations = PLACES * 2,
+			  .tunnels = 64,
+			  .vnets = 8,
+			  .ingresses = 64,
+			  .ports = 8,
+			  .threads = 1,
+			  .refusal_share_percent = 10},
+		.hold = {.packets = 0}, // what misses ends
 	};
-	struct bench b = { .direction = direction, .flows = flows, .places = RTE_MIN(flows, (uint32_t)PLACES) };
+	struct bench b = {
+		.direction = direction, .flows = flows, .places = RTE_MIN(flows, (uint32_t)PLACES)};
 	static double with[SLICES], without[SLICES];
 	uint64_t lookups, hits;
 
@@ -302,7 +394,8 @@ run(uint32_t flows, enum direction direction, struct figure *figure, struct fp_c
 	*counters = *fp_thread_counters(rig_thread(b.rig));
 	lookups = counters->lookups;
 	hits = counters->hits;
-	memset(fp_thread_counters(rig_thread(b.rig))->stage_cycles, 0, sizeof(counters->stage_cycles));
+	memset(fp_thread_counters(rig_thread(b.rig))->stage_cycles, 0,
+	       sizeof(counters->stage_cycles));
 	for (uint32_t i = 0; i < SLICES; i++) {
 		without[i] = slice(&b, i * SLICE_PACKETS, false);
 		with[i] = slice(&b, i * SLICE_PACKETS, true);
@@ -320,7 +413,7 @@ run(uint32_t flows, enum direction direction, struct figure *figure, struct fp_c
 int
 main(int argc, char **argv)
 {
-	static const uint32_t usual[] = { 1, 1000, 10000, 100000, 1000000 };
+	static const uint32_t usual[] = {1, 1000, 10000, 100000, 1000000};
 	static struct fp_counters counters;
 	uint32_t n = argc > 1 ? (uint32_t)argc - 1 : sizeof(usual) / sizeof(usual[0]);
 	struct figure figure;
@@ -329,10 +422,12 @@ main(int argc, char **argv)
 		fprintf(stderr, "error: EAL does not start\n");
 		return 1;
 	}
-	fprintf(stderr, "TSC %.2f GHz, bursts of %u, %u-byte inner packets, %u slices of %u packets; cycles per packet\n",
+	fprintf(stderr,
+		"TSC %.2f GHz, bursts of %u, %u-byte inner packets, %u slices of %u packets; "
+		"cycles per packet\n",
 		(double)rte_get_tsc_hz() / 1e9, FP_BURST, INNER_BYTES, SLICES, SLICE_PACKETS);
-	fprintf(stderr, "%9s %8s %9s %7s %7s %8s %6s %7s %5s %10s\n", "direction", "flows", "pipeline", "spread", "floor", "total",
-		"parse", "lookup", "act", "hit ratio");
+	fprintf(stderr, "%9s %8s %9s %7s %7s %8s %6s %7s %5s %10s\n", "direction", "flows",
+		"pipeline", "spread", "floor", "total", "parse", "lookup", "act", "hit ratio");
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t flows = argc > 1 ? (uint32_t)strtoul(argv[i + 1], NULL, 10) : usual[i];
 
@@ -346,13 +441,19 @@ main(int argc, char **argv)
 			double timed = (double)SLICES * SLICE_PACKETS;
 
 			run(flows, d, &figure, &counters);
-			fprintf(stderr, "%9s %8u %9.1f %7.1f %7.1f %8.1f %6.1f %7.1f %5.1f %10.6f\n", name, flows, figure.cycles - figure.floor,
-				figure.spread, figure.floor, figure.cycles, stage[FP_STAGE_PARSE] / timed, stage[FP_STAGE_LOOKUP] / timed,
-				stage[FP_STAGE_ACT] / timed, figure.hit_ratio);
-			printf("{\"benchmark\": \"pipeline\", \"direction\": \"%s\", \"flows\": %u, \"cycles\": %.1f, \"spread\": %.1f, "
-			       "\"floor_cycles\": %.1f, \"hit_ratio\": %.6f, \"tsc_hz\": %" PRIu64 ", \"burst\": %u, \"inner_bytes\": %u}\n",
-			       name, flows, figure.cycles - figure.floor, figure.spread, figure.floor, figure.hit_ratio, rte_get_tsc_hz(),
-			       FP_BURST, INNER_BYTES);
+			fprintf(stderr,
+				"%9s %8u %9.1f %7.1f %7.1f %8.1f %6.1f %7.1f %5.1f %10.6f\n", name,
+				flows, figure.cycles - figure.floor, figure.spread, figure.floor,
+				figure.cycles, stage[FP_STAGE_PARSE] / timed,
+				stage[FP_STAGE_LOOKUP] / timed, stage[FP_STAGE_ACT] / timed,
+				figure.hit_ratio);
+			printf("{\"benchmark\": \"pipeline\", \"direction\": \"%s\", \"flows\": "
+			       "%u, \"cycles\": %.1f, \"spread\": %.1f, "
+			       "\"floor_cycles\": %.1f, \"hit_ratio\": %.6f, \"tsc_hz\": %" PRIu64
+			       ", \"burst\": %u, \"inner_bytes\": %u}\n",
+			       name, flows, figure.cycles - figure.floor, figure.spread,
+			       figure.floor, figure.hit_ratio, rte_get_tsc_hz(), FP_BURST,
+			       INNER_BYTES);
 			fflush(stdout);
 		}
 	}

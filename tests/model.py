@@ -9,116 +9,30 @@ and bursts: those have tests of their own. The outer UDP source port is left zer
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-INSIDE, UNDERLAY, BOTH = 1, 2, 3
+from model_tables import (
+    BOTH,
+    NO_MAC,
+    UNDERLAY,
+    Action,
+    Attachment,
+    Key,
+    Location,
+    Outcome,
+    Port,
+    Remote,
+    Sent,
+    Tables,
+    Tunnel,
+    Vnet,
+)
+
 BROADCAST = b"\xff" * 6
-NO_MAC = bytes(6)
 TCP, UDP, ICMP, SCTP, UDPLITE = 6, 17, 1, 132, 136
 L4_BYTES = {TCP: 20, UDP: 8, ICMP: 8, SCTP: 12, UDPLITE: 8}
 NOT_ECT, ECT1, ECT0, CE = 0, 1, 2, 3
 OUTER_BYTES = 20 + 8 + 8
-
-
-@dataclass(frozen=True)
-class Port:
-    role: int
-    mac: bytes
-    mtu: int = 1500
-    partial_checksums: bool = False
-
-
-@dataclass(frozen=True)
-class Vnet:
-    vni: int
-    gateway_mac: bytes = NO_MAC
-    gateway_address: bytes = bytes(4)
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """An ingress: (port, VLAN) of this node."""
-
-    vni: int
-    port: int
-    vlan: int
-    mtu: int = 0
-
-
-@dataclass(frozen=True)
-class Remote:
-    """An ingress: (remote node, V-net)."""
-
-    vni: int
-    node: int
-
-
-@dataclass(frozen=True)
-class Tunnel:
-    local: bytes
-    remote: bytes
-    udp_port: int
-    mtu: int
-    ttl: int
-    dscp: int
-    dscp_copy: bool
-    hop: tuple[bytes, bytes, int, int] | None  # destination MAC, source MAC, port, VLAN; None: unresolved
-
-
-@dataclass(frozen=True)
-class Location:
-    vni: int
-    target: Attachment | Tunnel
-    mac: bytes = NO_MAC
-    wire_id: int = 0
-    node: int = 0
-
-
-@dataclass(frozen=True)
-class Key:
-    ingress: Attachment | Remote
-    key_class: str  # routed, bridged, mac, neighbor
-    source: bytes
-    destination: bytes
-    connection: tuple[int, int, int] | None = None  # protocol, ports (ICMP: type, code); None: pair level
-
-
-@dataclass(frozen=True)
-class Action:
-    """forward covers encapsulate, deliver and relay: where the location is says which."""
-
-    op: str  # forward, drop, answer, narrow
-    destination: Location | None = None
-    source: Location | None = None
-    reason: str = ""
-
-
-@dataclass
-class Tables:
-    ports: list[Port]
-    vnets: dict[int, Vnet] = field(default_factory=dict)
-    attachments: dict[tuple[int, int], Attachment] = field(default_factory=dict)
-    locators: dict[tuple[bytes, bytes, int], Remote] = field(default_factory=dict)  # local, remote, VNI
-    udp_ports: set[int] = field(default_factory=set)
-    flows: dict[Key, Action] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sent:
-    port: int
-    frame: bytes
-    source_port_at: int | None = None  # where the outer UDP source port stands
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one frame ended. how: forwarded, delivered, relayed, answered, dropped, exception, held."""
-
-    how: str
-    reason: str = ""
-    sent: tuple[Sent, ...] = ()
-    key: Key | None = None
-    locator: tuple[bytes, bytes, int] | None = None  # asked for: an unknown outer source
 
 
 class Ended(Exception):
@@ -268,9 +182,14 @@ class Pipeline:
         if source == NO_MAC or source[0] & 1:
             raise dropped("bad_source_mac")
         packet = Packet(
-            ingress, vnet, port, frame[:14], frame[14:], Key(ingress, "mac", source, destination),
+            ingress,
+            vnet,
+            port,
+            frame[:14],
+            frame[14:],
+            Key(ingress, "mac", source, destination),
             outer_ttl=outer_ttl or 0,
-        )  # fmt: skip
+        )
         if ethertype == 0x0806:
             self.parse_arp(packet)
         elif destination == BROADCAST:
@@ -289,7 +208,9 @@ class Pipeline:
         if len(packet.payload) < 28:
             raise dropped("arp_malformed")
         packet.payload = packet.payload[:28]
-        hardware, protocol, sizes, operation, sha, spa, _, tpa = struct.unpack("!HHHH6s4s6s4s", packet.payload)
+        hardware, protocol, sizes, operation, sha, spa, _, tpa = struct.unpack(
+            "!HHHH6s4s6s4s", packet.payload
+        )
         destination, source = packet.ethernet[:6], packet.ethernet[6:12]
         if (hardware, protocol, sizes) != (1, 0x0800, 0x0604) or operation not in (1, 2) or sha != source:
             raise dropped("arp_malformed")
@@ -466,9 +387,18 @@ class Pipeline:
         vxlan = struct.pack("!II", 0x08000000, location.wire_id << 8)
         udp = struct.pack("!HHHH", 0, tunnel.udp_port, 16 + len(inner), 0)
         ip = struct.pack(
-            "!BBHHHBBH4s4s", 0x45, tos, OUTER_BYTES + len(inner), 0, 0x4000, min(ttl, tunnel.ttl), UDP, 0,
-            tunnel.local, tunnel.remote,
-        )  # fmt: skip
+            "!BBHHHBBH4s4s",
+            0x45,
+            tos,
+            OUTER_BYTES + len(inner),
+            0,
+            0x4000,
+            min(ttl, tunnel.ttl),
+            UDP,
+            0,
+            tunnel.local,
+            tunnel.remote,
+        )
         destination, source, port, vlan = tunnel.hop
         tag = struct.pack("!HH", 0x8100, vlan) if vlan else b""
         ethernet = destination + source + tag + struct.pack("!H", 0x0800)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checksums that a local kernel left partial (af_packet does not say which): the field of TCP or UDP then holds the
-// folded sum of the pseudo-header. Completing one that was whole and equal to that sum by chance gives the
-// same value again, so nothing can be spoiled.
+// Checksums that a local kernel left partial (af_packet does not say which): the field of TCP or
+// UDP then holds the folded sum of the pseudo-header. Completing one that was whole and equal to
+// that sum by chance gives the same value again, so nothing can be spoiled.
 #include "thread.h"
 
 static uint64_t
@@ -36,7 +36,8 @@ checksum_complete(uint8_t *ip, uint32_t len)
 		field = l4 + 6;
 	else
 		return;
-	pseudo = checksum_sum32(ip + 12, 8) + rte_cpu_to_be_16(ip[9]) + rte_cpu_to_be_16((uint16_t)l4_bytes);
+	pseudo = checksum_sum32(ip + 12, 8) + rte_cpu_to_be_16(ip[9]) +
+		 rte_cpu_to_be_16((uint16_t)l4_bytes);
 	if (load16(field) != checksum_fold(pseudo))
 		return;
 	sum = (uint16_t)~checksum_fold(sum_bytes(l4, l4_bytes));

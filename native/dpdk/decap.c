@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Out of a tunnel: VXLAN over IPv4 (RFC 7348). What is not a tunnel packet to this gateway goes to the
-// exception port; what pretends to be one ends with a name.
+// Out of a tunnel: VXLAN over IPv4 (RFC 7348). What is not a tunnel packet to this gateway goes to
+// the exception port; what pretends to be one ends with a name.
 #include "thread.h"
 
 static uint32_t protocol_of(struct fp_thread *t, struct parse_context *context, uint16_t udp_port);
 static uint32_t locator_ingress(struct fp_thread *t, struct parse_context *context, uint32_t local,
 				uint32_t remote, uint32_t wire_id);
 
-// The frame is IPv4 to this port's MAC; the IP header stands at byte l3. Leaves the inner frame in the mbuf.
+// The frame is IPv4 to this port's MAC; the IP header stands at byte l3. Leaves the inner frame in
+// the mbuf.
 uint32_t
-decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t l3, uint8_t *outer_ecn)
+decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t l3,
+      uint8_t *outer_ecn)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, l3);
 	uint32_t len = p->mbuf->data_len - l3;
@@ -38,7 +40,7 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 	total_bytes = load16_be(ip + 2);
 	if (unlikely(total_bytes > len || total_bytes < header_bytes))
 		return FP_DROP_ip_bad_length;
-	if (unlikely(checksum_fold(checksum_sum32(ip, header_bytes)) != 0xffff))
+	if (unlikely(!checksum_is_right(ip, header_bytes)))
 		return FP_DROP_ip_bad_checksum;
 	if (unlikely(!ipv4_is_unicast(load32(ip + 12)) || !ipv4_is_unicast(load32(ip + 16))))
 		return FP_DROP_ip_bad_address;
@@ -46,7 +48,8 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 	if (unlikely(udp_bytes < UDP_BYTES + VXLAN_BYTES || udp_bytes > total_bytes - header_bytes))
 		return FP_DROP_vxlan_malformed;
 	vxlan = udp + UDP_BYTES;
-	if (unlikely(!(vxlan[0] & 0x08))) // the I flag; what is reserved is ignored (RFC 7348 section 5)
+	if (unlikely(!(vxlan[0] &
+		       0x08))) // the I flag; what is reserved is ignored (RFC 7348 section 5)
 		return FP_DROP_vxlan_malformed;
 	wire_id = rte_be_to_cpu_32(load32(vxlan + 4)) >> 8;
 
@@ -106,15 +109,16 @@ locator_ingress(struct fp_thread *t, struct parse_context *context, uint32_t loc
 	struct fp_locator_key key;
 	uint32_t i;
 
-	if (likely(context->locator_ingress != 0 && context->remote == remote && context->local == local &&
-		   context->wire_id == wire_id))
+	if (likely(context->locator_ingress != 0 && context->remote == remote &&
+		   context->local == local && context->wire_id == wire_id))
 		return context->locator_ingress;
-	key = (struct fp_locator_key){ .wire_id = wire_id, .protocol = FP_PROTOCOL_VXLAN };
+	key = (struct fp_locator_key){.wire_id = wire_id, .protocol = FP_PROTOCOL_VXLAN};
 	memcpy(key.local + 12, &local, 4);
 	memcpy(key.remote + 12, &remote, 4);
 	i = fp_ingress_by_locator(t->arena, &key);
 	ingress = ingress_at(t, i);
-	if (i == 0 || ingress == NULL || ingress->kind != FP_INGRESS_NODE || !(ingress->flags & FP_INGRESS_LIVE)) {
+	if (i == 0 || ingress == NULL || ingress->kind != FP_INGRESS_NODE ||
+	    !(ingress->flags & FP_INGRESS_LIVE)) {
 		locator_unknown(t, &key);
 		return 0;
 	}

@@ -9,7 +9,8 @@ deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_lo
 {
 	const struct fp_ingress *attachment = ingress_at(t, half->target);
 
-	if (unlikely(half->target == 0 || attachment == NULL || attachment->kind != FP_INGRESS_ATTACHMENT ||
+	if (unlikely(half->target == 0 || attachment == NULL ||
+		     attachment->kind != FP_INGRESS_ATTACHMENT ||
 		     !(attachment->flags & FP_INGRESS_LIVE))) {
 		drop_packet(t, p, FP_DROP_location_gone);
 		return;
@@ -31,7 +32,8 @@ deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_lo
 }
 
 void
-deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attachment, enum tx_kind kind)
+deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attachment,
+	   enum tx_kind kind)
 {
 	struct rte_mbuf *mbuf = p->mbuf;
 	uint32_t inner_bytes = mbuf->data_len;
@@ -51,6 +53,5 @@ deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attac
 		store16_be(frame + 12, ETHERTYPE_VLAN);
 		store16_be(frame + 14, attachment->vlan & 0xfff);
 	}
-	tx_put(t, attachment->port, mbuf,
-	       (struct tx_note){ .kind = kind, .vnet = p->vnet, .inner_bytes = (uint16_t)inner_bytes });
+	tx_put(t, attachment->port, mbuf, kind, p->vnet, 0, inner_bytes);
 }

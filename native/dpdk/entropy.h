@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A keyed hash over the inner 5-tuple: the outer UDP source port, the choice of a next hop and of a tunnel in a set.
-// Keyed, so that a tenant cannot choose packets that all take one way through the underlay; another function
-// than the flow hash, so that a port on the wire says nothing about buckets. All fragments of a packet take
-// the same way: they count without ports. Any thread.
+// A keyed hash over the inner 5-tuple: the outer UDP source port, the choice of a next hop and of a
+// tunnel in a set. Keyed, so that a tenant cannot choose packets that all take one way through the
+// underlay; another function than the flow hash, so that a port on the wire says nothing about
+// buckets. All fragments of a packet take the same way: they count without ports. Any thread.
 #pragma once
 
 #include "fp_hash.h"
@@ -21,7 +21,8 @@ entropy_mix(uint64_t a, uint64_t b)
 static inline uint32_t
 entropy_hash(const struct fp_secret *secret, uint64_t a, uint64_t b)
 {
-	uint64_t x = entropy_mix(a ^ secret->word[0] ^ 0x2d358dccaa6c78a5ull, b ^ secret->word[1] ^ 0x8bb84b93962eacc9ull);
+	uint64_t x = entropy_mix(a ^ secret->word[0] ^ 0x2d358dccaa6c78a5ull,
+				 b ^ secret->word[1] ^ 0x8bb84b93962eacc9ull);
 
 	return (uint32_t)entropy_mix(x ^ secret->word[1], 0x4b33a62ed433d4a3ull ^ secret->word[0]);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is not for a tunnel: frames for this gateway itself go to housekeeping, which hands them to the kernel; an
-// outer source that nobody announced makes one question.
+// What is not for a tunnel: frames for this gateway itself go to housekeeping, which hands them to
+// the kernel; an outer source that nobody announced makes one question.
 #include "thread.h"
 
 void
@@ -11,11 +11,13 @@ exception(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf *mbuf
 	uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHERNET_BYTES);
 	uint32_t len = mbuf->data_len, header_bytes, total_bytes;
 
-	if (port->partial_checksums && len >= ETHERNET_BYTES + IPV4_BYTES && load16_be(frame + 12) == ETHERTYPE_IPV4) {
+	if (port->partial_checksums && len >= ETHERNET_BYTES + IPV4_BYTES &&
+	    load16_be(frame + 12) == ETHERTYPE_IPV4) {
 		header_bytes = (ip[0] & 15) * 4u;
 		total_bytes = load16_be(ip + 2);
 		if (ip[0] >> 4 == 4 && header_bytes >= IPV4_BYTES && total_bytes >= header_bytes &&
-		    total_bytes <= len - ETHERNET_BYTES && !(load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)))
+		    total_bytes <= len - ETHERNET_BYTES &&
+		    !(load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)))
 			checksum_complete(ip, total_bytes);
 	}
 	mbuf->port = port->index;
@@ -34,7 +36,7 @@ locator_unknown(struct fp_thread *t, const struct fp_locator_key *key)
 {
 	struct locator_asked *asked;
 	struct fp_record_locator record = {
-		.head = { .type = FP_RECORD_UNKNOWN_LOCATOR, .version = FP_RECORD_VERSION },
+		.head = {.type = FP_RECORD_UNKNOWN_LOCATOR, .version = FP_RECORD_VERSION},
 		.key = *key,
 	};
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Later fragments carry no ports. Where a decision needs them, a bounded table remembers the first ones for a few
-// seconds: (ingress, source, destination, protocol, id) -> ports. A full set forgets its oldest.
+// Later fragments carry no ports. Where a decision needs them, a bounded table remembers the first
+// ones for a few seconds: (ingress, source, destination, protocol, id) -> ports. A full set forgets
+// its oldest.
 #include "entropy.h"
 #include "thread.h"
 
-static struct fragment *fragment_set(struct fp_thread *t, const struct packet *p, const uint8_t *ip);
-static bool fragment_is(const struct fragment *f, const struct packet *p, const uint8_t *ip, uint16_t id);
+static struct fragment *fragment_set(struct fp_thread *t, const struct packet *p,
+				     const uint8_t *ip);
+static bool fragment_is(const struct fragment *f, const struct packet *p, const uint8_t *ip,
+			uint16_t id);
 
 // The packet is a first fragment, parsed. id in wire order.
 void
@@ -24,10 +27,15 @@ fragment_remember(struct fp_thread *t, const struct packet *p, uint16_t id)
 			f = &set[i];
 	}
 	*f = (struct fragment){
-		.source = load32(ip + 12), .destination = load32(ip + 16),
-		.ingress = p->key.ingress, .seen_s = t->now_s, .id = id,
-		.source_port = p->source_port, .destination_port = p->destination_port,
-		.protocol = p->protocol, .used = 1,
+		.source = load32(ip + 12),
+		.destination = load32(ip + 16),
+		.ingress = p->key.ingress,
+		.seen_s = t->now_s,
+		.id = id,
+		.source_port = p->source_port,
+		.destination_port = p->destination_port,
+		.protocol = p->protocol,
+		.used = 1,
 	};
 }
 
@@ -53,7 +61,8 @@ static struct fragment *
 fragment_set(struct fp_thread *t, const struct packet *p, const uint8_t *ip)
 {
 	uint32_t hash = entropy_hash(&t->secret, load64(ip + 12),
-				     (uint64_t)load16(ip + 4) << 40 | (uint64_t)p->protocol << 32 | p->key.ingress);
+				     (uint64_t)load16(ip + 4) << 40 | (uint64_t)p->protocol << 32 |
+					     p->key.ingress);
 
 	return t->fragment[hash % FRAGMENT_SETS];
 }
@@ -61,6 +70,7 @@ fragment_set(struct fp_thread *t, const struct packet *p, const uint8_t *ip)
 static bool
 fragment_is(const struct fragment *f, const struct packet *p, const uint8_t *ip, uint16_t id)
 {
-	return f->used && f->id == id && f->source == load32(ip + 12) && f->destination == load32(ip + 16) &&
-	       f->protocol == p->protocol && f->ingress == p->key.ingress;
+	return f->used && f->id == id && f->source == load32(ip + 12) &&
+	       f->destination == load32(ip + 16) && f->protocol == p->protocol &&
+	       f->ingress == p->key.ingress;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See hold.h. Slots and packets are arrays linked by index (0: none), made once; timers stand in a wheel of
-// milliseconds. No key is found twice, no token fits twice.
+// See hold.h. Slots and packets are arrays linked by index (0: none), made once; timers stand in a
+// wheel of milliseconds. No key is found twice, no token fits twice.
 #include <errno.h>
 #include <stdlib.h>
 
@@ -13,17 +13,19 @@ struct hold_packet {
 	uint32_t next;
 };
 
-static const uint16_t ask_after_ms[] = { 20, 60, 140 };
+static const uint16_t ask_after_ms[] = {20, 60, 140};
 #define ASK_STAGES (sizeof(ask_after_ms) / sizeof(ask_after_ms[0]))
 
-static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t received_ns);
+static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash,
+			  uint64_t received_ns);
 static void slot_free(struct fp_thread *t, uint32_t slot);
 static void slot_ask(struct fp_thread *t, uint32_t slot);
 static void slot_due(struct fp_thread *t, uint32_t slot);
 static void slot_time(struct fp_thread *t, uint32_t slot);
 static void wheel_add(struct hold *hold, uint32_t slot);
 static void wheel_remove(struct hold *hold, uint32_t slot);
-static uint32_t packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, uint64_t *received_ns);
+static uint32_t packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets,
+			     uint64_t *received_ns);
 
 int
 hold_create(struct fp_thread *t, const struct fp_hold_limits *limits)
@@ -43,8 +45,9 @@ hold_create(struct fp_thread *t, const struct fp_hold_limits *limits)
 	hold->per_ingress = calloc(t->view.ingresses, sizeof(*hold->per_ingress));
 	hold->vnet_paid_ns = calloc(t->view.vnets, sizeof(*hold->vnet_paid_ns));
 	hold->ingress_paid_ns = calloc(t->view.ingresses, sizeof(*hold->ingress_paid_ns));
-	if (hold->chain == NULL || hold->slot == NULL || hold->packet == NULL || hold->per_vnet == NULL ||
-	    hold->per_ingress == NULL || hold->vnet_paid_ns == NULL || hold->ingress_paid_ns == NULL)
+	if (hold->chain == NULL || hold->slot == NULL || hold->packet == NULL ||
+	    hold->per_vnet == NULL || hold->per_ingress == NULL || hold->vnet_paid_ns == NULL ||
+	    hold->ingress_paid_ns == NULL)
 		return -ENOMEM; // the caller calls hold_destroy
 	for (uint32_t i = room; i > 0; i--) {
 		hold->slot[i].next = hold->free_slot;
@@ -111,9 +114,12 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 		return;
 	}
 	if (first) {
-		if (!rate_take(&hold->ingress_paid_ns[p->key.ingress], t->now_ns, limits->misses_per_ingress_s) ||
+		if (!rate_take(&hold->ingress_paid_ns[p->key.ingress], t->now_ns,
+			       limits->misses_per_ingress_s) ||
 		    !rate_take(&hold->vnet_paid_ns[p->vnet], t->now_ns,
-			       vnet->quota_misses_per_s != 0 ? RTE_MAX(vnet->quota_misses_per_s / t->threads, 1u) : 0)) {
+			       vnet->quota_misses_per_s != 0
+				       ? RTE_MAX(vnet->quota_misses_per_s / t->threads, 1u)
+				       : 0)) {
 			drop_packet(t, p, FP_DROP_miss_rate);
 			return;
 		}
@@ -122,7 +128,7 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 	i = hold->free_packet;
 	held = &hold->packet[i];
 	hold->free_packet = held->next;
-	*held = (struct hold_packet){ .packet = *p, .received_ns = received_ns };
+	*held = (struct hold_packet){.packet = *p, .received_ns = received_ns};
 	if (hold->slot[slot].tail != 0)
 		hold->packet[hold->slot[slot].tail].next = i;
 	else
@@ -148,7 +154,10 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 
 	if (fp_action_of(word) != FP_ACTION_NARROW) {
 		delay_us = (t->now_ns - RTE_MIN(s->first_ns, t->now_ns)) / 1000;
-		t->counters.delay_us_bucket[delay_us == 0 ? 0 : RTE_MIN(64u - (uint32_t)__builtin_clzll(delay_us), FP_DELAY_BUCKETS - 1u)]++;
+		t->counters.delay_us_bucket[delay_us == 0 ? 0
+							  : RTE_MIN(64u - (uint32_t)__builtin_clzll(
+										  delay_us),
+								    FP_DELAY_BUCKETS - 1u)]++;
 	}
 	do {
 		n = packets_take(t, slot, packets, received_ns);
@@ -163,14 +172,16 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 void
 hold_release(struct fp_thread *t, const struct fp_release *release)
 {
-	uint32_t slot = (uint32_t)(release->token >> 32) & 0xffffff, generation = (uint32_t)release->token;
+	uint32_t slot = (uint32_t)(release->token >> 32) & 0xffffff,
+		 generation = (uint32_t)release->token;
 	struct hold *hold = &t->hold;
 	struct hold_slot *s;
 
 	if (release->token >> 56 != t->index || slot == 0 || slot > hold->room)
 		return;
 	s = &hold->slot[slot];
-	if (!s->used || s->generation != generation || memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
+	if (!s->used || s->generation != generation ||
+	    memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
 		return; // ended meanwhile
 	if (fp_action_of(release->action) != FP_ACTION_NONE)
 		hold_decided(t, slot, release->action);
@@ -194,7 +205,8 @@ hold_tick(struct fp_thread *t)
 		const uint32_t *place = &hold->wheel[++hold->wheel_ms % HOLD_WHEEL];
 		uint32_t slot = *place;
 
-		// From the front again after each: what one decision lets go may take others out with it.
+		// From the front again after each: what one decision lets go may take others out
+		// with it.
 		while (slot != 0) {
 			if (hold->slot[slot].due_ns > t->now_ns) {
 				slot = hold->slot[slot].due_next; // a later turn's
@@ -227,10 +239,13 @@ slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t r
 		hold->wheel_ms = t->now_ns / MILLISECOND_NS;
 	hold->free_slot = s->next;
 	*s = (struct hold_slot){
-		.key = p->key, .generation = s->generation + 1,
-		.first_ns = received_ns, .held_ns = t->now_ns,
+		.key = p->key,
+		.generation = s->generation + 1,
+		.first_ns = received_ns,
+		.held_ns = t->now_ns,
 		.next = hold->chain[hash & hold->chain_mask],
-		.vnet = p->vnet, .used = 1,
+		.vnet = p->vnet,
+		.used = 1,
 	};
 	if (s->generation == 0)
 		s->generation = 1;
@@ -267,7 +282,7 @@ slot_ask(struct fp_thread *t, uint32_t slot)
 	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
 	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
 	struct fp_record_miss record = {
-		.head = { .type = FP_RECORD_MISS, .version = FP_RECORD_VERSION, .vni = vnet->vni },
+		.head = {.type = FP_RECORD_MISS, .version = FP_RECORD_VERSION, .vni = vnet->vni},
 		.key = s->key,
 		.frame_bytes = p->mbuf->data_len,
 		.token = (uint64_t)t->index << 56 | (uint64_t)slot << 32 | s->generation,
@@ -279,11 +294,13 @@ slot_ask(struct fp_thread *t, uint32_t slot)
 
 	memcpy(record.destination_mac, frame, FP_MAC_BYTES);
 	memcpy(record.source_mac, frame + 6, FP_MAC_BYTES);
-	if (worker_write(t, vnet->worker, (const struct fp_record *)&record) && s->asked < UINT8_MAX)
+	if (worker_write(t, vnet->worker, (const struct fp_record *)&record) &&
+	    s->asked < UINT8_MAX)
 		s->asked++;
 }
 
-// A timer of the slot ran out. A decision that came by another way (another thread asked) is taken as it stands.
+// A timer of the slot ran out. A decision that came by another way (another thread asked) is taken
+// as it stands.
 static void
 slot_due(struct fp_thread *t, uint32_t slot)
 {
@@ -323,9 +340,11 @@ slot_time(struct fp_thread *t, uint32_t slot)
 	struct hold_slot *s = &t->hold.slot[slot];
 	uint64_t expire_ns = s->held_ns + t->hold.limits.wait_ms * MILLISECOND_NS;
 
-	while (s->stage < ASK_STAGES && s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS <= t->now_ns)
+	while (s->stage < ASK_STAGES &&
+	       s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS <= t->now_ns)
 		s->stage++; // a late tick asks once, not three times
-	s->due_ns = s->stage < ASK_STAGES ? s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS : expire_ns;
+	s->due_ns = s->stage < ASK_STAGES ? s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS
+					  : expire_ns;
 	s->due_ns = RTE_MIN(s->due_ns, expire_ns);
 	wheel_add(&t->hold, slot);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The hold: where packets wait for a decision, by key, in order. Bounded per flow, ingress, V-net and in all; every
-// packet in it ends exactly once: released and acted on, dropped by name, or expired. Nothing is copied but the
-// 64 bytes that the pipeline knows of a packet. One poll thread.
+// The hold: where packets wait for a decision, by key, in order. Bounded per flow, ingress, V-net
+// and in all; every packet in it ends exactly once: released and acted on, dropped by name, or
+// expired. Nothing is copied but the 64 bytes that the pipeline knows of a packet. One poll thread.
 #pragma once
 
 #include "fp_thread.h"
@@ -11,17 +11,18 @@ struct fp_thread;
 struct packet;
 
 #define HOLD_WHEEL 4096 // places, one a millisecond
-#define HOLD_ASKS_AT_ONCE 16u // so often a refused answer may be asked again without waiting for a timer
+#define HOLD_ASKS_AT_ONCE                                                                          \
+	16u // so often a refused answer may be asked again without waiting for a timer
 
 struct hold_slot { // one key
 	struct fp_flow_key key;
 	uint32_t generation;
-	uint64_t first_ns; // when its first packet was received
-	uint64_t held_ns;  // when it came here; asks and expiry count from then
-	uint64_t due_ns;   // next ask, or expiry
-	uint32_t next;     // in its hash chain, or in the free list
+	uint64_t first_ns;               // when its first packet was received
+	uint64_t held_ns;                // when it came here; asks and expiry count from then
+	uint64_t due_ns;                 // next ask, or expiry
+	uint32_t next;                   // in its hash chain, or in the free list
 	uint32_t due_next, due_previous; // in its place of the wheel
-	uint32_t head, tail; // of its packets
+	uint32_t head, tail;             // of its packets
 	uint32_t packets;
 	uint16_t vnet;
 	uint16_t place; // in the wheel
@@ -34,18 +35,20 @@ struct hold_packet;
 
 struct hold {
 	struct fp_hold_limits limits;
-	uint32_t room;         // slots and packets there are
+	uint32_t room;          // slots and packets there are
 	uint32_t keys, packets; // in it now
 	uint32_t free_slot, free_packet;
 	uint32_t chain_mask;
-	uint32_t *chain;       // by hash
+	uint32_t *chain; // by hash
 	uint32_t *per_vnet, *per_ingress;
 	uint64_t *vnet_paid_ns, *ingress_paid_ns; // rate limits
 	struct hold_slot *slot;
 	struct hold_packet *packet;
-	uint64_t wheel_ms;     // up to where the wheel has turned
+	uint64_t wheel_ms; // up to where the wheel has turned
 	uint32_t wheel[HOLD_WHEEL];
 };
+
+#pragma GCC visibility push(hidden)
 
 int hold_create(struct fp_thread *t, const struct fp_hold_limits *limits);
 void hold_destroy(struct fp_thread *t); // what is in it is dropped: shutdown
@@ -53,7 +56,8 @@ void hold_destroy(struct fp_thread *t); // what is in it is dropped: shutdown
 // The slot of a held key, 0 if it is not held.
 uint32_t hold_find(const struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash);
 // Holds a packet (or drops it by name). slot 0: the first of its key.
-void hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, uint64_t received_ns);
+void hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot,
+	      uint64_t received_ns);
 // A decision is known: acts on what is held, in order. The slot is free afterwards.
 void hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word);
 // A release by token, from housekeeping.
@@ -62,3 +66,5 @@ void hold_release(struct fp_thread *t, const struct fp_release *release);
 void hold_tick(struct fp_thread *t);
 // A worker is new: asks again at once for what is its to answer.
 void hold_ask_all(struct fp_thread *t, uint32_t worker);
+
+#pragma GCC visibility pop

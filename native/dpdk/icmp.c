@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Too big for the way: ICMP "fragmentation needed" (RFC 792, RFC 1191) to whoever may be told, made in the
-// packet's own buffer.
+// Too big for the way: ICMP "fragmentation needed" (RFC 792, RFC 1191) to whoever may be told, made
+// in the packet's own buffer.
 #include "thread.h"
 
 #define ICMP_UNREACHABLE 3
@@ -56,7 +56,8 @@ icmp_make(struct fp_thread *t, struct packet *p, uint32_t mtu_bytes)
 	const struct fp_vnet *vnet = &t->view.vnet[p->vnet];
 	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *), *ip, *icmp;
 	uint32_t quoted = (frame[ETHERNET_BYTES] & 15) * 4u + QUOTED_BYTES;
-	uint32_t source = load32(frame + ETHERNET_BYTES + 12), destination = load32(frame + ETHERNET_BYTES + 16);
+	uint32_t source = load32(frame + ETHERNET_BYTES + 12),
+		 destination = load32(frame + ETHERNET_BYTES + 16);
 	uint8_t to[FP_MAC_BYTES], from[FP_MAC_BYTES];
 	uint64_t sum;
 

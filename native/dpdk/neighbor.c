@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ARP (RFC 826, RFC 5227): requests become keys, answers come from the directory. Nothing that a host says about
-// itself or others is believed.
+// ARP (RFC 826, RFC 5227): requests become keys, answers come from the directory. Nothing that a
+// host says about itself or others is believed.
 #include "thread.h"
 
 // Where things stand in an ARP packet for IPv4 over Ethernet.
-enum { ARP_HARDWARE = 0, ARP_PROTOCOL = 2, ARP_SIZES = 4, ARP_OPERATION = 6, ARP_SHA = 8, ARP_SPA = 14, ARP_THA = 18, ARP_TPA = 24 };
+enum {
+	ARP_HARDWARE = 0,
+	ARP_PROTOCOL = 2,
+	ARP_SIZES = 4,
+	ARP_OPERATION = 6,
+	ARP_SHA = 8,
+	ARP_SPA = 14,
+	ARP_THA = 18,
+	ARP_TPA = 24
+};
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
 
@@ -20,7 +29,8 @@ neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len)
 	    load16_be(arp + ARP_PROTOCOL) != ETHERTYPE_IPV4 || load16_be(arp + ARP_SIZES) != 0x0604)
 		return FP_DROP_arp_malformed;
 	operation = load16_be(arp + ARP_OPERATION);
-	if ((operation != ARP_REQUEST && operation != ARP_REPLY) || load_mac(arp + ARP_SHA) != load_mac(frame + 6) ||
+	if ((operation != ARP_REQUEST && operation != ARP_REPLY) ||
+	    load_mac(arp + ARP_SHA) != load_mac(frame + 6) ||
 	    (mac_is_group(destination) && destination != MAC_BROADCAST))
 		return FP_DROP_arp_malformed;
 	if (operation == ARP_REPLY || load32(arp + ARP_SPA) == load32(arp + ARP_TPA))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a frame to a key. Everything in a frame is hostile: every length is checked before the bytes behind it
-// are read, and what is wrong ends with a name. The order of the checks is that of docs/architecture.md,
-// "Journey of a packet".
+// From a frame to a key. Everything in a frame is hostile: every length is checked before the bytes
+// behind it are read, and what is wrong ends with a name. The order of the checks is that of
+// docs/architecture.md, "Journey of a packet".
 #include "thread.h"
 
 static uint32_t parse_inside(struct fp_thread *t, struct parse_context *context, struct packet *p,
@@ -10,7 +10,8 @@ static uint32_t parse_inside(struct fp_thread *t, struct parse_context *context,
 static uint32_t parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p,
 			       uint16_t ethertype, uint32_t tag_bytes);
 static uint32_t parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
-			   const struct fp_port *port, uint64_t destination_mac, uint32_t mtu_bytes);
+			   const struct fp_port *port, uint64_t destination_mac,
+			   uint32_t mtu_bytes);
 static uint32_t parse_ports(struct packet *p, const uint8_t *l4, uint32_t len);
 static uint32_t attachment_of(struct fp_thread *t, struct parse_context *context, uint32_t vlan);
 
@@ -72,12 +73,13 @@ parse_inside(struct fp_thread *t, struct parse_context *context, struct packet *
 		rte_pktmbuf_adj(p->mbuf, VLAN_BYTES);
 	}
 	p->key.ingress = ingress;
-	return parse_frame(t, p, &t->view.ingress[ingress], context->port, context->port->mtu_bytes);
+	return parse_frame(t, p, &t->view.ingress[ingress], context->port,
+			   context->port->mtu_bytes);
 }
 
 static uint32_t
-parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p, uint16_t ethertype,
-	       uint32_t tag_bytes)
+parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p,
+	       uint16_t ethertype, uint32_t tag_bytes)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
 	uint64_t destination = load_mac(frame);
@@ -98,8 +100,8 @@ parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet
 }
 
 uint32_t
-parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress, const struct fp_port *port,
-	    uint32_t mtu_bytes)
+parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
+	    const struct fp_port *port, uint32_t mtu_bytes)
 {
 	const struct fp_vnet *vnet = vnet_at(t, ingress->vnet);
 	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
@@ -127,7 +129,8 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 	if (unlikely(ethertype == ETHERTYPE_ARP))
 		return neighbor_parse(p, frame, len);
 	if (unlikely(mac_is_group(destination)))
-		return destination == MAC_BROADCAST ? FP_DROP_broadcast_not_carried : FP_DROP_multicast_not_carried;
+		return destination == MAC_BROADCAST ? FP_DROP_broadcast_not_carried
+						    : FP_DROP_multicast_not_carried;
 	if (unlikely(ethertype == ETHERTYPE_IPV6))
 		return FP_DROP_ipv6_not_carried;
 	if (likely(ethertype == ETHERTYPE_IPV4))
@@ -141,8 +144,8 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 }
 
 static uint32_t
-parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet, const struct fp_port *port,
-	   uint64_t destination_mac, uint32_t mtu_bytes)
+parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
+	   const struct fp_port *port, uint64_t destination_mac, uint32_t mtu_bytes)
 {
 	uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, uint8_t *, ETHERNET_BYTES);
 	uint32_t len = p->mbuf->data_len - ETHERNET_BYTES;
@@ -161,7 +164,7 @@ parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet, co
 	if (unlikely(total_bytes > len))
 		return mtu_bytes != 0 && total_bytes > mtu_bytes ? FP_DROP_ip_truncated_segment
 								 : FP_DROP_ip_bad_length;
-	if (unlikely(checksum_fold(checksum_sum32(ip, header_bytes)) != 0xffff))
+	if (unlikely(!checksum_is_right(ip, header_bytes)))
 		return FP_DROP_ip_bad_checksum;
 	if (unlikely(!ipv4_is_unicast(load32(ip + 12)) || !ipv4_is_unicast(load32(ip + 16))))
 		return FP_DROP_ip_bad_address;
@@ -178,9 +181,11 @@ parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet, co
 	fragment = load16_be(ip + 6);
 	if (unlikely(fragment & (IPV4_MF | IPV4_OFFSET))) {
 		// The last byte would stand beyond the largest packet there is.
-		if ((fragment & IPV4_OFFSET) * 8u + total_bytes - header_bytes > 65535u - header_bytes)
+		if ((fragment & IPV4_OFFSET) * 8u + total_bytes - header_bytes >
+		    65535u - header_bytes)
 			return FP_DROP_ip_bad_length;
-		p->flags |= fragment & IPV4_OFFSET ? PACKET_FRAGMENT | PACKET_LATER : PACKET_FRAGMENT;
+		p->flags |=
+			fragment & IPV4_OFFSET ? PACKET_FRAGMENT | PACKET_LATER : PACKET_FRAGMENT;
 	}
 	if (likely(!(p->flags & PACKET_LATER))) {
 		rc = parse_ports(p, ip + header_bytes, total_bytes - header_bytes);
@@ -248,7 +253,8 @@ attachment_of(struct fp_thread *t, struct parse_context *context, uint32_t vlan)
 		return context->vlan_ingress;
 	i = fp_ingress_by_vlan(t->arena, context->port->index, vlan);
 	ingress = ingress_at(t, i);
-	if (ingress == NULL || ingress->kind != FP_INGRESS_ATTACHMENT || !(ingress->flags & FP_INGRESS_LIVE))
+	if (ingress == NULL || ingress->kind != FP_INGRESS_ATTACHMENT ||
+	    !(ingress->flags & FP_INGRESS_LIVE))
 		i = 0;
 	context->vlan = vlan;
 	context->vlan_ingress = i;

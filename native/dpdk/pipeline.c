@@ -13,13 +13,16 @@ struct verdict {
 	uint32_t entry; // 0: not known
 };
 
-static uint32_t parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n);
-static uint32_t look_up(struct fp_thread *t, struct packet *packets, uint32_t n, struct verdict *verdicts);
+static uint32_t parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs,
+		      uint16_t n);
+static uint32_t look_up(struct fp_thread *t, struct packet *packets, uint32_t n,
+			struct verdict *verdicts);
 static bool decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word,
 		    uint64_t received_ns);
 static bool narrow(struct fp_thread *t, struct packet *p);
-static uint32_t look_up_connections(struct fp_thread *t, struct packet **packets, const uint64_t *received_ns,
-				    uint32_t n, struct verdict *verdicts);
+static uint32_t look_up_connections(struct fp_thread *t, struct packet **packets,
+				    const uint64_t *received_ns, uint32_t n,
+				    struct verdict *verdicts);
 static void act(struct fp_thread *t, const struct verdict *verdicts, uint32_t n);
 static void act_one(struct fp_thread *t, struct packet *p, fp_action_word word);
 static void forward(struct fp_thread *t, struct packet *p, fp_action_word word);
@@ -27,7 +30,8 @@ static void count_use(struct fp_thread *t, const struct verdict *verdict);
 static void count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word);
 
 void
-fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n)
+fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs,
+		  uint16_t n)
 {
 	struct verdict verdicts[FP_BURST];
 	uint64_t start = 0, parsed = 0, looked = 0, *cycles = t->counters.stage_cycles;
@@ -52,8 +56,8 @@ fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mb
 
 // Packets that waited for the same decision, in order.
 void
-pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns, uint32_t n,
-		 fp_action_word word)
+pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns,
+		 uint32_t n, fp_action_word word)
 {
 	struct packet *connections[FP_BURST];
 	struct verdict verdicts[FP_BURST];
@@ -62,7 +66,7 @@ pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *re
 
 	if (fp_action_of(word) != FP_ACTION_NARROW) {
 		for (uint32_t i = 0; i < n; i++)
-			verdicts[i] = (struct verdict){ .packet = &packets[i], .word = word };
+			verdicts[i] = (struct verdict){.packet = &packets[i], .word = word};
 		act(t, verdicts, n);
 		return;
 	}
@@ -111,8 +115,9 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 	return (uint32_t)(p - t->packet);
 }
 
-// Looks packets up at pair level, and where policy needs ports again at connection level. What misses is held,
-// what follows a held packet queues behind it; the rest is in verdicts. Returns how many.
+// Looks packets up at pair level, and where policy needs ports again at connection level. What
+// misses is held, what follows a held packet queues behind it; the rest is in verdicts. Returns how
+// many.
 static uint32_t
 look_up(struct fp_thread *t, struct packet *packets, uint32_t n, struct verdict *verdicts)
 {
@@ -140,24 +145,27 @@ look_up(struct fp_thread *t, struct packet *packets, uint32_t n, struct verdict 
 			continue;
 		if (unlikely(fp_action_of(words[i]) == FP_ACTION_NARROW)) {
 			rte_prefetch0(&t->view.flow_side[entries[i]]);
-			count_use(t, &(struct verdict){ .packet = p, .entry = entries[i] });
+			count_use(t, &(struct verdict){.packet = p, .entry = entries[i]});
 			if (narrow(t, p)) {
 				times[narrowed] = t->now_ns;
 				connections[narrowed++] = p;
 			}
 			continue;
 		}
-		verdicts[decisions++] = (struct verdict){ .packet = p, .word = words[i], .entry = entries[i] };
+		verdicts[decisions++] =
+			(struct verdict){.packet = p, .word = words[i], .entry = entries[i]};
 	}
 	if (unlikely(narrowed != 0))
-		decisions += look_up_connections(t, connections, times, narrowed, verdicts + decisions);
+		decisions +=
+			look_up_connections(t, connections, times, narrowed, verdicts + decisions);
 	return decisions;
 }
 
-// Whether a packet may be acted on now. If its key is held and there is a decision, what was held goes first; if
-// there is none it is held.
+// Whether a packet may be acted on now. If its key is held and there is a decision, what was held
+// goes first; if there is none it is held.
 static bool
-decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word, uint64_t received_ns)
+decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word,
+	uint64_t received_ns)
 {
 	uint32_t slot = t->hold.keys != 0 ? hold_find(t, &p->key, hash) : 0;
 
@@ -191,12 +199,12 @@ narrow(struct fp_thread *t, struct packet *p)
 }
 
 static uint32_t
-look_up_connections(struct fp_thread *t, struct packet **packets, const uint64_t *received_ns, uint32_t n,
-		    struct verdict *verdicts)
+look_up_connections(struct fp_thread *t, struct packet **packets, const uint64_t *received_ns,
+		    uint32_t n, struct verdict *verdicts)
 {
-	const struct fp_flow_key *keys[FP_BURST] = { NULL };
+	const struct fp_flow_key *keys[FP_BURST] = {NULL};
 	fp_action_word words[FP_BURST];
-	uint64_t hashes[FP_BURST] = { 0 }, hits;
+	uint64_t hashes[FP_BURST] = {0}, hits;
 	uint32_t entries[FP_BURST], decisions = 0;
 
 	if (n == 0 || n > FP_BURST)
@@ -214,7 +222,8 @@ look_up_connections(struct fp_thread *t, struct packet **packets, const uint64_t
 		if (unlikely(fp_action_of(words[i]) == FP_ACTION_NONE || t->hold.keys != 0) &&
 		    !decided(t, packets[i], hashes[i], words[i], received_ns[i]))
 			continue;
-		verdicts[decisions++] = (struct verdict){ .packet = packets[i], .word = words[i], .entry = entries[i] };
+		verdicts[decisions++] = (struct verdict){
+			.packet = packets[i], .word = words[i], .entry = entries[i]};
 	}
 	return decisions;
 }
@@ -255,7 +264,8 @@ act_one(struct fp_thread *t, struct packet *p, fp_action_word word)
 		return;
 	case FP_ACTION_DROP:
 		reason = fp_action_destination(word);
-		drop_packet(t, p, reason != 0 && reason < FP_DROP_MAX ? reason : FP_DROP_not_supported);
+		drop_packet(t, p,
+			    reason != 0 && reason < FP_DROP_MAX ? reason : FP_DROP_not_supported);
 		return;
 	default:
 		break;
@@ -263,7 +273,8 @@ act_one(struct fp_thread *t, struct packet *p, fp_action_word word)
 	drop_packet(t, p, FP_DROP_not_supported);
 }
 
-// Where the location is says how: an endpoint that has moved since the decision is one store in its location.
+// Where the location is says how: an endpoint that has moved since the decision is one store in its
+// location.
 static void
 forward(struct fp_thread *t, struct packet *p, fp_action_word word)
 {
@@ -310,7 +321,8 @@ send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_ki
 	encapsulate(t, p, p->vnet, half, word, kind);
 }
 
-// Age at most once a second; one packet in FP_SAMPLE_EVERY, at random distances, for the flow's estimates.
+// Age at most once a second; one packet in FP_SAMPLE_EVERY, at random distances, for the flow's
+// estimates.
 static void
 count_use(struct fp_thread *t, const struct verdict *verdict)
 {
@@ -323,7 +335,8 @@ count_use(struct fp_thread *t, const struct verdict *verdict)
 	t->random = t->random * 1664525u + 1013904223u;
 	t->sample_in = 1 + (t->random >> 16) % (2 * FP_SAMPLE_EVERY - 1);
 	__atomic_store_n(&side->packets_sampled, side->packets_sampled + 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&side->kbytes_sampled, side->kbytes_sampled + (p->mbuf->data_len + 63u) / 64, __ATOMIC_RELAXED);
+	__atomic_store_n(&side->kbytes_sampled,
+			 side->kbytes_sampled + (p->mbuf->data_len + 63u) / 64, __ATOMIC_RELAXED);
 	t->tunnel_of[p->key.ingress] = 0; // learnt again: tunnels come and go
 }
 
@@ -336,7 +349,8 @@ count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word)
 	if (unlikely(tunnel == 0)) {
 		const struct fp_location_half *source = location_half(t, fp_action_source(word));
 
-		if (source != NULL && source->kind == FP_LOCATION_TUNNEL && source->target < t->view.tunnels)
+		if (source != NULL && source->kind == FP_LOCATION_TUNNEL &&
+		    source->target < t->view.tunnels)
 			tunnel = t->tunnel_of[p->key.ingress] = source->target;
 	}
 	t->counters.tunnel[tunnel].rx_packets++;

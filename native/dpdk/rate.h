@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A rate limit in one word: the time up to which what was let through has been paid for (GCRA). Lets `per_s`
-// events through at once after a quiet second, and `per_s` a second from then on. One thread.
+// A rate limit in one word: the time up to which what was let through has been paid for (GCRA).
+// Lets `per_s` events through at once after a quiet second, and `per_s` a second from then on. One
+// thread.
 #pragma once
 
 #include <stdbool.h>

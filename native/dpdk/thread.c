@@ -29,7 +29,8 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->tx_queue = config->tx_queue;
 	t->threads = RTE_MAX(config->threads, 1u);
 	t->icmp_per_s = config->icmp_per_s;
-	t->exceptions_per_s = config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIOSECOND_NS;
+	t->exceptions_per_s =
+		config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIOSECOND_NS;
 	t->secret = *fp_arena_secret(config->arena);
 	t->random = config->index + 1;
 	t->sample_in = FP_SAMPLE_EVERY;
@@ -43,8 +44,8 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->counters.vnet = calloc(t->view.vnets, sizeof(*t->counters.vnet));
 	t->counters.tunnel = calloc(t->view.tunnels, sizeof(*t->counters.tunnel));
 	t->tunnel_of = calloc(t->view.ingresses, sizeof(*t->tunnel_of));
-	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL || t->counters.vnet == NULL ||
-	    t->counters.tunnel == NULL || t->tunnel_of == NULL)
+	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL ||
+	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->tunnel_of == NULL)
 		goto err;
 	rc = hold_create(t, &config->hold);
 	if (rc != 0)
@@ -70,7 +71,8 @@ fp_thread_destroy(struct fp_thread *t)
 		rte_pktmbuf_free_bulk(t->tx[i].mbuf, t->tx[i].n);
 	while (t->outgoing != NULL && rte_ring_sc_dequeue_elem(t->outgoing, &out, sizeof(out)) == 0)
 		rte_pktmbuf_free(out.mbuf);
-	while (t->exceptions != NULL && rte_ring_sc_dequeue_elem(t->exceptions, &mbuf, sizeof(mbuf)) == 0)
+	while (t->exceptions != NULL &&
+	       rte_ring_sc_dequeue_elem(t->exceptions, &mbuf, sizeof(mbuf)) == 0)
 		rte_pktmbuf_free(mbuf);
 	free(t->releases);
 	free(t->outgoing);
@@ -88,7 +90,9 @@ fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 
 	t->now_ns = now_ns;
 	t->now_s = fp_arena_now_s(t->arena);
-	for (uint32_t i = 0; i < TICK_RELEASES && rte_ring_sc_dequeue_elem(t->releases, &release, sizeof(release)) == 0; i++)
+	for (uint32_t i = 0; i < TICK_RELEASES &&
+			     rte_ring_sc_dequeue_elem(t->releases, &release, sizeof(release)) == 0;
+	     i++)
 		hold_release(t, &release);
 	hold_tick(t);
 	send_outgoing(t);
@@ -102,15 +106,17 @@ fp_thread_flush(struct fp_thread *t)
 }
 
 void
-fp_thread_worker_attach(struct fp_thread *t, uint32_t worker, const struct fp_ring_end *ring, int doorbell_fd)
+fp_thread_worker_attach(struct fp_thread *t, uint32_t worker, const struct fp_ring_end *ring,
+			int doorbell_fd)
 {
 	if (worker >= FP_WORKERS_MAX)
 		return;
-	t->worker[worker] = (struct worker){ .doorbell_fd = -1 };
+	t->worker[worker] = (struct worker){.doorbell_fd = -1};
 	t->workers_written &= ~(1u << worker);
 	if (ring == NULL)
 		return;
-	t->worker[worker] = (struct worker){ .ring = *ring, .doorbell_fd = doorbell_fd, .attached = true };
+	t->worker[worker] =
+		(struct worker){.ring = *ring, .doorbell_fd = doorbell_fd, .attached = true};
 	hold_ask_all(t, worker);
 }
 
@@ -153,15 +159,16 @@ fp_thread_release(struct fp_thread *t, const struct fp_release *release)
 bool
 fp_thread_send(struct fp_thread *t, uint16_t port_index, struct rte_mbuf *mbuf)
 {
-	struct outgoing out = { .mbuf = mbuf, .target = port_index };
+	struct outgoing out = {.mbuf = mbuf, .target = port_index};
 
 	return rte_ring_sp_enqueue_elem(t->outgoing, &out, sizeof(out)) == 0;
 }
 
 bool
-fp_thread_send_inner(struct fp_thread *t, uint8_t kind, uint32_t target, uint32_t wire_id, struct rte_mbuf *mbuf)
+fp_thread_send_inner(struct fp_thread *t, uint8_t kind, uint32_t target, uint32_t wire_id,
+		     struct rte_mbuf *mbuf)
 {
-	struct outgoing out = { .mbuf = mbuf, .target = target, .wire_id = wire_id, .kind = kind };
+	struct outgoing out = {.mbuf = mbuf, .target = target, .wire_id = wire_id, .kind = kind};
 
 	return rte_ring_sp_enqueue_elem(t->outgoing, &out, sizeof(out)) == 0;
 }
@@ -225,7 +232,7 @@ send_outgoing(struct fp_thread *t)
 static void
 send_one(struct fp_thread *t, const struct outgoing *out)
 {
-	struct packet p = { .mbuf = out->mbuf };
+	struct packet p = {.mbuf = out->mbuf};
 	const struct fp_ingress *attachment;
 
 	if (out->mbuf->nb_segs > 1 && rte_pktmbuf_linearize(out->mbuf) != 0) {
@@ -236,7 +243,7 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 	case FP_LOCATION_NONE:
 		if (!tx_possible(t, out->target))
 			break;
-		tx_put(t, out->target, out->mbuf, (struct tx_note){ .kind = TX_OWN });
+		tx_put(t, out->target, out->mbuf, TX_OWN, 0, 0, 0);
 		return;
 	case FP_LOCATION_LOCAL:
 		attachment = ingress_at(t, out->target);

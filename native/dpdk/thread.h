@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the stages of the pipeline share: a packet on its way, the thread's state, and what each stage offers
-// to the others. Private to native/dpdk. Everything belongs to one poll thread.
+// What the stages of the pipeline share: a packet on its way, the thread's state, and what each
+// stage offers to the others. Private to native/dpdk. Everything belongs to one poll thread.
 #pragma once
 
 #include <rte_branch_prediction.h>
@@ -15,7 +15,8 @@
 #include "wire.h"
 
 #define VXLAN_IPV4_BYTES (IPV4_BYTES + UDP_BYTES + VXLAN_BYTES)
-#define TUNNEL_BYTES (ETHERNET_BYTES + VXLAN_IPV4_BYTES) // in front of an inner frame, without a tag
+#define TUNNEL_BYTES                                                                               \
+	(ETHERNET_BYTES + VXLAN_IPV4_BYTES) // in front of an inner frame, without a tag
 
 enum packet_flag {
 	PACKET_IP = 1 << 0,       // IPv4, header checked, at byte 14 of the frame
@@ -25,14 +26,14 @@ enum packet_flag {
 	PACKET_LATER = 1 << 4,    // a fragment that is not the first: no ports in it
 };
 
-// A packet between parse and tx. After parse the frame starts with the inner Ethernet header (14 bytes, no tag)
-// and ends with the IP packet. One cache line.
+// A packet between parse and tx. After parse the frame starts with the inner Ethernet header (14
+// bytes, no tag) and ends with the IP packet. One cache line.
 struct packet {
 	struct rte_mbuf *mbuf;
 	struct fp_flow_key key; // key.ingress is where it came in
 	uint16_t vnet;
-	uint16_t length; // inner IP packet, or what follows the Ethernet header
-	uint16_t source_port; // wire order; ICMP: type
+	uint16_t length;           // inner IP packet, or what follows the Ethernet header
+	uint16_t source_port;      // wire order; ICMP: type
 	uint16_t destination_port; // wire order; ICMP: code
 	uint8_t protocol;
 	uint8_t flags; // enum packet_flag
@@ -113,8 +114,9 @@ struct fp_thread {
 	uint32_t random;
 	uint32_t stage_clock;
 	uint16_t tx_queue;
-	uint64_t tx_waiting;        // bit per port with a batch
-	uint32_t *tunnel_of;        // by ingress: through which tunnel answers go, for its counters; 0: not known
+	uint64_t tx_waiting; // bit per port with a batch
+	uint32_t *tunnel_of; // by ingress: through which tunnel answers go, for its counters; 0:
+			     // not known
 	struct hold hold;
 	struct packet packet[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
 	struct tx_batch tx[FP_PORTS_MAX];
@@ -158,6 +160,9 @@ location_half(const struct fp_thread *t, uint32_t i)
 	return &location->half[__atomic_load_n(&location->selector, __ATOMIC_ACQUIRE) & 1];
 }
 
+// Between the files of this directory only: calls are direct, not through the library's table.
+#pragma GCC visibility push(hidden)
+
 // ---- stages ----------------------------------------------------------------------------------
 
 // parse.c: a reason, 0 (the packet is filled in), or PARSE_EXCEPTION.
@@ -182,15 +187,16 @@ uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet
 uint32_t decap_ecn(struct packet *p, uint8_t outer_ecn);
 
 // pipeline.c
-void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns, uint32_t n,
-		      fp_action_word word);
+void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns,
+		      uint32_t n, fp_action_word word);
 void drop(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t vnet, enum fp_drop_reason reason);
 static inline void
 drop_packet(struct fp_thread *t, const struct packet *p, enum fp_drop_reason reason)
 {
 	drop(t, p->mbuf, p->vnet, reason);
 }
-// Ends a packet that was to be sent as `kind`. One of our own was never received: it is freed and not counted.
+// Ends a packet that was to be sent as `kind`. One of our own was never received: it is freed and
+// not counted.
 static inline void
 give_up(struct fp_thread *t, const struct packet *p, enum tx_kind kind, enum fp_drop_reason reason)
 {
@@ -203,15 +209,17 @@ give_up(struct fp_thread *t, const struct packet *p, enum tx_kind kind, enum fp_
 void send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_kind kind);
 
 // encap.c. transit: a packet that somebody else sent; otherwise one of our own on its way back.
-void encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half,
-		 fp_action_word word, enum tx_kind kind);
-void rewrite_inner(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half);
+void encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
+		 const struct fp_location_half *half, fp_action_word word, enum tx_kind kind);
+void rewrite_inner(struct fp_thread *t, struct packet *p, uint32_t vnet,
+		   const struct fp_location_half *half);
 void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t tunnel, uint32_t wire_id);
 
 // deliver.c
-void deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half,
-	     fp_action_word word);
-void deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attachment, enum tx_kind kind);
+void deliver(struct fp_thread *t, struct packet *p, uint32_t vnet,
+	     const struct fp_location_half *half, fp_action_word word);
+void deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attachment,
+		enum tx_kind kind);
 
 // neighbor.c, icmp.c
 uint32_t neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len);
@@ -229,9 +237,25 @@ void checksum_complete(uint8_t *ip, uint32_t len);
 void exception(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf *mbuf);
 void locator_unknown(struct fp_thread *t, const struct fp_locator_key *key);
 
-// tx.c
-void tx_put(struct fp_thread *t, uint32_t port, struct rte_mbuf *mbuf, struct tx_note note);
+// tx.c. inner_bytes: what counts for the V-net.
 void tx_flush(struct fp_thread *t, uint32_t port);
+static inline void
+tx_put(struct fp_thread *t, uint32_t port, struct rte_mbuf *mbuf, enum tx_kind kind, uint32_t vnet,
+       uint32_t tunnel, uint32_t inner_bytes)
+{
+	struct tx_batch *batch = &t->tx[port];
+	struct tx_note *note;
+
+	if (unlikely(batch->n == FP_BURST))
+		tx_flush(t, port);
+	batch->mbuf[batch->n] = mbuf;
+	note = &batch->note[batch->n++];
+	note->tunnel = tunnel;
+	note->vnet = (uint16_t)vnet;
+	note->inner_bytes = (uint16_t)inner_bytes;
+	note->kind = kind;
+	t->tx_waiting |= 1ull << port;
+}
 static inline bool
 tx_possible(const struct fp_thread *t, uint32_t port)
 {
@@ -240,3 +264,5 @@ tx_possible(const struct fp_thread *t, uint32_t port)
 
 // thread.c: to a worker's miss ring; false if nobody is attached or it is full.
 bool worker_write(struct fp_thread *t, uint32_t worker, const struct fp_record *record);
+
+#pragma GCC visibility pop

@@ -1,23 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Out: a batch per port. A packet is counted as forwarded, delivered, relayed or answered once the device has
-// taken it; what does not fit ends here, tx_full.
+// Out: a batch per port. A packet is counted as forwarded, delivered, relayed or answered once the
+// device has taken it; what does not fit ends here, tx_full.
 #include <rte_ethdev.h>
 
 #include "thread.h"
-
-void
-tx_put(struct fp_thread *t, uint32_t port, struct rte_mbuf *mbuf, struct tx_note note)
-{
-	struct tx_batch *batch = &t->tx[port];
-
-	if (unlikely(batch->n == FP_BURST))
-		tx_flush(t, port);
-	batch->mbuf[batch->n] = mbuf;
-	batch->note[batch->n] = note;
-	batch->n++;
-	t->tx_waiting |= 1ull << port;
-}
 
 void
 tx_flush(struct fp_thread *t, uint32_t port)
@@ -25,14 +12,16 @@ tx_flush(struct fp_thread *t, uint32_t port)
 	struct tx_batch *batch = &t->tx[port];
 	struct fp_port_counters *port_counters = &t->counters.port[port];
 	uint32_t bytes[FP_BURST], n = batch->n, i;
-	uint64_t kinds[TX_OWN + 1] = { 0 }, sum = 0;
+	uint64_t kinds[TX_OWN + 1] = {0}, sum = 0;
 	uint16_t sent;
 
 	batch->n = 0;
 	t->tx_waiting &= ~(1ull << port);
 	for (i = 0; i < n; i++) // the mbufs are the device's afterwards
 		bytes[i] = batch->mbuf[i]->pkt_len;
-	sent = t->ports[port].live ? rte_eth_tx_burst(t->ports[port].dpdk_port, t->tx_queue, batch->mbuf, (uint16_t)n) : 0;
+	sent = t->ports[port].live ? rte_eth_tx_burst(t->ports[port].dpdk_port, t->tx_queue,
+						      batch->mbuf, (uint16_t)n)
+				   : 0;
 	for (i = 0; i < sent; i++) {
 		const struct tx_note *note = &batch->note[i];
 		struct fp_pair_counters *pair = &t->counters.vnet[note->vnet];

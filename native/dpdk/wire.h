@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fields of packets: unaligned loads and stores, and the Internet checksum (RFC 1071, RFC 1624). Values stay in
-// wire order unless a name says otherwise. Any thread.
+// Fields of packets: unaligned loads and stores, and the Internet checksum (RFC 1071, RFC 1624).
+// Values stay in wire order unless a name says otherwise. Any thread.
 #pragma once
 
 #include <stdbool.h>
@@ -79,8 +79,16 @@ store32(void *p, uint32_t v)
 	memcpy(p, &v, sizeof(v));
 }
 
-static inline uint16_t load16_be(const void *p) { return rte_be_to_cpu_16(load16(p)); }
-static inline void store16_be(void *p, uint16_t v) { store16(p, rte_cpu_to_be_16(v)); }
+static inline uint16_t
+load16_be(const void *p)
+{
+	return rte_be_to_cpu_16(load16(p));
+}
+static inline void
+store16_be(void *p, uint16_t v)
+{
+	store16(p, rte_cpu_to_be_16(v));
+}
 
 // The six bytes of a MAC in the low bits, to compare in one go. Reads 6 bytes, not 8.
 static inline uint64_t
@@ -90,7 +98,11 @@ load_mac(const void *p)
 }
 
 #define MAC_BROADCAST 0xffffffffffffull
-static inline bool mac_is_group(uint64_t mac) { return mac & 1; }
+static inline bool
+mac_is_group(uint64_t mac)
+{
+	return mac & 1;
+}
 
 // Folds a sum of 16-bit words to 16 bits. Byte order does not matter (RFC 1071 section 2).
 static inline uint16_t
@@ -114,7 +126,21 @@ checksum_sum32(const void *p, uint32_t len)
 	return sum;
 }
 
-// RFC 1624 equation 3: a 16-bit word of the header changes from `old` to `new`. All in one byte order.
+// Whether an IPv4 header of len bytes has the right checksum. Nearly all have 20 bytes.
+static inline bool
+checksum_is_right(const void *ip, uint32_t len)
+{
+	const uint8_t *p = ip;
+	uint64_t sum = (uint64_t)load32(p) + load32(p + 4) + load32(p + 8) + load32(p + 12) +
+		       load32(p + 16);
+
+	if (__builtin_expect(len != IPV4_BYTES, 0))
+		sum += checksum_sum32(p + IPV4_BYTES, len - IPV4_BYTES);
+	return checksum_fold(sum) == 0xffff;
+}
+
+// RFC 1624 equation 3: a 16-bit word of the header changes from `old` to `new`. All in one byte
+// order.
 static inline uint16_t
 checksum_update(uint16_t checksum, uint16_t old, uint16_t new)
 {

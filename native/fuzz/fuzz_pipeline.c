@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// libFuzzer target: parse, decapsulate, look up, act, on one hostile frame. native/fuzz/run builds and runs it.
+// libFuzzer target: parse, decapsulate, look up, act, on one hostile frame. native/fuzz/run builds
+// and runs it.
 #include <stdio.h>
 #include <stdlib.h>
 

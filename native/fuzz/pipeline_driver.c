@@ -18,7 +18,8 @@
 
 // What the first byte of an input says, besides the time that passes (its upper half).
 #define PORT 7
-#define MEND_CHECKSUMS 8 // IPv4 header checksums are made right, so that what is behind them is reached
+#define MEND_CHECKSUMS                                                                             \
+	8 // IPv4 header checksums are made right, so that what is behind them is reached
 
 // A buffer of its own for every frame: headroom, then exactly the frame.
 struct exact {
@@ -44,17 +45,39 @@ int
 pipeline_driver_start(void)
 {
 	struct rig_config config = {
-		.port = {
-			{ .role = FP_PORT_INSIDE, .mac = { 2, 0, 0, 0, 0, 0xf0 }, .mtu_bytes = 1500 },
-			{ .role = FP_PORT_UNDERLAY, .mac = { 2, 0, 0, 0, 0, 0xf1 }, .mtu_bytes = 1600, .partial_checksums = 1 },
-			{ .role = FP_PORT_BOTH, .mac = { 2, 0, 0, 0, 0, 0xf2 }, .mtu_bytes = 9000, .partial_checksums = 1 },
-		},
-		.ports = 3, .ring_slots = 64, .mbufs = 511, .miss_slots = 64,
-		.arena = { .flows = 1024, .locations = 64, .tunnels = 16, .vnets = 8, .ingresses = 32, .ports = 8,
-			   .threads = 1, .refusal_share_percent = 50 },
-		.hold = { .packets = 64, .packets_per_vnet = 48, .packets_per_ingress = 32, .packets_per_flow = 4,
-			  .wait_ms = 300 },
-		.icmp_per_s = 1000, .exceptions_per_s = 1000000,
+		.port =
+			{
+				{.role = FP_PORT_INSIDE,
+				 .mac = {2, 0, 0, 0, 0, 0xf0},
+				 .mtu_bytes = 1500},
+				{.role = FP_PORT_UNDERLAY,
+				 .mac = {2, 0, 0, 0, 0, 0xf1},
+				 .mtu_bytes = 1600,
+				 .partial_checksums = 1},
+				{.role = FP_PORT_BOTH,
+				 .mac = {2, 0, 0, 0, 0, 0xf2},
+				 .mtu_bytes = 9000,
+				 .partial_checksums = 1},
+			},
+		.ports = 3,
+		.ring_slots = 64,
+		.mbufs = 511,
+		.miss_slots = 64,
+		.arena = {.flows = 1024,
+			  .locations = 64,
+			  .tunnels = 16,
+			  .vnets = 8,
+			  .ingresses = 32,
+			  .ports = 8,
+			  .threads = 1,
+			  .refusal_share_percent = 50},
+		.hold = {.packets = 64,
+			 .packets_per_vnet = 48,
+			 .packets_per_ingress = 32,
+			 .packets_per_flow = 4,
+			 .wait_ms = 300},
+		.icmp_per_s = 1000,
+		.exceptions_per_s = 1000000,
 	};
 	int rc = rig_eal();
 
@@ -101,7 +124,8 @@ pipeline_driver_stop(void)
 {
 	const struct fp_counters *c = fp_thread_counters(rig_thread(rig));
 
-	assert(c->forwarded && c->delivered && c->relayed && c->answered && c->icmp_sent && c->exceptions);
+	assert(c->forwarded && c->delivered && c->relayed && c->answered && c->icmp_sent &&
+	       c->exceptions);
 	assert(c->narrowed && c->held && c->expired && c->miss_records);
 	for (uint32_t i = 0; i < FP_REASONS_MAX; i++)
 		if (c->dropped[i] != 0)
@@ -115,7 +139,8 @@ static void
 accounting_check(void)
 {
 	const struct fp_counters *c = fp_thread_counters(rig_thread(rig));
-	uint64_t ended = c->forwarded + c->delivered + c->relayed + c->answered + c->exceptions + c->held_now;
+	uint64_t ended = c->forwarded + c->delivered + c->relayed + c->answered + c->exceptions +
+			 c->held_now;
 
 	for (uint32_t i = 0; i < FP_REASONS_MAX; i++)
 		ended += c->dropped[i];
@@ -160,9 +185,11 @@ mbuf_exact(const uint8_t *frame, size_t len)
 	exact->buffer = malloc(RTE_PKTMBUF_HEADROOM + len);
 	assert(exact->buffer != NULL);
 	memcpy(exact->buffer + RTE_PKTMBUF_HEADROOM, frame, len);
-	exact->shared = (struct rte_mbuf_ext_shared_info){ .free_cb = exact_free, .fcb_opaque = exact };
+	exact->shared =
+		(struct rte_mbuf_ext_shared_info){.free_cb = exact_free, .fcb_opaque = exact};
 	rte_mbuf_ext_refcnt_set(&exact->shared, 1);
-	rte_pktmbuf_attach_extbuf(mbuf, exact->buffer, RTE_BAD_IOVA, (uint16_t)(RTE_PKTMBUF_HEADROOM + len), &exact->shared);
+	rte_pktmbuf_attach_extbuf(mbuf, exact->buffer, RTE_BAD_IOVA,
+				  (uint16_t)(RTE_PKTMBUF_HEADROOM + len), &exact->shared);
 	mbuf->data_off = RTE_PKTMBUF_HEADROOM;
 	mbuf->data_len = (uint16_t)len;
 	mbuf->pkt_len = (uint32_t)len;
@@ -181,17 +208,28 @@ exact_free(void *, void *opaque)
 static void
 tables_fill(void)
 {
-	const uint8_t gateway[6] = { 2, 0, 0, 0, 0, 0xaa };
-	struct fp_record_vnet vnet = { .object_id = 1, .incarnation = 7 };
-	struct fp_record_snapshot snapshot = { .incarnation = 7 };
-	struct fp_record_attachment attachment = { .object_id = 10, .port = "port0" };
-	struct fp_record_ingress ingress = { .key = { .wire_id = 100, .protocol = FP_PROTOCOL_VXLAN },
-					     .node_id = 50, .udp_port = 4789 };
-	struct fp_record_tunnel tunnel = { .object_id = 20, .profile_id = 1, .node_id = 50, .udp_port = 4789,
-					   .mtu_bytes = 1400, .protocol = FP_PROTOCOL_VXLAN, .ttl = 64, .dscp_copy = 1 };
-	struct fp_record_nexthop nexthop = { .count = 1 };
-	struct fp_record_location location = { .object_id = 30, .target_id = 20, .node_id = 51, .wire_id = 100,
-					       .kind = FP_LOCATION_TUNNEL, .mac = { 2, 0, 0, 0, 0, 3 } };
+	const uint8_t gateway[6] = {2, 0, 0, 0, 0, 0xaa};
+	struct fp_record_vnet vnet = {.object_id = 1, .incarnation = 7};
+	struct fp_record_snapshot snapshot = {.incarnation = 7};
+	struct fp_record_attachment attachment = {.object_id = 10, .port = "port0"};
+	struct fp_record_ingress ingress = {.key = {.wire_id = 100, .protocol = FP_PROTOCOL_VXLAN},
+					    .node_id = 50,
+					    .udp_port = 4789};
+	struct fp_record_tunnel tunnel = {.object_id = 20,
+					  .profile_id = 1,
+					  .node_id = 50,
+					  .udp_port = 4789,
+					  .mtu_bytes = 1400,
+					  .protocol = FP_PROTOCOL_VXLAN,
+					  .ttl = 64,
+					  .dscp_copy = 1};
+	struct fp_record_nexthop nexthop = {.count = 1};
+	struct fp_record_location location = {.object_id = 30,
+					      .target_id = 20,
+					      .node_id = 51,
+					      .wire_id = 100,
+					      .kind = FP_LOCATION_TUNNEL,
+					      .mac = {2, 0, 0, 0, 0, 3}};
 	uint32_t here, remote;
 
 	memcpy(vnet.gateway_mac, gateway, sizeof(gateway));
@@ -200,7 +238,7 @@ tables_fill(void)
 	record_apply(FP_RECORD_SNAPSHOT_BEGIN, 100, &snapshot, 0);
 	record_apply(FP_RECORD_SNAPSHOT_END, 100, &snapshot, 0);
 	record_apply(FP_RECORD_ATTACHMENT_SET, 100, &attachment, 0);
-	attachment = (struct fp_record_attachment){ .object_id = 11, .port = "port2", .vlan = 5 };
+	attachment = (struct fp_record_attachment){.object_id = 11, .port = "port2", .vlan = 5};
 	record_apply(FP_RECORD_ATTACHMENT_SET, 100, &attachment, 0);
 	address_put(ingress.key.local, 192, 0, 2, 1);
 	address_put(ingress.key.remote, 192, 0, 2, 2);
@@ -210,11 +248,13 @@ tables_fill(void)
 	record_apply(FP_RECORD_TUNNEL_SET, 0, &tunnel, 0);
 	address_put(nexthop.local, 192, 0, 2, 1);
 	address_put(nexthop.remote, 192, 0, 2, 2);
-	nexthop.hop[0] = (struct fp_nexthop){ .destination_mac = { 2, 0, 0, 0, 0, 0xe1 }, .port = 1 };
+	nexthop.hop[0] = (struct fp_nexthop){.destination_mac = {2, 0, 0, 0, 0, 0xe1}, .port = 1};
 	record_apply(FP_RECORD_NEXTHOP_SET, 0, &nexthop, 0);
 	record_apply(FP_RECORD_LOCATION_SET, 100, &location, 0);
-	location = (struct fp_record_location){ .object_id = 31, .target_id = 11, .kind = FP_LOCATION_LOCAL,
-						.mac = { 2, 0, 0, 0, 0, 1 } };
+	location = (struct fp_record_location){.object_id = 31,
+					       .target_id = 11,
+					       .kind = FP_LOCATION_LOCAL,
+					       .mac = {2, 0, 0, 0, 0, 1}};
 	record_apply(FP_RECORD_LOCATION_SET, 100, &location, 0);
 	here = fp_ingress_by_vlan(rig_arena(rig), 0, 0);
 	remote = fp_ingress_by_locator(rig_arena(rig), &ingress.key);
@@ -233,14 +273,19 @@ tables_fill(void)
 }
 
 static void
-flow_add(uint32_t ingress, uint64_t ingress_object, uint8_t key_class, uint8_t source, uint8_t destination,
-	 uint8_t action, uint64_t to, uint16_t reason)
+flow_add(uint32_t ingress, uint64_t ingress_object, uint8_t key_class, uint8_t source,
+	 uint8_t destination, uint8_t action, uint64_t to, uint16_t reason)
 {
 	struct fp_record_flow flow = {
-		.key = { .key_class = key_class, .ingress = ingress },
-		.reason = reason, .action = action, .ingress_object = ingress_object,
-		.source_object = ingress_object == 50 ? 30 : 0, .destination_object = to,
-		.destination_vni = to != 0 ? 100 : 0, .lifetime_ms = 86400000, .incarnation = 7,
+		.key = {.key_class = key_class, .ingress = ingress},
+		.reason = reason,
+		.action = action,
+		.ingress_object = ingress_object,
+		.source_object = ingress_object == 50 ? 30 : 0,
+		.destination_object = to,
+		.destination_vni = to != 0 ? 100 : 0,
+		.lifetime_ms = 86400000,
+		.incarnation = 7,
 	};
 
 	address_put(flow.key.source, 10, 0, 0, source);
@@ -255,7 +300,11 @@ record_apply(uint16_t type, uint32_t vni, const void *body, uint8_t flags)
 	struct fp_record record;
 
 	memcpy(&record, body, sizeof(record));
-	record.head = (struct fp_record_head){ .type = type, .version = FP_RECORD_VERSION, .flags = flags, .vni = vni, .revision = 1 };
+	record.head = (struct fp_record_head){.type = type,
+					      .version = FP_RECORD_VERSION,
+					      .flags = flags,
+					      .vni = vni,
+					      .revision = 1};
 	if (rig_apply(rig, &record, NOW_NS) != 0) {
 		fprintf(stderr, "the installer refused a record of type %u\n", type);
 		abort();
@@ -288,14 +337,28 @@ sum16(const uint8_t *p, size_t len)
 static size_t
 ethernet(uint8_t *p, uint8_t to, uint8_t from, uint16_t ethertype)
 {
-	const uint8_t head[14] = { 2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, (uint8_t)(ethertype >> 8), (uint8_t)ethertype };
+	const uint8_t head[14] = {2,
+				  0,
+				  0,
+				  0,
+				  0,
+				  to,
+				  2,
+				  0,
+				  0,
+				  0,
+				  0,
+				  from,
+				  (uint8_t)(ethertype >> 8),
+				  (uint8_t)ethertype};
 
 	memcpy(p, head, sizeof(head));
 	return sizeof(head);
 }
 
 static size_t
-ipv4_udp(uint8_t *p, const uint8_t *addresses, uint8_t protocol, uint16_t flags, uint16_t port, size_t payload)
+ipv4_udp(uint8_t *p, const uint8_t *addresses, uint8_t protocol, uint16_t flags, uint16_t port,
+	 size_t payload)
 {
 	size_t l4 = protocol == 6 ? 20 : 8, total = 20 + l4 + payload;
 	uint16_t sum;
@@ -331,26 +394,46 @@ pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
 		uint16_t flags, payload;
 		bool tunnel, arp;
 	} seeds[] = {
-		{ 0, 2, 1, 2, 17, 0, 10, false, false },	{ 0, 0xaa, 1, 2, 6, 0, 100, false, false },
-		{ 0, 2, 1, 2, 17, 0x4000, 1450, false, false }, { 0, 2, 1, 3, 17, 0, 10, false, false },
-		{ 0, 2, 1, 4, 17, 0x2000, 64, false, false },	{ 0, 2, 1, 4, 17, 0x0009, 64, false, false },
-		{ 0, 2, 1, 5, 1, 0, 10, false, false },		{ 0, 2, 1, 9, 17, 0, 10, false, false },
-		{ 0, 0xff, 1, 2, 0, 0, 0, false, true },	{ 1, 1, 2, 1, 17, 0, 30, true, false },
-		{ 1, 1, 2, 3, 6, 0x4000, 1300, true, false },	{ 1, 1, 2, 1, 0, 0, 0, true, true },
-		{ 1, 1, 2, 9, 1, 0, 30, true, false },		{ 2, 1, 2, 1, 17, 0, 30, true, false },
+		{0, 2, 1, 2, 17, 0, 10, false, false},
+		{0, 0xaa, 1, 2, 6, 0, 100, false, false},
+		{0, 2, 1, 2, 17, 0x4000, 1450, false, false},
+		{0, 2, 1, 3, 17, 0, 10, false, false},
+		{0, 2, 1, 4, 17, 0x2000, 64, false, false},
+		{0, 2, 1, 4, 17, 0x0009, 64, false, false},
+		{0, 2, 1, 5, 1, 0, 10, false, false},
+		{0, 2, 1, 9, 17, 0, 10, false, false},
+		{0, 0xff, 1, 2, 0, 0, 0, false, true},
+		{1, 1, 2, 1, 17, 0, 30, true, false},
+		{1, 1, 2, 3, 6, 0x4000, 1300, true, false},
+		{1, 1, 2, 1, 0, 0, 0, true, true},
+		{1, 1, 2, 9, 1, 0, 30, true, false},
+		{2, 1, 2, 1, 17, 0, 30, true, false},
 	};
-	const uint8_t outer[8] = { 192, 0, 2, 2, 192, 0, 2, 1 };
+	const uint8_t outer[8] = {192, 0, 2, 2, 192, 0, 2, 1};
 	uint8_t *p = data, *inner;
 	size_t inner_bytes;
 
 	if (i >= sizeof(seeds) / sizeof(seeds[0]) || room < 2000)
 		return 0;
 	memset(data, 0, 2000);
-	const uint8_t addresses[8] = { 10, 0, 0, seeds[i].source, 10, 0, 0, seeds[i].destination };
-	const uint8_t arp[28] = { 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, seeds[i].source, 10, 0, 0, seeds[i].source,
-				  0, 0, 0, 0, 0, 0, 10, 0, 0, seeds[i].destination };
+	const uint8_t addresses[8] = {10, 0, 0, seeds[i].source, 10, 0, 0, seeds[i].destination};
+	const uint8_t arp[28] = {0,  1,
+				 8,  0,
+				 6,  4,
+				 0,  1,
+				 2,  0,
+				 0,  0,
+				 0,  seeds[i].source,
+				 10, 0,
+				 0,  seeds[i].source,
+				 0,  0,
+				 0,  0,
+				 0,  0,
+				 10, 0,
+				 0,  seeds[i].destination};
 	*p++ = seeds[i].port;
-	inner_bytes = 14 + (seeds[i].arp ? 28u : (seeds[i].protocol == 6 ? 40u : 28u) + seeds[i].payload);
+	inner_bytes =
+		14 + (seeds[i].arp ? 28u : (seeds[i].protocol == 6 ? 40u : 28u) + seeds[i].payload);
 	if (seeds[i].tunnel) {
 		p += ethernet(p, 0xf0 + seeds[i].port, 0xe1, 0x0800);
 		p += ipv4_udp(p, outer, 17, 0x4000, 4789, 8 + inner_bytes);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One frame through the pipeline, in a buffer of exactly its size: with AddressSanitizer a read beyond the end of a
-// frame is found. The first byte of the input chooses the port. Tables have attachments, remote nodes, and
-// flows of every action. After each input the accounting identity must hold and no buffer may be missing.
+// One frame through the pipeline, in a buffer of exactly its size: with AddressSanitizer a read
+// beyond the end of a frame is found. The first byte of the input chooses the port. Tables have
+// attachments, remote nodes, and flows of every action. After each input the accounting identity
+// must hold and no buffer may be missing.
 #pragma once
 
 #include <stddef.h>

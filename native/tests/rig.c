@@ -40,18 +40,21 @@ struct rig {
 static uint32_t rigs;
 
 static int port_make(struct rig *rig, uint32_t i);
-static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action);
+static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key,
+			 fp_action_word action);
 static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
 static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
-static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
-		      uint32_t len_bytes);
+static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id,
+		      const uint8_t *frame, uint32_t len_bytes);
 
 int
 rig_eal(void)
 {
 	char prefix[64];
-	char *arguments[] = { "rig", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "256",
-			      "--log-level", "lib.eal:error", "--file-prefix", prefix, "-l", "0", NULL };
+	char *arguments[] = {
+		"rig", "--no-huge",   "--no-shconf",   "--no-pci",      "--no-telemetry", "-m",
+		"256", "--log-level", "lib.eal:error", "--file-prefix", prefix,           "-l",
+		"0",   NULL};
 	cpu_set_t cpus;
 	int rc;
 
@@ -66,8 +69,8 @@ int
 rig_create(const struct rig_config *config, struct rig **out)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
-	struct fp_thread_config thread = { 0 };
-	struct fp_installer_hooks hooks = { 0 };
+	struct fp_thread_config thread = {0};
+	struct fp_installer_hooks hooks = {0};
 	char name[32];
 	int rc = -ENOMEM;
 
@@ -76,7 +79,8 @@ rig_create(const struct rig_config *config, struct rig **out)
 	rig->number = rigs++;
 	rig->config = *config;
 	snprintf(name, sizeof(name), "rig%u", rig->number);
-	rig->mempool = rte_pktmbuf_pool_create(name, config->mbufs, config->mbuf_cache, 0, RIG_MBUF_BYTES, SOCKET_ID_ANY);
+	rig->mempool = rte_pktmbuf_pool_create(name, config->mbufs, config->mbuf_cache, 0,
+					       RIG_MBUF_BYTES, SOCKET_ID_ANY);
 	if (rig->mempool == NULL)
 		goto err;
 	for (uint32_t i = 0; i < config->ports; i++)
@@ -85,14 +89,22 @@ rig_create(const struct rig_config *config, struct rig **out)
 	rc = fp_arena_open(NULL, &config->arena, &rig->arena);
 	if (rc != 0)
 		goto err;
-	hooks = (struct fp_installer_hooks){ .context = rig, .release = hook_release, .emit = hook_emit,
-					     .port_by_name = hook_port, .send = hook_send };
+	hooks = (struct fp_installer_hooks){.context = rig,
+					    .release = hook_release,
+					    .emit = hook_emit,
+					    .port_by_name = hook_port,
+					    .send = hook_send};
 	rc = fp_installer_create(rig->arena, &hooks, &rig->installer);
 	if (rc != 0)
 		goto err;
 	thread = (struct fp_thread_config){
-		.arena = rig->arena, .ports = rig->port, .mempool = rig->mempool, .hold = config->hold,
-		.workers = RIG_WORKERS, .icmp_per_s = config->icmp_per_s, .exceptions_per_s = config->exceptions_per_s,
+		.arena = rig->arena,
+		.ports = rig->port,
+		.mempool = rig->mempool,
+		.hold = config->hold,
+		.workers = RIG_WORKERS,
+		.icmp_per_s = config->icmp_per_s,
+		.exceptions_per_s = config->exceptions_per_s,
 	};
 	rc = fp_thread_create(&thread, &rig->thread);
 	if (rc != 0)
@@ -182,9 +194,12 @@ rig_attach(struct rig *rig, uint32_t worker, bool attached)
 	rig->attached[worker] = false;
 	if (!attached)
 		return 0;
-	if (fp_rings_format(rig->rings[worker], rig->rings_bytes, 1, rig->config.miss_slots, 64) != 0 ||
-	    fp_ring_attach(&rig->worker[worker], rig->rings[worker], rig->rings_bytes, 0, FP_RING_CONSUMER) != 0 ||
-	    fp_ring_attach(&producer, rig->rings[worker], rig->rings_bytes, 0, FP_RING_PRODUCER) != 0)
+	if (fp_rings_format(rig->rings[worker], rig->rings_bytes, 1, rig->config.miss_slots, 64) !=
+		    0 ||
+	    fp_ring_attach(&rig->worker[worker], rig->rings[worker], rig->rings_bytes, 0,
+			   FP_RING_CONSUMER) != 0 ||
+	    fp_ring_attach(&producer, rig->rings[worker], rig->rings_bytes, 0, FP_RING_PRODUCER) !=
+		    0)
 		return -EINVAL;
 	fp_ring_sleep(&rig->worker[worker], true);
 	rig->attached[worker] = true;
@@ -193,7 +208,8 @@ rig_attach(struct rig *rig, uint32_t worker, bool attached)
 }
 
 int
-rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes, uint32_t segments)
+rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes,
+	   uint32_t segments)
 {
 	struct rte_mbuf *head = NULL, *mbuf;
 	uint32_t part = (len_bytes + segments - 1) / segments, done = 0, n;
@@ -296,8 +312,8 @@ rig_emitted(struct rig *rig, struct fp_record *record)
 }
 
 int
-rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
-	       uint32_t len_bytes)
+rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id,
+	       const uint8_t *frame, uint32_t len_bytes)
 {
 	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(rig->mempool);
 	char *data = mbuf != NULL ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes) : NULL;
@@ -322,32 +338,56 @@ rig_counter(struct rig *rig, uint32_t *cursor, uint64_t *value)
 		const char *name;
 		size_t offset;
 	} rows[] = {
-#define COUNTER(name) { #name, offsetof(struct fp_counters, name) }
-		COUNTER(received), COUNTER(forwarded), COUNTER(delivered), COUNTER(relayed), COUNTER(answered),
-		COUNTER(icmp_sent), COUNTER(exceptions), COUNTER(reason_vnet_full), COUNTER(lookups), COUNTER(hits),
-		COUNTER(narrowed), COUNTER(misses), COUNTER(miss_records), COUNTER(miss_ring_full), COUNTER(held),
-		COUNTER(held_now), COUNTER(released), COUNTER(expired), COUNTER(dropped_full), COUNTER(bursts),
+#define COUNTER(name) {#name, offsetof(struct fp_counters, name)}
+		COUNTER(received),     COUNTER(forwarded),        COUNTER(delivered),
+		COUNTER(relayed),      COUNTER(answered),         COUNTER(icmp_sent),
+		COUNTER(exceptions),   COUNTER(reason_vnet_full), COUNTER(lookups),
+		COUNTER(hits),         COUNTER(narrowed),         COUNTER(misses),
+		COUNTER(miss_records), COUNTER(miss_ring_full),   COUNTER(held),
+		COUNTER(held_now),     COUNTER(released),         COUNTER(expired),
+		COUNTER(dropped_full), COUNTER(bursts),
 #undef COUNTER
 	};
 
 	if (*cursor >= sizeof(rows) / sizeof(rows[0]))
 		return NULL;
-	*value = *(const uint64_t *)((const char *)fp_thread_counters(rig->thread) + rows[*cursor].offset);
+	*value = *(const uint64_t *)((const char *)fp_thread_counters(rig->thread) +
+				     rows[*cursor].offset);
 	return rows[(*cursor)++].name;
 }
 
-struct fp_arena *rig_arena(struct rig *rig) { return rig->arena; }
-struct fp_thread *rig_thread(struct rig *rig) { return rig->thread; }
-struct fp_port *rig_port(struct rig *rig, uint32_t port) { return &rig->port[port]; }
-struct rte_mempool *rig_mempool(struct rig *rig) { return rig->mempool; }
-uint32_t rig_mbufs_in_use(const struct rig *rig) { return rte_mempool_in_use_count(rig->mempool); }
+struct fp_arena *
+rig_arena(struct rig *rig)
+{
+	return rig->arena;
+}
+struct fp_thread *
+rig_thread(struct rig *rig)
+{
+	return rig->thread;
+}
+struct fp_port *
+rig_port(struct rig *rig, uint32_t port)
+{
+	return &rig->port[port];
+}
+struct rte_mempool *
+rig_mempool(struct rig *rig)
+{
+	return rig->mempool;
+}
+uint32_t
+rig_mbufs_in_use(const struct rig *rig)
+{
+	return rte_mempool_in_use_count(rig->mempool);
+}
 
 static int
 port_make(struct rig *rig, uint32_t i)
 {
 	const struct rig_port *config = &rig->config.port[i];
 	struct fp_port *port = &rig->port[i];
-	struct rte_eth_conf conf = { 0 };
+	struct rte_eth_conf conf = {0};
 	char name[32];
 	int rc;
 
@@ -361,15 +401,18 @@ port_make(struct rig *rig, uint32_t i)
 	port->exception_fd = -1;
 	memcpy(port->mac.addr_bytes, config->mac, sizeof(config->mac));
 	snprintf(name, sizeof(name), "rig%u-rx%u", rig->number, i);
-	rig->rx[i] = rte_ring_create(name, rig->config.ring_slots, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+	rig->rx[i] = rte_ring_create(name, rig->config.ring_slots, SOCKET_ID_ANY,
+				     RING_F_SP_ENQ | RING_F_SC_DEQ);
 	if (rig->config.null_ports) {
-		snprintf(rig->device[i], sizeof(rig->device[i]), "net_null%u", rig->number * RIG_PORTS_MAX + i);
+		snprintf(rig->device[i], sizeof(rig->device[i]), "net_null%u",
+			 rig->number * RIG_PORTS_MAX + i);
 		if (rte_vdev_init(rig->device[i], "no-rx=1") != 0 ||
 		    rte_eth_dev_get_port_by_name(rig->device[i], &port->dpdk_port) != 0)
 			return -ENODEV;
 	} else {
 		snprintf(name, sizeof(name), "rig%u-tx%u", rig->number, i);
-		rig->tx[i] = rte_ring_create(name, rig->config.ring_slots, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+		rig->tx[i] = rte_ring_create(name, rig->config.ring_slots, SOCKET_ID_ANY,
+					     RING_F_SP_ENQ | RING_F_SC_DEQ);
 		if (rig->rx[i] == NULL || rig->tx[i] == NULL)
 			return -ENOMEM;
 		snprintf(name, sizeof(name), "rig%u-%u", rig->number, i);
@@ -382,7 +425,8 @@ port_make(struct rig *rig, uint32_t i)
 	port->live = 1;
 	rc = rte_eth_dev_configure(port->dpdk_port, 1, 1, &conf);
 	if (rc == 0)
-		rc = rte_eth_rx_queue_setup(port->dpdk_port, 0, 512, SOCKET_ID_ANY, NULL, rig->mempool);
+		rc = rte_eth_rx_queue_setup(port->dpdk_port, 0, 512, SOCKET_ID_ANY, NULL,
+					    rig->mempool);
 	if (rc == 0)
 		rc = rte_eth_tx_queue_setup(port->dpdk_port, 0, 512, SOCKET_ID_ANY, NULL);
 	return rc == 0 ? rte_eth_dev_start(port->dpdk_port) : rc;
@@ -393,7 +437,8 @@ hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_ac
 {
 	struct rig *rig = context;
 
-	fp_thread_release(rig->thread, &(struct fp_release){ .token = token, .key = *key, .action = action });
+	fp_thread_release(rig->thread,
+			  &(struct fp_release){.token = token, .key = *key, .action = action});
 }
 
 static void
@@ -420,7 +465,8 @@ hook_port(void *context, const char *name, uint16_t *mtu_bytes)
 }
 
 static void
-hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame, uint32_t len_bytes)
+hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+	  uint32_t len_bytes)
 {
 	rig_send_inner(context, kind, target, wire_id, frame, len_bytes);
 }

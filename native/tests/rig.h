@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A pipeline on a bench: one fp_thread over an arena filled by the installer, with ring-backed ports, a mempool and
-// workers whose rings are read here. Time stands still unless it is moved. What tests (through fastpath.probe),
-// the fuzz target and the benchmark stand on; no part of a gateway. One thread.
+// A pipeline on a bench: one fp_thread over an arena filled by the installer, with ring-backed
+// ports, a mempool and workers whose rings are read here. Time stands still unless it is moved.
+// What tests (through fastpath.probe), the fuzz target and the benchmark stand on; no part of a
+// gateway. One thread.
 //
 //	rig_eal();                                     // once a process
 //	rig_create(&config, &rig);
@@ -29,7 +30,7 @@ struct rig_port {
 struct rig_config {
 	struct rig_port port[RIG_PORTS_MAX]; // named port0, port1 ...
 	uint32_t ports;
-	uint32_t ring_slots;  // of a port's rings, and so the most that fits in a transmit queue
+	uint32_t ring_slots; // of a port's rings, and so the most that fits in a transmit queue
 	uint32_t mbufs;
 	uint32_t mbuf_cache;
 	uint32_t miss_slots;
@@ -45,14 +46,18 @@ int rig_eal(void);
 int rig_create(const struct rig_config *config, struct rig **rig);
 void rig_destroy(struct rig *rig);
 
-int rig_apply(struct rig *rig, const struct fp_record *record, uint64_t now_ns); // as fp_installer_apply
-void rig_maintain(struct rig *rig, uint64_t now_ns); // fp_installer_tick until there is no more to do
+int rig_apply(struct rig *rig, const struct fp_record *record,
+	      uint64_t now_ns); // as fp_installer_apply
+void rig_maintain(struct rig *rig,
+		  uint64_t now_ns); // fp_installer_tick until there is no more to do
 int rig_attach(struct rig *rig, uint32_t worker, bool attached); // its ring; new and empty
 
 // segments > 1: chained mbufs. -ENOBUFS, -ENOSPC.
-int rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes, uint32_t segments);
+int rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes,
+	       uint32_t segments);
 void rig_step(struct rig *rig, uint64_t now_ns);
-// What came out since, in order of ports and time: false if there is no more. buffer: RIG_FRAME_BYTES.
+// What came out since, in order of ports and time: false if there is no more. buffer:
+// RIG_FRAME_BYTES.
 bool rig_sent(struct rig *rig, uint32_t *port, uint8_t *buffer, uint32_t *len_bytes);
 bool rig_exception(struct rig *rig, uint32_t *port, uint8_t *buffer, uint32_t *len_bytes);
 // From a worker's ring; doorbell: whether it was to be rung.
@@ -60,8 +65,8 @@ bool rig_record(struct rig *rig, uint32_t worker, struct fp_record *record);
 uint32_t rig_doorbells(struct rig *rig);
 // A record that the installer emitted.
 bool rig_emitted(struct rig *rig, struct fp_record *record);
-int rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
-		   uint32_t len_bytes);
+int rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id,
+		   const uint8_t *frame, uint32_t len_bytes);
 
 // Counters by name, the next one from *cursor on; NULL past the last.
 const char *rig_counter(struct rig *rig, uint32_t *cursor, uint64_t *value);

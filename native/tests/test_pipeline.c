@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Hostile frames through the pipeline: well-formed ones, cut at every length, with every byte of the headers
-// changed, and hundreds of thousands of random mutations. Each frame stands in a buffer of its own size, so a build
-// with AddressSanitizer finds every read beyond it; the driver checks that each packet ends exactly once.
+// Hostile frames through the pipeline: well-formed ones, cut at every length, with every byte of
+// the headers changed, and hundreds of thousands of random mutations. Each frame stands in a buffer
+// of its own size, so a build with AddressSanitizer finds every read beyond it; the driver checks
+// that each packet ends exactly once.
 #undef NDEBUG
 #include <assert.h>
 #include <stdio.h>
@@ -28,7 +29,8 @@ random_below(uint32_t n)
 static void
 mutate(uint8_t *data, size_t *size)
 {
-	static const uint8_t telling[] = { 0x00, 0xff, 0x7f, 0x80, 0x45, 0x08, 0x81, 0x46, 0x4f, 0x01 };
+	static const uint8_t telling[] = {0x00, 0xff, 0x7f, 0x80, 0x45,
+					  0x08, 0x81, 0x46, 0x4f, 0x01};
 
 	switch (random_below(6)) {
 	case 0:

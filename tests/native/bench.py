@@ -6,13 +6,26 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-import model
 import numpy as np
-from model import Action, Attachment, Key, Location, Outcome, Remote, Sent, Tables, Tunnel, Vnet
-
-from fastpath import records
 from fastpath.probe import PortSpec, Probe
 from fastpath.records import KeyClass, KeyFlag, RecordType
+
+import model
+from fastpath import records
+from model_tables import (
+    INSIDE,
+    Action,
+    Attachment,
+    Key,
+    Location,
+    Outcome,
+    Port,
+    Remote,
+    Sent,
+    Tables,
+    Tunnel,
+    Vnet,
+)
 
 INCARNATION = 7
 SECOND = 1_000_000_000
@@ -41,7 +54,7 @@ def drop_number(name: str) -> int:
 class Bench:
     """Names of objects are numbers that it counts out; revision stands still unless a test moves it."""
 
-    def __init__(self, ports: list[model.Port], **limits: object) -> None:
+    def __init__(self, ports: list[Port], **limits: object) -> None:
         self.ports = ports
         self.tables = Tables(ports=ports)
         self.model = model.Pipeline(self.tables)
@@ -77,27 +90,43 @@ class Bench:
         self.tables.vnets[vnet.vni] = vnet
         self.apply(
             records.make(
-                RecordType.VNET_SET, vni=vnet.vni, revision=1, object_id=self.object_id(("vnet", vnet.vni)),
-                incarnation=INCARNATION, gateway_mac=vnet.gateway_mac, gateway_address=wide(vnet.gateway_address),
+                RecordType.VNET_SET,
+                vni=vnet.vni,
+                revision=1,
+                object_id=self.object_id(("vnet", vnet.vni)),
+                incarnation=INCARNATION,
+                gateway_mac=vnet.gateway_mac,
+                gateway_address=wide(vnet.gateway_address),
                 **more,
             )
-        )  # fmt: skip
+        )
 
     def add_attachment(self, vnet: Vnet, port: int, vlan: int, mtu: int = 0) -> Attachment:
         found = Attachment(vnet.vni, port, vlan, mtu or self.ports[port].mtu)
         self.tables.attachments[port, vlan] = found
         self.apply(
             records.make(
-                RecordType.ATTACHMENT_SET, vni=vnet.vni, revision=1, object_id=self.object_id(found),
-                port=f"port{port}", vlan=vlan, mtu_bytes=mtu,
+                RecordType.ATTACHMENT_SET,
+                vni=vnet.vni,
+                revision=1,
+                object_id=self.object_id(found),
+                port=f"port{port}",
+                vlan=vlan,
+                mtu_bytes=mtu,
             )
-        )  # fmt: skip
+        )
         return found
 
     def add_remote(
-        self, vnet: Vnet, node: int, local: bytes, remote: bytes, *, wire_id: int | None = None,
+        self,
+        vnet: Vnet,
+        node: int,
+        local: bytes,
+        remote: bytes,
+        *,
+        wire_id: int | None = None,
         udp_port: int = 4789,
-    ) -> Remote:  # fmt: skip
+    ) -> Remote:
         found = Remote(vnet.vni, node)
         wire_id = vnet.vni if wire_id is None else wire_id
         self.tables.locators[local, remote, wire_id] = found
@@ -107,7 +136,12 @@ class Bench:
         key["wire_id"], key["protocol"] = wire_id, 1
         self.apply(
             records.make(
-                RecordType.INGRESS_SET, vni=vnet.vni, revision=1, key=key, node_id=node, udp_port=udp_port,
+                RecordType.INGRESS_SET,
+                vni=vnet.vni,
+                revision=1,
+                key=key,
+                node_id=node,
+                udp_port=udp_port,
                 ingress_flags=0 if wire_id == vnet.vni else records.IngressFlag.FOREIGN,
             )
         )
@@ -116,18 +150,32 @@ class Bench:
     def add_tunnel(self, tunnel: Tunnel, node: int) -> Tunnel:
         self.apply(
             records.make(
-                RecordType.TUNNEL_SET, revision=1, object_id=self.object_id(tunnel), profile_id=1, node_id=node,
-                local=wide(tunnel.local), remote=wide(tunnel.remote), udp_port=tunnel.udp_port,
-                mtu_bytes=tunnel.mtu, protocol=1, ttl=tunnel.ttl, dscp=tunnel.dscp, dscp_copy=tunnel.dscp_copy,
+                RecordType.TUNNEL_SET,
+                revision=1,
+                object_id=self.object_id(tunnel),
+                profile_id=1,
+                node_id=node,
+                local=wide(tunnel.local),
+                remote=wide(tunnel.remote),
+                udp_port=tunnel.udp_port,
+                mtu_bytes=tunnel.mtu,
+                protocol=1,
+                ttl=tunnel.ttl,
+                dscp=tunnel.dscp,
+                dscp_copy=tunnel.dscp_copy,
             )
-        )  # fmt: skip
+        )
         if tunnel.hop is not None:
             self.set_hops(tunnel, [tunnel.hop])
         return tunnel
 
     def set_hops(self, tunnel: Tunnel, hops: list[tuple[bytes, bytes, int, int]]) -> None:
         rows = records.make(
-            RecordType.NEXTHOP_SET, revision=1, local=wide(tunnel.local), remote=wide(tunnel.remote), count=len(hops)
+            RecordType.NEXTHOP_SET,
+            revision=1,
+            local=wide(tunnel.local),
+            remote=wide(tunnel.remote),
+            count=len(hops),
         )
         for i, (destination, source, port, vlan) in enumerate(hops):
             hop = rows["hop"][0][i]
@@ -151,11 +199,17 @@ class Bench:
         self.objects[location] = self.object_id((location.vni, name))
         self.apply(
             records.make(
-                RecordType.LOCATION_SET, vni=location.vni, revision=1, object_id=self.objects[location],
-                target_id=target_id or self.object_id(location.target), node_id=location.node,
-                wire_id=location.wire_id, kind=kind or (1 if local else 2), mac=location.mac,
+                RecordType.LOCATION_SET,
+                vni=location.vni,
+                revision=1,
+                object_id=self.objects[location],
+                target_id=target_id or self.object_id(location.target),
+                node_id=location.node,
+                wire_id=location.wire_id,
+                kind=kind or (1 if local else 2),
+                mac=location.mac,
             )
-        )  # fmt: skip
+        )
         return location
 
     def ingress_index(self, ingress: Attachment | Remote) -> int:
@@ -167,14 +221,19 @@ class Bench:
     def native_key(self, key: Key) -> np.ndarray:
         protocol, source_port, destination_port = key.connection or (0, 0, 0)
         return records.make_keys(
-            source=wide(key.source), destination=wide(key.destination), protocol=protocol,
+            source=wide(key.source),
+            destination=wide(key.destination),
+            protocol=protocol,
             source_port=struct.unpack("<H", struct.pack("!H", source_port))[0],
             destination_port=struct.unpack("<H", struct.pack("!H", destination_port))[0],
-            key_class=CLASSES[key.key_class], flags=KeyFlag.CONNECTION if key.connection else 0,
+            key_class=CLASSES[key.key_class],
+            flags=KeyFlag.CONNECTION if key.connection else 0,
             ingress=self.ingress_index(key.ingress),
-        )  # fmt: skip
+        )
 
-    def flow_rows(self, key: Key, action: Action, *, token: int = 0, lifetime_ms: int = 600_000) -> np.ndarray:
+    def flow_rows(
+        self, key: Key, action: Action, *, token: int = 0, lifetime_ms: int = 600_000
+    ) -> np.ndarray:
         number = records.Action
         op = {"drop": number.DROP, "answer": number.ANSWER, "narrow": number.NARROW}.get(action.op)
         if op is None:
@@ -186,13 +245,20 @@ class Bench:
                 op = number.ENCAPSULATE if inside else number.RELAY
         ingress = key.ingress.node if isinstance(key.ingress, Remote) else self.object_id(key.ingress)
         return records.make(
-            RecordType.FLOW_INSTALL, vni=key.ingress.vni, revision=1, key=self.native_key(key),
-            reason=drop_number(action.reason) if action.op == "drop" else 0, action=op, ingress_object=ingress,
+            RecordType.FLOW_INSTALL,
+            vni=key.ingress.vni,
+            revision=1,
+            key=self.native_key(key),
+            reason=drop_number(action.reason) if action.op == "drop" else 0,
+            action=op,
+            ingress_object=ingress,
             source_object=self.objects[action.source] if action.source else 0,
             destination_object=self.objects[action.destination] if action.destination else 0,
             destination_vni=action.destination.vni if action.destination else 0,
-            lifetime_ms=lifetime_ms, token=token, incarnation=INCARNATION,
-        )  # fmt: skip
+            lifetime_ms=lifetime_ms,
+            token=token,
+            incarnation=INCARNATION,
+        )
 
     def add_flow(self, key: Key, action: Action, **more: int) -> None:
         self.tables.flows[key] = action
@@ -251,8 +317,9 @@ class Bench:
         assert got == told, f"port {port}: {frame.hex()}\nnative: {got}\nmodel:  {told}"
         if expected.how == "held":
             assert expected.key is not None
-            rows = records.select(np.frombuffer(self.probe.records(self.worker(expected.key)), records.RECORD),
-                                  RecordType.MISS)  # fmt: skip
+            rows = records.select(
+                np.frombuffer(self.probe.records(self.worker(expected.key)), records.RECORD), RecordType.MISS
+            )
             assert len(rows) == 1
             assert rows["key"].tobytes() == self.native_key(expected.key).tobytes()
             self.now += SECOND + 200 * MS  # it expires
@@ -268,7 +335,7 @@ class Bench:
         """What was sent, with the outer UDP source port taken out if it is a tunnel packet of ours."""
         at = 14 + (4 if frame[12:14] == b"\x81\x00" else 0)
         udp = at + 20
-        if self.ports[port].role == model.INSIDE or len(frame) < udp + 16 or frame[at + 9] != 17:
+        if self.ports[port].role == INSIDE or len(frame) < udp + 16 or frame[at + 9] != 17:
             return Sent(port, frame)
         (source_port,) = struct.unpack_from("!H", frame, udp)
         assert source_port >= 49152

@@ -4,11 +4,45 @@
 from __future__ import annotations
 
 import pytest
-from frames import ARP, ICMP, IP, UDP, VXLAN, Dot1Q, Ether, Raw, arp_frame, assert_valid, ether, ip, mac, udp_frame, vxlan_frame
-from model import Action, Key
+from frames import (
+    ARP,
+    ICMP,
+    IP,
+    UDP,
+    VXLAN,
+    Dot1Q,
+    Ether,
+    Raw,
+    arp_frame,
+    assert_valid,
+    ether,
+    ip,
+    mac,
+    udp_frame,
+    vxlan_frame,
+)
 from world import (
-    A, A_IP, B, B_IP, BOTH_MAC, C, C_IP, D, D_IP, FAR, FAR_MAC, FOREIGN, FOREIGN_VNI, GATEWAY, LOCAL, NEAR, NEAR_MAC, OUR_MAC, World,
-)  # fmt: skip
+    A_IP,
+    B_IP,
+    BOTH_MAC,
+    C_IP,
+    D_IP,
+    FAR_MAC,
+    FOREIGN,
+    FOREIGN_VNI,
+    GATEWAY,
+    LOCAL,
+    NEAR,
+    NEAR_MAC,
+    OUR_MAC,
+    A,
+    B,
+    C,
+    D,
+    World,
+)
+
+from model_tables import Action, Key
 
 
 @pytest.fixture
@@ -29,7 +63,13 @@ def test_inside_to_tunnel_is_encapsulated(world):
     assert outcome.how == "forwarded"
     outer = assert_valid(outcome.sent[0].frame)
     assert (outer.src, outer.dst) == ("02:00:00:00:00:f2", "02:00:00:00:00:e1")
-    assert (outer[IP].src, outer[IP].dst, outer[IP].ttl, outer[IP].id, outer[IP].flags) == (LOCAL, NEAR, 64, 0, "DF")
+    assert (outer[IP].src, outer[IP].dst, outer[IP].ttl, outer[IP].id, outer[IP].flags) == (
+        LOCAL,
+        NEAR,
+        64,
+        0,
+        "DF",
+    )
     assert outer[IP].tos == 0
     assert outer[UDP].dport == 4789
     assert outer[VXLAN].vni == 100
@@ -253,7 +293,11 @@ def test_arp_out_of_a_tunnel_is_answered_into_it(world):
     outcome = world.bench.compare(2, frame)
     outer = assert_valid(outcome.sent[0].frame)
     reply = Ether(bytes(outer[VXLAN].payload))
-    assert (outer[IP].dst, reply[ARP].hwsrc, reply[ARP].hwdst) == (NEAR, "02:00:00:00:00:01", "02:00:00:00:00:03")
+    assert (outer[IP].dst, reply[ARP].hwsrc, reply[ARP].hwdst) == (
+        NEAR,
+        "02:00:00:00:00:01",
+        "02:00:00:00:00:03",
+    )
 
 
 def test_arp_replies_and_announcements_are_not_believed(world):
@@ -268,7 +312,9 @@ def test_arp_replies_and_announcements_are_not_believed(world):
 def test_narrow_pair_is_decided_by_ports(world):
     world.bench.add_flow(key(world.at_a, A_IP, C_IP), Action("narrow"))
     world.bench.allow(key(world.at_a, A_IP, C_IP, connection=(17, 1000, 53)), world.c)
-    world.bench.add_flow(key(world.at_a, A_IP, C_IP, connection=(6, 1000, 53)), Action("drop", reason="denied"))
+    world.bench.add_flow(
+        key(world.at_a, A_IP, C_IP, connection=(6, 1000, 53)), Action("drop", reason="denied")
+    )
 
     assert world.bench.compare(0, udp_frame((A, A_IP), (C, C_IP), ports=(1000, 53))).how == "forwarded"
     denied = world.bench.compare(0, udp_frame((A, A_IP), (C, C_IP), ports=(1000, 53), protocol="tcp"))
@@ -342,8 +388,9 @@ def test_foreign_vtep_has_its_own_id_and_port(world):
 
 
 def test_unknown_vtep_is_asked_about_once(world):
-    from fastpath import records
     from numpy import frombuffer
+
+    from fastpath import records
 
     inner = udp_frame((C, C_IP), (A, A_IP))
     stranger = vxlan_frame(inner, (NEAR_MAC, "192.0.2.99"), (OUR_MAC, LOCAL), 100)
@@ -376,7 +423,7 @@ def test_ecn_is_joined_as_in_rfc_6040(world, outer, inner, got):
 def test_packet_in_several_buffers_is_joined(world):
     world.bench.allow(key(world.at_a, A_IP, C_IP), world.c)
     world.bench.send((0, udp_frame((A, A_IP), (C, C_IP), payload=bytes(1000))), segments=3)
-    (port, frame), = world.bench.probe.sent()
+    ((_, frame),) = world.bench.probe.sent()
     assert len(assert_valid(frame)[Raw]) == 1000
 
 
@@ -407,11 +454,21 @@ def test_counters_agree_with_what_passed(world):
     outer = vxlan_frame(inner, (NEAR_MAC, NEAR), (OUR_MAC, LOCAL), 100)
     world.bench.send(*[(2, outer)] * 5)
     counters = world.bench.probe.counters()
-    assert counters["ports"][2] == {"rx_packets": 5, "rx_bytes": 5 * len(outer), "tx_packets": 0, "tx_bytes": 0,
-                                    "tx_full": 0, "exceptions": 0}  # fmt: skip
+    assert counters["ports"][2] == {
+        "rx_packets": 5,
+        "rx_bytes": 5 * len(outer),
+        "tx_packets": 0,
+        "tx_bytes": 0,
+        "tx_full": 0,
+        "exceptions": 0,
+    }
     assert counters["ports"][1]["tx_bytes"] == 5 * (len(inner) + 4)
-    assert counters["vnets"][1] == {"rx_packets": 5, "rx_bytes": 5 * len(inner), "tx_packets": 5,
-                                    "tx_bytes": 5 * len(inner)}  # fmt: skip
+    assert counters["vnets"][1] == {
+        "rx_packets": 5,
+        "rx_bytes": 5 * len(inner),
+        "tx_packets": 5,
+        "tx_bytes": 5 * len(inner),
+    }
     assert sum(t["rx_packets"] for t in counters["tunnels"][1:]) == 5
     assert (counters["lookups"], counters["hits"]) == (5, 5)
 

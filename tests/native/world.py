@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bench import Bench
 from frames import ip, mac
-from model import BOTH, INSIDE, UNDERLAY, Location, Port, Tunnel, Vnet
+
+from model_tables import BOTH, INSIDE, UNDERLAY, Location, Port, Tunnel, Vnet
 
 OUR_MAC = mac(0xF2)
 BOTH_MAC = mac(0xF3)
@@ -26,13 +27,24 @@ class World:
     """Tables that most tests start from. Locations: a, b here (ports 0, 1), c near, d far, f foreign."""
 
     def __init__(
-        self, make_bench, *, near_mtu: int = 1550, dscp: int = 0, dscp_copy: bool = False, gateway: bytes = GATEWAY,
-        gateway_address: str = "10.0.0.254", far_vlan: int = 77, partial: bool = False, **limits: object,
-    ) -> None:  # fmt: skip
+        self,
+        make_bench,
+        *,
+        near_mtu: int = 1550,
+        dscp: int = 0,
+        dscp_copy: bool = False,
+        gateway: bytes = GATEWAY,
+        gateway_address: str = "10.0.0.254",
+        far_vlan: int = 77,
+        partial: bool = False,
+        **limits: object,
+    ) -> None:
         ports = [
-            Port(INSIDE, mac(0xF0), 1500, partial), Port(INSIDE, mac(0xF1), 1500),
-            Port(UNDERLAY, OUR_MAC, 1600, partial), Port(BOTH, BOTH_MAC, 1500),
-        ]  # fmt: skip
+            Port(INSIDE, mac(0xF0), 1500, partial),
+            Port(INSIDE, mac(0xF1), 1500),
+            Port(UNDERLAY, OUR_MAC, 1600, partial),
+            Port(BOTH, BOTH_MAC, 1500),
+        ]
         self.bench: Bench = make_bench(ports, **limits)
         bench = self.bench
         self.red = bench.add_vnet(Vnet(100, gateway, ip(gateway_address)))
@@ -49,7 +61,8 @@ class World:
         )
         self.blue_near = bench.add_remote(self.blue, NEAR_NODE, ip(LOCAL), ip(NEAR))
         self.to_near = bench.add_tunnel(
-            Tunnel(ip(LOCAL), ip(NEAR), 4789, near_mtu, 64, dscp, dscp_copy, (NEAR_MAC, OUR_MAC, 2, 0)), NEAR_NODE
+            Tunnel(ip(LOCAL), ip(NEAR), 4789, near_mtu, 64, dscp, dscp_copy, (NEAR_MAC, OUR_MAC, 2, 0)),
+            NEAR_NODE,
         )
         self.to_far = bench.add_tunnel(
             Tunnel(ip(LOCAL), ip(FAR), 4789, 1500, 3, 46, True, (FAR_MAC, BOTH_MAC, 3, far_vlan)), FAR_NODE
