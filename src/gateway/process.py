@@ -154,13 +154,15 @@ def read_pid_file(path: Path) -> tuple[int, int]:
 
 
 def start_time(pid: int) -> int:
-    """Return when the process started, in clock ticks since boot; -1 when there is none."""
+    """Return when the process started, in clock ticks since boot; -1 when there is none, or only one that nobody
+    has waited for."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
         return -1
     # The command's name stands in parentheses and may hold anything: count from the last one.
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return -1 if fields[0] in "ZX" else int(fields[19])
 
 
 def _lock(name: str, path: Path) -> int:
