@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-from model_tables import (
+from model_packets import (
     BOTH,
     NO_MAC,
     UNDERLAY,

@@ -12,7 +12,7 @@ from fastpath.records import KeyClass, KeyFlag, RecordType
 
 import model
 from fastpath import records
-from model_tables import (
+from model_packets import (
     INSIDE,
     Action,
     Attachment,

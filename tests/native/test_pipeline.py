@@ -42,7 +42,7 @@ from world import (
     World,
 )
 
-from model_tables import Action, Key
+from model_packets import Action, Key
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from frames import UDP, Ether, ip, udp_frame, vxlan_frame
 from world import A_IP, B_IP, C_IP, LOCAL, NEAR, NEAR_MAC, OUR_MAC, A, B, C, World
 
 from fastpath import records
-from model_tables import Action, Key
+from model_packets import Action, Key
 
 
 @pytest.fixture

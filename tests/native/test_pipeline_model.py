@@ -24,7 +24,7 @@ from world import (
 )
 
 from model import Ended, checksum
-from model_tables import Action, Key, Remote
+from model_packets import Action, Key, Remote
 
 ADDRESSES = [
     "10.0.0.1",

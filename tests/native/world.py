@@ -9,7 +9,7 @@ from __future__ import annotations
 from bench import Bench
 from frames import ip, mac
 
-from model_tables import BOTH, INSIDE, UNDERLAY, Location, Port, Tunnel, Vnet
+from model_packets import BOTH, INSIDE, UNDERLAY, Location, Port, Tunnel, Vnet
 
 OUR_MAC = mac(0xF2)
 BOTH_MAC = mac(0xF3)
