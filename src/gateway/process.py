@@ -154,8 +154,8 @@ def read_pid_file(path: Path) -> tuple[int, int]:
 
 
 def start_time(pid: int) -> int:
-    """Return when the process started, in clock ticks since boot; -1 when there is none, or only one that nobody
-    has waited for."""
+    """Return when the process started, in clock ticks since boot; -1 when there is none, or one that has ended
+    and was not waited for."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
