@@ -72,7 +72,8 @@ class Underlay:
     def probe_all(self) -> None:
         """Ask the kernel to confirm every neighbour that is needed: when the data plane came back."""
         for index, address in self.resolver.wanted_neighbours():
-            self._try(self.requests.probe_neighbour, index, address)
+            if not self._is_static(index, address):
+                self._try(self.requests.probe_neighbour, index, address)
 
     def _read_tables(self) -> None:
         tables = Tables()
@@ -121,9 +122,8 @@ class Underlay:
             self._try(self.requests.forget_neighbour, index, address)
         self._kept &= wanted
         for index, address in wanted - self._kept:
-            known = self.resolver.tables.neighbours.get((index, address))
-            if known is not None and known.state in ("permanent", "noarp"):
-                continue  # somebody's static entry: "managed" would take that away
+            if self._is_static(index, address):
+                continue
             if self._try(self.requests.keep_neighbour, index, address):
                 self._kept.add((index, address))
         if now_s - self._probed_s < PROBE_EVERY_S:
@@ -137,6 +137,11 @@ class Underlay:
                 or (known.state == "stale" and not known.managed)
             ):
                 self._try(self.requests.probe_neighbour, index, address)
+
+    def _is_static(self, index: int, address: IpAddress) -> bool:
+        """Whether this is somebody's static entry: being kept or probed would make it an ordinary one."""
+        known = self.resolver.tables.neighbours.get((index, address))
+        return known is not None and known.state in ("permanent", "noarp")
 
     def _try(self, request: Callable[[int, IpAddress], None], index: int, address: IpAddress) -> bool:
         """Run a neighbour request; an interface that went meanwhile is no error."""

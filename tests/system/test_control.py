@@ -277,6 +277,18 @@ def test_link_addresses_and_routes_outlive_the_data_plane(world: World) -> None:
     assert "uplink" in plane.queues
 
 
+def test_static_neighbours_outlive_the_data_plane(world: World) -> None:
+    with_tunnel(world)
+    world.ip("neigh", "replace", ROUTER, "lladdr", ROUTER_MAC, "dev", "uplink", "nud", "permanent")
+    world.stop_plane()
+    world.until(lambda: world.rows("overview")[0]["data_plane"] == "gone", "control notices")
+    plane = world.start_plane()
+    plane.neighbours.clear()
+    plane.add_tunnel(7, PAIR[1], tell=False)
+    world.until(lambda: world.resolved() == [HOP], "next hops are sent to the new data plane")
+    assert json.loads(world.ip("-j", "neigh", "show", ROUTER))[0]["state"] == ["PERMANENT"]
+
+
 def test_a_tunnel_of_an_adopting_data_plane_is_not_unresolved_while_neighbours_wake_up(world: World) -> None:
     with_tunnel(world)
     world.stop_plane()
