@@ -154,7 +154,7 @@ def read_pid_file(path: Path) -> tuple[int, int]:
 
 
 def start_time(pid: int) -> int:
-    """Return when the process started, in clock ticks since boot; -1 when there is none, or one that has ended
+    """Return when the process started, in ticks since boot; -1 if there is none, or one that has ended
     and was not waited for."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
