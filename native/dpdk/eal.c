@@ -38,6 +38,9 @@ static struct {
 	char last[LINE_BYTES]; // newest complete line
 } eal_log = {.lock = PTHREAD_MUTEX_INITIALIZER, .prefix = "dpdk: "};
 
+// EAL permutes the array and may look at it later.
+static char *eal_argument[ARGUMENTS_MAX];
+
 // What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only) and no secondary
 // process listens. Neither is needed, and an operator would look for the fault there.
 static const char *const harmless[] = {
@@ -102,14 +105,10 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, s
 		rte_openlog_stream(stream);
 	fp_eal_log_forget();
 
-	// EAL permutes and keeps the array, so it gets one of its own that lives on.
-	char **copy = calloc((size_t)n + 1, sizeof(*copy));
-	for (int i = 0; copy && i < n; i++)
-		copy[i] = strdup(argument[i]);
-	if (!copy)
-		return fp_error_set(error, -ENOMEM, "", "no memory for EAL's arguments");
+	for (int i = 0; i < n; i++)
+		eal_argument[i] = strdup(argument[i]);
 	uint64_t start_ns = clock_ns();
-	int rc = rte_eal_init(n, copy);
+	int rc = rte_eal_init(n, eal_argument);
 	report->ns = clock_ns() - start_ns;
 	if (restore)
 		sched_setaffinity(0, sizeof(affinity), &affinity);
