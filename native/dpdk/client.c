@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Clients: their rings given to housekeeping and to the poll threads, and taken away again. What a client wrote is
-// applied in its order: a record that cannot be applied yet (-EAGAIN) stays first.
+// Clients: their rings given to housekeeping and to the poll threads, and taken away again. What a
+// client wrote is applied in its order: a record that cannot be applied yet (-EAGAIN) stays first.
 //
 // A client whose ring is broken (impossible index) is not read any more until it connects anew.
 #include <errno.h>
@@ -15,7 +15,7 @@ struct client_change {
 	struct fp_housekeeping *hk;
 	const struct fp_client_config *config;
 	uint32_t miss_rings;
-	int id; // to remove; out: the one added
+	int id;     // to remove; out: the one added
 	int worker; // out: of the one removed, -1: none
 	int rc;
 };
@@ -23,7 +23,8 @@ struct client_change {
 static void client_attach(void *context);
 static void client_detach(void *context);
 static void client_clear(struct fp_housekeeping *hk, struct fp_client *client);
-static int workers_attach(struct fp_dataplane *dp, uint8_t worker, const struct fp_client_config *config);
+static int workers_attach(struct fp_dataplane *dp, uint8_t worker,
+			  const struct fp_client_config *config);
 
 int
 fp_client_add(struct fp_dataplane *dp, const struct fp_client_config *config)
@@ -31,8 +32,10 @@ fp_client_add(struct fp_dataplane *dp, const struct fp_client_config *config)
 	if (config->worker != FP_WORKER_CONTROL && config->worker >= dp->config.workers)
 		return -EINVAL;
 	pthread_mutex_lock(&dp->lock);
-	struct client_change change = {
-		.hk = &dp->housekeeping, .config = config, .miss_rings = dp->config.threads + 1, .id = dp->next_client};
+	struct client_change change = {.hk = &dp->housekeeping,
+				       .config = config,
+				       .miss_rings = dp->config.threads + 1,
+				       .id = dp->next_client};
 	fp_housekeeping_call(&dp->housekeeping, client_attach, &change);
 	if (change.rc == 0 && config->worker != FP_WORKER_CONTROL)
 		change.rc = workers_attach(dp, config->worker, config);
@@ -88,7 +91,8 @@ fp_client_drain(struct fp_housekeeping *hk, struct fp_client *client, uint64_t n
 	}
 	bool any = client->batch_next < client->batch_n;
 	while (client->batch_next < client->batch_n && !hk->backlog.waits) {
-		int rc = fp_installer_apply(hk->installer, client->worker, &client->batch[client->batch_next], now_ns);
+		int rc = fp_installer_apply(hk->installer, client->worker,
+					    &client->batch[client->batch_next], now_ns);
 		if (rc == -EAGAIN) {
 			client->waits = true;
 			hk->counters.waited++;
@@ -158,13 +162,14 @@ client_attach(void *context)
 	client->id = change->id;
 	client->wake_client_fd = config->wake_client_fd;
 	client->wake_self_fd = config->wake_self_fd;
-	change->rc = fp_ring_attach(&client->install, config->base, config->len_bytes, change->miss_rings,
-				    FP_RING_CONSUMER);
+	change->rc = fp_ring_attach(&client->install, config->base, config->len_bytes,
+				    change->miss_rings, FP_RING_CONSUMER);
 	if (change->rc == 0)
-		change->rc = fp_ring_attach(&client->out, config->base, config->len_bytes, change->miss_rings - 1,
-					    FP_RING_PRODUCER);
+		change->rc = fp_ring_attach(&client->out, config->base, config->len_bytes,
+					    change->miss_rings - 1, FP_RING_PRODUCER);
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-	if (change->rc == 0 && epoll_ctl(hk->epoll_fd, EPOLL_CTL_ADD, config->wake_self_fd, &event) < 0)
+	if (change->rc == 0 &&
+	    epoll_ctl(hk->epoll_fd, EPOLL_CTL_ADD, config->wake_self_fd, &event) < 0)
 		change->rc = -errno;
 	client->live = change->rc == 0;
 }
@@ -199,7 +204,8 @@ workers_attach(struct fp_dataplane *dp, uint8_t worker, const struct fp_client_c
 	for (uint32_t i = 0; i < dp->config.threads; i++) {
 		struct fp_ring_end end;
 		if (config) {
-			int one = fp_ring_attach(&end, config->base, config->len_bytes, i, FP_RING_PRODUCER);
+			int one = fp_ring_attach(&end, config->base, config->len_bytes, i,
+						 FP_RING_PRODUCER);
 			if (one < 0)
 				rc = one;
 		}

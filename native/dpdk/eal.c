@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Starts DPDK's environment inside a process that has a life of its own (an interpreter): hugepages only if
-// enough are free, no file or socket left behind, no probing of devices that nobody named, log lines
-// through one stream, the caller's CPU affinity as it was before.
+// Starts DPDK's environment inside a process that has a life of its own (an interpreter): hugepages
+// only if enough are free, no file or socket left behind, no probing of devices that nobody named,
+// log lines through one stream, the caller's CPU affinity as it was before.
 //
-// What it takes, measured on two cores: 100 ms are a sleep in which DPDK measures the TSC (nothing to be saved, but
-// others can run), 37 ms load the 128 drivers of the plugin directory from the page cache.
+// What it takes, measured on two cores: 100 ms are a sleep in which DPDK measures the TSC (nothing
+// to be saved, but others can run), 37 ms load the 128 drivers of the plugin directory from the
+// page cache.
 #define _GNU_SOURCE // fopencookie, sched_setaffinity
 #include "eal.h"
 
@@ -41,10 +42,13 @@ static struct {
 // EAL permutes the array and may look at it later.
 static char *eal_argument[ARGUMENTS_MAX];
 
-// What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only) and no secondary
-// process listens. Neither is needed, and an operator would look for the fault there.
+// What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only) and
+// no secondary process listens. Neither is needed, and an operator would look for the fault there.
 static const char *const harmless[] = {
-	"multiq qdisc", "tap_nl_dump_ext_ack", "Disabling rte flow support", "Failed to send start req to secondary",
+	"multiq qdisc",
+	"tap_nl_dump_ext_ack",
+	"Disabling rte flow support",
+	"Failed to send start req to secondary",
 };
 
 static uint64_t clock_ns(void);
@@ -55,7 +59,8 @@ static ssize_t log_write(void *cookie, const char *data, size_t len_bytes);
 static void log_line(void);
 
 int
-fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, struct fp_error *error)
+fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report,
+	     struct fp_error *error)
 {
 	char memory[16], lcores[280], prefix[64];
 	const char *argument[ARGUMENTS_MAX];
@@ -63,10 +68,12 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, s
 
 	memset(report, 0, sizeof(*report));
 	report->memory_mb = config->memory_mb;
-	report->hugepages = config->hugepages != FP_HUGEPAGES_NEVER && hugepages_suffice(config->memory_mb);
+	report->hugepages =
+		config->hugepages != FP_HUGEPAGES_NEVER && hugepages_suffice(config->memory_mb);
 	report->pci = config->pci;
 	if (config->hugepages == FP_HUGEPAGES_ALWAYS && !report->hugepages)
-		return fp_error_set(error, -ENOMEM, "sysctl vm.nr_hugepages=N, or memory.hugepages = \"auto\"",
+		return fp_error_set(error, -ENOMEM,
+				    "sysctl vm.nr_hugepages=N, or memory.hugepages = \"auto\"",
 				    "fewer than %u MB of hugepages are free", config->memory_mb);
 
 	snprintf(memory, sizeof(memory), "%u", config->memory_mb);
@@ -84,7 +91,8 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, s
 		argument[n++] = "--no-shconf";
 	}
 	if (config->pci) {
-		// An allow list that names nothing: devices come by fp_port_open, and nobody else's are touched.
+		// An allow list that names nothing: devices come by fp_port_open, and nobody else's
+		// are touched.
 		argument[n++] = "-a";
 		argument[n++] = "0000:00:00.0";
 	} else {
@@ -113,9 +121,10 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, s
 	if (restore)
 		sched_setaffinity(0, sizeof(affinity), &affinity);
 	if (rc < 0)
-		return fp_error_set(error, rte_errno == EALREADY ? -EALREADY : -EIO,
-				    "look at the lines above; `dpdk-testpmd` with the same options shows more",
-				    "DPDK could not start: %s", rte_strerror(rte_errno));
+		return fp_error_set(
+			error, rte_errno == EALREADY ? -EALREADY : -EIO,
+			"look at the lines above; `dpdk-testpmd` with the same options shows more",
+			"DPDK could not start: %s", rte_strerror(rte_errno));
 	return 0;
 }
 
@@ -129,7 +138,8 @@ fp_error_set(struct fp_error *error, int rc, const char *fix, const char *format
 	snprintf(error->fix, sizeof(error->fix), "%s", fix);
 	pthread_mutex_lock(&eal_log.lock);
 	if (eal_log.last[0] && n >= 0 && (size_t)n < sizeof(error->text))
-		snprintf(error->text + n, sizeof(error->text) - (size_t)n, " (%.200s)", eal_log.last);
+		snprintf(error->text + n, sizeof(error->text) - (size_t)n, " (%.200s)",
+			 eal_log.last);
 	pthread_mutex_unlock(&eal_log.lock);
 	return rc;
 }
@@ -160,13 +170,14 @@ hugepages_suffice(uint32_t memory_mb)
 	int read = fscanf(file, "%lu", &free_pages);
 	fclose(file);
 	// One page more for what EAL rounds up.
-	return read == 1 && free_pages * HUGE_2M_KB / 1024 >= (unsigned long)memory_mb + 2 && geteuid() == 0;
+	return read == 1 && free_pages * HUGE_2M_KB / 1024 >= (unsigned long)memory_mb + 2 &&
+	       geteuid() == 0;
 }
 
-// net_tap asks the kernel for a real-time signal per packet. Poll threads wait for the descriptors instead
-// (port.c takes O_ASYNC away), so nobody needs to be interrupted: what is sent meanwhile stays pending in
-// threads that block it. When more signals are pending than fit, the kernel sends SIGIO instead, and
-// its default ends the process.
+// net_tap asks the kernel for a real-time signal per packet. Poll threads wait for the descriptors
+// instead (port.c takes O_ASYNC away), so nobody needs to be interrupted: what is sent meanwhile
+// stays pending in threads that block it. When more signals are pending than fit, the kernel sends
+// SIGIO instead, and its default ends the process.
 static void
 signals_prepare(void)
 {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Exception traffic: frames addressed to this gateway itself go from the poll threads to the kernel, by a TAP per
-// underlay port, and what the kernel sends there goes out of the port. All by housekeeping, so that no poll thread
-// makes a system call for it. A TAP that is full or gone loses frames, counted, and nothing else.
+// Exception traffic: frames addressed to this gateway itself go from the poll threads to the
+// kernel, by a TAP per underlay port, and what the kernel sends there goes out of the port. All by
+// housekeeping, so that no poll thread makes a system call for it. A TAP that is full or gone loses
+// frames, counted, and nothing else.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -32,7 +33,8 @@ fp_exception_set(struct fp_dataplane *dp, uint32_t port, int fd)
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
-	struct exception_change change = {.hk = &dp->housekeeping, .port = &dp->ports[port], .fd = fd};
+	struct exception_change change = {
+		.hk = &dp->housekeeping, .port = &dp->ports[port], .fd = fd};
 	fp_housekeeping_call(&dp->housekeeping, exception_change, &change);
 	return change.rc;
 }
@@ -55,9 +57,11 @@ frames_out(struct fp_housekeeping *hk, uint32_t thread)
 	struct rte_mbuf *mbufs[BATCH];
 	uint32_t n = fp_thread_exceptions(hk->polls[thread].thread, mbufs, BATCH);
 	for (uint32_t i = 0; i < n; i++) {
-		struct fp_port *port = mbufs[i]->port < FP_PORTS_MAX ? &hk->ports[mbufs[i]->port] : NULL;
+		struct fp_port *port =
+			mbufs[i]->port < FP_PORTS_MAX ? &hk->ports[mbufs[i]->port] : NULL;
 		if (port && port->exception_fd >= 0 &&
-		    write(port->exception_fd, rte_pktmbuf_mtod(mbufs[i], void *), mbufs[i]->data_len) > 0)
+		    write(port->exception_fd, rte_pktmbuf_mtod(mbufs[i], void *),
+			  mbufs[i]->data_len) > 0)
 			hk->counters.exception_out++;
 		else
 			hk->counters.exception_lost++;
@@ -77,7 +81,8 @@ frames_in(struct fp_housekeeping *hk, struct fp_port *port)
 			hk->counters.exception_lost++;
 			break;
 		}
-		ssize_t n = read(port->exception_fd, rte_pktmbuf_mtod(mbuf, void *), rte_pktmbuf_tailroom(mbuf));
+		ssize_t n = read(port->exception_fd, rte_pktmbuf_mtod(mbuf, void *),
+				 rte_pktmbuf_tailroom(mbuf));
 		if (n <= 0) {
 			rte_pktmbuf_free(mbuf);
 			if (n == 0 || (errno != EAGAIN && errno != EINTR && errno != EIO)) {

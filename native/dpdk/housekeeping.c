@@ -16,7 +16,7 @@
 
 #include "eal.h"
 
-#define TICK_BUSY_NS 10000000ull  // there was something to do lately
+#define TICK_BUSY_NS 10000000ull // there was something to do lately
 #define TICK_IDLE_NS 100000000ull
 #define TICK_WAIT_NS 1000000ull // a record waits for reclaimed slots
 #define SECOND_NS 1000000000ull
@@ -29,11 +29,12 @@ static void housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns);
 static bool release_try(struct fp_housekeeping *hk, const struct fp_release *release);
 static void polls_wake(struct fp_housekeeping *hk);
 static void links_look(struct fp_housekeeping *hk);
-static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action);
+static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key,
+			 fp_action_word action);
 static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
 static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
-static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
-		      uint32_t len_bytes);
+static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id,
+		      const uint8_t *frame, uint32_t len_bytes);
 static uint64_t clock_ns(void);
 
 int
@@ -44,9 +45,10 @@ fp_housekeeping_init(struct fp_housekeeping *hk, struct fp_error *error)
 	hk->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	hk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-	if (hk->wake_fd < 0 || hk->epoll_fd < 0 || epoll_ctl(hk->epoll_fd, EPOLL_CTL_ADD, hk->wake_fd, &event) < 0)
-		return fp_error_set(error, -errno, "raise the limit of open files", "housekeeping: no descriptor: %s",
-				    strerror(errno));
+	if (hk->wake_fd < 0 || hk->epoll_fd < 0 ||
+	    epoll_ctl(hk->epoll_fd, EPOLL_CTL_ADD, hk->wake_fd, &event) < 0)
+		return fp_error_set(error, -errno, "raise the limit of open files",
+				    "housekeeping: no descriptor: %s", strerror(errno));
 	return 0;
 }
 
@@ -55,7 +57,8 @@ fp_housekeeping_start(struct fp_housekeeping *hk, struct fp_error *error)
 {
 	int rc = pthread_create(&hk->pthread, NULL, housekeeping_main, hk);
 	if (rc != 0)
-		return fp_error_set(error, -rc, "", "the housekeeping thread cannot be made: %s", strerror(rc));
+		return fp_error_set(error, -rc, "", "the housekeeping thread cannot be made: %s",
+				    strerror(rc));
 	hk->started = true;
 	return 0;
 }
@@ -190,7 +193,9 @@ tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked)
 		waits |= hk->client[i].live && hk->client[i].waits;
 		hk->client[i].waits = false;
 	}
-	hk->next_tick_ns = now_ns + (waits ? TICK_WAIT_NS : hk->busy_tick ? TICK_BUSY_NS : TICK_IDLE_NS);
+	hk->next_tick_ns = now_ns + (waits           ? TICK_WAIT_NS
+				     : hk->busy_tick ? TICK_BUSY_NS
+						     : TICK_IDLE_NS);
 	hk->busy_tick = false;
 	if (more)
 		hk->next_tick_ns = now_ns;
@@ -213,7 +218,8 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 		struct fp_client *client = &hk->client[i];
 		if (!client->live || client->broken)
 			continue;
-		if (client->batch_next < client->batch_n) { // has something that waits for a tick anyway
+		if (client->batch_next <
+		    client->batch_n) { // has something that waits for a tick anyway
 			pending |= !client->waits && !hk->backlog.waits;
 			continue;
 		}
@@ -225,7 +231,9 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 	polls_wake(hk);
 	if (!pending) {
 		uint64_t now = clock_ns();
-		int timeout_ms = now >= hk->next_tick_ns ? 0 : (int)((hk->next_tick_ns - now + 999999) / 1000000);
+		int timeout_ms = now >= hk->next_tick_ns
+					 ? 0
+					 : (int)((hk->next_tick_ns - now + 999999) / 1000000);
 		if (hk->backlog.waits)
 			timeout_ms = 1;
 		hk->counters.sleeps++;
@@ -242,7 +250,8 @@ links_look(struct fp_housekeeping *hk)
 {
 	for (int i = 0; i < FP_PORTS_MAX; i++) {
 		struct rte_eth_link link = {0};
-		if (hk->ports[i].live && rte_eth_link_get_nowait(hk->ports[i].dpdk_port, &link) == 0)
+		if (hk->ports[i].live &&
+		    rte_eth_link_get_nowait(hk->ports[i].dpdk_port, &link) == 0)
 			hk->ports[i].up = link.link_status == RTE_ETH_LINK_UP;
 	}
 }
@@ -273,7 +282,8 @@ hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_ac
 	struct fp_housekeeping *hk = context;
 	struct fp_release release = {.token = token, .key = *key, .action = action};
 	if (token >> 56 >= hk->threads || hk->backlog.waits)
-		return; // no such thread: from another life; or a second one where the hold asks again by itself
+		return; // no such thread: from another life; or a second one where the hold asks
+			// again by itself
 	if (release_try(hk, &release))
 		return;
 	hk->backlog.release = release;
@@ -301,11 +311,13 @@ hook_port(void *context, const char *name, uint16_t *mtu_bytes)
 }
 
 static void
-hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame, uint32_t len_bytes)
+hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+	  uint32_t len_bytes)
 {
 	struct fp_housekeeping *hk = context;
 	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(hk->mempool);
-	char *data = mbuf && len_bytes <= UINT16_MAX ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes) : NULL;
+	char *data = mbuf && len_bytes <= UINT16_MAX ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes)
+						     : NULL;
 	if (data) {
 		memcpy(data, frame, len_bytes);
 		if (fp_thread_send_inner(hk->polls[0].thread, kind, target, wire_id, mbuf)) {

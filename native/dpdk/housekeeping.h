@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The housekeeping thread: the one writer of the arena. It applies what clients wrote into their install rings,
-// ticks the installer, hands releases and frames to the poll threads, and carries exception traffic between
-// them and the TAPs. It sleeps in epoll_wait and is woken by eventfds (edge-triggered: they need not be
-// read, so a client that reads its own cannot make it block) and by the TAPs.
+// The housekeeping thread: the one writer of the arena. It applies what clients wrote into their
+// install rings, ticks the installer, hands releases and frames to the poll threads, and carries
+// exception traffic between them and the TAPs. It sleeps in epoll_wait and is woken by eventfds
+// (edge-triggered: they need not be read, so a client that reads its own cannot make it block) and
+// by the TAPs.
 //
-// fp_housekeeping_call runs a function in it between two rounds: everything else that touches what it owns.
+// fp_housekeeping_call runs a function in it between two rounds: everything else that touches what
+// it owns.
 #pragma once
 
 #include <pthread.h>
@@ -17,9 +19,9 @@
 struct fp_client {
 	bool live, broken;
 	uint8_t worker;
-	int id;			   // of fp_client_add
+	int id;                     // of fp_client_add
 	struct fp_ring_end install; // consumer
-	struct fp_ring_end out;	    // producer: housekeeping's own ring, the last of the miss rings
+	struct fp_ring_end out;     // producer: housekeeping's own ring, the last of the miss rings
 	int wake_client_fd, wake_self_fd;
 	struct fp_record batch[FP_INSTALL_BATCH]; // copied out of the ring, not all applied yet
 	uint32_t batch_n, batch_next;
@@ -42,7 +44,8 @@ struct fp_housekeeping {
 	uint32_t threads;
 	struct rte_mempool *mempool;
 	struct fp_client client[FP_CLIENTS_MAX];
-	struct { // a release that a thread's ring had no room for: nothing more is applied until it is gone
+	struct { // a release that a thread's ring had no room for: nothing more is applied until it
+		 // is gone
 		bool waits;
 		struct fp_release release;
 	} backlog;
@@ -54,22 +57,26 @@ struct fp_housekeeping {
 	struct fp_call *calls;
 	bool stop; // under the lock
 	int epoll_fd, wake_fd;
-	uint32_t sleeps; // set while in epoll_wait
+	uint32_t sleeps;                         // set while in epoll_wait
 	uint64_t wake_mask[FP_THREADS_MAX / 64]; // threads whose rings got something this round
 	uint64_t next_tick_ns, next_second_ns;
 	bool busy_tick;
 	struct fp_housekeeping_counters counters;
 };
 
-int fp_housekeeping_init(struct fp_housekeeping *housekeeping, struct fp_error *error); // before the poll threads
+int fp_housekeeping_init(struct fp_housekeeping *housekeeping,
+			 struct fp_error *error); // before the poll threads
 int fp_housekeeping_start(struct fp_housekeeping *housekeeping, struct fp_error *error);
 void fp_housekeeping_stop(struct fp_housekeeping *housekeeping);
-void fp_housekeeping_call(struct fp_housekeeping *housekeeping, void (*call)(void *context), void *context);
+void fp_housekeeping_call(struct fp_housekeeping *housekeeping, void (*call)(void *context),
+			  void *context);
 void fp_housekeeping_hooks(struct fp_housekeeping *housekeeping, struct fp_installer_hooks *hooks);
 
 // client.c: housekeeping's thread
-bool fp_client_drain(struct fp_housekeeping *housekeeping, struct fp_client *client, uint64_t now_ns); // true: did something
-void fp_client_emit(struct fp_housekeeping *housekeeping, uint8_t worker, const struct fp_record *record);
+bool fp_client_drain(struct fp_housekeeping *housekeeping, struct fp_client *client,
+		     uint64_t now_ns); // true: did something
+void fp_client_emit(struct fp_housekeeping *housekeeping, uint8_t worker,
+		    const struct fp_record *record);
 void fp_client_doorbells(struct fp_housekeeping *housekeeping);
 
 // exception.c: housekeeping's thread

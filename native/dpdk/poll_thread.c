@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sleeping without losing a wake-up: `sleeping` is stored, then a full fence, then the rings are looked at
-// once more (fp_thread_tick). Whoever puts something into a ring does it in the other order. What comes by a
-// device's descriptor is seen by ppoll itself, which is level-triggered.
+// Sleeping without losing a wake-up: `sleeping` is stored, then a full fence, then the rings are
+// looked at once more (fp_thread_tick). Whoever puts something into a ring does it in the other
+// order. What comes by a device's descriptor is seen by ppoll itself, which is level-triggered.
 //
-// A wake-up costs about 20 us of CPU on a virtual machine (timer, exit, switch), 4 us on bare metal: hence few of them
-// while idle, and 20 us of spinning before the first.
+// A wake-up costs about 20 us of CPU on a virtual machine (timer, exit, switch), 4 us on bare
+// metal: hence few of them while idle, and 20 us of spinning before the first.
 #define _GNU_SOURCE // pthread_setaffinity_np, ppoll
 #include "poll_thread.h"
 
@@ -30,7 +30,7 @@
 
 #define SPIN_US 20
 #define FIRST_SLEEP_US 50
-#define QUIESCENT_EVERY 8 // bursts
+#define QUIESCENT_EVERY 8      // bursts
 #define IDLE_WAKEABLE_US 50000 // with nothing to poll by time: the rest of the thread's timers
 #define HELD_US 1000           // with packets in the hold: its timers
 
@@ -52,28 +52,32 @@ fp_poll_start(struct fp_poll *poll, struct fp_error *error)
 	poll->wait = calloc(poll->queues + 1, sizeof(*poll->wait));
 	poll->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (!poll->wait || poll->wake_fd < 0)
-		return fp_error_set(error, -ENOMEM, "", "poll thread %u: no memory or descriptor", poll->index);
+		return fp_error_set(error, -ENOMEM, "", "poll thread %u: no memory or descriptor",
+				    poll->index);
 	poll->wait[poll->waits++] = (struct pollfd){.fd = poll->wake_fd, .events = POLLIN};
 	for (uint32_t i = 0; i < poll->queues; i++) {
 		if (poll->queue[i].wake_fd < 0)
 			poll->all_wake = false;
 		else
-			poll->wait[poll->waits++] = (struct pollfd){.fd = poll->queue[i].wake_fd, .events = POLLIN};
+			poll->wait[poll->waits++] =
+				(struct pollfd){.fd = poll->queue[i].wake_fd, .events = POLLIN};
 	}
 	pthread_mutex_init(&poll->lock, NULL);
 	pthread_cond_init(&poll->changed, NULL);
 	poll->order = FP_POLL_RUN;
 	int rc = pthread_create(&poll->pthread, NULL, poll_main, poll);
 	if (rc != 0)
-		return fp_error_set(error, -rc, "", "poll thread %u cannot be made: %s", poll->index, strerror(rc));
+		return fp_error_set(error, -rc, "", "poll thread %u cannot be made: %s",
+				    poll->index, strerror(rc));
 	poll->started = true;
 	pthread_mutex_lock(&poll->lock);
 	while (!poll->up)
 		pthread_cond_wait(&poll->changed, &poll->lock);
 	pthread_mutex_unlock(&poll->lock);
 	if (poll->rc < 0)
-		return fp_error_set(error, poll->rc, "raise capacity.threads", "poll thread %u cannot run: %s",
-				    poll->index, strerror(-poll->rc));
+		return fp_error_set(error, poll->rc, "raise capacity.threads",
+				    "poll thread %u cannot run: %s", poll->index,
+				    strerror(-poll->rc));
 	return 0;
 }
 
@@ -142,7 +146,8 @@ fp_poll_cpu_ns(const struct fp_poll *poll)
 {
 	clockid_t clock;
 	struct timespec t;
-	if (!poll->started || pthread_getcpuclockid(poll->pthread, &clock) != 0 || clock_gettime(clock, &t) != 0)
+	if (!poll->started || pthread_getcpuclockid(poll->pthread, &clock) != 0 ||
+	    clock_gettime(clock, &t) != 0)
 		return 0;
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
@@ -221,7 +226,8 @@ burst(struct fp_poll *poll, uint64_t *now_ns)
 	for (uint32_t i = 0; i < poll->queues; i++) {
 		struct fp_port *port = poll->queue[i].port;
 		uint64_t start = rte_rdtsc();
-		uint16_t n = rte_eth_rx_burst(port->dpdk_port, poll->queue[i].queue, mbufs, FP_BURST);
+		uint16_t n =
+			rte_eth_rx_burst(port->dpdk_port, poll->queue[i].queue, mbufs, FP_BURST);
 		if (n == 0)
 			continue;
 		counters->stage_cycles[FP_STAGE_RX] += rte_rdtsc() - start;
@@ -258,7 +264,8 @@ doorbells_ring(struct fp_poll *poll)
 static uint32_t
 sleep_limit_us(const struct fp_poll *poll, uint32_t step_us)
 {
-	uint32_t limit = poll->all_wake ? IDLE_WAKEABLE_US : __atomic_load_n(&poll->max_sleep_us, __ATOMIC_RELAXED);
+	uint32_t limit = poll->all_wake ? IDLE_WAKEABLE_US
+					: __atomic_load_n(&poll->max_sleep_us, __ATOMIC_RELAXED);
 	if (fp_thread_counters(poll->thread)->held_now)
 		limit = RTE_MIN(limit, (uint32_t)HELD_US);
 	return poll->all_wake ? limit : RTE_MIN(limit, step_us);
@@ -274,16 +281,19 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	uint32_t received = burst(poll, &now_ns);
 	fp_arena_reader_offline(poll->arena, poll->index);
 	if (received == 0) {
-		struct timespec timeout = {.tv_sec = sleep_us / 1000000, .tv_nsec = sleep_us % 1000000 * 1000};
+		struct timespec timeout = {.tv_sec = sleep_us / 1000000,
+					   .tv_nsec = sleep_us % 1000000 * 1000};
 		int n = ppoll(poll->wait, poll->waits, &timeout, NULL);
 		uint64_t count;
-		if (n > 0 && poll->wait[0].revents && read(poll->wake_fd, &count, sizeof(count)) < 0)
+		if (n > 0 && poll->wait[0].revents &&
+		    read(poll->wake_fd, &count, sizeof(count)) < 0)
 			n = 0; // taken meanwhile
 	}
 	fp_arena_reader_online(poll->arena, poll->index);
 	interrupts_set(poll, false);
 	__atomic_store_n(&poll->sleeping, 0, __ATOMIC_RELAXED);
-	fp_thread_tick(poll->thread, clock_ns()); // what comes now is not stamped with the time before
+	fp_thread_tick(poll->thread,
+		       clock_ns()); // what comes now is not stamped with the time before
 }
 
 static void
@@ -341,7 +351,8 @@ thread_prepare(struct fp_poll *poll)
 	cpu_set_t set;
 	CPU_ZERO(&set);
 	CPU_SET(poll->cpu, &set);
-	poll->pinned = poll->cpu < CPU_SETSIZE && pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
+	poll->pinned = poll->cpu < CPU_SETSIZE &&
+		       pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
 }
 
 static uint64_t

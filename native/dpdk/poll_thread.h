@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A poll thread: a pthread that DPDK knows, pinned, which never sees the interpreter. It takes bursts from its
-// queues, walks them through the stages of fp_thread.h, and sleeps when there is nothing.
+// A poll thread: a pthread that DPDK knows, pinned, which never sees the interpreter. It takes
+// bursts from its queues, walks them through the stages of fp_thread.h, and sleeps when there is
+// nothing.
 //
 // Control threads make, pause, resume and stop it. fp_poll_wake and the counters: any thread.
 #pragma once
@@ -28,7 +29,7 @@ struct fp_poll {
 	uint32_t *housekeeping_sleeps;
 	struct fp_poll_queue *queue;
 	uint32_t queues;
-	bool all_wake; // every queue has a wake_fd
+	bool all_wake;       // every queue has a wake_fd
 	struct pollfd *wait; // own eventfd first, then those that can wake
 	uint32_t waits;
 
@@ -42,9 +43,9 @@ struct fp_poll {
 	int rc;
 
 	uint32_t idle_mode, max_sleep_us; // live
-	uint32_t sleeping;		  // wants a doorbell
-	int wake_fd;			  // its own eventfd
-	uint64_t first_packet_ns;	  // CLOCK_BOOTTIME, 0: none yet
+	uint32_t sleeping;                // wants a doorbell
+	int wake_fd;                      // its own eventfd
+	uint64_t first_packet_ns;         // CLOCK_BOOTTIME, 0: none yet
 	uint64_t seen_exceptions;
 };
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Plugs a device in by its devargs and makes a port of it. What is special about a driver stands here only:
+// Plugs a device in by its devargs and makes a port of it. What is special about a driver stands
+// here only:
 //
-// net_tap        An existing interface keeps its kernel side's MAC (the driver would set a random one, and the host
-//                behind it would change its address); our side of the cable has fp_port_config.mac. The driver asks for a
-//                signal per packet to save reads of an empty queue; a signal costs more than the read,
-//                so O_ASYNC is taken away again before its handler can ever have run, and threads
-//                sleep on the descriptors.
-// net_af_packet  One socket pair per thread (qpairs); the interface is brought up and its MTU raised if needed, never
+// net_tap        An existing interface keeps its kernel side's MAC (the driver would set a random
+// one, and the host
+//                behind it would change its address); our side of the cable has fp_port_config.mac.
+//                The driver asks for a signal per packet to save reads of an empty queue; a signal
+//                costs more than the read, so O_ASYNC is taken away again before its handler can
+//                ever have run, and threads sleep on the descriptors.
+// net_af_packet  One socket pair per thread (qpairs); the interface is brought up and its MTU
+// raised if needed, never
 //                lowered; frames of the ring are made large enough for the MTU.
 // net_af_xdp     The interface is brought up.
 #define _GNU_SOURCE // O_ASYNC, IFNAMSIZ
@@ -44,8 +47,8 @@ struct fd_set_seen {
 	uint8_t open[FDS_MAX];
 };
 
-static int device_arguments(char *out, size_t size, const struct fp_port_config *config, uint16_t threads,
-			    struct fp_error *error);
+static int device_arguments(char *out, size_t size, const struct fp_port_config *config,
+			    uint16_t threads, struct fp_error *error);
 static int port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t threads,
 		      struct rte_mempool *mempool, struct fp_error *error);
 static bool device_is(const char *device, const char *driver);
@@ -59,8 +62,8 @@ static void wake_fds_find(struct fp_port *port, const struct fd_set_seen *before
 static bool wakes(const struct fp_port *port, int fd);
 
 int
-fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
-	     struct rte_mempool *mempool, struct fp_error *error)
+fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index,
+	     uint16_t threads, struct rte_mempool *mempool, struct fp_error *error)
 {
 	char device[FP_DEVICE_BYTES + 64];
 	struct fd_set_seen before;
@@ -82,15 +85,19 @@ fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t
 	fds_seen(&before);
 	rc = rte_dev_probe(device);
 	if (rc < 0)
-		return fp_error_set(error, rc, rc == -EEXIST ? "give every port a device of its own" :
-							       "look at the lines above; is the name right, the driver installed, "
-							       "the interface there, and the process allowed to use it?",
-				    "port %s: device \"%s\" cannot be opened: %s", port->name, config->device,
-				    strerror(-rc));
+		return fp_error_set(
+			error, rc,
+			rc == -EEXIST ? "give every port a device of its own"
+				      : "look at the lines above; is the name right, the driver "
+					"installed, "
+					"the interface there, and the process allowed to use it?",
+			"port %s: device \"%s\" cannot be opened: %s", port->name, config->device,
+			strerror(-rc));
 	rc = port_find(device, &port->dpdk_port);
 	if (rc < 0)
-		return fp_error_set(error, rc, "name a network device", "port %s: device \"%s\" is no Ethernet device",
-				    port->name, config->device);
+		return fp_error_set(error, rc, "name a network device",
+				    "port %s: device \"%s\" is no Ethernet device", port->name,
+				    config->device);
 	rc = port_setup(port, config, threads, mempool, error);
 	if (rc < 0) {
 		fp_port_close(port);
@@ -132,23 +139,30 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 
 	int rc = rte_eth_dev_info_get(id, &info);
 	if (rc < 0)
-		return fp_error_set(error, rc, "", "port %s: device \"%s\" does not answer", port->name, config->device);
-	snprintf(port->driver, sizeof(port->driver), "%s", info.driver_name ? info.driver_name : "");
+		return fp_error_set(error, rc, "", "port %s: device \"%s\" does not answer",
+				    port->name, config->device);
+	snprintf(port->driver, sizeof(port->driver), "%s",
+		 info.driver_name ? info.driver_name : "");
 	bool tap = strcmp(port->driver, "net_tap") == 0;
 	bool af_packet = strcmp(port->driver, "net_af_packet") == 0;
 	port->partial_checksums = af_packet;
 
 	if (threads > info.max_tx_queues || (tap && threads > FP_PORT_QUEUES_MAX))
-		return fp_error_set(error, -ENOSPC, "configure fewer poll_cpus, or more queues in the device's arguments",
-				    "port %s: device \"%s\" has %u transmit queues, and %u poll threads need one each", port->name,
-				    config->device, info.max_tx_queues, threads);
+		return fp_error_set(
+			error, -ENOSPC,
+			"configure fewer poll_cpus, or more queues in the device's arguments",
+			"port %s: device \"%s\" has %u transmit queues, and %u poll threads need "
+			"one each",
+			port->name, config->device, info.max_tx_queues, threads);
 	port->tx_queues = threads;
 	port->rx_queues = RTE_MIN(threads, info.max_rx_queues);
 	port->rx_queues = RTE_MIN(port->rx_queues, (uint16_t)FP_PORT_QUEUES_MAX);
 	if (port->rx_queues > 1 && info.flow_type_rss_offloads) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf =
-			tap ? 0 : info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+			tap ? 0
+			    : info.flow_type_rss_offloads &
+					(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
 		if (tap) // the kernel keeps a flow on one queue by itself
 			conf.rxmode.mq_mode = RTE_ETH_MQ_RX_NONE;
 	}
@@ -157,25 +171,34 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 	conf.intr_conf.rxq = config->interrupt;
 	rc = rte_eth_dev_configure(id, port->rx_queues, port->tx_queues, &conf);
 	if (rc < 0)
-		return fp_error_set(error, rc, tap ? "at most 1500 with net_tap; larger with a NIC or net_af_packet" : "lower mtu_bytes",
-				    "port %s: device \"%s\" refuses %u queues with an MTU of %u bytes: %s", port->name,
-				    config->device, port->rx_queues, port->mtu_bytes, strerror(-rc));
+		return fp_error_set(
+			error, rc,
+			tap ? "at most 1500 with net_tap; larger with a NIC or net_af_packet"
+			    : "lower mtu_bytes",
+			"port %s: device \"%s\" refuses %u queues with an MTU of %u bytes: %s",
+			port->name, config->device, port->rx_queues, port->mtu_bytes,
+			strerror(-rc));
 	rte_eth_dev_adjust_nb_rx_tx_desc(id, &rx_slots, &tx_slots);
 	if (tap)
 		rx_slots = TAP_RX_DESCRIPTORS;
 	for (uint16_t q = 0; q < port->rx_queues && rc >= 0; q++)
-		rc = rte_eth_rx_queue_setup(id, q, rx_slots, (unsigned)rte_eth_dev_socket_id(id), NULL, mempool);
+		rc = rte_eth_rx_queue_setup(id, q, rx_slots, (unsigned)rte_eth_dev_socket_id(id),
+					    NULL, mempool);
 	for (uint16_t q = 0; q < port->tx_queues && rc >= 0; q++)
-		rc = rte_eth_tx_queue_setup(id, q, tx_slots, (unsigned)rte_eth_dev_socket_id(id), NULL);
+		rc = rte_eth_tx_queue_setup(id, q, tx_slots, (unsigned)rte_eth_dev_socket_id(id),
+					    NULL);
 	if (rc < 0)
-		return fp_error_set(error, rc,
-				    tap ? "make it with several queues: ip tuntap add NAME mode tap multi_queue" :
-					  "raise memory.packet_buffers or lower the number of poll_cpus",
-				    "port %s: device \"%s\" refuses its queues: %s", port->name, config->device, strerror(-rc));
+		return fp_error_set(
+			error, rc,
+			tap ? "make it with several queues: ip tuntap add NAME mode tap multi_queue"
+			    : "raise memory.packet_buffers or lower the number of poll_cpus",
+			"port %s: device \"%s\" refuses its queues: %s", port->name, config->device,
+			strerror(-rc));
 	rc = rte_eth_dev_start(id);
 	if (rc < 0)
-		return fp_error_set(error, rc, "look at the lines above", "port %s: device \"%s\" does not start: %s",
-				    port->name, config->device, strerror(-rc));
+		return fp_error_set(error, rc, "look at the lines above",
+				    "port %s: device \"%s\" does not start: %s", port->name,
+				    config->device, strerror(-rc));
 	// Drivers that show every frame anyway, or cannot, say so: nothing is lost.
 	if (!tap)
 		rte_eth_promiscuous_enable(id);
@@ -202,13 +225,17 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 	if (device_is(config->device, "net_af_packet") || device_is(config->device, "net_af_xdp")) {
 		if (!named)
 			return fp_error_set(error, -EINVAL, "append iface=NAME to the device",
-					    "port %s: device \"%s\" does not say which interface", config->name, config->device);
+					    "port %s: device \"%s\" does not say which interface",
+					    config->name, config->device);
 		int rc = interface_prepare(interface, config->mtu_bytes);
 		if (rc < 0)
-			return fp_error_set(error, rc, rc == -ENODEV ? "ip link shows the interfaces of this network namespace" :
-									"run as root, or with CAP_NET_ADMIN and CAP_NET_RAW",
-					    "port %s: interface %s cannot be used: %s", config->name, interface,
-					    rc == -ENODEV ? "there is none of this name" : strerror(-rc));
+			return fp_error_set(
+				error, rc,
+				rc == -ENODEV
+					? "ip link shows the interfaces of this network namespace"
+					: "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW",
+				"port %s: interface %s cannot be used: %s", config->name, interface,
+				rc == -ENODEV ? "there is none of this name" : strerror(-rc));
 	}
 	if (device_is(config->device, "net_af_packet")) {
 		size_t n = 0;
@@ -217,16 +244,21 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 		unsigned int frame = AF_PACKET_FRAME_DEFAULT;
 		while (frame < config->mtu_bytes + RTE_ETHER_HDR_LEN + 8u + AF_PACKET_FRAME_HEAD)
 			frame *= 2;
-		if (frame > AF_PACKET_FRAME_DEFAULT && !argument_value(config->device, "framesz", value, sizeof(value)))
-			snprintf(more + n, sizeof(more) - n, ",framesz=%u,blocksz=%u", frame, frame * 4);
+		if (frame > AF_PACKET_FRAME_DEFAULT &&
+		    !argument_value(config->device, "framesz", value, sizeof(value)))
+			snprintf(more + n, sizeof(more) - n, ",framesz=%u,blocksz=%u", frame,
+				 frame * 4);
 	} else if (device_is(config->device, "net_tap") && named) {
 		struct rte_ether_addr mac = {0};
-		if (!argument_value(config->device, "mac", value, sizeof(value)) && interface_mac(interface, &mac) == 0)
-			snprintf(more, sizeof(more), ",mac=" RTE_ETHER_ADDR_PRT_FMT "%s", RTE_ETHER_ADDR_BYTES(&mac),
+		if (!argument_value(config->device, "mac", value, sizeof(value)) &&
+		    interface_mac(interface, &mac) == 0)
+			snprintf(more, sizeof(more), ",mac=" RTE_ETHER_ADDR_PRT_FMT "%s",
+				 RTE_ETHER_ADDR_BYTES(&mac),
 				 interface_persists(interface) ? ",persist" : "");
 	}
 	if ((size_t)snprintf(out, size, "%s%s", config->device, more) >= size)
-		return fp_error_set(error, -E2BIG, "", "port %s: the device's arguments are too long", config->name);
+		return fp_error_set(error, -E2BIG, "",
+				    "port %s: the device's arguments are too long", config->name);
 	return 0;
 }
 
@@ -234,7 +266,8 @@ static bool
 device_is(const char *device, const char *driver)
 {
 	size_t n = strlen(driver);
-	return strncmp(device, driver, n) == 0 && (device[n] == 0 || device[n] == ',' || isdigit((unsigned char)device[n]));
+	return strncmp(device, driver, n) == 0 &&
+	       (device[n] == 0 || device[n] == ',' || isdigit((unsigned char)device[n]));
 }
 
 // The value of key=value in devargs; false if it is not there.
@@ -325,14 +358,16 @@ port_find(const char *device, uint16_t *dpdk_port)
 	uint16_t id;
 	size_t length = strcspn(device, ",");
 
-	RTE_ETH_FOREACH_DEV(id) {
+	RTE_ETH_FOREACH_DEV(id)
+	{
 		if (rte_eth_dev_info_get(id, &info) < 0 || !info.device)
 			continue;
 		const char *name = rte_dev_name(info.device);
 		// A PCI address may be given without its domain, which is 0000 then.
 		size_t known = strlen(name);
 		if ((known == length && strncmp(name, device, length) == 0) ||
-		    (known == length + 5 && strncmp(name, "0000:", 5) == 0 && strncmp(name + 5, device, length) == 0)) {
+		    (known == length + 5 && strncmp(name, "0000:", 5) == 0 &&
+		     strncmp(name + 5, device, length) == 0)) {
 			*dpdk_port = id;
 			return 0;
 		}
@@ -348,8 +383,9 @@ fds_seen(struct fd_set_seen *seen)
 		seen->open[fd] = fcntl(fd, F_GETFD) >= 0;
 }
 
-// ethdev has no call that gives the descriptor behind a queue of these drivers. They open one per queue, receive queues
-// first and in order, and descriptors count upwards: the new ones of the right kind are theirs.
+// ethdev has no call that gives the descriptor behind a queue of these drivers. They open one per
+// queue, receive queues first and in order, and descriptors count upwards: the new ones of the
+// right kind are theirs.
 static void
 wake_fds_find(struct fp_port *port, const struct fd_set_seen *before, bool interrupt)
 {
@@ -364,7 +400,8 @@ wake_fds_find(struct fp_port *port, const struct fd_set_seen *before, bool inter
 	for (int fd = 0; fd < FDS_MAX && queue < port->rx_queues; fd++)
 		if (!before->open[fd] && wakes(port, fd))
 			port->wake_fd[queue++] = fd;
-	// The handler of the driver's signal must never run: it would make reads conditional on the next signal.
+	// The handler of the driver's signal must never run: it would make reads conditional on the
+	// next signal.
 	sigset_t set;
 	sigemptyset(&set);
 	for (int signal_number = SIGRTMIN + 1; signal_number < SIGRTMAX; signal_number++)
@@ -384,9 +421,9 @@ wakes(const struct fp_port *port, int fd)
 		int flags = fcntl(fd, F_GETFL);
 		return flags >= 0 && fcntl(fd, F_SETFL, flags & ~O_ASYNC) == 0;
 	}
-	int domain = 0, want = strcmp(port->driver, "net_af_packet") == 0 ? AF_PACKET :
-			       strcmp(port->driver, "net_af_xdp") == 0	  ? AF_XDP :
-									    -1;
+	int domain = 0, want = strcmp(port->driver, "net_af_packet") == 0 ? AF_PACKET
+			       : strcmp(port->driver, "net_af_xdp") == 0  ? AF_XDP
+									  : -1;
 	socklen_t size = sizeof(domain);
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == want;
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A port: a DPDK ethdev under its configured name. Control thread makes and closes ports; poll threads read.
+// A port: a DPDK ethdev under its configured name. Control thread makes and closes ports; poll
+// threads read.
 //
-// fp_port_open plugs the device in while EAL runs (so a warm spare holds no device), gives it one receive
-// queue per poll thread where the device can, one transmit queue per poll thread always, and starts it.
+// fp_port_open plugs the device in while EAL runs (so a warm spare holds no device), gives it one
+// receive queue per poll thread where the device can, one transmit queue per poll thread always,
+// and starts it.
 #pragma once
 
 #include <stdbool.h>
@@ -22,18 +24,20 @@ enum fp_port_role { FP_PORT_INSIDE = 1, FP_PORT_UNDERLAY = 2, FP_PORT_BOTH = 3 }
 
 struct fp_port {
 	char name[FP_PORT_NAME_BYTES];
-	uint16_t index;     // ours, 0 .. FP_PORTS_MAX-1; what fp_nexthop.port and fp_ingress.port hold
+	uint16_t index; // ours, 0 .. FP_PORTS_MAX-1; what fp_nexthop.port and fp_ingress.port hold
 	uint16_t dpdk_port;
-	uint8_t role;       // enum fp_port_role
+	uint8_t role; // enum fp_port_role
 	uint8_t up;
-	uint8_t partial_checksums; // af_packet: complete L4 checksums that a local kernel left partial
+	uint8_t partial_checksums; // af_packet: complete L4 checksums that a local kernel left
+				   // partial
 	uint8_t live;
-	uint16_t mtu_bytes;        // largest IP packet
+	uint16_t mtu_bytes; // largest IP packet
 	uint16_t rx_queues, tx_queues;
 	struct rte_ether_addr mac;
-	int exception_fd;          // TAP queue, -1: none. Housekeeping's.
-	uint8_t wake_event;        // wake_fd is an interrupt's eventfd: armed before, read after a sleep
-	int wake_fd[FP_PORT_QUEUES_MAX]; // by rx queue: readable when there is something; -1: cannot wake
+	int exception_fd;   // TAP queue, -1: none. Housekeeping's.
+	uint8_t wake_event; // wake_fd is an interrupt's eventfd: armed before, read after a sleep
+	int wake_fd[FP_PORT_QUEUES_MAX]; // by rx queue: readable when there is something; -1:
+					 // cannot wake
 	char driver[32];
 };
 
@@ -53,7 +57,8 @@ struct fp_error {
 	char fix[256];
 };
 
-// Plugs, configures and starts. Control thread, EAL started. -errno with *error filled in: nothing stays behind.
-int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
-		 struct rte_mempool *mempool, struct fp_error *error);
+// Plugs, configures and starts. Control thread, EAL started. -errno with *error filled in: nothing
+// stays behind.
+int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index,
+		 uint16_t threads, struct rte_mempool *mempool, struct fp_error *error);
 void fp_port_close(struct fp_port *port); // stops and unplugs; no thread may poll it any more

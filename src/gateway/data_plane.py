@@ -66,7 +66,7 @@ def run(configuration: Configuration) -> None:
     except DataPlaneError as error:
         _fail(str(error), error.fix)
     except ValueError as error:
-        _fail(f"{configuration.path}: {error}", "vnet-gateway check says more")
+        _fail(f"{configuration.path}: {error}", "change it there")
 
 
 def _run(configuration: Configuration) -> None:
@@ -132,6 +132,11 @@ def _serve(server: DataPlaneServer, plane: DataPlane, start: Start, stop: _Stop)
 def make_settings(configuration: Configuration) -> Settings:
     """Return what the data plane is made of. Raises ValueError naming the key."""
     threads, hold = configuration.threads, configuration.hold
+    for port in configuration.ports.values():
+        if parse_device(port.device).driver == "bond":
+            raise ValueError(
+                f"port {port.name}: bonds are not carried, since nobody would speak LACP while it sleeps"
+            )
     ports = [
         PortSettings(
             port.name,

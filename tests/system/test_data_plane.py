@@ -389,6 +389,48 @@ def test_port_that_cannot_be_opened_is_one_sentence(make_bed, device: str, sente
     assert "fix:" in bed.log()
 
 
+def test_device_that_cannot_wake_a_thread_is_refused_in_mode_interrupt(make_bed) -> None:  # noqa: F811
+    bed = make_bed(more='[threads]\nidle = "interrupt"\n')
+
+    assert bed.start().wait(60) == 1
+
+    assert 'error: port rack: device "net_null0,no-rx=1" has no interrupts to wait for' in bed.log()
+    assert 'fix:   threads.idle = "sleep"' in bed.log()
+
+
+def test_bond_is_refused_with_a_sentence(make_bed) -> None:  # noqa: F811
+    bed = make_bed(
+        {"rack": ("bond:0000:5e:00.0,0000:5e:00.1", "inside"), "uplink": ("net_null0", "underlay")}
+    )
+
+    assert bed.start().wait(60) == 1
+
+    assert "port rack: bonds are not carried" in bed.log()
+
+
+def test_thread_that_cannot_be_pinned_floats_and_says_so(make_bed) -> None:  # noqa: F811
+    bed = make_bed(more="[threads]\npoll_cpus = [999]\n")
+    bed.start()
+
+    assert [row["cpu"] for row in bed.ask(dump="threads")["rows"]] == [None]
+    assert "1 poll threads could not be pinned" in bed.log()
+
+
+def test_waiting_can_be_changed_while_it_runs(bed: Bed) -> None:
+    with bed.client() as observer:
+
+        def polls() -> int:
+            return observer.ask({"dump": "threads"})["rows"][0]["polls"]
+
+        assert observer.ask({"set": "idle", "mode": "spin", "max_sleep_us": 900})["ok"] is True
+        before = polls()
+        until(lambda: polls() > before + 1_000_000, "it spins")
+        assert observer.ask({"set": "idle", "mode": "sleep", "max_sleep_us": 900})["ok"] is True
+        before = observer.ask({"dump": "counters"})["counters"]["sleeps"]
+        until(lambda: observer.ask({"dump": "counters"})["counters"]["sleeps"] > before, "it sleeps again")
+        assert observer.ask({"set": "hold", "packets": 100, "wait_ms": 500})["ok"] is True
+
+
 @pytest.fixture(scope="module")
 def shared_bed(tmp_path_factory):
     """One data plane for all tests that cannot harm it: that they cannot is what they test."""
