@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 
 from demo import lab
-from demo.gateways import RUN, stop
+from demo.gateways import RUN, DemoError, stop
 from demo.report import Report
 from demo.steps import STEPS
 
@@ -48,10 +49,9 @@ def main() -> int:
     if options.keep and not failure:
         print(TRY)
     else:
-        try:
+        with contextlib.suppress(DemoError):  # what does not end by itself is ended with its namespace
             stop()
-        finally:
-            lab.remove()
+        lab.remove()
     return 0 if report.all_held and not failure else 1
 
 

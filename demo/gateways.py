@@ -135,4 +135,4 @@ def stop() -> None:
         if pid := pid_of(site, "parent"):
             os.kill(pid, signal.SIGTERM)
     for site in GATEWAYS:
-        await_true(f"end of {site}", lambda site=site: not pid_of(site, "parent"))
+        await_true(f"end of {site}", lambda site=site: not pid_of(site, "parent"), 30)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "vd-"
-UNDERLAY_MTU_BYTES = 1600
+MTU_BYTES = 1500  # of the underlay and of the hosts: what is too big for a tunnel is told by ICMP
+LEAF_MTU_BYTES = 1450  # a bridge tells nobody: the hosts of a plain VTEP have to know
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,17 @@ def build_fabric() -> None:
     inside("fabric", "sysctl -qw net.ipv4.ip_forward=1")
     for site, network in UNDERLAY.items():
         add_namespace(site)
-        cable(("fabric", f"to-{site}"), (site, "fabric"), UNDERLAY_MTU_BYTES)
+        cable(("fabric", f"to-{site}"), (site, "fabric"), MTU_BYTES)
         inside("fabric", f"ip address add {network}.254/24 dev to-{site}")
 
 
 def build_gateway(site: str) -> None:
     """TAPs for the gateway's ports, each in a bridge; the uplink's bridge is the cable to the fabric."""
     for port in ("up", *PORTS[site]):
-        mtu_bytes = UNDERLAY_MTU_BYTES if port == "up" else 1500
         inside(site, f"ip tuntap add dev tap-{port} mode tap multi_queue")
-        inside(site, f"ip link set tap-{port} mtu {mtu_bytes} up")
+        inside(site, f"ip link set tap-{port} mtu {MTU_BYTES} up")
         inside(site, f"ip link add br-{port} type bridge mcast_snooping 0")
-        inside(site, f"ip link set br-{port} mtu {mtu_bytes} up")
+        inside(site, f"ip link set br-{port} mtu {MTU_BYTES} up")
         if port != "rack":
             inside(site, f"ip link set tap-{port} master br-{port}")
     inside(site, "ip link set fabric master br-up")
@@ -146,9 +146,10 @@ def build_host(member: Host) -> subprocess.Popen[str] | None:
         if trunk.stdout.readline() != "ready\n":
             raise RuntimeError(f"the trunk of {member.name} did not start")
         inside(member.site, f"ip link set {member.name} netns {PREFIX}{member.name} name eth0")
-        inside(member.name, "ip link set eth0 mtu 1500 up")
+        inside(member.name, f"ip link set eth0 mtu {MTU_BYTES} up")
     else:
-        cable((member.name, "eth0"), (member.site, member.name), 1500)
+        mtu_bytes = LEAF_MTU_BYTES if member.site == "cph-leaf" else MTU_BYTES
+        cable((member.name, "eth0"), (member.site, member.name), mtu_bytes)
         plug_host(member, member.site)
     inside(member.name, f"ip link set eth0 address {member.mac}")
     inside(member.name, f"ip address add {member.address}/24 dev eth0")
@@ -166,7 +167,7 @@ def build() -> list[subprocess.Popen[str]]:
     build_fabric()
     for site in GATEWAYS:
         build_gateway(site)
-    cable(("ams-gw", "mgmt"), ("ber-gw", "mgmt"), 1500)
+    cable(("ams-gw", "mgmt"), ("ber-gw", "mgmt"), MTU_BYTES)
     inside("ams-gw", "ip address add 10.80.0.1/24 dev mgmt")
     inside("ber-gw", "ip address add 10.80.0.2/24 dev mgmt")
     build_leaf()

@@ -70,7 +70,7 @@ def start(report: Report) -> None:
     for site in GATEWAYS:
         connect_underlay(site)
         await_true(f"admin socket of {site}", lambda site=site: answers(site, "show"))
-    applied = vnetctl("ams-gw", "apply", str(RUN / "topology.toml"), "--yes")
+    applied = vnetctl("ams-gw", "apply", "-f", str(RUN / "topology.toml"), "--yes")
     report.say(f"applied {RUN / 'topology.toml'}: revision {applied[-1].get('revision')}")
     for site in GATEWAYS:
         await_true(
@@ -190,9 +190,12 @@ def isolation(report: Report) -> None:
 def move(report: Report) -> None:
     report.title("7  red-roam moves from ams-gw to ber-gw while traffic runs")
     roam, database, web_5 = host("red-roam"), host("red-db-1"), host("red-web-5")
+    moved = RUN / "moved.toml"
+    here, there = '"02:00:00:00:01:14", at = ["ams-gw/red"]', '"02:00:00:00:01:14", at = ["ber-gw/red"]'
+    moved.write_text((RUN / "topology.toml").read_text().replace(here, there))
     with traffic.streams([(web_5, roam), (database, roam), (roam, database)]) as results:
         lab.move_host(roam, "ams-gw", "ber-gw")
-        vnetctl("ams-gw", "endpoint", "move", "red/roam", "ber-gw/red", "--yes")
+        vnetctl("ams-gw", "apply", "-f", str(moved), "--yes", "--comment", "roam moves to ber")
         time.sleep(1)
     for r in results:
         report.say(
