@@ -10,6 +10,14 @@
 //	while ((n = fp_ring_read(ring, records, 64)) > 0)
 //		for (i...) fp_installer_apply(in, client, &records[i], now_ns);
 //	fp_installer_tick(in, now_ns);     // scans, refresh, expiry, sweeps; bounded work
+//
+// A client's records for one V-net, in order: SNAPSHOT_BEGIN, VNET_SET (either may be first), what stands in the
+// V-net, SNAPSHOT_END; then changes as they come. Removing an object closes the flows that name it: at the
+// next record that is no removal, at the latest at the next tick. A tightening change closes at its record
+// with FP_RECORD_LAST; the removal of a peering and of a V-net at once.
+//
+// A worker that was asked for refreshes and sends nothing for 3 s counts as silent: its flows are extended up
+// to stale_max_s, as if it had sent DIRECTORY_STATE 0. Whoever sees its connection end may apply that record for it.
 #pragma once
 
 #include "fp_arena.h"

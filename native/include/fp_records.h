@@ -24,7 +24,7 @@ enum fp_record_type {
 	FP_RECORD_UNKNOWN_LOCATOR = 3, // struct fp_record_locator: outer source that nobody announced
 	FP_RECORD_PACKET = 4,          // struct fp_record_packet: (part of) a frame
 	FP_RECORD_REFUSED = 5,         // struct fp_record_refused: a record of yours was not applied
-	FP_RECORD_TUNNEL_CHANGED = 6,  // struct fp_record_tunnel: to control: a tunnel came or went (wants a next hop)
+	FP_RECORD_TUNNEL_CHANGED = 6,  // struct fp_record_tunnel: to control: a tunnel came (wants a next hop) or, GONE, went
 
 	// client -> data plane, applied in order
 	FP_RECORD_VNET_SET = 32,        // struct fp_record_vnet
