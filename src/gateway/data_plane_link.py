@@ -3,7 +3,7 @@
 observer).
 
 Questions queue up; one is on its way at a time. A data plane that is gone, or silent for longer than
-`TIMEOUT_S`, fails what is queued at once and is tried again twice a second. One thread.
+`TIMEOUT_S`, fails what is queued at once and is tried again ten times a second. One thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.job import Answer, Refused
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
-RETRY_S = 0.5
+RETRY_S = 0.1
 MESSAGE_BYTES_MAX = 1 << 20
 QUEUE_MAX = 1024
 

@@ -40,15 +40,15 @@ class ExceptionPort:
     def __init__(self, port: str, interface: str) -> None:
         self.port = port
         self.interface = interface
-        self.adopted = False
         self._keeper: int | None = None
 
-    def open(self, requests: Requests) -> None:
-        """Make the TAP or adopt it, and keep a detached queue. Raises ExceptionPortError."""
-        if self._keeper is not None and requests.link(self.interface) is not None:
-            return
+    def open(self, requests: Requests) -> str:
+        """Make the TAP or adopt it, and keep a detached queue. Returns "made", "adopted", or "kept" where we
+        had it already. Raises ExceptionPortError."""
+        is_there = requests.link(self.interface) is not None
+        if self._keeper is not None and is_there:
+            return "kept"
         self.close()
-        self.adopted = requests.link(self.interface) is not None
         keeper = self._open_queue()
         try:
             fcntl.ioctl(keeper, TUNSETPERSIST, 1)
@@ -57,6 +57,7 @@ class ExceptionPort:
             os.close(keeper)
             raise
         self._keeper = keeper
+        return "adopted" if is_there else "made"
 
     def configure(
         self,

@@ -66,7 +66,7 @@ class ExceptionPorts:
             port.close()
 
     def _set_up(self, port: ExceptionPort, row: dict[str, object], rings: ControlRings) -> None:
-        port.open(self._requests)
+        how = port.open(self._requests)
         configured = self._state.configuration.ports[port.port]
         mtu_bytes = row.get("mtu_bytes") or configured.mtu_bytes
         port.configure(self._requests, str(row["mac"]), int(str(mtu_bytes)), configured.addresses)
@@ -75,10 +75,9 @@ class ExceptionPorts:
             raise ExceptionPortError(
                 f"the data plane did not take the exception queue: {refused}", "vnetctl show ports"
             )
-        how = "adopted" if port.adopted else "made"
         self._state.events.add("exception_up", f"port {port.port}: interface {port.interface} {how}")
 
-    def _attempt(self, port: ExceptionPort, action: Callable[[], None]) -> bool:
+    def _attempt(self, port: ExceptionPort, action: Callable[[], object]) -> bool:
         try:
             action()
         except ExceptionPortError as error:
