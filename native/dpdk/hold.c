@@ -19,6 +19,8 @@ static const uint16_t ask_after_ms[] = {20, 60, 140};
 static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash,
 			  uint64_t received_ns);
 static void slot_free(struct fp_thread *t, uint32_t slot);
+static bool slot_current(const struct fp_thread *t, uint32_t slot);
+static void slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason);
 static void slot_ask(struct fp_thread *t, uint32_t slot);
 static void slot_due(struct fp_thread *t, uint32_t slot);
 static void slot_time(struct fp_thread *t, uint32_t slot);
@@ -80,13 +82,17 @@ hold_destroy(struct fp_thread *t)
 }
 
 uint32_t
-hold_find(const struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash)
+hold_find(struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash)
 {
-	const struct hold *hold = &t->hold;
+	struct hold *hold = &t->hold;
 	uint32_t i = hold->chain[hash & hold->chain_mask];
 
 	while (i != 0 && memcmp(&hold->slot[i].key, key, sizeof(*key)) != 0)
 		i = hold->slot[i].next;
+	if (i != 0 && unlikely(!slot_current(t, i))) {
+		slot_end(t, i, FP_DROP_ingress_gone);
+		i = 0;
+	}
 	return i;
 }
 
@@ -152,6 +158,10 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 	uint64_t received_ns[FP_BURST], delay_us;
 	uint32_t n, rest;
 
+	if (unlikely(!slot_current(t, slot))) {
+		slot_end(t, slot, FP_DROP_ingress_gone);
+		return;
+	}
 	if (fp_action_of(word) != FP_ACTION_NARROW) {
 		delay_us = (t->now_ns - RTE_MIN(s->first_ns, t->now_ns)) / 1000;
 		t->counters.delay_us_bucket[delay_us == 0 ? 0
@@ -240,6 +250,8 @@ slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t r
 	hold->free_slot = s->next;
 	*s = (struct hold_slot){
 		.key = p->key,
+		.ingress_object = t->view.ingress[p->key.ingress].object_id,
+		.vni = t->view.ingress[p->key.ingress].vni,
 		.generation = s->generation + 1,
 		.first_ns = received_ns,
 		.held_ns = t->now_ns,
@@ -272,6 +284,31 @@ slot_free(struct fp_thread *t, uint32_t slot)
 	hold->keys--;
 }
 
+// Indexes are used again after a grace period, and packets wait longer than that: a decision for
+// whoever has the ingress now is none for what came by the one before.
+static bool
+slot_current(const struct fp_thread *t, uint32_t slot)
+{
+	const struct hold_slot *s = &t->hold.slot[slot];
+	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
+
+	return (ingress->flags & FP_INGRESS_LIVE) && ingress->object_id == s->ingress_object &&
+	       ingress->vni == s->vni && ingress->vnet == s->vnet;
+}
+
+static void
+slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason)
+{
+	struct packet packets[FP_BURST];
+	uint64_t received_ns[FP_BURST];
+	uint32_t n;
+
+	while ((n = packets_take(t, slot, packets, received_ns)) != 0)
+		for (uint32_t i = 0; i < n; i++)
+			drop_packet(t, &packets[i], reason);
+	slot_free(t, slot);
+}
+
 // Writes the record; if it does not fit, a timer tries again.
 static void
 slot_ask(struct fp_thread *t, uint32_t slot)
@@ -286,7 +323,7 @@ slot_ask(struct fp_thread *t, uint32_t slot)
 		.key = s->key,
 		.frame_bytes = p->mbuf->data_len,
 		.token = (uint64_t)t->index << 56 | (uint64_t)slot << 32 | s->generation,
-		.ingress_object = ingress->object_id,
+		.ingress_object = s->ingress_object,
 		.received_ns = s->first_ns,
 		.ingress_kind = ingress->kind,
 		.asked = s->asked,
@@ -306,10 +343,9 @@ slot_due(struct fp_thread *t, uint32_t slot)
 {
 	struct hold_slot *s = &t->hold.slot[slot];
 	const struct fp_flow_key *key = &s->key;
-	uint64_t hash = fp_hash_flow(&t->secret, key), received_ns[FP_BURST];
-	struct packet packets[FP_BURST];
+	uint64_t hash = fp_hash_flow(&t->secret, key);
 	fp_action_word word = 0;
-	uint32_t entry, n;
+	uint32_t entry;
 
 	fp_flow_lookup_bulk(t->arena, &key, &hash, 1, t->now_s, &word, &entry);
 	if (fp_action_of(word) != FP_ACTION_NONE) {
@@ -317,12 +353,8 @@ slot_due(struct fp_thread *t, uint32_t slot)
 		return;
 	}
 	if (t->now_ns >= s->held_ns + t->hold.limits.wait_ms * MILLISECOND_NS) {
-		while ((n = packets_take(t, slot, packets, received_ns)) != 0) {
-			t->counters.expired += n;
-			for (uint32_t i = 0; i < n; i++)
-				drop_packet(t, &packets[i], FP_DROP_hold_expired);
-		}
-		slot_free(t, slot);
+		t->counters.expired += s->packets;
+		slot_end(t, slot, FP_DROP_hold_expired);
 		return;
 	}
 	if (s->stage < ASK_STAGES) {

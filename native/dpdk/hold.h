@@ -17,6 +17,7 @@ struct packet;
 struct hold_slot { // one key
 	struct fp_flow_key key;
 	uint32_t generation;
+	uint64_t ingress_object;         // whose index key.ingress was: it may be another's by now
 	uint64_t first_ns;               // when its first packet was received
 	uint64_t held_ns;                // when it came here; asks and expiry count from then
 	uint64_t due_ns;                 // next ask, or expiry
@@ -24,6 +25,7 @@ struct hold_slot { // one key
 	uint32_t due_next, due_previous; // in its place of the wheel
 	uint32_t head, tail;             // of its packets
 	uint32_t packets;
+	uint32_t vni;
 	uint16_t vnet;
 	uint16_t place; // in the wheel
 	uint8_t used;
@@ -54,7 +56,7 @@ int hold_create(struct fp_thread *t, const struct fp_hold_limits *limits);
 void hold_destroy(struct fp_thread *t); // what is in it is dropped: shutdown
 
 // The slot of a held key, 0 if it is not held.
-uint32_t hold_find(const struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash);
+uint32_t hold_find(struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash);
 // Holds a packet (or drops it by name). slot 0: the first of its key.
 void hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot,
 	      uint64_t received_ns);

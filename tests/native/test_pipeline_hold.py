@@ -363,3 +363,27 @@ def test_last_second_of_a_long_wait(make_bench):
         assert counters(world)["held_now"] == 1
     step(world, 100)
     assert counters(world)["dropped"] == {"hold_expired": 1}
+
+
+def test_decision_of_an_ingress_is_none_for_the_one_that_had_its_index_before(world):
+    """Red's packet waits, red's attachment goes, and a blue one with the same addresses gets its index."""
+    bench = world.bench
+    index = bench.ingress_index(world.at_a)
+    bench.send((0, frame(1)))
+    bench.apply(
+        records.make(RecordType.ATTACHMENT_REMOVE, vni=100, revision=1, object_id=bench.object_id(world.at_a))
+    )
+    for vlan in range(200, 260):
+        step(world, 1)
+        bench.probe.maintain(bench.now)
+        blue = bench.add_attachment(world.blue, 0, vlan)
+        if bench.ingress_index(blue) == index:
+            break
+    assert bench.ingress_index(blue) == index
+
+    bench.allow(Key(blue, "bridged", ip(A_IP), ip(C_IP)), world.blue_c)
+    step(world, 200)
+    bench.send((0, frame(2)[:12] + bytes([0x81, 0, 0, vlan]) + frame(2)[12:]))
+
+    assert payloads(world) == [2]
+    assert counters(world)["dropped"] == {"ingress_gone": 1}
