@@ -72,6 +72,9 @@ cdef extern from "fp_thread.h" nogil:
         FP_WORKERS_MAX
         FP_DELAY_BUCKETS
 
+    cdef struct fp_thread:
+        pass
+
     cdef struct fp_hold_limits:
         uint32_t packets
         uint32_t packets_per_vnet
@@ -79,6 +82,9 @@ cdef extern from "fp_thread.h" nogil:
         uint32_t packets_per_flow
         uint32_t wait_ms
         uint32_t misses_per_ingress_s
+
+    fp_counters *fp_thread_counters(fp_thread *thread)
+    void fp_thread_hold_limits(fp_thread *thread, const fp_hold_limits *limits)
 
 
 cdef extern from "fp_port.h" nogil:

@@ -5,36 +5,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from .native cimport fp_arena, fp_arena_config, fp_record
 
-cdef extern from "fp_counters.h" nogil:
-    enum:
-        FP_REASONS_MAX
-        FP_REASON_VNETS
-        FP_COUNTER_PORTS
-    cdef struct fp_reason_vnet:
-        uint32_t vnet
-        uint32_t reason
-        uint64_t packets
-    cdef struct fp_port_counters:
-        uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_full, exceptions
-    cdef struct fp_pair_counters:
-        uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes
-    cdef struct fp_counters:
-        uint64_t dropped[128]
-        fp_reason_vnet reason_vnet[1024]
-        fp_port_counters port[32]
-        fp_pair_counters *vnet
-        fp_pair_counters *tunnel
-        uint64_t delay_us_bucket[24]
+from .native_dpdk cimport *
 
-cdef extern from "fp_thread.h" nogil:
-    enum:
-        FP_DELAY_BUCKETS
-    cdef struct fp_thread:
-        pass
-    cdef struct fp_hold_limits:
-        uint32_t packets, packets_per_vnet, packets_per_ingress, packets_per_flow, wait_ms, misses_per_ingress_s
-    fp_counters *fp_thread_counters(fp_thread *thread)
-    void fp_thread_hold_limits(fp_thread *thread, const fp_hold_limits *limits)
 
 cdef extern from "rig.h" nogil:
     enum:
