@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from demo.lab import GATEWAYS, PREFIX, ROOT, UNDERLAY, inside
+from fastpath.rings import DataPlaneUnreachable, RingClient
 
 RUN = Path("/run/vnet-demo")
 BIN = Path(sys.executable).parent
@@ -103,14 +106,43 @@ def answers(site: str, *words: str) -> list[dict[str, Any]]:
         return []
 
 
+def is_alive(pid: int) -> bool:
+    """True if the process runs (a zombie, which only waits to be reaped, does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def pid_of(site: str, process: str) -> int:
-    """Pid of a gateway's process, 0 if it does not live."""
+    """Pid of a gateway's process, 0 if it does not live. The data plane is whoever serves its socket: after
+    a death it is the one that was the spare."""
+    if process == "data-plane":
+        return data_plane_pid(site)
     try:
         pid = int((RUN / site / f"{process}.pid").read_text().split()[0])
-        os.kill(pid, 0)
     except (OSError, ValueError, IndexError):
         return 0
+    return pid if is_alive(pid) else 0
+
+
+def data_plane_pid(site: str) -> int:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+        try:
+            peer.connect(str(RUN / site / "dataplane.sock"))
+        except OSError:
+            return 0
+        pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid
+
+
+def data_plane(site: str) -> dict[str, Any]:
+    """What the data plane says of itself: counters, adoption, times of its start. Empty if none serves."""
+    try:
+        with RingClient(RUN / site / "dataplane.sock", "observer") as client:
+            return dict(client.ask({"dump": "counters"}))
+    except (DataPlaneUnreachable, OSError):
+        return {}
 
 
 def kill(site: str, process: str) -> int:

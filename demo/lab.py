@@ -110,6 +110,9 @@ def build_gateway(site: str) -> None:
         if port != "rack":
             inside(site, f"ip link set tap-{port} master br-{port}")
     inside(site, "ip link set fabric master br-up")
+    # The bridge stands for a switch: it must not answer for the gateway's addresses, as Linux would.
+    for interface in ("br-up", "fabric"):
+        inside(site, f"sysctl -qw net.ipv4.conf.{interface}.arp_ignore=8")
 
 
 def build_leaf() -> None:

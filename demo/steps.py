@@ -109,7 +109,7 @@ def ping_all(report: Report) -> None:
     report.promise(
         "first-packet delay in the hold, median under 5 ms",
         ", ".join(
-            f"{row['node']} p50 {row['first_packet_p50_us']} µs p99 {row['first_packet_p99_us']} µs"
+            f"{row['node']} p50 {row['first_packet_p50_us']:.0f} µs p99 {row['first_packet_p99_us']:.0f} µs"
             for row in delays
         ),
         bool(delays) and 0 < worst < 5000,
@@ -194,13 +194,18 @@ def move(report: Report) -> None:
     here, there = '"02:00:00:00:01:14", at = ["ams-gw/red"]', '"02:00:00:00:01:14", at = ["ber-gw/red"]'
     moved.write_text((RUN / "topology.toml").read_text().replace(here, there))
     with traffic.streams([(web_5, roam), (database, roam), (roam, database)]) as results:
+        began = time.monotonic()
         lab.move_host(roam, "ams-gw", "ber-gw")
+        plugged = time.monotonic()
         vnetctl("ams-gw", "apply", "-f", str(moved), "--yes", "--comment", "roam moves to ber")
+        applied = time.monotonic()
         time.sleep(1)
     for r in results:
         report.say(
             f"{r.source} → {r.target}: {r.lost} of {r.sent} lost, longest gap {r.longest_gap_ms:.0f} ms"
         )
+    cable_ms, apply_ms = (plugged - began) * 1000, (applied - plugged) * 1000
+    report.say(f"the cable took {cable_ms:.0f} ms, vnetctl apply {apply_ms:.0f} ms")
     gap = max(r.longest_gap_ms for r in results)
     report.promise(
         "streams to and from it go on after the move",
@@ -248,26 +253,28 @@ def kills(report: Report) -> None:
 def kill_data_plane(report: Report) -> None:
     report.title("9  SIGKILL to the data plane: it resumes with its flows")
     watched = [(host("red-web-1"), host("red-web-2")), (host("red-web-5"), host("red-db-1"))]
-    flows_before = len(vnetctl("ams-gw", "show", "flows"))
     with traffic.streams(watched) as results:
         time.sleep(0.3)
+        flows_before = len(vnetctl("ams-gw", "show", "flows"))
         old = kill("ams-gw", "data-plane")
         await_true("a new data plane", lambda: pid_of("ams-gw", "data-plane") not in (0, old))
-        await_true(
-            "the gateway as a whole",
-            lambda: any(row.get("adopted_flows") is not None for row in answers("ams-gw", "show")),
-        )
+        await_true("the gateway as a whole", lambda: answers("ams-gw", "show", "flows"))
         time.sleep(1)
+    now = data_plane("ams-gw")
+    start = {
+        name: value for name, value in now["start"].items() if name.endswith("_ms") and value is not None
+    }
+    report.say("start of the one that took over: " + ", ".join(f"{k} {v:.0f}" for k, v in start.items()))
     gap = max(r.longest_gap_ms for r in results)
-    now = counters("ams-gw")
-    overview = vnetctl("ams-gw", "show")[0]
-    report.say(f"resume: {overview.get('resume')}")
-    report.promise("a killed data plane forwards again within 1 s", f"longest gap {gap:.0f} ms", gap < 1000)
-    asked = now["miss_records"]
+    lost = sum(r.lost for r in results)
+    report.promise(
+        "a killed data plane forwards again within 1 s", f"longest gap {gap:.0f} ms, {lost} lost", gap < 1000
+    )
+    asked, adopted = now["counters"]["miss_records"], now["adoption"]["flows"]
     report.promise(
         "with its flows, none asked again",
-        f"{overview.get('adopted_flows')} of {flows_before} adopted, {asked} asked",
-        asked == 0,
+        f"{adopted} of {flows_before} adopted, {asked} asked",
+        asked == 0 and adopted >= flows_before,
     )
 
 
