@@ -33,6 +33,7 @@ class Host:
     site: str  # the namespace where its cable ends
     port: str  # the gateway's port whose segment it is on
     vlan: int = 0  # 0: untagged
+    roams: bool = False  # has a virtual switch of its own, which its cable leaves, as a virtual machine has
 
     @property
     def namespace(self) -> str:
@@ -43,7 +44,7 @@ HOSTS = (
     Host("red-web-1", "red", "10.0.0.11", "02:00:00:00:01:11", "ams-gw", "red"),
     Host("red-web-2", "red", "10.0.0.12", "02:00:00:00:01:12", "ber-gw", "red"),
     Host("red-db-1", "red", "10.0.0.13", "02:00:00:00:01:13", "cph-leaf", "red"),
-    Host("red-roam", "red", "10.0.0.14", "02:00:00:00:01:14", "ams-gw", "red"),
+    Host("red-roam", "red", "10.0.0.14", "02:00:00:00:01:14", "ams-gw", "red", roams=True),
     Host("red-web-5", "red", "10.0.0.15", "02:00:00:00:01:15", "ams-gw", "spare"),
     Host("blue-web-1", "blue", "10.0.0.11", "02:00:00:00:02:11", "ams-gw", "rack", 102),
     Host("blue-web-2", "blue", "10.0.0.12", "02:00:00:00:02:12", "ber-gw", "blue"),
@@ -137,6 +138,15 @@ def plug_host(member: Host, site: str) -> None:
     inside(site, f"ip link set {member.name} up")
 
 
+def build_switch(name: str) -> None:
+    """A bridge between a host's eth0 and its cable: eth0 keeps its link while the cable moves."""
+    inside(name, "ip link add br0 type bridge mcast_snooping 0")
+    cable((name, "eth0"), (name, "port0"), MTU_BYTES)
+    for interface in ("port0", "uplink"):
+        inside(name, f"ip link set {interface} master br0")
+    inside(name, "ip link set br0 up")
+
+
 def build_host(member: Host) -> subprocess.Popen[str] | None:
     """Make a host and its cable. Behind a trunk the cable is a process, which is returned."""
     add_namespace(member.name)
@@ -152,7 +162,9 @@ def build_host(member: Host) -> subprocess.Popen[str] | None:
         inside(member.name, f"ip link set eth0 mtu {MTU_BYTES} up")
     else:
         mtu_bytes = LEAF_MTU_BYTES if member.site == "cph-leaf" else MTU_BYTES
-        cable((member.name, "eth0"), (member.site, member.name), mtu_bytes)
+        cable((member.name, "uplink" if member.roams else "eth0"), (member.site, member.name), mtu_bytes)
+        if member.roams:
+            build_switch(member.name)
         plug_host(member, member.site)
     inside(member.name, f"ip link set eth0 address {member.mac}")
     inside(member.name, f"ip address add {member.address}/24 dev eth0")

@@ -14,6 +14,7 @@ from demo.gateways import (
     await_true,
     connect_underlay,
     cpu_seconds,
+    data_plane,
     kill,
     pid_of,
     vnetctl,

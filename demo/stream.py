@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from types import FrameType
 
@@ -67,23 +68,23 @@ def receive(port: int) -> dict[str, float]:
 
 def send(address: str, port: int, rate: float) -> int:
     """Send `rate` packets a second until SIGTERM; returns how many."""
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     number = 0
     padding = bytes(PAYLOAD_BYTES - HEAD.size)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outbox:
         outbox.connect((address, port))
         started_ns = time.monotonic_ns()
-        try:
-            while True:
-                due_ns = started_ns + int(number * 1e9 / rate)
-                pause_s = (due_ns - time.monotonic_ns()) / 1e9
-                if pause_s > 0:
-                    time.sleep(pause_s)
-                # The kernel may tell of an unreachable neighbour; the packet counts as sent and lost.
-                with contextlib.suppress(OSError):
-                    outbox.send(HEAD.pack(number, time.monotonic_ns()) + padding)
-                number += 1
-        except Ended:
-            return number
+        while not ended.is_set():
+            due_ns = started_ns + int(number * 1e9 / rate)
+            pause_s = (due_ns - time.monotonic_ns()) / 1e9
+            if pause_s > 0:
+                time.sleep(pause_s)
+            # The kernel may tell of an unreachable neighbour; the packet counts as sent and lost.
+            with contextlib.suppress(OSError):
+                outbox.send(HEAD.pack(number, time.monotonic_ns()) + padding)
+            number += 1
+    return number
 
 
 def answer(port: int, name: str) -> None:
