@@ -126,6 +126,13 @@ def pid_of(site: str, process: str) -> int:
     return pid if is_alive(pid) else 0
 
 
+def pids_of(site: str) -> dict[str, int]:
+    """Every living process of a gateway by name, the spare data plane too."""
+    names = [path.stem for path in (RUN / site).glob("*.pid")]
+    pids = {name: int((RUN / site / f"{name}.pid").read_text().split()[0]) for name in sorted(names)}
+    return {name: pid for name, pid in pids.items() if is_alive(pid)}
+
+
 def data_plane_pid(site: str) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
         try:

@@ -15,6 +15,7 @@ class Line:
     promise: str
     figure: str
     held: bool
+    timed: bool  # a busy machine can break it
 
 
 @dataclass
@@ -32,8 +33,8 @@ class Report:
     def say(self, text: str) -> None:
         self.console.print(f"  {text}", markup=False)
 
-    def promise(self, promise: str, figure: str, held: bool) -> None:
-        self.lines.append(Line(promise, figure, held))
+    def promise(self, promise: str, figure: str, held: bool, timed: bool = False) -> None:
+        self.lines.append(Line(promise, figure, held, timed))
         mark = "[green]held[/green]" if held else "[red]NOT HELD[/red]"
         self.console.print(f"  {mark}  {promise}: {figure}")
 

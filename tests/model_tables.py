@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installer's tables in plain Python: what records do, without memory layout, slots or readers.
 
-An independent model for comparing; slow and small on purpose. Objects are named by the directory's ids. Every
-method returns True if the record is applied, False if it is refused. Revisions and quotas beyond what the tests
-use (256 changes, table sizes) are not modelled.
+An independent model for comparing; slow and small on purpose. Objects are named by the directory's ids.
+Every method returns True if the record is applied, False if it is refused. Revisions and quotas beyond what
+the tests use (256 changes, table sizes) are not modelled.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from fastpath.records import LocationKind, RecordType, packet_spans
 
 from directory_client.addresses import looks_ipv6, unpack_address
 from directory_client.names import format_mac
+from fastpath.records import LocationKind, RecordType, packet_spans
 
 from .operations import MalformedOperation, Operation, address, ipv4, mac, number
 from .view import View

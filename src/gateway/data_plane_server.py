@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+
 from fastpath.dataplane import CONTROL, DataPlane, DataPlaneError, HoldSettings
 from fastpath.dump import Dump
 from fastpath.rings import RingMemory

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from fastpath.records import Action, KeyClass, KeyFlag, RecordType, make
 
 from directory_client.numbers import Granularity
 from directory_client.reasons import all_reasons
+from fastpath.records import Action, KeyClass, KeyFlag, RecordType, make
 
 from .refusals import Group, Refusal
 

@@ -12,6 +12,7 @@ from ipaddress import AddressValueError, IPv4Address, ip_address
 from typing import Any
 
 import numpy as np
+
 from fastpath.records import ChangeKind, IngressFlag, LocationKind, RecordFlag, RecordType, make
 
 Operation = Mapping[str, Any]

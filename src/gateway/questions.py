@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fastpath.records import MISS
 
 from directory_client.rows import QUERY
+from fastpath.records import MISS
 
 Rows = np.ndarray[Any, Any]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from fastpath.records import KeyFlag
 
 Rows = np.ndarray[Any, Any]

@@ -21,10 +21,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from fastpath.records import MISS, Action, RecordType, make, select
-from fastpath.records import Refusal as Why
 
 from directory_client.events import Changed, Resolved, Snapshot
+from fastpath.records import MISS, Action, RecordType, make, select
+from fastpath.records import Refusal as Why
 
 from .announcement import announcements
 from .decisions import drops, endings, installs, refusals_of

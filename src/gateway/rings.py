@@ -13,10 +13,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
-import fastpath.records as records
 import numpy as np
-from fastpath.rings import DataPlaneUnreachable, RingClient
 
+import fastpath.records as records
+from fastpath.rings import DataPlaneUnreachable, RingClient
 from gateway.nexthop import Pair, Resolution
 
 log = logging.getLogger(__name__)

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import zmq
-from fastpath.records import join
-from fastpath.rings import DataPlaneUnreachable, RingClient
 
 from directory_client.client import DirectoryClient
 from directory_client.events import Answered, Changed, Failed, Resolved, ServerChanged, Snapshot
 from directory_client.keys import client_keys
+from fastpath.records import join
+from fastpath.rings import DataPlaneUnreachable, RingClient
 
 from .announcement import arrival
 from .configuration import Configuration

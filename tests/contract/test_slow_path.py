@@ -17,10 +17,10 @@ import msgpack
 import numpy as np
 import pytest
 import zmq
-from fake_data_plane import FakeDataPlane, until
-from fastpath.records import Action, IngressKind, KeyClass, RecordType, make
+from rings_data_plane import FakeDataPlane, until
 
 from directory_client.client import DirectoryClient
+from fastpath.records import Action, IngressKind, KeyClass, RecordType, make
 from gateway.configuration import Configuration
 from gateway.configuration_file import parse
 from gateway.gateway import directory_command

@@ -7,11 +7,11 @@ import struct
 from dataclasses import replace
 
 import numpy as np
-from fastpath.probe import PortSpec, Probe
-from fastpath.records import KeyClass, KeyFlag, RecordType
 
 import model
 from fastpath import records
+from fastpath.probe import PortSpec, Probe
+from fastpath.records import KeyClass, KeyFlag, RecordType
 from model_packets import (
     INSIDE,
     Action,

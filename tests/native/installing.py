@@ -6,6 +6,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 import numpy as np
+
+from fastpath import records
 from fastpath.arena import Arena
 from fastpath.records import (
     Action,
@@ -18,8 +20,6 @@ from fastpath.records import (
     make,
     make_keys,
 )
-
-from fastpath import records
 
 RED, BLUE = 7001, 7002
 PORTS = ["rack", "uplink"]

@@ -8,7 +8,6 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from fastpath.records import Action, ChangeKind, RecordType, join, make
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from installing import (
@@ -32,6 +31,7 @@ from installing import (
 )
 
 from fastpath import records
+from fastpath.records import Action, ChangeKind, RecordType, join, make
 from model_tables import FlowKey, Scope, Tables
 
 VNIS = st.sampled_from([RED, BLUE, 7003])
@@ -57,16 +57,20 @@ STEPS = st.one_of(
     st.tuples(st.just("location_remove"), VNIS, ENDPOINTS),
     st.tuples(st.just("peering"), VNIS, VNIS),
     st.tuples(st.just("peering_remove"), VNIS, VNIS),
-    st.tuples(st.just("change"), VNIS, INCARNATIONS, REVISIONS, st.booleans(), PREFIXES, PREFIXES, st.booleans()),
+    st.tuples(
+        st.just("change"), VNIS, INCARNATIONS, REVISIONS, st.booleans(), PREFIXES, PREFIXES, st.booleans()
+    ),
     *[
-        st.tuples(st.just("flow"), VNIS, ATTACHMENTS, ADDRESSES, ADDRESSES, st.sampled_from(["encapsulate", "drop"]),
-                  ENDPOINTS | st.just(0), ENDPOINTS, VNIS | st.just(0), REVISIONS, INCARNATIONS)
+        st.tuples(st.just("flow"), VNIS, ATTACHMENTS, ADDRESSES, ADDRESSES,
+                  st.sampled_from(["encapsulate", "drop"]), ENDPOINTS | st.just(0), ENDPOINTS,
+                  VNIS | st.just(0), REVISIONS, INCARNATIONS)
     ] * 3,
 )  # fmt: skip
 
 # Enough to stand on: most sequences would otherwise be refused from end to end.
 FOUNDATION = [
-    ("vnet", RED, 1, 1, 0), ("vnet", BLUE, 1, 1, 0), ("attachment", RED, 100, 10), ("attachment", BLUE, 101, 11),
+    ("vnet", RED, 1, 1, 0), ("vnet", BLUE, 1, 1, 0),
+    ("attachment", RED, 100, 10), ("attachment", BLUE, 101, 11),
     ("tunnel", 500, 0), ("location", RED, 300, 500, 0, False), ("location", BLUE, 301, 500, 0, False),
     ("location", RED, 302, 100, 0, False),
 ]  # fmt: skip
@@ -154,7 +158,8 @@ class Pair:
         ingresses = {r["ingress"]: r["object_id"] for r in all_rows(dump.ingresses)}
         flows = {
             (r["vni"], ingresses[r["ingress"]], r["source"], r["destination"]): (
-                r["action"], r["source_object"] or 0, r["destination_object"] or 0, r["revision"] & 0xFFFFFFFF, r["stale"])
+                r["action"], r["source_object"] or 0, r["destination_object"] or 0,
+                r["revision"] & 0xFFFFFFFF, r["stale"])
             for r in all_rows(dump.flows)
         }  # fmt: skip
         expected = {

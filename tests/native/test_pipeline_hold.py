@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bench import MS
-from fastpath.records import RecordType
 from frames import UDP, Ether, ip, udp_frame, vxlan_frame
 from world import A_IP, B_IP, C_IP, LOCAL, NEAR, NEAR_MAC, OUR_MAC, A, B, C, World
 
 from fastpath import records
+from fastpath.records import RecordType
 from model_packets import Action, Key
 
 

@@ -11,6 +11,7 @@ import threading
 import msgpack
 import numpy as np
 import pytest
+
 from fastpath.records import RecordType, make
 from fastpath.records import select as select_records
 from fastpath.rings import DataPlaneUnreachable, RingClient, RingMemory

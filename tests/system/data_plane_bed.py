@@ -17,6 +17,7 @@ from typing import Any
 
 import msgpack
 import pytest
+
 from fastpath.rings import DataPlaneUnreachable, RingClient
 
 WAIT_S = 60.0  # for what takes less than one second on a machine with nothing else to do

@@ -13,8 +13,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import fastpath.records as records
 import msgpack
+
+import fastpath.records as records
 from fastpath.rings import RingMemory
 
 ARP_REQUEST, ARP_REPLY = 1, 2

@@ -18,10 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastpath.rings import DataPlaneUnreachable, RingClient
-
 from directory_client.client import DirectoryClient
 from directory_client.messages import DirectoryError
+from fastpath.rings import DataPlaneUnreachable, RingClient
 from gateway import process
 
 ETH_P_ALL = 3

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pytest
+
 from fastpath.rings import DataPlaneUnreachable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))

@@ -23,8 +23,9 @@ from scapy.packet import Raw
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 
 from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
-from fastpath.records import Action, RecordType, join, select
 from installing import RED, attachment, flow, ingress, location, nexthop, tunnel, vnet
+
+from fastpath.records import Action, RecordType, join, select
 
 pytestmark = [
     pytest.mark.root,

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from directory_client import rows as wire
+from directory_client.events import Changed, Resolved, Snapshot
 from fastpath.records import (
     MISS,
     RECORD,
@@ -23,9 +26,6 @@ from fastpath.records import (
     Refusal,
     make,
 )
-
-from directory_client import rows as wire
-from directory_client.events import Changed, Resolved, Snapshot
 
 VNI, INCARNATION, ATTACHMENT, INGRESS = 7001, 5, 900, 3
 NO_RULE = 40

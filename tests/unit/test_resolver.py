@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastpath.records import Action, ChangeKind, RecordType, Refusal, make
 from resolver_world import (
     ATTACHMENT,
     INCARNATION,
@@ -26,6 +25,7 @@ from resolver_world import (
 
 from directory_client import rows as wire
 from directory_client.events import Changed, Snapshot
+from fastpath.records import Action, ChangeKind, RecordType, Refusal, make
 from gateway.resolver import ATTEMPTS_MAX, Resolver
 
 

@@ -9,12 +9,12 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-from fastpath.records import Action
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from resolver_world import DataPlane, Directory, Pair, miss, records, snapshot
 
+from fastpath.records import Action
 from gateway.questions import identities
 from gateway.resolver import Resolver
 

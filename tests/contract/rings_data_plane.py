@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
+
 from fastpath.records import RECORD, RecordType, select
 from fastpath.rings import RingMemory
 
