@@ -285,7 +285,7 @@ class DataPlaneServer:
         if "exception" in question:
             return self._take_exception(client, question, descriptors)
         if "set" in question:
-            return self._set(question)
+            return self._set(client, question)
         raise Refusal(
             "the question is none that the data plane knows", "dump, exception or set; see docs/protocol.md"
         )
@@ -393,7 +393,9 @@ class DataPlaneServer:
         descriptors.clear()  # the data plane's now
         return {"v": PROTOCOL_VERSION, "ok": True}
 
-    def _set(self, question: Answer) -> Answer:
+    def _set(self, client: Client, question: Answer) -> Answer:
+        if client.role != "control":
+            raise Refusal("only control changes what the data plane does", 'greet as "control"')
         values = {key: value for key, value in question.items() if key not in ("v", "id", "set")}
         what = question["set"]
         if what == "idle":

@@ -199,12 +199,6 @@ def test_malformed_greeting_is_answered_with_an_error(shared_bed: Bed, message: 
         {"dump": "ports", "cursor": [], "limit": {}},
         {"exception": "uplink", "index": 0},
         {"exception": ["uplink"]},
-        {"set": "idle", "mode": "never"},
-        {"set": "idle", "mode": 3},
-        {"set": "hold", "packets": -1},
-        {"set": "hold", "packets": "all"},
-        {"set": "hold", "boxes": 3},
-        {"set": "clock"},
         {"hello": "observer"},
     ],
     ids=str,
@@ -217,6 +211,32 @@ def test_malformed_question_is_answered_and_the_client_served_on(shared_bed: Bed
     assert answer.get("ok") is not None
     assert answer["ok"] is False or "rows" in answer
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"set": "idle", "mode": "never"},
+        {"set": "idle", "mode": 3},
+        {"set": "hold", "packets": -1},
+        {"set": "hold", "packets": "all"},
+        {"set": "hold", "boxes": 3},
+        {"set": "clock"},
+    ],
+    ids=str,
+)
+def test_malformed_setting_is_answered_and_control_served_on(shared_bed: Bed, question: dict) -> None:
+    with shared_bed.client("control") as control:
+        assert control.ask(question)["ok"] is False
+        assert control.ask({"set": "idle", "mode": "sleep"})["ok"] is True
+
+
+@pytest.mark.parametrize("role", ["observer", "slow-path"])
+def test_only_control_may_change_settings(shared_bed: Bed, role: str) -> None:
+    with shared_bed.client(role) as client:
+        answer = client.ask({"set": "idle", "mode": "sleep"})
+    assert answer["ok"] is False
+    assert "only control" in answer["error"]
 
 
 def test_random_bytes_on_the_socket_harm_nobody(shared_bed: Bed) -> None:
