@@ -48,10 +48,10 @@ def list_rows(
 
 
 def _row(snapshot: Snapshot, record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": record.name, "id": record.id}
+    row: dict[str, Any] = {"name": record.name, "object_id": record.id}
     if record.vnet and record.kind != "vnet":
         row["vnet"] = record.vnet
-    row |= record.values
+    row |= record.values  # a route's `id` is the peer's number on the wire
     row |= _more(snapshot, record)
     row |= {"revision": record.revision, "owner": record.document or record.owner}
     return row

@@ -157,4 +157,4 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _by_id(answer: dict[str, Any]) -> dict[int, str]:
-    return {row["id"]: _name(row) for row in answer.get("rows", ()) if row.get("id")}
+    return {row["object_id"]: _name(row) for row in answer.get("rows", ()) if row.get("object_id")}

@@ -97,10 +97,10 @@ class World:
             "delay_us_bucket": [],
         }
         self.lists: dict[str, list[dict[str, Any]]] = {
-            "vnets": [{"name": "red", "vni": 7001, "id": 1}],
-            "nodes": [{"name": "ber1", "id": 22}],
-            "profiles": [{"name": "fabric", "id": 33}],
-            "endpoints": [{"name": "red/web-1", "id": 5}],
+            "vnets": [{"name": "red", "vni": 7001, "object_id": 1}],
+            "nodes": [{"name": "ber1", "object_id": 22}],
+            "profiles": [{"name": "fabric", "object_id": 33}],
+            "endpoints": [{"name": "red/web-1", "object_id": 5}],
         }
         self.directory_asked: list[AskDirectory] = []
         self.directory_answer: dict[str, Any] | Refused | None = None
@@ -245,7 +245,7 @@ def test_without_a_data_plane_the_overview_still_comes_and_says_so(world: World)
     }
     answer = world.ask("show", noun="flows")
     assert (answer["ok"], answer["code"], answer["error"]) == (False, 3, "the data plane has ended")
-    assert world.rows("endpoints") == [{"name": "red/web-1", "id": 5}]
+    assert world.rows("endpoints") == [{"name": "red/web-1", "object_id": 5}]
 
 
 def test_flows_are_filtered_sorted_limited_and_counted_over_all_pages(world: World) -> None:

@@ -10,7 +10,10 @@ from rich.text import Text
 from gateway.vnetctl.table import Layout, Row, pairs
 from gateway.vnetctl.units import UNKNOWN, Units
 
-HIDDEN = frozenset({"id", "object_id", "node_id", "profile_id", "zero"})
+HIDDEN = frozenset({"object_id", "node_id", "profile_id", "zero"})
+NUMBERS = frozenset(
+    ("id", "tunnel", "vni", "revision", "vlan", "udp_port", "ttl", "pid", "cpu", "port", "priority")
+)
 SUFFIXES = (
     ("_bits_per_s", " bits", "bits_per_s"),
     ("_per_s", "/s", "short"),
@@ -54,7 +57,7 @@ def entry(key: str, value: Any, units: Units) -> list[tuple[str, str]]:
         for suffix, unit, how in SUFFIXES:
             if key.endswith(suffix):
                 return [((key.removesuffix(suffix) + unit).replace("_", " "), _number(value, how, units))]
-        if key in ("tunnel", "vni", "revision", "vlan", "udp_port", "ttl", "pid", "cpu", "port", "priority"):
+        if key in NUMBERS:
             return [(name, str(value))]
         return [(name, units.count(value))]
     return [(name, str(value))]
