@@ -4,6 +4,7 @@ report them. Pure; each ends exactly once, by completion or at its deadline."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from directory_client.messages import encode
 from directory_service.gateways import Gateways
 from directory_service.outbox import Out, Reply
+
+log = logging.getLogger(__name__)
 
 WAITING_MAX = 1_000
 
@@ -24,6 +27,7 @@ class Gathering:
     silent: list[str]
     deadline: float
     finish: Callable[[Gathering, float], list[Out]]
+    fail: Callable[[Exception], list[Out]]  # when `finish` raised
 
 
 @dataclass(slots=True)
@@ -47,6 +51,15 @@ class Waiting:
         self._asks: dict[int, tuple[bytes, Gathering]] = {}
         self._next_ask = 0
 
+    def _finish(self, gathering: Gathering, now: float) -> list[Out]:
+        """Answer who asked. That this fails is nobody's business but theirs: it must neither end the loop nor
+        be told to the gateway whose answer came last."""
+        try:
+            return gathering.finish(gathering, now)
+        except Exception as error:  # answers are hostile: nested too deep to be passed on, say
+            log.error("gateways' answers could not be passed on", exc_info=error)
+            return gathering.fail(error)
+
     @property
     def full(self) -> bool:
         """Say whether too many wait already."""
@@ -56,11 +69,13 @@ class Waiting:
         self,
         questions: Sequence[tuple[str, dict[str, Any]]],
         finish: Callable[[Gathering, float], list[Out]],
+        fail: Callable[[Exception], list[Out]],
         timeout_s: float,
         now: float,
     ) -> list[Out]:
-        """Ask (node, request) each; `finish` is called when all have answered or the time is over."""
-        gathering = Gathering({}, [], [], now + timeout_s, finish)
+        """Ask (node, request) each; `finish` is called when all have answered or the time is over, and if it
+        raises, `fail`."""
+        gathering = Gathering({}, [], [], now + timeout_s, finish, fail)
         outs: list[Out] = []
         for index, (node, request) in enumerate(questions):
             connection = self._gateways.control(node, now)
@@ -74,7 +89,7 @@ class Waiting:
                 Reply("write", connection, encode({"type": "ask", "id": self._next_ask, "request": request}))
             )
         if not gathering.expected:
-            return outs + finish(gathering, now)
+            return outs + self._finish(gathering, now)
         self._gatherings.append(gathering)
         return outs
 
@@ -89,7 +104,7 @@ class Waiting:
         if gathering.expected:
             return []
         self._gatherings.remove(gathering)
-        return gathering.finish(gathering, now)
+        return self._finish(gathering, now)
 
     def settle(
         self,
@@ -139,5 +154,5 @@ class Waiting:
                 del self._asks[id]
                 if node not in gathering.silent:
                     gathering.silent.append(node)
-            outs += gathering.finish(gathering, now)
+            outs += self._finish(gathering, now)
         return outs + self.reported(now)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 RETRY_MS = 20
 FACTS_MAX = 256
+NAME_MAX = 63
 CLOCK_TRUST_S = 60.0
 _EMPTY_LIST = pack([])
 _U64 = 1 << 64
@@ -174,17 +175,17 @@ class Reading:
         worker = field(head, "worker", int, 0)
         revision = field(head, "revision", int, 0)
         load = field(head, "load", dict, {})
-        if not 0 <= worker < 1 << 16 or not 0 <= revision < _U64 or len(role) > 32:
-            raise MalformedMessage("heartbeat: worker, revision or role is impossible", id=head.get("id"))
+        if not 0 <= worker < 1 << 16 or not 0 <= revision < _U64 or len(role) > 32 or len(node) > NAME_MAX:
+            raise MalformedMessage(
+                "heartbeat: node, worker, revision or role is impossible", id=head.get("id")
+            )
+        locators, ports = names(head, "locators", None), names(head, "ports", None)
+        if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
+            raise MalformedMessage(f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id"))
+        # Noted for a node that is not declared too: the document that declares it is waited for there.
+        self._gateways.heartbeat(node, role, worker, Speaker(now, revision, load, locators, ports), now)
         node_id = self._node_id(node)
         if node_id:
-            locators, ports = names(head, "locators", None), names(head, "ports", None)
-            if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
-                raise MalformedMessage(
-                    f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id")
-                )
-            speaker = Speaker(now, revision, load, locators, ports)
-            self._gateways.heartbeat(node, role, worker, speaker, now)
             self._announce(node, now)
         answer = {**self._state(head), "node_id": node_id, "name": self._name}
         reply = Reply(peer.channel, peer.connection, encode(answer))

@@ -147,7 +147,8 @@ class Writing:
             }
             return [_reply(peer, head, summary)]
 
-        return self._waiting.ask(asked, finish, _seconds(head, "wait_ms", ASK_S), now)
+        wait_s = _seconds(head, "wait_ms", ASK_S)
+        return self._waiting.ask(asked, finish, lambda _: _fail(peer, head), wait_s, now)
 
     def _may_write(self, peer: Peer, now: float) -> None:
         if not peer.identity.may_write():
@@ -280,9 +281,9 @@ class Writing:
             ]
             return [_reply(peer, head, {"answers": answers, "silent": self._silent(node, gathering, now)})]
 
-        return self._waiting.ask(
-            [(name, request) for name in nodes], finish, _seconds(head, "wait_ms", ASK_S), now
-        )
+        asked = [(name, request) for name in nodes]
+        wait_s = _seconds(head, "wait_ms", ASK_S)
+        return self._waiting.ask(asked, finish, lambda _: _fail(peer, head), wait_s, now)
 
     def _silent(self, node: str, gathering: Gathering, now: float) -> list[str]:
         """Name who was asked and did not answer; of "all", gateways without a control are silent too."""
@@ -321,6 +322,17 @@ def _refuse(peer: Peer, head: dict[str, Any], error: Refused | TomlError) -> lis
     code = error.code if isinstance(error, Refused) else 2
     text = error.problem if isinstance(error, Refused) else str(error)
     answer = {"id": head.get("id"), "ok": False, "error": text, "fix": error.fix, "code": code}
+    return [Reply(peer.channel, peer.connection, encode(answer))]
+
+
+def _fail(peer: Peer, head: dict[str, Any]) -> list[Out]:
+    answer = {
+        "id": head.get("id"),
+        "ok": False,
+        "error": "the gateways' answers could not be used",
+        "fix": "look at the directory's log",
+        "code": 1,
+    }
     return [Reply(peer.channel, peer.connection, encode(answer))]
 
 

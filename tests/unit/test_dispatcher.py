@@ -272,6 +272,18 @@ def test_apply_answers_when_every_living_gateway_has_reported_the_revision():
     ]
 
 
+def test_the_document_that_declares_a_gateway_waits_for_it():
+    bench = Bench()
+    bench.directory.concerned = ["gw9"]
+    assert bench.ask("resolve", "heartbeat", node="gw9", revision=41)["node_id"] == 0
+    assert replies(bench.send("write", "apply", text="x", name="a.toml")) == []
+    bench.now += 0.3
+    outs = replies(bench.send("resolve", "heartbeat", node="gw9", revision=42))
+    answer = msgpack.unpackb(outs[-1].frames[0])
+    assert answer["gateways"] == [{"node": "gw9", "state": "applied", "ms": 300.0}]
+    assert bench.directory.announced == []  # it is not declared: nothing is stored of it
+
+
 def test_apply_does_not_wait_for_ever():
     bench = Bench()
     bench.ask("resolve", "heartbeat", node="gw1", revision=41)
@@ -390,6 +402,35 @@ def test_forward_names_who_is_silent():
     assert result["silent"] == ["gw2"]
     late = encode({"type": "answer", "id": number[b"k2"], "answer": {}})
     assert bench.raw("write", late, connection=b"k2") == []
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("last", ["answer", "time"])
+def test_answers_that_cannot_be_passed_on_fail_that_request_alone(last):
+    bench = Bench()
+    hello(bench, "gw1", b"k1")
+    hello(bench, "gw2", b"k2")
+    fields = {"node": "all", "request": {"verb": "show"}, "wait_ms": 1000}
+    asks = replies(bench.send("write", "forward", connection=b"op", **fields))
+    number = {ask.connection: msgpack.unpackb(ask.frames[0])["id"] for ask in asks}
+    # As deep as msgpack packs: one level more, in the answer to the operator, is too deep.
+    deep = {"type": "answer", "id": number[b"k1"], "answer": {"rows": nested(1022)}}
+    assert bench.raw("write", encode(deep), connection=b"k1") == []
+    if last == "time":
+        outs = bench.tick(1.0)
+    else:
+        fine = {"type": "answer", "id": number[b"k2"], "answer": {"rows": []}}
+        outs = bench.raw("write", encode(fine), connection=b"k2")
+    (reply,) = replies(outs)
+    assert reply.connection == b"op"
+    assert msgpack.unpackb(reply.frames[0])["error"] == "the gateways' answers could not be used"
+    assert bench.ask("write", "export", document="doc")["ok"] is True
 
 
 def test_a_control_that_says_hello_no_more_is_silent_at_once():
