@@ -76,17 +76,31 @@ def compare_views(
     names = _changed_locations(before, after, old, new)
     a = _base(before, old, was, settings) | _locations(before, old, was, names)
     b = _base(after, new, now, settings) | _locations(after, new, now, names)
-    ops = [op for key, op in b.items() if _differs(a.get(key), op)]
-    for kind, (remover, fields) in _REMOVERS.items():
-        ops += [
-            {"op": remover, **{field: op[field] for field in fields}}
-            for key, op in a.items()
-            if key not in b and op["op"] == kind
-        ]
+    sets = [op for key, op in b.items() if _differs(a.get(key), op)]
+    gone = [op for kind in _REMOVERS for key, op in a.items() if key not in b and op["op"] == kind]
+    # What is removed goes last, so that what moves is never nowhere; but two cannot have one place.
+    taken = {place for op in sets if (place := _place(op)) is not None}
+    first = [_removal(op) for op in gone if _place(op) in taken]
+    ops = [*first, *sets, *(_removal(op) for op in gone if _place(op) not in taken)]
     ops += _announcements(old, new, node_name, names)
     found = find_changes(before, after, name) if scopes is None else scopes
     ops += [scope_operation(change, new.vnet.vni) for change in found]
     return ops
+
+
+def _place(op: Operation) -> tuple | None:
+    """Return what an ingress or attachment occupies at the data plane: only one of them can have it."""
+    if op["op"] == "ingress":
+        return ("ingress", op["local"], op["remote"], op["protocol"], op["wire_id"])
+    if op["op"] == "attachment":
+        return ("attachment", op["port"], op["vlan"])
+    return None
+
+
+def _removal(op: Operation) -> Operation:
+    """Return the operation that undoes another."""
+    remover, fields = _REMOVERS[op["op"]]
+    return {"op": remover, **{field: op[field] for field in fields}}
 
 
 def _differs(one: Operation | None, other: Operation) -> bool:

@@ -41,12 +41,15 @@ BATCH_ROWS_MAX = 8_192  # 64 bytes each: half a message
 ATTEMPTS_MAX = 6  # for a key whose answers are refused
 RETRY_S = 0.05
 RETRY_MOST_S = 1.0
+CONFLICTS_MAX = 6  # times that a V-net's ingresses are told again, 50 ms to 1 s apart
 LOCATOR_NEGATIVE_S = 5.0
 LOCATORS_MAX = 65_536
 
 _MISS, _REFRESH = int(RecordType.MISS), int(RecordType.REFRESH)
 _NONE = int(Action.NONE)
 _ASK_AGAIN = (Why.LATE, Why.UNKNOWN_OBJECT, Why.OTHER_INCARNATION)
+_NEVER = float("inf")
+_PLACES = (RecordType.ATTACHMENT_SET, RecordType.INGRESS_SET)
 _QUOTA = (Why.QUOTA, Why.NO_ROOM)
 
 
@@ -73,6 +76,7 @@ class Resolver:
         self._locators: dict[bytes, float] = {}  # key -> asked again not before
         self._locators_to_ask: list[bytes] = []
         self._locators_asked: dict[int, bytes] = {}
+        self._conflicts: dict[int, tuple[int, float]] = {}  # VNI -> (times told again, due next)
         self._records: list[Rows] = []
         self._has_view = False
         self._there: set[int] = set()  # V-nets that the data plane had when it was connected
@@ -96,7 +100,10 @@ class Resolver:
 
     def due_s(self) -> float | None:
         """Return when `tick` has something to do."""
-        return self._again.due_s()
+        due = [at for times, at in self._conflicts.values() if times < CONFLICTS_MAX and at < _NEVER]
+        if (again_s := self._again.due_s()) is not None:
+            due.append(again_s)
+        return min(due, default=None)
 
     def waiting(self) -> int:
         """Return how many keys are being asked."""
@@ -168,6 +175,12 @@ class Resolver:
         if (rows["why"] == Why.UNKNOWN_OBJECT).any():
             # What no flow names is forgotten there after a while: tell it anew when it is next named.
             self._tables.clear_told()
+        # A port's VLAN or a locator that another V-net still has: its removal may be on the way, from
+        # another worker even.
+        places = rows[(rows["why"] == Why.CONFLICT) & np.isin(rows["refused_type"], _PLACES)]
+        for vni in set(places["head"]["vni"].tolist()):
+            times, _ = self._conflicts.get(vni, (0, 0.0))
+            self._conflicts[vni] = (times, now_s + min(RETRY_MOST_S, RETRY_S * 2**times))
         flows = rows[rows["refused_type"] == RecordType.FLOW_INSTALL]
         again = np.isin(flows["why"], _ASK_AGAIN)
         if again.any():
@@ -303,6 +316,7 @@ class Resolver:
 
     def tick(self, now_s: float) -> None:
         """Ask again what is due; give up what nobody can be waiting for any more."""
+        self._tell_places(now_s)
         due = []
         for batch in self._again.take_due(now_s):
             if now_s - batch.born_s > self._wait_s:
@@ -345,6 +359,7 @@ class Resolver:
             return
         view = self.views.setdefault(change.vni, View(change.vni))
         view.revision = max(view.revision, change.revision)
+        self._conflicts.pop(change.vni, None)
         for operation in change.operations:
             self._apply(view, operation, change.revision)
 
@@ -403,6 +418,22 @@ class Resolver:
         if begun:
             self._emit(make(RecordType.SNAPSHOT_END, **bracket))
 
+    def _tell_places(self, now_s: float) -> None:
+        """Tell the attachments and ingresses again of V-nets where one was refused for a conflict."""
+        for vni, (times, due_s) in list(self._conflicts.items()):
+            if times >= CONFLICTS_MAX or now_s < due_s:
+                continue
+            view = self.views.get(vni)
+            if view is None:
+                del self._conflicts[vni]
+                continue
+            self._conflicts[vni] = (times + 1, _NEVER)  # due again once it is refused again
+            self.counters["places_told_again"] += 1
+            for operation in (*view.of_kind("attachment"), *view.of_kind("ingress")):
+                record = record_of(operation, vni, view.revision, self.incarnation)
+                if record is not None:
+                    self._emit(record)
+
     def _tell_state(self) -> None:
         self._emit(
             make(
@@ -442,6 +473,7 @@ class Resolver:
         self._again.clear()
         self._attempts.clear()
         self._ingresses.clear()
+        self._conflicts.clear()
         self._records.clear()
 
     def _is_mine(self, vni: int) -> bool:

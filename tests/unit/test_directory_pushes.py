@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the directory tells gateways when something changes."""
+
+from typing import Any
+
+import pytest
+from directory_world import CLOSED, DOCUMENT, SINGLE, ops_of
+
+from directory_client.addresses import pack_address
+from directory_service.service import Applied, Directory, Refused
+
+# ---- what is pushed --------------------------------------------------------------------------------
+
+
+def test_a_snapshot_builds_up_what_a_node_hosts(directory: Directory) -> None:
+    found = directory.snapshot("gw1")
+    assert set(found.vnets) == {7001, 7002}
+    ops = found.vnets[7001]
+    assert [one["op"] for one in ops[:2]] == ["vnet", "attachment"]
+    assert ops[0]["gateway_mac"] == bytes.fromhex("02564e001b59")
+    remotes = {one["remote"]: one for one in ops if one["op"] == "ingress"}
+    assert set(remotes) == {pack_address("192.0.2.2"), pack_address("203.0.113.7")}
+    foreign = remotes[pack_address("203.0.113.7")]
+    assert (foreign["foreign"], foreign["wire_id"], foreign["local"]) == (True, 99, pack_address("192.0.2.1"))
+    assert remotes[pack_address("192.0.2.2")]["wire_id"] == 7001
+    assert len([one for one in ops if one["op"] == "location"]) == 4
+    tunnels = {one["object_id"] for one in ops if one["op"] == "tunnel"}
+    assert {one["target_id"] for one in ops if one["op"] == "location" and one["kind"] == 2} == tunnels
+    assert set(directory.snapshot("gw2").vnets) == {7001}
+    assert directory.snapshot("gw1", [7002]).vnets.keys() == {7002}
+
+
+def test_the_locator_of_a_peer_is_found_by_what_stands_on_the_wire(directory: Directory) -> None:
+    mine, peer = pack_address("192.0.2.1"), pack_address("203.0.113.7")
+    found = directory.locator("gw1", mine, peer, 1, 99)
+    assert found is not None
+    assert found["node_id"] == directory.node_id("leaf")
+    assert directory.locator("gw1", mine, peer, 1, 7001) is None
+    assert directory.locator("gw1", mine, pack_address("203.0.113.9"), 1, 99) is None
+
+
+def test_a_move_tells_every_host_and_is_announced_at_the_new_node(directory: Directory) -> None:
+    moved = DOCUMENT.replace('at = ["gw1/rack:101"]', 'at = ["gw2/rack:101"]')
+    directory.apply(moved, "topology.toml")
+    pushes = directory.poll()
+    gw1, gw2 = directory.node_id("gw1"), directory.node_id("gw2")
+    (announced,) = ops_of(pushes, gw2, 7001, "announce")
+    assert announced["addresses"] == [pack_address("10.0.0.11")]
+    assert ops_of(pushes, gw1, 7001, "announce") == []
+    for node, kind in ((gw1, 2), (gw2, 1)):
+        (location,) = ops_of(pushes, node, 7001, "location")
+        assert location["kind"] == kind
+    assert all(push.revision == directory.revision for push in pushes)
+    last = ops_of(pushes, gw1, 7001)[-1]
+    assert last["op"] == "scope"
+    assert {push.vni for push in pushes} == {7001}
+
+
+def test_a_change_without_operations_still_tells_its_revision(directory: Directory) -> None:
+    text = DOCUMENT.replace('prefixes = ["10.0.0.0/24"]', 'prefixes = ["10.0.0.0/16"]')
+    directory.apply(text, "topology.toml")
+    pushes = directory.poll()
+    assert [(push.vni, push.ops) for push in pushes] == [(7001, []), (7001, [])]
+
+
+def test_losing_the_last_attachment_removes_the_v_net_from_the_node(directory: Directory) -> None:
+    directory.apply(DOCUMENT[: DOCUMENT.index("[[vnet.blue")], "topology.toml")
+    (op,) = ops_of(directory.poll(), directory.node_id("gw1"), 7002)
+    assert (op["op"], op["vni"]) == ("vnet_removed", 7002)
+
+
+def test_a_new_locator_changes_tunnels_ingresses_and_locations(directory: Directory) -> None:
+    directory.announce("gw2", ["192.0.2.200"], ["rack"])
+    ops = [one["op"] for one in ops_of(directory.poll(), directory.node_id("gw1"), 7001)]
+    assert ops[:3] == ["tunnel", "ingress", "location"]
+    assert "ingress_removed" in ops
+    assert "scope" in ops
+
+
+def test_what_a_gateway_announces_is_checked(directory: Directory) -> None:
+    for node, locators, ports, problem in (
+        ("gw9", ["192.0.2.9"], [], "no node is called gw9"),
+        ("leaf", ["192.0.2.9"], [], "declared as a vtep"),
+        ("gw2", ["192.0.2.1"], [], "already node gw1's"),
+        ("gw2", ["bad"], [], "bad locator"),
+        ("gw2", ["192.0.2.9"], ["a/b"], "bad port name"),
+    ):
+        with pytest.raises(Refused, match=problem):
+            directory.announce(node, locators, ports)
+
+
+def test_views_built_from_pushes_equal_a_snapshot(directory: Directory) -> None:
+    gw1 = directory.node_id("gw1")
+    view = {identity(one): one for one in directory.snapshot("gw1").vnets[7001]}
+    for text in (
+        DOCUMENT.replace('at = ["gw1/rack:101"]', 'at = ["gw2/rack:101"]'),
+        CLOSED.replace('node = "gw2", groups', 'node = "leaf", groups'),
+        DOCUMENT.replace("db-2 =", "db-3 =").replace('trust = "carrier"', 'trust = "internet"'),
+        DOCUMENT.replace('locators = ["203.0.113.7"]', 'locators = ["203.0.113.8"]'),
+        DOCUMENT,
+    ):
+        directory.apply(text, "topology.toml")
+        for op in ops_of(directory.poll(), gw1, 7001):
+            if op["op"].endswith("_removed"):
+                del view[identity({**op, "op": op["op"].removesuffix("_removed")})]
+            elif op["op"] not in ("scope", "announce"):
+                view[identity(op)] = op
+    now = {identity(one): one for one in directory.snapshot("gw1").vnets[7001]}
+    stale = [key for key in view if key not in now and key[0] not in ("tunnel", "location")]
+    assert stale == []
+    for key, op in now.items():
+        assert {**view[key], "revision": 0} == {**op, "revision": 0}
+
+
+def identity(op: dict[str, Any]) -> tuple:
+    names = {
+        "vnet": (), "attachment": ("object_id",), "tunnel": ("object_id",), "location": ("object_id",),
+        "ingress": ("local", "remote", "wire_id"), "peering": ("to_vni",),
+    }  # fmt: skip
+    return (op["op"], *(op[name] for name in names[op["op"]]))
+
+
+def test_what_takes_the_place_of_another_comes_behind_its_removal(directory: Directory) -> None:
+    directory.apply(DOCUMENT.replace("leaf", "spine"), "topology.toml")  # another node, the same locator
+    ops = [op["op"] for op in ops_of(directory.poll(), directory.node_id("gw1"), 7001)]
+    assert ops.count("ingress") == ops.count("ingress_removed") == 1
+    assert ops.index("ingress_removed") < ops.index("ingress")
+
+
+def test_what_only_goes_is_removed_last(directory: Directory) -> None:
+    moved = DOCUMENT.replace("203.0.113.7", "203.0.113.8")
+    directory.apply(moved, "topology.toml")
+    ops = [op["op"] for op in ops_of(directory.poll(), directory.node_id("gw1"), 7001)]
+    assert ops.index("ingress") < ops.index("ingress_removed")
+
+
+def test_ten_thousand_endpoints_are_one_transaction(directory: Directory) -> None:
+    lines = "\n".join(
+        f'n{number} = {{ addresses = ["10.{number >> 8}.{number & 255}.9"], '
+        f'mac = "02:01:00:00:{number >> 8:02x}:{number & 255:02x}", node = "gw1" }}'
+        for number in range(10_000)
+    )
+    text = DOCUMENT.replace("web-1 =", lines + "\nweb-1 =").replace('"10.0.0.0/24"', '"10.0.0.0/8"')
+    applied: Applied = directory.apply(text, "topology.toml")
+    assert applied.added == 10_000
+    pushes = directory.poll()
+    assert len(ops_of(pushes, directory.node_id("gw2"), 7001, "location")) == 10_000
+    assert len(ops_of(pushes, directory.node_id("gw2"), 7001, "scope")) < 10
+    blue = directory.current.vnets["blue"]
+    directory.set_record("endpoint", "red/extra", {**SINGLE, "addresses": ["10.99.0.1"]})
+    assert directory.current.vnets["blue"] is blue
+    assert len(directory.poll()) == 2
