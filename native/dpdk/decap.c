@@ -118,7 +118,7 @@ locator_ingress(struct fp_thread *t, struct parse_context *context, uint32_t loc
 	i = fp_ingress_by_locator(t->arena, &key);
 	ingress = ingress_at(t, i);
 	if (i == 0 || ingress == NULL || ingress->kind != FP_INGRESS_NODE ||
-	    !(ingress->flags & FP_INGRESS_LIVE)) {
+	    !ingress_live(ingress)) {
 		locator_unknown(t, &key);
 		return 0;
 	}

@@ -11,7 +11,7 @@ deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_lo
 
 	if (unlikely(half->target == 0 || attachment == NULL ||
 		     attachment->kind != FP_INGRESS_ATTACHMENT ||
-		     !(attachment->flags & FP_INGRESS_LIVE))) {
+		     !ingress_live(attachment))) {
 		drop_packet(t, p, FP_DROP_location_gone);
 		return;
 	}

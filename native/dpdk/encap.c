@@ -79,17 +79,21 @@ encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
 	tx_put(t, way.hop->port, p->mbuf, kind, p->vnet, way.tunnel, inner_bytes);
 }
 
-// A frame of housekeeping's.
+// A frame of housekeeping's. The object is compared after the word has been read: a new tunnel's
+// word is published after its object.
 void
-encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t tunnel, uint32_t wire_id)
+encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out)
 {
 	struct fp_location_half half = {
-		.kind = FP_LOCATION_TUNNEL, .target = tunnel, .wire_id = wire_id};
+		.kind = FP_LOCATION_TUNNEL, .target = out->target, .wire_id = out->wire_id};
 	uint32_t inner_bytes = mbuf->data_len, rc;
 	struct way way;
 
 	rc = way_find(t, &half, 0, &way);
-	if (rc == 0 && outer_put(t, mbuf, &way, wire_id, 0, 255, false) != 0)
+	if (rc == 0 && __atomic_load_n(&t->view.tunnel_info[out->target].object_id,
+				       __ATOMIC_RELAXED) != out->object)
+		rc = FP_DROP_location_gone;
+	if (rc == 0 && outer_put(t, mbuf, &way, out->wire_id, 0, 255, false) != 0)
 		rc = FP_DROP_no_buffer;
 	if (rc != 0) {
 		rte_pktmbuf_free(mbuf);

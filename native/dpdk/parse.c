@@ -109,7 +109,7 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 	uint64_t destination, source;
 	uint16_t ethertype;
 
-	if (unlikely(vnet == NULL || !(vnet->flags & FP_VNET_LIVE)))
+	if (unlikely(vnet == NULL || !vnet_live(vnet)))
 		return FP_DROP_vnet_gone;
 	p->vnet = ingress->vnet;
 	if (unlikely(len < ETHERNET_BYTES))
@@ -254,7 +254,7 @@ attachment_of(struct fp_thread *t, struct parse_context *context, uint32_t vlan)
 	i = fp_ingress_by_vlan(t->arena, context->port->index, vlan);
 	ingress = ingress_at(t, i);
 	if (ingress == NULL || ingress->kind != FP_INGRESS_ATTACHMENT ||
-	    !(ingress->flags & FP_INGRESS_LIVE))
+	    !ingress_live(ingress))
 		i = 0;
 	context->vlan = vlan;
 	context->vlan_ingress = i;

@@ -30,7 +30,7 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->threads = RTE_MAX(config->threads, 1u);
 	t->icmp_per_s = config->icmp_per_s;
 	t->exceptions_per_s =
-		config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIOSECOND_NS;
+		config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIONS_PER_S;
 	t->secret = *fp_arena_secret(config->arena);
 	t->random = config->index + 1;
 	t->sample_in = FP_SAMPLE_EVERY;
@@ -169,7 +169,15 @@ fp_thread_send_inner(struct fp_thread *t, uint8_t kind, uint32_t target, uint32_
 		     struct rte_mbuf *mbuf)
 {
 	struct outgoing out = {.mbuf = mbuf, .target = target, .wire_id = wire_id, .kind = kind};
+	const struct fp_ingress *ingress = ingress_at(t, target);
 
+	// The frame may wait in the ring for longer than a grace period: say whose index it is.
+	if (kind == FP_LOCATION_LOCAL && ingress != NULL) {
+		out.object = ingress->object_id;
+		out.vnet = ingress->vnet;
+	} else if (kind == FP_LOCATION_TUNNEL && target < t->view.tunnels) {
+		out.object = t->view.tunnel_info[target].object_id;
+	}
 	return rte_ring_sp_enqueue_elem(t->outgoing, &out, sizeof(out)) == 0;
 }
 
@@ -248,13 +256,14 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 	case FP_LOCATION_LOCAL:
 		attachment = ingress_at(t, out->target);
 		if (attachment == NULL || attachment->kind != FP_INGRESS_ATTACHMENT ||
-		    !(attachment->flags & FP_INGRESS_LIVE) || out->mbuf->data_len < ETHERNET_BYTES)
+		    !ingress_live(attachment) || attachment->object_id != out->object ||
+		    attachment->vnet != out->vnet || out->mbuf->data_len < ETHERNET_BYTES)
 			break;
 		p.vnet = attachment->vnet;
 		deliver_by(t, &p, attachment, TX_OWN);
 		return;
 	case FP_LOCATION_TUNNEL:
-		encapsulate_own(t, out->mbuf, out->target, out->wire_id);
+		encapsulate_own(t, out->mbuf, out);
 		return;
 	default:
 		break;

@@ -91,14 +91,15 @@ struct outgoing {
 	struct rte_mbuf *mbuf;
 	uint32_t target; // port index, ingress index or tunnel index
 	uint32_t wire_id;
-	uint32_t kind; // 0: as it is, out of a port; else enum fp_location_kind
-	uint32_t zero;
+	uint32_t kind;   // 0: as it is, out of a port; else enum fp_location_kind
+	uint32_t vnet;   // of the ingress
+	uint64_t object; // of the ingress or tunnel: the index may be another's when it is sent
 };
 
 #define RELEASE_SLOTS 4096
 #define OUTGOING_SLOTS 512
 #define EXCEPTION_SLOTS 512
-#define EXCEPTIOSECOND_NS 20000
+#define EXCEPTIONS_PER_S 20000
 #define STAGE_CLOCK_EVERY 16 // one burst in so many is timed, and counts for all
 
 struct fp_thread {
@@ -146,6 +147,19 @@ ingress_at(const struct fp_thread *t, uint32_t i)
 	return likely(i < t->view.ingresses) ? &t->view.ingress[i] : NULL;
 }
 
+// Flags and states are the writer's to change while we look.
+static inline bool
+ingress_live(const struct fp_ingress *ingress)
+{
+	return __atomic_load_n(&ingress->flags, __ATOMIC_RELAXED) & FP_INGRESS_LIVE;
+}
+
+static inline bool
+vnet_live(const struct fp_vnet *vnet)
+{
+	return __atomic_load_n(&vnet->flags, __ATOMIC_RELAXED) & FP_VNET_LIVE;
+}
+
 // The valid half of a live location; NULL: gone.
 static inline const struct fp_location_half *
 location_half(const struct fp_thread *t, uint32_t i)
@@ -155,7 +169,7 @@ location_half(const struct fp_thread *t, uint32_t i)
 	if (unlikely(i == 0 || i >= t->view.locations))
 		return NULL;
 	location = &t->view.location[i];
-	if (unlikely(location->state != 1))
+	if (unlikely(__atomic_load_n(&location->state, __ATOMIC_RELAXED) != 1))
 		return NULL;
 	return &location->half[__atomic_load_n(&location->selector, __ATOMIC_ACQUIRE) & 1];
 }
@@ -213,7 +227,7 @@ void encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
 		 const struct fp_location_half *half, fp_action_word word, enum tx_kind kind);
 void rewrite_inner(struct fp_thread *t, struct packet *p, uint32_t vnet,
 		   const struct fp_location_half *half);
-void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t tunnel, uint32_t wire_id);
+void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
 
 // deliver.c
 void deliver(struct fp_thread *t, struct packet *p, uint32_t vnet,

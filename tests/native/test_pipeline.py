@@ -485,15 +485,3 @@ def test_use_is_stamped_and_sampled(world):
     side = world.bench.probe.flow_side(entry)
     assert side["used_s"] == world.bench.now // 10**9
     assert 0.5 < side["packets_sampled"] * 64 / 6400 < 1.5
-
-
-def test_frames_of_housekeeping_are_sent_but_not_counted_as_received(world):
-    announcement = arp_frame((A, A_IP), A_IP)
-    index = world.bench.ingress_index(world.at_b)
-    world.bench.probe.send_inner(1, index, 0, announcement)
-    world.bench.probe.send_inner(0, 2, 0, announcement)
-    world.bench.probe.step(world.bench.now)
-    sent = dict(world.bench.probe.sent())
-    assert assert_valid(sent[1])[Dot1Q].vlan == 10
-    assert sent[2] == announcement
-    world.bench.assert_accounted(world.bench.probe.counters())
