@@ -21,6 +21,8 @@ static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t 
 static void slot_free(struct fp_thread *t, uint32_t slot);
 static bool slot_current(const struct fp_thread *t, uint32_t slot);
 static void slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason);
+static bool names_locations(fp_action_word word);
+static fp_action_word word_now(struct fp_thread *t, const struct fp_flow_key *key);
 static void slot_ask(struct fp_thread *t, uint32_t slot);
 static void slot_due(struct fp_thread *t, uint32_t slot);
 static void slot_time(struct fp_thread *t, uint32_t slot);
@@ -186,6 +188,7 @@ hold_release(struct fp_thread *t, const struct fp_release *release)
 		 generation = (uint32_t)release->token;
 	struct hold *hold = &t->hold;
 	struct hold_slot *s;
+	fp_action_word word;
 
 	if (release->token >> 56 != t->index || slot == 0 || slot > hold->room)
 		return;
@@ -193,8 +196,11 @@ hold_release(struct fp_thread *t, const struct fp_release *release)
 	if (!s->used || s->generation != generation ||
 	    memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
 		return; // ended meanwhile
-	if (fp_action_of(release->action) != FP_ACTION_NONE)
-		hold_decided(t, slot, release->action);
+	word = release->action;
+	if (names_locations(word))
+		word = word_now(t, &s->key);
+	if (fp_action_of(word) != FP_ACTION_NONE)
+		hold_decided(t, slot, word);
 	else if (s->asked < HOLD_ASKS_AT_ONCE)
 		slot_ask(t, slot);
 }
@@ -292,7 +298,7 @@ slot_current(const struct fp_thread *t, uint32_t slot)
 	const struct hold_slot *s = &t->hold.slot[slot];
 	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
 
-	return (ingress->flags & FP_INGRESS_LIVE) && ingress->object_id == s->ingress_object &&
+	return ingress_live(ingress) && ingress->object_id == s->ingress_object &&
 	       ingress->vni == s->vni && ingress->vnet == s->vnet;
 }
 
@@ -307,6 +313,27 @@ slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason)
 		for (uint32_t i = 0; i < n; i++)
 			drop_packet(t, &packets[i], reason);
 	slot_free(t, slot);
+}
+
+// A word that waited in a ring may have waited for longer than a grace period: its locations may be
+// others by now. What the table says now is what is true.
+static bool
+names_locations(fp_action_word word)
+{
+	uint8_t action = fp_action_of(word);
+
+	return action != FP_ACTION_NONE && action != FP_ACTION_DROP && action != FP_ACTION_NARROW;
+}
+
+static fp_action_word
+word_now(struct fp_thread *t, const struct fp_flow_key *key)
+{
+	uint64_t hash = fp_hash_flow(&t->secret, key);
+	fp_action_word word = 0;
+	uint32_t entry;
+
+	fp_flow_lookup_bulk(t->arena, &key, &hash, 1, t->now_s, &word, &entry);
+	return word;
 }
 
 // Writes the record; if it does not fit, a timer tries again.
@@ -342,12 +369,8 @@ static void
 slot_due(struct fp_thread *t, uint32_t slot)
 {
 	struct hold_slot *s = &t->hold.slot[slot];
-	const struct fp_flow_key *key = &s->key;
-	uint64_t hash = fp_hash_flow(&t->secret, key);
-	fp_action_word word = 0;
-	uint32_t entry;
+	fp_action_word word = word_now(t, &s->key);
 
-	fp_flow_lookup_bulk(t->arena, &key, &hash, 1, t->now_s, &word, &entry);
 	if (fp_action_of(word) != FP_ACTION_NONE) {
 		hold_decided(t, slot, word);
 		return;

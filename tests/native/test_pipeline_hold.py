@@ -6,12 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bench import MS
-from frames import UDP, Ether, ip, udp_frame, vxlan_frame
-from world import A_IP, B_IP, C_IP, LOCAL, NEAR, NEAR_MAC, OUR_MAC, A, B, C, World
+from frames import UDP, Ether, ip, mac, udp_frame, vxlan_frame
+from world import A_IP, B_IP, C_IP, LOCAL, NEAR, NEAR_MAC, NEAR_NODE, OUR_MAC, A, B, C, World
 
 from fastpath import records
 from fastpath.records import RecordType
-from model_packets import Action, Key
+from model_packets import Action, Key, Location
 
 
 @pytest.fixture
@@ -133,6 +133,22 @@ def test_answer_said_twice_releases_once(world):
         install(world, pair_key(world), Action("forward", destination=world.c), token=row["token"])
     step(world)
     assert payloads(world) == [1]
+
+
+def test_decision_closed_before_it_lets_go_is_asked_again(world):
+    """The index in the queued decision leads elsewhere by then: into another V-net."""
+    world.bench.send((0, frame(1)))
+    (row,) = misses(world)
+    install(world, pair_key(world), Action("forward", destination=world.c), token=row["token"])
+    gone = world.bench.objects[world.c]
+    world.bench.apply(records.make(RecordType.LOCATION_REMOVE, vni=100, object_id=gone))
+    for _ in range(2):  # a grace period passes: its index is the first to be taken again
+        world.bench.probe.maintain(world.bench.now)
+    world.bench.add_location(Location(200, world.to_near, mac(0x20), 200, NEAR_NODE), "other")
+    step(world)
+    assert payloads(world) == []
+    assert [row["asked"] for row in misses(world)] == [1]
+    assert counters(world)["held_now"] == 1
 
 
 def test_asked_again_after_20_60_and_140_ms(world):
