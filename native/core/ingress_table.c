@@ -21,6 +21,12 @@ node_name(uint32_t vni)
 	return 1ull << 32 | vni;
 }
 
+static inline uint64_t
+name_of(const struct fp_ingress *ingress)
+{
+	return ingress->kind == FP_INGRESS_NODE ? node_name(ingress->vni) : 0;
+}
+
 uint32_t
 fp_ingress_by_vlan(const struct fp_arena *arena, uint32_t port, uint32_t vlan)
 {
@@ -45,8 +51,6 @@ fp_ingresses_open(struct fp_installer *in)
 		if (!fp_index_live(pool, i))
 			continue;
 		fp_store(&ingress->references, (uint16_t)0);
-		fp_id_map_put(&in->ingresses, ingress->object_id,
-			      ingress->kind == FP_INGRESS_NODE ? node_name(ingress->vni) : 0, i);
 	}
 	for (uint32_t i = 0; i < arena->config.ports * VLANS; i++) {
 		uint32_t index = arena->vlans[i];
@@ -74,10 +78,17 @@ fp_ingresses_open(struct fp_installer *in)
 		udp_port_use(in, arena->locators[i].udp_port, 1);
 	}
 	fp_locators_recount(arena);
-	// Published, but stopped before anything led there.
-	for (uint32_t i = 1; i < arena->view.ingresses; i++)
-		if (fp_index_live(pool, i) && arena->view.ingress[i].references == 0)
+	for (uint32_t i = 1; i < arena->view.ingresses; i++) {
+		const struct fp_ingress *ingress = &arena->view.ingress[i];
+		if (!fp_index_live(pool, i))
+			continue;
+		// Published, but stopped before anything led there. An attachment that was moving stands
+		// twice then, so names are given to those that stay.
+		if (ingress->references == 0)
 			attachment_drop(in, i);
+		else
+			fp_id_map_put(&in->ingresses, ingress->object_id, name_of(ingress), i);
+	}
 }
 
 uint32_t
@@ -281,7 +292,7 @@ ingress_drop(struct fp_installer *in, uint32_t index)
 {
 	struct fp_ingress *ingress = &in->arena->view.ingress[index];
 	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_INGRESS];
-	uint64_t name = ingress->kind == FP_INGRESS_NODE ? node_name(ingress->vni) : 0;
+	uint64_t name = name_of(ingress);
 	fp_store(&ingress->flags, (uint8_t)(ingress->flags & ~FP_INGRESS_LIVE));
 	if (fp_id_map_find(&in->ingresses, ingress->object_id, name) == index)
 		fp_id_map_remove(&in->ingresses, ingress->object_id, name);

@@ -55,6 +55,17 @@ counts_check(const struct fp_arena *a)
 		       a->pool[pool].capacity);
 }
 
+// A client that names an attachment reaches the one that is there.
+static void
+attachments_check(const struct fp_installer *in)
+{
+	const struct fp_arena *a = in->arena;
+	for (uint32_t i = 1; i < a->view.ingresses; i++)
+		if (fp_index_live(&a->pool[FP_POOL_INGRESS], i) &&
+		    a->view.ingress[i].kind == FP_INGRESS_ATTACHMENT)
+			assert(fp_attachment_by_id(in, a->view.ingress[i].object_id) == i);
+}
+
 static struct facts *
 image_adopt(void)
 {
@@ -73,6 +84,7 @@ image_adopt(void)
 	fp_arena_tick(later, NOW_NS);
 	counts_check(later);
 	assert(fp_installer_create(later, &hooks, &in) == 0);
+	attachments_check(in);
 	facts_gather(facts, later, true);
 	fp_installer_destroy(in);
 	fp_arena_close(later);
