@@ -186,7 +186,6 @@ poll_main(void *argument)
 			unreported = 0;
 		}
 		if (received) {
-			counters->bursts++;
 			counters->cycles_busy += after - before;
 			idle_since = before = after;
 			sleep_us = FIRST_SLEEP_US;
