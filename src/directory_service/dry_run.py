@@ -17,7 +17,8 @@ def questions(preview: Applied, limit: int) -> list[tuple[str, dict[str, Any]]]:
     if not preview.diff:
         return []
     requests = [_request(vnet, limit) for vnet in _vnets(preview)]
-    return [(node, request) for node in preview.gateways for request in requests]
+    new = {line.get("name") for line in preview.diff if line.get("kind") == "node" and line.get("sign") == "+"}
+    return [(node, request) for node in preview.gateways if node not in new for request in requests]
 
 
 def rows_of_flows(

@@ -384,6 +384,12 @@ def test_a_new_v_net_has_no_flows_to_ask_for():
     assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == {"cached": 0}
 
 
+def test_a_new_gateway_has_no_flows_to_ask_for():
+    bench = Bench()
+    bench.directory.diff = [{"sign": "+", "kind": "node", "name": "gw1", "text": ""}]
+    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == {"cached": 0}
+
+
 def test_forward_names_who_is_silent():
     bench = Bench()
     hello(bench, "gw1", b"k1")
