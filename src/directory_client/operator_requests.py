@@ -24,6 +24,7 @@ DIRECTORY_NOUNS = frozenset(
         "routes",
         "attachments",
         "peerings",
+        "documents",
     }
 )
 RECORD_KINDS = frozenset(

@@ -29,6 +29,8 @@ def list_rows(
     snapshot: Snapshot, kind: str, vnet: str | None = None, name: str | None = None
 ) -> list[dict[str, Any]]:
     """Return one row per record of a kind (plural or singular), in order of names. Raises Refused."""
+    if kind in ("document", "documents"):
+        return _documents(snapshot, name)
     singular = PLURALS.get(kind, kind)
     if singular not in PLURALS.values():
         raise Refused(f"there are no {kind}", suggest(kind, PLURALS), 2)
@@ -45,6 +47,27 @@ def list_rows(
         if not records:
             raise Refused(f"there is no {singular} {name}", suggest(name, known))
     return [_row(snapshot, record) for record in sorted(records, key=lambda record: record.name)]
+
+
+def _documents(snapshot: Snapshot, name: str | None) -> list[dict[str, Any]]:
+    """Return one row per document that owns something: how much, in which V-nets, and when that changed."""
+    owned: dict[str, list[Record]] = {}
+    for record in snapshot.records.values():
+        if record.document:
+            owned.setdefault(record.document, []).append(record)
+    if name is not None and name not in owned:
+        raise Refused(f"there is no document {name}", suggest(name, owned))
+    return [
+        {
+            "name": document,
+            "vnets": sorted({record.vnet for record in records if record.vnet}),
+            "nodes": sorted(record.name for record in records if record.kind == "node"),
+            "records": len(records),
+            "revision": max(record.revision for record in records),
+        }
+        for document, records in sorted(owned.items())
+        if name in (None, document)
+    ]
 
 
 def _row(snapshot: Snapshot, record: Record) -> dict[str, Any]:

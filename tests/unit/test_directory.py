@@ -300,3 +300,17 @@ def test_a_routes_number_on_the_wire_is_not_its_object_id(directory: Directory) 
     (row,) = directory.list_records("routes", "red")
     assert row["id"] == 77
     assert row["object_id"] == directory.current.vnets["red"].routes["10.9.0.0/24"].id
+
+
+def test_documents_are_listed_with_what_they_own(directory: Directory) -> None:
+    directory.set_record("endpoint", "red/extra", SINGLE)  # an operator's: in no document
+    (row,) = directory.list_records("documents")
+    assert row == {
+        "name": "ams-ber",
+        "vnets": ["blue", "red"],
+        "nodes": ["gw1", "gw2", "leaf"],
+        "records": 16,
+        "revision": 1,
+    }
+    with pytest.raises(Refused, match="there is no document ber"):
+        directory.list_records("documents", name="ber")

@@ -231,6 +231,13 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("dscp", "dscp", rank=4),
         *OWNED,
     ),
+    "documents": (
+        Column("document", "name"),
+        Column("vnets", "vnets", _list("vnets"), rank=2),
+        Column("nodes", "nodes", _list("nodes"), rank=3),
+        Column("records", "records", _count("records"), rank=1, right=True),
+        Column("changed at", "revision", right=True),
+    ),
     "rules": (
         Column("rule", "name"),
         Column("action", "action"),
@@ -300,6 +307,7 @@ SINGULAR = {
     "route": "routes",
     "attachment": "attachments",
     "peering": "peerings",
+    "document": "documents",
     "ingress": "ingresses",
     "client": "clients",
 }
