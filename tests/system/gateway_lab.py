@@ -25,7 +25,7 @@ from gateway import process
 
 ETH_P_ALL = 3
 PACKET_OUTGOING = 4
-PROCESSES = ("parent", "slow-path-0", "control", "directory", "data-plane-1", "data-plane")
+PROCESSES = ("parent", "slow-path-0", "slow-path-1", "control", "directory", "data-plane-1", "data-plane")
 MEMBERS = {"a": ("10.0.0.1", "02:00:00:00:00:0a"), "b": ("10.0.0.2", "02:00:00:00:00:0b")}
 DOCUMENT = """
 document = "lab"
