@@ -77,7 +77,7 @@ class Names:
         return self.nodes.get(object_id, f"node {object_id}")
 
     def profile(self, object_id: Any) -> str:
-        return self.profiles.get(object_id, f"profile {object_id}")
+        return self.profiles.get(object_id, f"profile {object_id}") if object_id else "built-in"
 
 
 @dataclass

@@ -51,7 +51,7 @@ Examples:
 @click.option(
     "--take-over", multiple=True, metavar="NAME", help="Move what another document owns into this one."
 )
-@click.option("--comment", default="", help="Why; stands in the history.")
+@click.option("-m", "--comment", default="", help="Why; stands in the history.")
 @click.option("--exit-code", is_flag=True, help="With --dry-run: exit status 4 if changes are pending.")
 @click.option("--all", "everything", is_flag=True, help="List every connection that would be dropped.")
 @output_options
