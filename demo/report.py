@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
+
+
+def make_console() -> Console:
+    """A console as wide as the terminal; where there is none, wide enough that nothing is wrapped."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 132)
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Line:
 class Report:
     """Collects lines and prints each as it comes, so that one sees where a long run is."""
 
-    console: Console = field(default_factory=lambda: Console(highlight=False))
+    console: Console = field(default_factory=make_console)
     lines: list[Line] = field(default_factory=list)
     started_s: float = field(default_factory=time.monotonic)
 
