@@ -194,10 +194,15 @@ class DirectoryClient:
         self._hello.on = True
 
     def answer(self, asked: Asked, answer: dict[str, Any]) -> None:
-        """Answer an Asked event; does nothing if that server is gone."""
-        send_now(
-            self._servers[asked.server].write, encode({"type": "answer", "id": asked.id, "answer": answer})
-        )
+        """Answer an Asked event; does nothing if that server is gone. What cannot be packed is answered with
+        an error."""
+        head = {"type": "answer", "id": asked.id}
+        try:
+            frames = encode({**head, "answer": answer})
+        except (ValueError, TypeError, OverflowError) as error:
+            refusal = {"ok": False, "error": f"the answer cannot be sent: {error}", "fix": "", "code": 1}
+            frames = encode({**head, "answer": refusal})
+        send_now(self._servers[asked.server].write, frames)
 
     def servers(self) -> list[ServerHealth]:
         """Give the health of every server, in the configured order."""

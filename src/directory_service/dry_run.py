@@ -17,7 +17,7 @@ def questions(preview: Applied, limit: int) -> list[tuple[str, dict[str, Any]]]:
     if not preview.diff:
         return []
     requests = [_request(vnet, limit) for vnet in _vnets(preview)]
-    new = {line.get("name") for line in preview.diff if line.get("kind") == "node" and line.get("sign") == "+"}
+    new = {line["name"] for line in preview.diff if (line["sign"], line["kind"]) == ("+", "node")}
     return [(node, request) for node in preview.gateways if node not in new for request in requests]
 
 

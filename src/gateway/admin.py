@@ -234,6 +234,17 @@ def forward(at: str, request: dict[str, Any]) -> Job:
     return {"answers": answer.get("answers", []), "silent": answer.get("silent", [])}
 
 
+def pack(answer: Answer) -> bytes:
+    """Pack an answer; one that cannot be packed (what others sent is in it, nested too deep, say) becomes an
+    error."""
+    try:
+        return bytes(msgpack.packb(answer, default=str))
+    except (ValueError, TypeError, OverflowError) as error:
+        log.error("an answer cannot be sent: %s", error)
+        refusal = {"ok": False, "error": f"the answer cannot be sent: {error}", "fix": "see control's log"}
+        return bytes(msgpack.packb({"v": VERSION, "id": answer.get("id"), **refusal, "code": 1}))
+
+
 def check(request: Any) -> None:
     """Raise Refused unless this has the shape of a request."""
     if not isinstance(request, dict):
@@ -294,7 +305,7 @@ class AdminSocket:
         body = frames[len(envelope) :]
 
         def reply(answer: Answer) -> None:
-            packed = msgpack.packb(answer, default=str)
+            packed = pack(answer)
             with contextlib.suppress(zmq.Again):
                 self.socket.send_multipart([*envelope, packed], zmq.NOBLOCK)
 

@@ -156,6 +156,19 @@ def test_a_control_is_asked_and_its_answer_forwarded(house):
     assert head["silent"] == ["gw2"]
 
 
+def test_an_answer_that_cannot_be_packed_is_answered_with_an_error(house):
+    house.serve(ipc(house))
+    control = house.client(ipc(house), node="gw1", role="control")
+    control.serve()
+    tool = house.client(ipc(house))
+    house.until(lambda: "gw1" in house.servers[0]._dispatcher.gateways.with_control(time.monotonic()))
+    id = tool.send("forward", node="gw1", request={"verb": "show"})
+    control.answer(house.event(control, Asked), {"ok": True, "rows": [object()]})
+    (row,) = house.event(tool, Answered, id).head["answers"]
+    assert row["answer"]["ok"] is False
+    assert "cannot be sent" in row["answer"]["error"]
+
+
 def test_a_client_goes_on_with_the_next_server(house):
     first = house.serve(ipc(house, "one"))
     house.serve(ipc(house, "two"))

@@ -7,9 +7,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
-from gateway.admin import Admin
+from gateway.admin import Admin, pack
 from gateway.configuration import Admin as AdminSection
 from gateway.configuration import Configuration, Port
 from gateway.events import Events
@@ -397,3 +398,12 @@ def test_rows_that_another_process_made_up_fail_one_request_only(world: World) -
     assert (answer["ok"], answer["code"]) == (False, 1)
     assert "was not understood" in answer["error"]
     assert world.rows("tunnels")
+
+
+def test_answer_that_cannot_be_packed_becomes_an_error() -> None:
+    deep: Any = 1
+    for _ in range(2000):
+        deep = [deep]
+    answer = msgpack.unpackb(pack({"v": 1, "id": 7, "ok": True, "rows": deep}))
+    assert (answer["id"], answer["ok"], answer["code"]) == (7, False, 1)
+    assert "cannot be sent" in answer["error"]
