@@ -6,86 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
-import numpy as np
 import pytest
+from dispatcher_bench import GATEWAY, OPERATOR, Bench, head_of, queries, replies
 
-from directory_client import rows
 from directory_client.decoding import read_push, read_resolved, read_snapshot
-from directory_client.endpoint import parse_endpoint
-from directory_client.messages import encode
 from directory_client.reasons import reason_number
-from directory_service.authentication import LOCAL, Identity
-from directory_service.configuration import Configuration, Limits
-from directory_service.dispatcher import Dispatcher
-from directory_service.outbox import Audit, Out, Peer, Publish, Reply
+from directory_service.authentication import LOCAL
+from directory_service.outbox import Audit, Out, Publish, Reply
 from directory_service.refused import Refused
-from fake_directory import FakeDirectory
-
-GATEWAY = Identity("gw1", "gateway")
-OPERATOR = Identity("anna", "operator")
-
-
-class Bench:
-    """A dispatcher on a fake directory and clock."""
-
-    def __init__(self, **limits: int) -> None:
-        self.directory = FakeDirectory()
-        configuration = Configuration("dir1", parse_endpoint("ipc:///run/x"), None, limits=Limits(**limits))
-        self.dispatcher = Dispatcher(configuration, self.directory, 5, 0.0, lambda: 1_700_000_000_000)
-        self.now = 100.0
-        self.outs: list[Out] = []
-        self._id = 0
-
-    def send(
-        self,
-        channel: str,
-        type: str,
-        *parts: bytes,
-        by: Identity = LOCAL,
-        connection: bytes = b"c1",
-        waited_s: float = 0.0,
-        **fields: Any,
-    ) -> list[Out]:
-        self._id += 1
-        frames = encode({"id": self._id, "type": type, **fields}, *parts)
-        return self.raw(channel, frames, by, connection, waited_s)
-
-    def raw(
-        self,
-        channel: str,
-        frames: list[Any],
-        by: Identity = LOCAL,
-        connection: bytes = b"c1",
-        waited_s: float = 0.0,
-    ):
-        self.outs = self.dispatcher.handle(Peer(channel, connection, by), frames, self.now, waited_s)
-        return self.outs
-
-    def ask(self, channel: str, type: str, *parts: bytes, **fields: Any) -> dict[str, Any]:
-        """Send and return the one reply's head."""
-        return head_of(self.send(channel, type, *parts, **fields))
-
-    def tick(self, seconds: float = 0.0) -> list[Out]:
-        self.now += seconds
-        return self.dispatcher.tick(self.now)
-
-
-def replies(outs: list[Out]) -> list[Reply]:
-    return [out for out in outs if isinstance(out, Reply)]
-
-
-def head_of(outs: list[Out]) -> dict[str, Any]:
-    found = replies(outs)
-    assert len(found) == 1, outs
-    return msgpack.unpackb(found[0].frames[0])
-
-
-def queries(*ports: int, vni: int = 7001) -> bytes:
-    table = np.zeros(len(ports), rows.QUERY)
-    table["vni"] = vni
-    table["source_port"] = ports
-    return table.tobytes()
-
 
 # ---- resolve ---------------------------------------------------------------------------------
 
@@ -337,124 +265,6 @@ def test_the_audit_names_the_key_whatever_the_message_says():
     record = next(out.record for out in outs if isinstance(out, Audit))
     assert (record["ok"], record["error"]) == (False, "red/db-1 is owned by document other")
     assert head_of(outs)["fix"] == "remove it there first"
-
-
-# ---- gateways' controls ----------------------------------------------------------------------
-
-
-def hello(bench: Bench, node: str, connection: bytes) -> None:
-    assert bench.ask("write", "hello", node=node, role="control", connection=connection)["ok"] is True
-
-
-def test_a_dry_run_decides_the_flows_again_that_gateways_have_cached():
-    bench = Bench()
-    bench.directory.concerned = ["gw1", "gw2"]
-    hello(bench, "gw1", b"k1")
-    (ask,) = replies(bench.send("write", "apply", text="x", dry_run=True))
-    assert ask.connection == b"k1"
-    question = msgpack.unpackb(ask.frames[0])
-    assert question["request"]["noun"] == "flows"
-    assert question["request"]["args"]["vnet"] == "red"
-    answer = {"ok": True, "rows": [{"vni": 7001, "packets": 3}, "no row"], "more": 10}
-    frames = encode({"type": "answer", "id": question["id"], "answer": answer})
-    outs = bench.raw("write", frames, connection=b"k1")
-    result = head_of(outs)
-    assert result["flows"] == {"cached": 1, "gateways": ["gw1"], "silent": ["gw2"], "unseen": 10}
-    assert bench.directory.applied[-1]["flows"] == [{"vni": 7001, "packets": 3, "node": "gw1"}]
-    assert bench.directory.revision == 41
-
-
-def test_a_gateway_that_cannot_say_its_flows_counts_as_silent():
-    bench = Bench()
-    hello(bench, "gw1", b"k1")
-    (ask,) = replies(bench.send("write", "apply", text="x", dry_run=True))
-    refusal = {"ok": False, "error": "the data plane does not answer"}
-    frames = encode({"type": "answer", "id": msgpack.unpackb(ask.frames[0])["id"], "answer": refusal})
-    flows = head_of(bench.raw("write", frames, connection=b"k1"))["flows"]
-    assert (flows["gateways"], flows["silent"]) == ([], ["gw1"])
-
-
-def test_a_new_v_net_has_no_flows_to_ask_for():
-    bench = Bench()
-    hello(bench, "gw1", b"k1")
-    bench.directory.diff = [
-        {"sign": "+", "kind": "vnet", "name": "red", "text": ""},
-        {"sign": "+", "kind": "rule", "name": "red/any", "text": ""},
-    ]
-    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == {"cached": 0}
-
-
-def test_a_new_gateway_has_no_flows_to_ask_for():
-    bench = Bench()
-    bench.directory.diff = [{"sign": "+", "kind": "node", "name": "gw1", "text": ""}]
-    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == {"cached": 0}
-
-
-def test_forward_names_who_is_silent():
-    bench = Bench()
-    hello(bench, "gw1", b"k1")
-    hello(bench, "gw2", b"k2")
-    asks = replies(bench.send("write", "forward", node="all", request={"verb": "show"}, wait_ms=1000))
-    assert {ask.connection for ask in asks} == {b"k1", b"k2"}
-    number = {ask.connection: msgpack.unpackb(ask.frames[0])["id"] for ask in asks}
-    stranger = encode({"type": "answer", "id": number[b"k2"], "answer": {"rows": ["forged"]}})
-    assert bench.raw("write", stranger, connection=b"k1") == []
-    bench.raw(
-        "write", encode({"type": "answer", "id": number[b"k1"], "answer": {"rows": [1]}}), connection=b"k1"
-    )
-    assert replies(bench.outs) == []
-    result = head_of(bench.tick(1.0))
-    assert result["answers"] == [{"node": "gw1", "answer": {"rows": [1]}}]
-    assert result["silent"] == ["gw2"]
-    late = encode({"type": "answer", "id": number[b"k2"], "answer": {}})
-    assert bench.raw("write", late, connection=b"k2") == []
-
-
-def nested(depth: int) -> Any:
-    value: Any = 1
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-@pytest.mark.parametrize("last", ["answer", "time"])
-def test_answers_that_cannot_be_passed_on_fail_that_request_alone(last):
-    bench = Bench()
-    hello(bench, "gw1", b"k1")
-    hello(bench, "gw2", b"k2")
-    fields = {"node": "all", "request": {"verb": "show"}, "wait_ms": 1000}
-    asks = replies(bench.send("write", "forward", connection=b"op", **fields))
-    number = {ask.connection: msgpack.unpackb(ask.frames[0])["id"] for ask in asks}
-    # As deep as msgpack packs: one level more, in the answer to the operator, is too deep.
-    deep = {"type": "answer", "id": number[b"k1"], "answer": {"rows": nested(1022)}}
-    assert bench.raw("write", encode(deep), connection=b"k1") == []
-    if last == "time":
-        outs = bench.tick(1.0)
-    else:
-        fine = {"type": "answer", "id": number[b"k2"], "answer": {"rows": []}}
-        outs = bench.raw("write", encode(fine), connection=b"k2")
-    (reply,) = replies(outs)
-    assert reply.connection == b"op"
-    assert msgpack.unpackb(reply.frames[0])["error"] == "the gateways' answers could not be used"
-    assert bench.ask("write", "export", document="doc")["ok"] is True
-
-
-def test_a_control_that_says_hello_no_more_is_silent_at_once():
-    bench = Bench()
-    hello(bench, "gw1", b"k1")
-    bench.now += 4.0
-    result = bench.ask("write", "forward", node="gw1", request={"verb": "show"})
-    assert (result["answers"], result["silent"]) == ([], ["gw1"])
-    assert bench.ask("write", "forward", node="nobody", request={"verb": "show"})["ok"] is False
-
-
-def test_a_gateway_has_others_show_things_only():
-    bench = Bench()
-    for verb, allowed in (("show", True), ("set", False)):
-        answer = bench.ask(
-            "write", "forward", node="gw1", request={"verb": verb}, by=Identity("gw2", "gateway")
-        )
-        assert answer["ok"] is allowed
 
 
 # ---- what is wrong ---------------------------------------------------------------------------
