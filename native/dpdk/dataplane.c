@@ -80,6 +80,19 @@ fp_dataplane_create(const struct fp_dataplane_config *config, struct fp_dataplan
 }
 
 int
+fp_dataplane_set_arena(struct fp_dataplane *dp, const char *path)
+{
+	if (dp->arena)
+		return -EBUSY;
+	char *copy = strdup(path);
+	if (!copy)
+		return -ENOMEM;
+	free(dp->arena_path);
+	dp->config.arena_path = dp->arena_path = copy;
+	return 0;
+}
+
+int
 fp_dataplane_start(struct fp_dataplane *dp, struct fp_error *error)
 {
 	uint64_t before_ns = clock_ns(), after_ns;

@@ -42,17 +42,21 @@ static struct {
 // EAL permutes the array and may look at it later.
 static char *eal_argument[ARGUMENTS_MAX];
 
-// What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only) and
-// no secondary process listens. Neither is needed, and an operator would look for the fault there.
+// What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only), what
+// net_memif and net_tap say since no secondary process can listen, and EAL where there are hugepages
+// of one size only. None is needed, and an operator would look for the fault there.
 static const char *const harmless[] = {
 	"multiq qdisc",
 	"tap_nl_dump_ext_ack",
 	"Disabling rte flow support",
 	"Failed to send start req to secondary",
+	"Failed to register mp action callback",
+	"No free 1048576 kB hugepages",
 };
 
 static uint64_t clock_ns(void);
 static bool hugepages_suffice(uint32_t memory_mb);
+static bool huge_2m_read(const char *name, unsigned long *pages);
 static void signals_prepare(void);
 static FILE *log_open(void);
 static ssize_t log_write(void *cookie, const char *data, size_t len_bytes);
@@ -163,15 +167,27 @@ clock_ns(void)
 static bool
 hugepages_suffice(uint32_t memory_mb)
 {
-	unsigned long free_pages = 0;
-	FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
+	unsigned long free_pages = 0, reserved_pages = 0;
+	if (!huge_2m_read("free_hugepages", &free_pages) ||
+	    !huge_2m_read("resv_hugepages", &reserved_pages) || reserved_pages > free_pages)
+		return false;
+	// Others' reserved pages count as free until they are touched. One page more for what EAL
+	// rounds up.
+	return (free_pages - reserved_pages) * HUGE_2M_KB / 1024 >= (unsigned long)memory_mb + 2 &&
+	       geteuid() == 0;
+}
+
+static bool
+huge_2m_read(const char *name, unsigned long *pages)
+{
+	char path[96];
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-2048kB/%s", name);
+	FILE *file = fopen(path, "re");
 	if (!file)
 		return false;
-	int read = fscanf(file, "%lu", &free_pages);
+	int read = fscanf(file, "%lu", pages);
 	fclose(file);
-	// One page more for what EAL rounds up.
-	return read == 1 && free_pages * HUGE_2M_KB / 1024 >= (unsigned long)memory_mb + 2 &&
-	       geteuid() == 0;
+	return read == 1;
 }
 
 // net_tap asks the kernel for a real-time signal per packet. Poll threads wait for the descriptors

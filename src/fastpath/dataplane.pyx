@@ -222,11 +222,16 @@ cdef class DataPlane:
             with nogil:
                 fp_dataplane_destroy(c)
 
-    def start(self):
-        """Open the tables and the ports and start the threads. Raises DataPlaneError; nothing runs then."""
+    def start(self, arena_path=None):
+        """Open the tables (at `arena_path`; None: where the settings say) and the ports and start the threads.
+        Raises DataPlaneError; nothing runs then."""
         cdef fp_error error
         cdef int rc
         memset(&error, 0, sizeof(error))
+        if arena_path is not None:
+            rc = fp_dataplane_set_arena(self.c, str(arena_path).encode())
+            if rc < 0:
+                raise OSError(-rc, "tables")
         with nogil:
             rc = fp_dataplane_start(self.c, &error)
         _check(rc, &error)

@@ -246,6 +246,7 @@ cdef extern from "fp_dataplane.h" nogil:
 
     int fp_eal_start(const fp_eal_config *config, fp_eal_report *report, fp_error *error)
     int fp_dataplane_create(const fp_dataplane_config *config, fp_dataplane **dataplane, fp_error *error)
+    int fp_dataplane_set_arena(fp_dataplane *dataplane, const char *path)
     int fp_dataplane_start(fp_dataplane *dataplane, fp_error *error)
     void fp_dataplane_stop(fp_dataplane *dataplane)
     void fp_dataplane_destroy(fp_dataplane *dataplane)

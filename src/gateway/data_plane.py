@@ -24,17 +24,18 @@ from typing import Any, NoReturn
 
 from fastpath.dataplane import DataPlane, DataPlaneError, HoldSettings, PortSettings, Settings, start_eal
 
+from .arena_place import choose_arena_path
 from .configuration import Configuration
 from .configuration_file import ConfigurationError, load
 from .data_plane_server import DataPlaneServer
 from .device import parse_device
+from .kernel_stack import quiet_port
 from .notify import notify
 from .process import start_time
 
 log = logging.getLogger(__name__)
 
 OWN_MAC_DRIVERS = ("net_tap", "net_null", "net_ring", "net_pcap", "net_memif")
-HUGEPAGE_BYTES = 2 << 20
 FIRST_PACKET_LOOK_S, FIRST_PACKET_LOOK_MAX_S = 0.05, 5.0
 
 
@@ -86,9 +87,15 @@ def _run(configuration: Configuration) -> None:
     if start.spare:
         _follow_configuration(configuration)
     start.lock_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    _say_cost(settings, eal, plane)
-    forget_other_ports(Path(settings.arena_path), settings.ports)
-    plane.start()
+    # Only whoever has the lock, and its packet memory already, can tell where the tables are or have room.
+    arena = choose_arena_path(
+        configuration.name, sum(size for _, size in settings.arena_cost()), configuration.memory.hugepages
+    )
+    _say_cost(settings, arena, eal, plane)
+    forget_other_ports(arena, settings.ports)
+    for port in settings.ports:
+        quiet_port(port.name, port.device)
+    plane.start(arena)
     start.resumed_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - start.lock_ns) / 1e6
     report = plane.start_report()
     start.tables_ms, start.ports_ms, start.threads_ms = (
@@ -113,7 +120,7 @@ def _run(configuration: Configuration) -> None:
         server.close()
         plane.stop()
         os.close(lock)
-        log.info("stopped; the tables stay in %s", settings.arena_path)
+        log.info("stopped; the tables stay in %s", arena)
 
 
 def _serve(server: DataPlaneServer, plane: DataPlane, start: Start, stop: _Stop) -> None:
@@ -159,24 +166,7 @@ def make_settings(configuration: Configuration) -> Settings:
             hold.packets, hold.packets_per_vnet, hold.packets_per_ingress, hold.packets_per_flow, hold.wait_ms
         ),
     }
-    total = sum(size for _, size in Settings(ports, **settings).arena_cost())
-    path = choose_arena_path(configuration.name, total, configuration.memory.hugepages != "never")
-    return Settings(ports, arena_path=path, **settings)
-
-
-def choose_arena_path(
-    name: str, total_bytes: int, hugepages: bool, mounts: Path = Path("/proc/self/mounts")
-) -> Path:
-    """Return where the tables are: on hugetlbfs if they are there already or have room, else in /dev/shm."""
-    for line in mounts.read_text().splitlines() if hugepages else ():
-        _, directory, kind, options, *_ = line.split()
-        if kind != "hugetlbfs" or "pagesize=1024M" in options or not os.access(directory, os.W_OK):
-            continue
-        path = Path(directory) / f"vnet-{name}"
-        room = os.statvfs(directory)
-        if path.exists() or room.f_bavail * room.f_bsize >= total_bytes + HUGEPAGE_BYTES:
-            return path
-    return Path("/dev/shm") / f"vnet-{name}"
+    return Settings(ports, **settings)
 
 
 def forget_other_ports(arena: Path, ports: Sequence[PortSettings]) -> None:
@@ -283,10 +273,10 @@ def _age_ms() -> float:
     return (time.clock_gettime(time.CLOCK_BOOTTIME) - started_s) * 1e3
 
 
-def _say_cost(settings: Settings, eal: dict[str, Any], plane: DataPlane) -> None:
+def _say_cost(settings: Settings, arena: Path, eal: dict[str, Any], plane: DataPlane) -> None:
     cost = settings.arena_cost()
     tables = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in cost if size >= 50_000)
-    log.info("tables in %s: %.1f MB (%s)", settings.arena_path, sum(size for _, size in cost) / 1e6, tables)
+    log.info("tables in %s: %.1f MB (%s)", arena, sum(size for _, size in cost) / 1e6, tables)
     buffers = plane.start_report()["mbufs"]
     pages = "hugepages" if eal["hugepages"] else "no hugepages"
     log.info("packets: %d buffers, %d MB (%s)", buffers, eal["memory_mb"], pages)
