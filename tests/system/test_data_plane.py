@@ -438,18 +438,18 @@ def test_thread_that_cannot_be_pinned_floats_and_says_so(make_bed) -> None:  # n
 
 
 def test_waiting_can_be_changed_while_it_runs(bed: Bed) -> None:
-    with bed.client() as observer:
+    with bed.client("control") as control:
 
         def polls() -> int:
-            return observer.ask({"dump": "threads"})["rows"][0]["polls"]
+            return control.ask({"dump": "threads"})["rows"][0]["polls"]
 
-        assert observer.ask({"set": "idle", "mode": "spin", "max_sleep_us": 900})["ok"] is True
+        assert control.ask({"set": "idle", "mode": "spin", "max_sleep_us": 900})["ok"] is True
         before = polls()
         until(lambda: polls() > before + 1_000_000, "it spins")
-        assert observer.ask({"set": "idle", "mode": "sleep", "max_sleep_us": 900})["ok"] is True
-        before = observer.ask({"dump": "counters"})["counters"]["sleeps"]
-        until(lambda: observer.ask({"dump": "counters"})["counters"]["sleeps"] > before, "it sleeps again")
-        assert observer.ask({"set": "hold", "packets": 100, "wait_ms": 500})["ok"] is True
+        assert control.ask({"set": "idle", "mode": "sleep", "max_sleep_us": 900})["ok"] is True
+        before = control.ask({"dump": "counters"})["counters"]["sleeps"]
+        until(lambda: control.ask({"dump": "counters"})["counters"]["sleeps"] > before, "it sleeps again")
+        assert control.ask({"set": "hold", "packets": 100, "wait_ms": 500})["ok"] is True
 
 
 @pytest.fixture(scope="module")
