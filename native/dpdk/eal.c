@@ -42,9 +42,9 @@ static struct {
 // EAL permutes the array and may look at it later.
 static char *eal_argument[ARGUMENTS_MAX];
 
-// What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only), what
-// net_memif and net_tap say since no secondary process can listen, and EAL where there are hugepages
-// of one size only. None is needed, and an operator would look for the fault there.
+// What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only),
+// what it and net_memif say since no secondary process listens, and EAL where hugepages are of one
+// size only. None is needed, and an operator would look for the fault there.
 static const char *const harmless[] = {
 	"multiq qdisc",
 	"tap_nl_dump_ext_ack",

@@ -95,7 +95,8 @@ struct fp_start_report {
 
 int fp_dataplane_create(const struct fp_dataplane_config *config, struct fp_dataplane **dataplane,
 			struct fp_error *error);
-// Where the tables are, instead of config.arena_path: known only once nobody else makes them. Before start.
+// Where the tables are, instead of config.arena_path: known only once nobody else makes them. Before
+// start.
 int fp_dataplane_set_arena(struct fp_dataplane *dataplane, const char *path);
 int fp_dataplane_start(struct fp_dataplane *dataplane, struct fp_error *error);
 void fp_dataplane_stop(struct fp_dataplane *dataplane);

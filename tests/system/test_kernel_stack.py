@@ -16,7 +16,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 
-from data_plane_bed import Wire, make_bed, until  # noqa: F401
+from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
 
 pytestmark = [
     pytest.mark.root,
@@ -62,6 +62,13 @@ def namespace() -> Iterator[str]:
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
 
 
+def start_inside(bed: Bed) -> None:
+    """Start a data plane in the namespace and wait until it serves."""
+    program = [sys.executable, "-m", "gateway.main", "data-plane", "--instance", "0", str(bed.file)]
+    bed.start(command=["ip", "netns", "exec", NAMESPACE, *program])
+    bed.client().close()
+
+
 def arp() -> bytes:
     return bytes(Ether(dst="ff:ff:ff:ff:ff:ff", src=PEER) / ARP(psrc="192.0.2.2", pdst=LOCATOR, hwsrc=PEER))
 
@@ -92,11 +99,7 @@ def test_only_the_gateway_answers_on_its_port(namespace: str, make_bed, driver: 
         wire.send(vxlan(namespace))
         until(lambda: udp_no_ports() == 1, "Linux by itself refuses VXLAN")
 
-        bed.start(
-            command=["ip", "netns", "exec", NAMESPACE, sys.executable, "-m", "gateway.main", "data-plane"]
-            + ["--instance", "0", str(bed.file)]
-        )
-        bed.client().close()
+        start_inside(bed)
         before = bed.ask(dump="counters")["counters"]["received"]
         for _ in range(5):
             wire.send(vxlan(namespace))
@@ -116,11 +119,7 @@ def test_interface_with_addresses_of_its_own_is_left_alone_aloud(namespace: str,
     bed = make_bed(
         {"rack": ("net_null0,no-rx=1", "inside"), "uplink": (f"net_af_packet0,iface={PORT}", "underlay")}
     )
-    bed.start(
-        command=["ip", "netns", "exec", NAMESPACE, sys.executable, "-m", "gateway.main", "data-plane"]
-        + ["--instance", "0", str(bed.file)]
-    )
-    bed.client().close()
+    start_inside(bed)
 
     assert inside("sysctl", "-n", f"net.ipv4.conf.{PORT}.arp_ignore").strip() == "0"
     assert f"port uplink: interface {PORT} has addresses of its own" in bed.log()
@@ -132,10 +131,6 @@ def test_weak_filter_of_all_interfaces_is_named(namespace: str, make_bed) -> Non
     bed = make_bed(
         {"rack": ("net_null0,no-rx=1", "inside"), "uplink": (f"net_af_packet0,iface={PORT}", "underlay")}
     )
-    bed.start(
-        command=["ip", "netns", "exec", NAMESPACE, sys.executable, "-m", "gateway.main", "data-plane"]
-        + ["--instance", "0", str(bed.file)]
-    )
-    bed.client().close()
+    start_inside(bed)
 
     assert "net.ipv4.conf.all.rp_filter is 2; fix: sysctl -w net.ipv4.conf.all.rp_filter=0" in bed.log()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the tables' file is made, as far as it needs no hugetlbfs: see system/test_hugepages.py for the rest."""
+"""Where the tables' file is made, as far as it needs no hugetlbfs; the rest: system/test_hugepages.py."""
 
 from __future__ import annotations
 
