@@ -104,11 +104,14 @@ def _vnet_removed(op: Operation, head: dict[str, int], incarnation: int) -> Reco
 
 def _attachment(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
     set_it = op["op"] == "attachment"
+    port = op["port"] if set_it else op.get("port", "")
+    if not isinstance(port, str):
+        raise TypeError("port is no text")
     return make(
         RecordType.ATTACHMENT_SET if set_it else RecordType.ATTACHMENT_REMOVE,
         **head,
         object_id=number(op, "object_id", 64),
-        port=str(op["port"] if set_it else op.get("port", "")),
+        port=port,
         vlan=number(op, "vlan", 12, None if set_it else 0),
         mtu_bytes=number(op, "mtu_bytes", 16, 0),
     )

@@ -414,6 +414,8 @@ def test_operation_that_says_nothing_usable_costs_only_itself() -> None:
         {"op": "attachment", "vni": VNI},
         {**good, "vlan": 4096},
         {**good, "vlan": "x"},
+        {**good, "port": [1]},
+        {**good, "op": "attachment_removed", "port": {}},
         {**good, "vni": VNI + 1},
         {**good, "port": "a-name-that-is-too-long"},
         {"op": "tunnel", "object_id": 1, "local": "1.2.3", "remote": b""},
