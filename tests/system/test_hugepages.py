@@ -18,9 +18,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 
 from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
-from fastpath.records import join
 from installing import RED, attachment, flow, flow_key, location, tunnel, vnet
 from test_data_plane_ports import EXCEPTION, exception_tap  # noqa: F401
+
+from fastpath.records import join
 
 pytestmark = [
     pytest.mark.root,

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
-
-from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
 
 pytestmark = [
     pytest.mark.root,

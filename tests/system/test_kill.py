@@ -54,7 +54,7 @@ def test_kill_of_a_process_loses_no_cached_packet(lab: Lab, stream: Stream, name
     assert stream.repeated == 0
 
 
-@pytest.mark.parametrize("name", ["control", "slow-path-0", "directory"])
+@pytest.mark.parametrize("name", ["parent", "control", "slow-path-0", "directory"])
 def test_stopped_process_loses_no_cached_packet(lab: Lab, stream: Stream, name: str) -> None:
     first = stream.sent
 

@@ -20,7 +20,6 @@ from scapy.layers.vxlan import VXLAN
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 
 from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
-from fastpath.records import Action
 from installing import RED
 from test_data_plane_ports import (
     EXCEPTION,
@@ -38,6 +37,8 @@ from test_data_plane_ports import (
     run,
     set_up,
 )
+
+from fastpath.records import Action
 
 pytestmark = [
     pytest.mark.root,

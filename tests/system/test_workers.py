@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from fastpath.rings import RingClient
 from gateway_lab import DOCUMENT, RULE, Lab, Stream, until
+
+from fastpath.rings import RingClient
 
 pytestmark = [
     pytest.mark.root,

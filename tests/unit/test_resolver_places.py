@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fastpath.records import RecordType, Refusal, make
 from resolver_world import ATTACHMENT, INCARNATION, MAC, VNI, address, records, snapshot
 from scapy.layers.l2 import ARP, Ether
 
 from directory_client.events import Changed
+from fastpath.records import RecordType, Refusal, make
 from gateway.resolver import CONFLICTS_MAX, Resolver
 
 
