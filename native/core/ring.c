@@ -4,7 +4,7 @@
 //
 //	producer: record bytes; head (release)      consumer: sleeping = 1
 //	          full fence                                  full fence
-//	          sleeping? -> clear, ring                    head == own index? -> wait for the eventfd
+//	          sleeping? -> clear, ring                    head == own index? -> wait for the doorbell
 //
 // Whichever fence comes second sees the other side's store, so either the producer sees the sleeper or the
 // sleeper sees the record. The producer's fence is in fp_ring_wanted(), and only if it has written since

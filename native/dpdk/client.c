@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 
 #include "dataplane.h"
 
@@ -133,7 +132,7 @@ fp_client_doorbells(struct fp_housekeeping *hk)
 {
 	for (int i = 0; i < FP_CLIENTS_MAX; i++)
 		if (hk->client[i].live && fp_ring_wanted(&hk->client[i].out))
-			eventfd_write(hk->client[i].wake_client_fd, 1);
+			fp_doorbell_ring(hk->client[i].wake_client_fd);
 }
 
 // In housekeeping's thread.

@@ -249,7 +249,7 @@ doorbells_ring(struct fp_poll *poll)
 		workers &= workers - 1;
 		int fd = fp_thread_doorbell_fd(poll->thread, worker);
 		if (fd >= 0)
-			eventfd_write(fd, 1);
+			fp_doorbell_ring(fd);
 	}
 	uint64_t exceptions = fp_thread_counters(poll->thread)->exceptions;
 	if (exceptions == poll->seen_exceptions)

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include "fp_dataplane.h"
 
@@ -57,5 +58,14 @@ void fp_poll_pause(struct fp_poll *poll);
 void fp_poll_resume(struct fp_poll *poll);
 // After something was put into one of the thread's rings.
 void fp_poll_wake(struct fp_poll *poll);
+// Rings a client that sleeps. The pipe's writing end is ours alone: no client can make it block, and
+// full or gone is as good as rung. Signals are blocked in the threads that call this.
+static inline void
+fp_doorbell_ring(int fd)
+{
+	const uint8_t one = 1;
+	ssize_t n = write(fd, &one, sizeof(one));
+	(void)n;
+}
 void fp_poll_set_idle(struct fp_poll *poll, const struct fp_idle *idle);
 uint64_t fp_poll_cpu_ns(const struct fp_poll *poll);

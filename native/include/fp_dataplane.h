@@ -158,8 +158,8 @@ struct fp_client_config {
 	uint8_t worker; // 0 .. workers-1, or FP_WORKER_CONTROL
 	void *base;     // the memfd, mapped; formatted with threads + 1 miss rings
 	size_t len_bytes;
-	int wake_client_fd; // eventfd that the data plane writes
-	int wake_self_fd;   // eventfd that the client writes
+	int wake_client_fd; // writing end of a pipe, non-blocking and not shared with the client
+	int wake_self_fd;   // eventfd that the client writes; only waited for
 };
 
 // A client of the same worker is replaced. The caller keeps the mapping and the descriptors until

@@ -9,7 +9,7 @@
 //	struct fp_ring_end out;                       // private to this side
 //	fp_ring_attach(&out, base, ring_number, FP_RING_PRODUCER);
 //	if (fp_ring_write(&out, records, n) < n) ...  // full: counted by the caller
-//	if (fp_ring_wanted(&out)) eventfd_write(...); // the consumer said that it sleeps
+//	if (fp_ring_wanted(&out)) write(doorbell, ...); // the consumer said that it sleeps
 #pragma once
 
 #include <stdbool.h>
@@ -59,5 +59,5 @@ uint32_t fp_ring_read(struct fp_ring_end *end, struct fp_record *records, uint32
 uint32_t fp_ring_pending(struct fp_ring_end *end); // consumer: how many could be read now
 // Consumer: wants a doorbell. After sleep(true) look at fp_ring_pending() once more, then wait.
 void fp_ring_sleep(struct fp_ring_end *end, bool sleeping);
-// Producer, after writing: the consumer sleeps, ring its eventfd now. Clears the wish. True at most once per write.
+// Producer, after writing: the consumer sleeps, ring its doorbell now. Clears the wish. True at most once per write.
 bool fp_ring_wanted(struct fp_ring_end *end);

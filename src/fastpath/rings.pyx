@@ -30,6 +30,7 @@ PROTOCOL_VERSION = 1
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _MESSAGE_BYTES_MAX = 1 << 20
 _RECORD_BYTES = FP_RECORD_BYTES
+_DOORBELL_BYTES = 4096  # more than rings wait in the pipe at a time
 
 
 class DataPlaneUnreachable(ConnectionError):
@@ -319,12 +320,12 @@ cdef class RingClient:
         for i in range(self._rings):
             fp_ring_sleep(&self._miss[i], False)
         try:
-            os.eventfd_read(self._wake_fd)
+            os.read(self._wake_fd, _DOORBELL_BYTES)
         except BlockingIOError:
             pass
 
     def fileno(self):
-        """Return the eventfd that the data plane rings; -1 for an observer."""
+        """Return the descriptor that is readable when the data plane rings; -1 for an observer."""
         return self._wake_fd
 
     def connection_fileno(self):

@@ -52,7 +52,7 @@ class Refusal(Exception):
 
 @dataclass
 class Client:
-    """One connection. `memory` and eventfds: the rings of one that has been greeted."""
+    """One connection. `memory` and `doorbells` (the client's two, our end): of one that has been greeted."""
 
     socket: socket.socket
     pid: int
@@ -61,7 +61,7 @@ class Client:
     name: str = ""
     id: int = -1
     memory: RingMemory | None = None
-    eventfds: tuple[int, ...] = field(default=())
+    doorbells: tuple[int, ...] = field(default=())
 
 
 class DataPlaneServer:
@@ -204,9 +204,9 @@ class DataPlaneServer:
         if client.id >= 0:
             self._plane.remove_client(client.id)
         client.id = -1
-        for fd in client.eventfds:
+        for fd in client.doorbells:
             os.close(fd)
-        client.eventfds = ()
+        client.doorbells = ()
         if client.memory is not None:
             client.memory.close()
         client.memory = None
@@ -228,7 +228,7 @@ class DataPlaneServer:
         client.name = "control" if worker == CONTROL else f"slow-path-{worker}"
         assert client.memory is not None
         answer = {**self._greeting(), "total_bytes": client.memory.len_bytes}
-        self._send(client, answer, (client.memory.fd, *client.eventfds))
+        self._send(client, answer, (client.memory.fd, *client.doorbells[:2]))
         log.info("client=%s pid=%s connected", client.name, client.pid)
 
     def _worker_of(self, role: Any, question: Answer) -> int:
@@ -256,10 +256,13 @@ class DataPlaneServer:
 
     def _attach(self, client: Client, worker: int) -> None:
         client.memory = RingMemory.create(self._plane.settings.threads + 1, MISS_SLOTS, INSTALL_SLOTS)
-        flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
-        client.eventfds = (os.eventfd(0, flags), os.eventfd(0, flags))
+        # A client can change the flags of what it shares with us, and fill it. So it is rung by a pipe, whose
+        # writing end is ours alone and never blocks; its own bell is an eventfd, which we only wait for.
+        wake, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        kick = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        client.doorbells = (wake, kick, ring)
         try:
-            client.id = self._plane.add_client(worker, client.memory, *client.eventfds)
+            client.id = self._plane.add_client(worker, client.memory, ring, kick)
         except OSError:
             self._detach(client)
             raise

@@ -7,6 +7,7 @@ import contextlib
 import mmap
 import os
 import random
+import select
 import signal
 import socket
 import struct
@@ -317,6 +318,26 @@ def test_impossible_ring_index_breaks_that_clients_ring_only(bed: Bed) -> None:
     with bed.client("slow-path") as slow_path:
         install(slow_path, vnet(RED))
         until(lambda: bed.ask(dump="vnets")["rows"], "the next client is served")
+
+
+def test_client_that_fills_its_doorbell_blocks_nobody(bed: Bed) -> None:
+    bed.client().close()
+    connection, memory, descriptors, answer = greet_raw(bed)
+    install_ring = answer["total_bytes"] - 8192 * 128 - 3 * 64
+    housekeepings_ring = 4096 + (answer["miss_rings"] - 1) * (3 * 64 + 4096 * 128)
+    os.set_blocking(descriptors[1], True)
+    with contextlib.suppress(OSError):
+        os.eventfd_write(descriptors[1], 2**64 - 2)
+    for head in (1, 2):  # each is refused, and the refusal told to a client that says that it sleeps
+        refused = counted(bed, "housekeeping", "refused")
+        struct.pack_into("<I", memory, housekeepings_ring + 128, 1)
+        struct.pack_into("<I", memory, install_ring, head)
+        os.eventfd_write(descriptors[2], 1)
+        until(lambda: counted(bed, "housekeeping", "refused") > refused, "it is refused")  # noqa: B023
+        assert bed.ask(dump="vnets")["rows"] == []
+
+    assert select.select([descriptors[1]], [], [], 5)[0]
+    connection.close()
 
 
 def test_memory_of_the_rings_cannot_be_taken_away(bed: Bed) -> None:
