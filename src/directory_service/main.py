@@ -16,11 +16,11 @@ import click
 
 from directory_client.keys import load_key_file, make_key_file
 from directory_client.messages import DirectoryError
+from directory_client.notify import notify
 from directory_client.strict_toml import TomlError
 from directory_service.audit import AuditFile
 from directory_service.configuration import Configuration, embedded, load
 from directory_service.dispatcher import Dispatcher
-from directory_service.readiness import notify
 from directory_service.refused import Refused
 from directory_service.server import Server
 from directory_service.service import Directory

@@ -22,6 +22,7 @@ import zmq
 from directory_client.client import DirectoryClient
 from directory_client.events import Answered, Asked, Failed, ServerChanged
 from directory_client.keys import client_keys
+from directory_client.notify import notify
 from gateway import inbox
 from gateway.admin import Admin, AdminSocket
 from gateway.configuration import Configuration
@@ -31,7 +32,6 @@ from gateway.job import DUMP_ROWS, Answer, AskDataPlane, AskDirectory, Job, Refu
 from gateway.metrics import CONTENT_TYPE, Collector
 from gateway.metrics_server import MetricsServer
 from gateway.next_hops import NextHops
-from gateway.notify import notify
 from gateway.state import DirectoryServer, State, read_names, read_table
 from gateway.statistics import sample_of
 

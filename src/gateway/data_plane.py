@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from directory_client.notify import notify
 from fastpath.dataplane import DataPlane, DataPlaneError, HoldSettings, PortSettings, Settings, start_eal
 
 from .arena_place import choose_arena_path
@@ -30,7 +31,6 @@ from .configuration_file import ConfigurationError, load
 from .data_plane_server import DataPlaneServer
 from .device import parse_device
 from .kernel_stack import quiet_port
-from .notify import notify
 from .process import start_time
 
 log = logging.getLogger(__name__)

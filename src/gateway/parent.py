@@ -20,9 +20,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from directory_client.notify import notify
+
 from . import process
 from .backoff import Backoff
-from .notify import notify
 from .process import AlreadyRunning, Process
 
 log = logging.getLogger(__name__)

@@ -25,13 +25,13 @@ import zmq
 from directory_client.client import DirectoryClient
 from directory_client.events import Answered, Changed, Failed, Resolved, ServerChanged, Snapshot
 from directory_client.keys import client_keys
+from directory_client.notify import notify
 from fastpath.records import join
 from fastpath.rings import DataPlaneUnreachable, RingClient
 
 from .announcement import arrival
 from .configuration import Configuration
 from .latency import Latency
-from .notify import notify
 from .reporter import Reporter
 from .resolver import Resolver
 
