@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that can be measured, in the order in which tables show it. A new subject or component is a line here."""
+
+from __future__ import annotations
+
+from benchmarks.subject import Component, Subject
+
+
+def subjects() -> tuple[Subject, ...]:
+    """Programs of their own, measured interleaved: ours first, then the floor, then peers."""
+    return ()
+
+
+def components() -> tuple[Component, ...]:
+    """Benchmarks that hold their own clock."""
+    return ()
