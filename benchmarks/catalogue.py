@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that can be measured, in the order in which tables show it. A new subject or component is a line here."""
+"""All that can be measured, in the order in which it is. A new subject or component is a line here."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 """One figure of one subject at one scenario: a JSON object a line.
 
 The key (scenario, subject, flows, frame_bytes) is unique in a file. Floor and peer rows carry the name of
-the scenario they are measured for. A row without figures says in `missing` why the subject could not run, or
-in `note` why it is not measurable here."""
+the scenario they are measured for. A row without figures says in `missing` why the subject could not run, in
+`failed` what went wrong when it did, or in `note` why it is not measurable here."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Result:
 
     `cycles_per_packet` are TSC cycles of the poll threads, source and sink included: take the floor's off to
     see the subject's own part. For tables they are cycles for each operation. `per_second` counts what the
-    scenario names (flows set up, decisions, updates); `per_cpu_second` the same for each second of processor
-    time of all the subject's processes. `cpu_percent` is of one core; `cpu_shares` names threads or processes."""
+    scenario names (flows set up, decisions, updates); `per_cpu_second` for each second of processor
+    time of all its processes. `cpu_percent` is of one core; `cpu_shares` are by thread or process."""
 
     scenario: str
     subject: str
@@ -47,13 +47,14 @@ class Result:
     lost_percent: float | None = None  # of the packets offered
     hit_percent: float | None = None  # of the look-ups
     updates_per_second: float | None = None  # of the writer beside
-    stages: Mapping[str, float] | None = None  # cycles per packet of each stage, where the subject counts them
+    stages: Mapping[str, float] | None = None  # cycles per packet of each, where the subject counts them
     percentiles_us: Mapping[str, float] | None = None  # "50", "99", "99.9" …: the whole curve of a latency
     source: str = ""
     poll_threads: int = 1
     repeats: int = 0
     hugepages: bool = False
     missing: str | None = None  # why the subject could not run, with the remedy
+    failed: str | None = None  # what went wrong; the run fails
     note: str | None = None
     machine: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +65,8 @@ class Result:
 
     def to_json(self) -> str:
         """One line. Figures that do not apply are left out, the first seven keys are always there."""
-        row = {key: value for key, value in asdict(self).items() if key in ALWAYS or value not in (None, {}, "")}
+        every = asdict(self)
+        row = {key: every[key] for key in every if key in ALWAYS or every[key] not in (None, {}, "")}
         return json.dumps(row, allow_nan=False)
 
 

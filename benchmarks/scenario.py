@@ -110,7 +110,9 @@ def read(text: str) -> tuple[Scenario, ...]:
     keys = [one.key for one in scenarios]
     for key in keys:
         if keys.count(key) > 1:
-            raise ValueError(f"scenario {key[0]}: flows {key[1]}, frame_bytes {key[2]} twice; give it another name")
+            raise ValueError(
+                f"scenario {key[0]}: flows {key[1]}, frame_bytes {key[2]} twice; give one another name"
+            )
     return tuple(scenarios)
 
 
