@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of a scenario as numpy rows: what members send, and what a peer's tunnels bring.
+
+One small world serves both directions and every subject. Members of V-net 100 are here (10.0.0.1 and up) and
+there (10.128.0.1 and up, at most 10 000); member t there is behind tunnel t % 16 (192.0.2.16 and up). Flow i
+is the pair (here i // there, there i % there), each pair once. Encapsulation gets what the members here send;
+decapsulation gets the answers, as VXLAN packets from the tunnels. IPv6 members have the same numbers in
+2001:db8:a::/64; the underlay is IPv4.
+
+>>> groups = frames(Traffic(flows=1000))  # (row numbers, uint8 rows of one length)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.scenario import FCS_BYTES, IMIX, LARGEST_BYTES, Scenario
+
+Rows = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+
+VNI = 100
+VXLAN_PORT = 4789
+TUNNELS = 16
+ENDPOINTS_THERE = 10_000
+LOCAL_UNDERLAY = (192, 0, 2, 1)
+UNDERLAY_MAC = bytes((2, 0, 0, 0, 0, 0xF1))
+OUTER_BYTES = 50
+SMALLEST_BYTES = {4: 46, 6: 66}  # Ethernet, IP, UDP, FCS
+_HERE_V4, _THERE_V4 = 0x0A000001, 0x0A800001
+_PREFIX_V6 = bytes.fromhex("20010db8000a00000000000000000000")[:12]
+_PORTS = bytes((0x10, 0x00, 0x20, 0x00))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What is sent. `frame_bytes` is the inner frame with FCS, 0 for IMIX."""
+
+    flows: int
+    frame_bytes: int = 64
+    direction: str = "encap"
+    family: int = 4
+    endpoints_there: int = ENDPOINTS_THERE
+    tunnels: int = TUNNELS
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.flows < 1:
+            raise ValueError(f"{self.flows} flows: at least one is needed")
+        if self.direction not in ("encap", "decap"):
+            raise ValueError(f"direction {self.direction!r} is neither 'encap' nor 'decap'")
+        if self.family not in (4, 6):
+            raise ValueError(f"family {self.family!r} is neither 4 nor 6")
+        smallest = SMALLEST_BYTES[self.family]
+        if self.frame_bytes and not smallest <= self.frame_bytes <= LARGEST_BYTES:
+            raise ValueError(
+                f"frames of {self.frame_bytes} bytes: from {smallest} to {LARGEST_BYTES}, or 0 for IMIX"
+            )
+        if not 1 <= self.tunnels <= 200:
+            raise ValueError(f"{self.tunnels} tunnels: from 1 to 200")
+
+    @property
+    def there(self) -> int:
+        """How many members there are used."""
+        return min(self.flows, self.endpoints_there)
+
+    @property
+    def here(self) -> int:
+        """How many members here are used."""
+        return -(-self.flows // self.there)
+
+
+def of(scenario: Scenario) -> Traffic:
+    """The traffic of a scenario. IPv6 needs 66 bytes where IPv4 needs 64, and gets them."""
+    family = 6 if scenario.inner == "ipv6" else 4
+    if scenario.frame_bytes == "IMIX":
+        return Traffic(scenario.flows, 0, scenario.direction or "encap", family)
+    size = max(int(scenario.frame_bytes), SMALLEST_BYTES[family])
+    return Traffic(scenario.flows, size, scenario.direction or "encap", family)
+
+
+def address_here(family: int, number: int) -> str:
+    """Address of a member here."""
+    return _address(family, _HERE_V4 + number)
+
+
+def address_there(family: int, number: int) -> str:
+    """Address of a member there."""
+    return _address(family, _THERE_V4 + number)
+
+
+def mac_here(number: int) -> str:
+    """MAC of a member here."""
+    return _mac(2, number)
+
+
+def mac_there(number: int) -> str:
+    """MAC of a member there."""
+    return _mac(1, number)
+
+
+def tunnel_address(number: int) -> str:
+    """Underlay address of a tunnel's far end."""
+    return f"192.0.2.{16 + number}"
+
+
+def tunnel_mac(number: int) -> str:
+    """MAC of the next hop of a tunnel."""
+    return f"02:00:00:00:01:{number:02x}"
+
+
+def frames(traffic: Traffic) -> list[tuple[Numbers, Rows]]:
+    """All frames of the traffic in random order: (positions in that order, rows of one length) per length.
+
+    Every flow comes once (IMIX: at least once, in three sizes over all).
+    """
+    random = np.random.default_rng(traffic.seed)
+    order = random.permutation(traffic.flows).astype(np.int64)
+    if traffic.frame_bytes:
+        return [(np.arange(len(order)), _rows(traffic, order, traffic.frame_bytes))]
+    weights = np.array([weight for _, weight in IMIX])
+    if len(order) < weights.sum():
+        order = np.resize(order, weights.sum())
+    kinds = random.permutation(np.resize(np.repeat(np.arange(len(IMIX)), weights), len(order)))
+    return [
+        (at, _rows(traffic, order[at], size))
+        for at, size in ((np.flatnonzero(kinds == kind), size) for kind, (size, _) in enumerate(IMIX))
+        if len(at)
+    ]
+
+
+def _address(family: int, number: int) -> str:
+    if family == 4:
+        return ".".join(str(octet) for octet in number.to_bytes(4, "big"))
+    return f"2001:db8:a::{number >> 16:x}:{number & 0xFFFF:x}"
+
+
+def _mac(kind: int, number: int) -> str:
+    return bytes((2, kind, 0, *number.to_bytes(3, "big"))).hex(":")
+
+
+def _rows(traffic: Traffic, flow: Numbers, frame_bytes: int) -> Rows:
+    here, there = np.divmod(flow, traffic.there)
+    tunnel = there % traffic.tunnels
+    length = max(frame_bytes, SMALLEST_BYTES[traffic.family]) - FCS_BYTES
+    if traffic.direction == "encap":
+        return _inner(traffic.family, length, (2, here, _HERE_V4), (1, there, _THERE_V4))
+    inner = _inner(traffic.family, length, (1, there, _THERE_V4), (2, here, _HERE_V4))
+    return _outer(inner, tunnel, flow)
+
+
+Member = tuple[int, Numbers, int]  # kind in the MAC, number, first address
+
+
+def _inner(family: int, length: int, source: Member, destination: Member) -> Rows:
+    rows = np.zeros((len(source[1]), length), np.uint8)
+    for at, (kind, number, _) in ((0, destination), (6, source)):
+        rows[:, at : at + 3] = (2, kind, 0)
+        rows[:, at + 3 : at + 6] = _bytes(number, 3)
+    ip = 14
+    udp = ip + (20 if family == 4 else 40)
+    if family == 4:
+        rows[:, 12:14] = (0x08, 0x00)
+        rows[:, ip : ip + 12] = np.frombuffer(_ipv4_start(length - ip), np.uint8)
+        rows[:, ip + 12 : ip + 16] = _bytes(source[1] + source[2], 4)
+        rows[:, ip + 16 : ip + 20] = _bytes(destination[1] + destination[2], 4)
+        _checksum(rows, ip, udp, ip + 10)
+        addresses = slice(ip + 12, ip + 20)
+    else:
+        rows[:, 12:14] = (0x86, 0xDD)
+        start = bytes((0x60, 0, 0, 0)) + (length - udp).to_bytes(2, "big") + bytes((17, 64))
+        rows[:, ip : ip + 8] = np.frombuffer(start, np.uint8)
+        for at, (_, number, first) in ((ip + 8, source), (ip + 24, destination)):
+            rows[:, at : at + 12] = np.frombuffer(_PREFIX_V6, np.uint8)
+            rows[:, at + 12 : at + 16] = _bytes(number + first, 4)
+        addresses = slice(ip + 8, ip + 40)
+    rows[:, udp : udp + 4] = np.frombuffer(_PORTS, np.uint8)
+    rows[:, udp + 4 : udp + 6] = tuple((length - udp).to_bytes(2, "big"))
+    _checksum(rows, udp, length, udp + 6, _sum(rows[:, addresses]) + 17 + length - udp)
+    return rows
+
+
+def _outer(inner: Rows, tunnel: Numbers, flow: Numbers) -> Rows:
+    rows = np.zeros((len(inner), OUTER_BYTES + inner.shape[1]), np.uint8)
+    rows[:, 0:6] = np.frombuffer(UNDERLAY_MAC, np.uint8)
+    rows[:, 6:11] = (2, 0, 0, 0, 1)
+    rows[:, 11] = tunnel
+    rows[:, 12:14] = (0x08, 0x00)
+    length = rows.shape[1]
+    rows[:, 14:26] = np.frombuffer(_ipv4_start(length - 14, dont_fragment=True), np.uint8)
+    rows[:, 26:29] = (192, 0, 2)
+    rows[:, 29] = 16 + tunnel
+    rows[:, 30:34] = LOCAL_UNDERLAY
+    _checksum(rows, 14, 34, 24)
+    # Entropy in the source port, as a tunnel endpoint derives it from the inner flow: RFC 7348, 5.
+    rows[:, 34:36] = _bytes(0xC000 + (flow * 2654435761 >> 8) % 0x4000, 2)
+    rows[:, 36:38] = tuple(VXLAN_PORT.to_bytes(2, "big"))
+    rows[:, 38:40] = tuple((length - 34).to_bytes(2, "big"))
+    rows[:, 42] = 0x08
+    rows[:, 46:49] = tuple(VNI.to_bytes(3, "big"))
+    rows[:, OUTER_BYTES:] = inner
+    return rows
+
+
+def _ipv4_start(total_bytes: int, dont_fragment: bool = False) -> bytes:
+    flags = 0x40 if dont_fragment else 0
+    return bytes((0x45, 0)) + total_bytes.to_bytes(2, "big") + bytes((0, 0, flags, 0, 64, 17, 0, 0))
+
+
+def _bytes(numbers: Numbers, width: int) -> Rows:
+    return numbers.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - width :]
+
+
+def _sum(rows: Rows) -> Numbers:
+    if rows.shape[1] % 2:
+        rows = np.pad(rows, ((0, 0), (0, 1)))
+    return np.ascontiguousarray(rows).view(">u2").sum(axis=1, dtype=np.int64)
+
+
+def _checksum(rows: Rows, start: int, end: int, field: int, more: Numbers | int = 0) -> None:
+    """Put the Internet checksum of [start, end) and of `more` into the field, zero until now."""
+    total = _sum(rows[:, start:end]) + more
+    for _ in range(2):
+        total = (total & 0xFFFF) + (total >> 16)
+    total = 0xFFFF - total
+    if start != 14:
+        total = np.where(total == 0, 0xFFFF, total)  # UDP: 0 says that there is none, RFC 768
+    rows[:, field : field + 2] = _bytes(total, 2)
