@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from benchmarks import programs
 from benchmarks.subject import Component, Subject
 
 
@@ -13,4 +14,4 @@ def subjects() -> tuple[Subject, ...]:
 
 def components() -> tuple[Component, ...]:
     """Benchmarks that hold their own clock."""
-    return ()
+    return (programs.PIPELINE, programs.FLOW_TABLE)

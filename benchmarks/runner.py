@@ -293,7 +293,7 @@ class Runner:
                 source=one.source or scenario.source,
                 machine=self.machine,
                 versions={**self.versions, **one.versions},
-                hugepages=self.bed.hugepages,
+                hugepages=one.hugepages or (self.bed.hugepages and scenario.measure != "program"),
             )
             for one in rows
         ]

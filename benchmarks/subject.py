@@ -88,7 +88,9 @@ class Running(Protocol):
 class Subject(Protocol):
     """Something that forwards packets of a scenario from an external source to a sink."""
 
-    name: str  # as in results: "vnet-gateway", "floor", "openvswitch", "kernel-vxlan", "vpp"
+    @property
+    def name(self) -> str:
+        """As in results: "vnet-gateway", "floor", "openvswitch", "kernel-vxlan", "vpp"."""
 
     def missing(self) -> str | None:
         """Why it cannot run on this machine, with the remedy; None if it can."""
@@ -107,10 +109,15 @@ class Component(Protocol):
     row for each scenario and subject, those of peers and floor that it measures beside itself too.
     Raises CannotMeasure. `progress` takes a few words on what goes on."""
 
-    name: str
-    scenarios: tuple[str, ...]  # names of scenarios that it serves
+    @property
+    def name(self) -> str: ...
 
-    def missing(self) -> str | None: ...
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios that it serves."""
+
+    def missing(self) -> str | None:
+        """Why it cannot run on this machine, with the remedy; None if it can."""
 
     def versions(self) -> Mapping[str, str]: ...
 

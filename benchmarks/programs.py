@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Components in C: programs of ours that measure in process and print a JSON object a line.
+
+`pipeline` walks packets through the stages of a poll thread; its floor is the same loop without them.
+`flow_table` looks up, inserts and evicts in our table and in rte_hash, in turn. Both are built by meson
+beside the product, from pipeline.c and flow_table.c in this directory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import ROOT
+from benchmarks.result import Result
+from benchmarks.scenario import Scenario
+from benchmarks.subject import Bed
+
+TIMEOUT_S = 300.0
+BUILDS = ("build/cp311/benchmarks", "build/*/benchmarks", "build/benchmarks")
+TABLES = {"fp_flow": "vnet-gateway", "rte_hash": "rte_hash"}
+
+Printed = Mapping[str, Any]
+
+
+def program(name: str, root: Path = ROOT) -> Path | None:
+    """Where meson put it; None if it is not built."""
+    for pattern in BUILDS:
+        for path in sorted(root.glob(f"{pattern}/{name}")):
+            return path
+    return None
+
+
+def run(command: Sequence[str]) -> list[Printed]:
+    """Run a program to its end and read its JSON lines. Raises RuntimeError with what it said last."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as slow:
+        raise RuntimeError(f"{command[-2]}: no end after {TIMEOUT_S:.0f} s") from slow
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["without a word"]
+        raise RuntimeError(f"{' '.join(command)}: ended with status {done.returncode}: {said[-1]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@dataclass(frozen=True)
+class Program:
+    """One of them as a component: run once for each number of flows, its lines turned into rows."""
+
+    name: str
+    scenarios: tuple[str, ...]
+    rows: Callable[[Printed], Iterator[Result]]
+    pinned: bool  # to the processor of the poll thread; not if it has a thread beside
+
+    def missing(self) -> str | None:
+        return (
+            None if program(self.name) else f"build/cp311/benchmarks/{self.name} is not built; run make build"
+        )
+
+    def versions(self) -> Mapping[str, str]:
+        return {}
+
+    def measure(
+        self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]
+    ) -> Sequence[Result]:
+        path = program(self.name)
+        if path is None:
+            raise FileNotFoundError(self.missing())
+        wanted = {one.key for one in scenarios}
+        results: list[Result] = []
+        for flows in sorted({one.flows for one in scenarios}):
+            progress(f"{flows} flows")
+            place = ["taskset", "-c", str(bed.poll_cpu)] if self.pinned else []
+            try:
+                printed = run([*place, str(path), str(flows)])
+            except RuntimeError as why:
+                failed = [one for one in scenarios if one.flows == flows]
+                results += [
+                    Result(one.name, name, flows, failed=str(why)) for one in failed for name in one.subjects
+                ]
+                continue
+            found = [result for line in printed for result in self.rows(line)]
+            results += [one for one in found if (one.scenario, one.flows, one.frame_bytes) in wanted]
+        return results
+
+
+def pipeline_rows(line: Printed) -> Iterator[Result]:
+    """A line of `pipeline`: cycles of the stages together (own part) and of the floor."""
+    direction, flows = line["direction"], int(line["flows"])
+    frame_bytes = int(line["inner_bytes"]) + 4
+    scenario = f"vxlan-{direction}-in-process"
+    stages = line.get("stages")
+    for subject, cycles, more in (
+        (
+            "vnet-gateway",
+            line["cycles"] + line["floor_cycles"],
+            {
+                "spread": line["spread"],
+                "hit_percent": 100.0 * line["hit_ratio"],
+                "stages": stages,
+                "repeats": line.get("slices", 0),
+            },
+        ),
+        (
+            "floor",
+            line["floor_cycles"],
+            {"spread": line.get("floor_spread"), "repeats": line.get("slices", 0)},
+        ),
+    ):
+        yield Result(
+            scenario,
+            subject,
+            flows,
+            frame_bytes,
+            cycles_per_packet=round(cycles, 2),
+            mpps=round(line["tsc_hz"] / cycles / 1e6, 3),
+            **more,
+        )
+    if stages and direction == "encap":
+        for name, stage in (("parse", "parse"), ("encapsulate", "act")):
+            yield Result(name, "vnet-gateway", flows, frame_bytes, cycles_per_packet=stages[stage])
+
+
+def flow_table_rows(line: Printed) -> Iterator[Result]:
+    """A line of `flow_table`: cycles of one operation of one table."""
+    updates = line.get("updates_per_s") or None
+    name = f"flow-table-{line.get('operation', 'hit')}" + ("-with-writer" if updates else "")
+    cycles = line.get("cycles", line.get("cycles_per_lookup"))
+    tsc_hz = line.get("tsc_hz")
+    yield Result(
+        name,
+        TABLES[line["table"]],
+        int(line["entries"]),
+        cycles_per_packet=cycles,
+        spread=line.get("spread", round(line["p90"] - line["p10"], 2) if "p90" in line else None),
+        per_second=round(tsc_hz / cycles) if tsc_hz else None,
+        bytes_per_flow=line.get("bytes_per_flow"),
+        hit_percent=line.get("hit_percent"),
+        updates_per_second=updates,
+        repeats=line.get("turns", 0),
+    )
+
+
+PIPELINE = Program(
+    "pipeline",
+    ("vxlan-encap-in-process", "vxlan-decap-in-process", "parse", "encapsulate"),
+    pipeline_rows,
+    pinned=True,
+)
+FLOW_TABLE = Program(
+    "flow_table",
+    (
+        "flow-table-hit",
+        "flow-table-hit-with-writer",
+        "flow-table-miss",
+        "flow-table-miss-with-writer",
+        "flow-table-insert",
+        "flow-table-evict",
+    ),
+    flow_table_rows,
+    pinned=False,
+)
