@@ -25,6 +25,7 @@ IMIX = ((64, 7), (594, 4), (1518, 1))
 
 SOURCES = ("in-process", "pcap", "testpmd", "pktgen", "ports", "none")
 MEASURES = ("steady", "setup", "program")
+WORDS = ("title", "about", "operation", "counts", "rate")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Scenario:
     updates_per_second: int = 0  # of a writer beside the readers
     source: str = "in-process"
     quick: bool = False  # also a part of QUICK=1
+    title: str = ""  # of its table
+    about: str = ""  # a sentence or two for the docs
+    operation: str = "packet"  # what cycles are counted for
+    counts: str = "flows"  # what `flows` counts
+    rate: str = ""  # what `per_second` counts
 
     def __post_init__(self) -> None:
         where = f"scenario {self.name or '(without a name)'}"
@@ -102,8 +108,11 @@ def read(text: str) -> tuple[Scenario, ...]:
     """Read scenarios from TOML. Raises ValueError with the scenario, the key and the remedy."""
     known = {field.name for field in fields(Scenario)}
     scenarios: list[Scenario] = []
+    first: dict[str, Mapping[str, Any]] = {}
     for record in tomllib.loads(text).get("scenario", ()):
         name = record.get("name", "(without a name)")
+        words = {key: value for key, value in first.setdefault(name, record).items() if key in WORDS}
+        record = words | record
         for key in record.keys() - known - {"quick_flows", "quick_frame_bytes"}:
             raise ValueError(f"scenario {name}: no such key {key!r}; known are {', '.join(sorted(known))}")
         scenarios.extend(_product(record))
