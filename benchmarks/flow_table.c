@@ -270,11 +270,7 @@ ours_burst(struct bench *bench, const struct burst *burst)
 	fp_action_word word[BURST];
 	uint32_t entry[BURST];
 
-	for (int i = 0; i < BURST; i++) {
-		hash[i] = fp_hash_flow(fp_arena_secret(bench->arena), key[i]);
-		fp_flow_prefetch(bench->arena, hash[i]);
-	}
-	const uint64_t hits = fp_flow_lookup_bulk(bench->arena, key, hash, BURST, fp_arena_now_s(bench->arena), word, entry);
+	const uint64_t hits = fp_flow_lookup_bulk(bench->arena, key, BURST, fp_arena_now_s(bench->arena), hash, word, entry);
 	quiescent(bench, OURS);
 	return hits;
 }

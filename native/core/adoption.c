@@ -227,17 +227,15 @@ adopt_locations(struct fp_arena *arena)
 //
 // Two passes, each in the order of its table, since a million cache misses in a row would take most of the
 // time: over the buckets, noting where each entry stands, then over the entries. The notes lie in the
-// writer's own arrays, which the second pass fills: prev[] holds bucket and way, vnet[] the signature.
+// writer's own prev[], which the second pass fills.
 
 static void
 slot_clear(struct fp_arena *arena, uint32_t bucket_index, uint32_t way)
 {
 	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
 
-	if (bucket->signature[way])
-		fp_store(&bucket->signature[way], (uint16_t)0);
-	if (bucket->entry[way])
-		fp_store(&bucket->entry[way], 0);
+	if (bucket->way[way])
+		fp_store(&bucket->way[way], 0);
 }
 
 // Counter of the check that this slot fails, NULL if it passes all that can be told from the bucket.
@@ -245,15 +243,17 @@ static uint32_t *
 slot_fault(struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t way)
 {
 	const struct fp_arena_view *view = &arena->view;
-	const uint32_t index = bucket->entry[way];
+	const uint32_t index = bucket->way[way] & view->flow_index_mask;
+	const uint32_t signature = bucket->way[way] & ~view->flow_index_mask;
 
-	if (index >= view->flows)
+	if (index == 0 || index >= view->flows)
 		return &arena->adoption.dropped_range;
 	if (arena->flow->kind[index])
 		return &arena->adoption.dropped_twice;
 	for (uint32_t other = 0; other < way; other++)
-		if (bucket->entry[other] && bucket->signature[other] == bucket->signature[way] &&
-		    fp_flow_key_equal(&view->flow_entry[bucket->entry[other]].key, &view->flow_entry[index].key))
+		if (bucket->way[other] && (bucket->way[other] & ~view->flow_index_mask) == signature &&
+		    fp_flow_key_equal(&view->flow_entry[bucket->way[other] & view->flow_index_mask].key,
+				      &view->flow_entry[index].key))
 			return &arena->adoption.dropped_twice;
 	return NULL;
 }
@@ -263,32 +263,30 @@ note_bucket(struct fp_arena *arena, uint32_t bucket_index)
 {
 	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
 
-	memset(bucket->spare, 0, sizeof(bucket->spare)); // what readers find behind the last way
 	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-		const uint32_t index = bucket->entry[way];
-		uint32_t *dropped = index ? slot_fault(arena, bucket, way) : NULL;
+		const uint32_t index = fp_flow_way_entry(arena, bucket, way);
+		uint32_t *dropped = bucket->way[way] ? slot_fault(arena, bucket, way) : NULL;
 
-		if (dropped)
+		if (dropped) {
 			*dropped += 1;
-		if (index == 0 || dropped) {
 			slot_clear(arena, bucket_index, way);
-			continue;
+		} else if (index) {
+			arena->flow->kind[index] = FP_FLOW_FORWARD; // noted
+			arena->flow->prev[index] = bucket_index * FP_BUCKET_WAYS + way;
 		}
-		arena->flow->kind[index] = FP_FLOW_FORWARD; // noted
-		arena->flow->prev[index] = bucket_index * FP_BUCKET_WAYS + way;
-		arena->flow->vnet[index] = bucket->signature[way];
 	}
 }
 
 static uint32_t *
-entry_fault(struct fp_arena *arena, uint32_t index, uint32_t bucket_index)
+entry_fault(struct fp_arena *arena, uint32_t index, uint32_t bucket_index, uint32_t way)
 {
 	struct fp_adoption_report *report = &arena->adoption;
 	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
 	const uint64_t hash = fp_hash_flow(&arena->view.secret, &entry->key);
 
 	if (fp_flow_bucket_of(&arena->view, hash) != bucket_index ||
-	    fp_flow_signature_of(hash) != arena->flow->vnet[index])
+	    (fp_flow_signature_of(hash, arena->view.flow_index_mask) | index) !=
+		    arena->view.flow_bucket[bucket_index].way[way])
 		return &report->dropped_key;
 	switch (fp_flow_check(arena, &entry->key, entry->action)) {
 	case FP_FLOW_SOUND:
@@ -307,11 +305,12 @@ static void
 adopt_entry(struct fp_arena *arena, uint32_t index)
 {
 	const uint32_t bucket_index = arena->flow->prev[index] / FP_BUCKET_WAYS;
-	uint32_t *dropped = entry_fault(arena, index, bucket_index);
+	const uint32_t way = arena->flow->prev[index] % FP_BUCKET_WAYS;
+	uint32_t *dropped = entry_fault(arena, index, bucket_index, way);
 
 	if (dropped) {
 		*dropped += 1;
-		slot_clear(arena, bucket_index, arena->flow->prev[index] % FP_BUCKET_WAYS);
+		slot_clear(arena, bucket_index, way);
 		arena->flow->kind[index] = FP_FLOW_NONE;
 		return;
 	}

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 #define PAGE_BYTES 4096
-#define LAYOUT_VERSION 1 // counts up when a record keeps its size but not its meaning
+#define LAYOUT_VERSION 2 // counts up when a record keeps its size but not its meaning
 
 static bool
 in_range(uint32_t value, uint32_t low, uint32_t high)
@@ -78,7 +78,7 @@ fp_layout_make(const struct fp_arena_config *config, struct fp_layout *layout)
 					     fp_flow_bucket_count(config) },
 		[FP_REGION_FLOW_ENTRIES] = { "flow entries", sizeof(struct fp_flow_entry),
 					     indexed(config, FP_POOL_FLOW) },
-		[FP_REGION_FLOW_SIDES] = { "flow ages", sizeof(struct fp_flow_side),
+		[FP_REGION_FLOW_SIDES] = { "flow samples", sizeof(struct fp_flow_side),
 					   indexed(config, FP_POOL_FLOW) },
 		[FP_REGION_VNETS] = { "vnets", sizeof(struct fp_vnet), indexed(config, FP_POOL_VNET) },
 		[FP_REGION_INGRESSES] = { "ingresses", sizeof(struct fp_ingress),
@@ -119,6 +119,16 @@ fp_layout_make(const struct fp_arena_config *config, struct fp_layout *layout)
 	return 0;
 }
 
+// 2^n - 1, the smallest that is not less than value.
+static uint32_t
+mask_over(uint32_t value)
+{
+	uint32_t mask = 1;
+	while (mask < value)
+		mask = mask << 1 | 1;
+	return mask;
+}
+
 void
 fp_layout_apply(struct fp_arena *arena, const struct fp_layout *layout)
 {
@@ -155,6 +165,7 @@ fp_layout_apply(struct fp_arena *arena, const struct fp_layout *layout)
 	view->flow_entry = AT(FP_REGION_FLOW_ENTRIES);
 	view->flow_side = AT(FP_REGION_FLOW_SIDES);
 	view->flows = RECORDS(FP_REGION_FLOW_ENTRIES);
+	view->flow_index_mask = mask_over(view->flows - 1);
 	view->now_s = &arena->now_s;
 	view->secret = arena->header->secret;
 #undef AT

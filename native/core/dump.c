@@ -33,8 +33,8 @@ bucket_rows(const struct fp_arena_view *view, uint32_t bucket, uint32_t vni, str
 {
 	uint32_t found = 0;
 	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-		uint32_t index = fp_load(&view->flow_bucket[bucket].entry[way]);
-		if (index && index < view->flows && fp_load(&view->flow_bucket[bucket].signature[way]))
+		uint32_t index = fp_load(&view->flow_bucket[bucket].way[way]) & view->flow_index_mask;
+		if (index && index < view->flows)
 			found += flow_row(view, index, vni, &rows[found]);
 	}
 	return found;
@@ -87,7 +87,7 @@ flow_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni, struct 
 	if (ingress->vnet >= view->vnets || (vni && ingress->vni != vni))
 		return false;
 	uint32_t now_s = __atomic_load_n(view->now_s, __ATOMIC_RELAXED);
-	uint32_t used_s = __atomic_load_n(&side->used_s, __ATOMIC_RELAXED);
+	uint32_t used_s = __atomic_load_n(&entry->used_s, __ATOMIC_RELAXED);
 	row->vni = ingress->vni;
 	row->revision = revision_widen(view->vnet[ingress->vnet].revision, fp_load(&entry->revision));
 	row->packets = (uint64_t)__atomic_load_n(&side->packets_sampled, __ATOMIC_RELAXED) * FP_SAMPLE_EVERY;

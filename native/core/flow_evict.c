@@ -2,7 +2,7 @@
 //
 // Who makes room. Four limits, each with its own victim, so that a flow never pays for a refusal:
 //
-//	bucket full                    the coldest of the eight; for a refusal only refusals and its V-net's own
+//	bucket full                    the coldest of the sixteen; for a refusal only refusals and its V-net's own
 //	V-net's flows or refusals at   the coldest of the oldest few of the same V-net and kind
 //	  their quota
 //	flows at the table's size      the coldest flow that the hand sees next
@@ -13,12 +13,12 @@
 #include <errno.h>
 
 #define CHAIN_LOOKS 8 // at a V-net's oldest flows
-#define HAND_LOOKS 32 // at the dense array: eight lines, in sequence
+#define HAND_LOOKS 32 // in sequence
 
 static uint32_t
 used_s(const struct fp_arena *arena, uint32_t index)
 {
-	return __atomic_load_n(&arena->view.flow_side[index].used_s, __ATOMIC_RELAXED);
+	return __atomic_load_n(&arena->view.flow_entry[index].used_s, __ATOMIC_RELAXED);
 }
 
 static void
@@ -94,7 +94,7 @@ fp_flow_victim_in_bucket(struct fp_arena *arena, const struct fp_flow_bucket *bu
 	int victim = -EDQUOT;
 
 	for (int way = 0; way < FP_BUCKET_WAYS; way++) {
-		const uint32_t index = bucket->entry[way];
+		const uint32_t index = fp_flow_way_entry(arena, bucket, (uint32_t)way);
 		const bool expired = arena->view.flow_entry[index].expire_at_s <= arena->now_s;
 		const bool refusal = flow->kind[index] == FP_FLOW_REFUSAL;
 		// Expired ones first, then refusals, then by age.
@@ -117,7 +117,7 @@ evict(struct fp_arena *arena, uint32_t index)
 	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[fp_flow_bucket_of(&arena->view, hash)];
 
 	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++)
-		if (bucket->entry[way] == index) {
+		if (fp_flow_way_entry(arena, bucket, way) == index) {
 			fp_flow_unpublish(arena, bucket, way);
 			arena->flow->stats.evicted_hand++;
 			return;

@@ -30,11 +30,19 @@ struct fp_flow_private {
 	struct fp_flow_stats stats;
 };
 
-// Other bits than the bucket's. A signature of 0 also matches free slots; they lead to entry 0, no key's.
-static inline uint16_t
-fp_flow_signature_of(uint64_t hash)
+// Where a key's way has its signature: other bits of the hash than the bucket's. Not 0, which free ways have.
+static inline uint32_t
+fp_flow_signature_of(uint64_t hash, uint32_t index_mask)
 {
-	return (uint16_t)hash;
+	const uint32_t signature = (uint32_t)hash & ~index_mask;
+	return signature ? signature : index_mask + 1;
+}
+
+// Index of the entry that a way leads to, 0 if it is free. Writer.
+static inline uint32_t
+fp_flow_way_entry(const struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t way)
+{
+	return bucket->way[way] & arena->view.flow_index_mask;
 }
 
 static inline enum fp_flow_kind
@@ -43,7 +51,21 @@ fp_flow_kind_of(fp_action_word action)
 	return fp_action_of(action) == FP_ACTION_DROP ? FP_FLOW_REFUSAL : FP_FLOW_FORWARD;
 }
 
-bool fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b);
+typedef uint64_t fp_flow_words __attribute__((vector_size(16), aligned(1), may_alias));
+
+static inline bool
+fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
+{
+	const uint8_t *x = (const uint8_t *)a, *y = (const uint8_t *)b;
+	const fp_flow_words differ = (*(const fp_flow_words *)x ^ *(const fp_flow_words *)y) |
+				     (*(const fp_flow_words *)(x + 16) ^ *(const fp_flow_words *)(y + 16)) |
+				     (*(const fp_flow_words *)(x + 28) ^ *(const fp_flow_words *)(y + 28));
+	return (differ[0] | differ[1]) == 0;
+}
+
+// flow_lookup.c, compiled for each; flow_variant.c chooses.
+fp_flow_lookup fp_flow_lookup_baseline, fp_flow_lookup_avx2, fp_flow_lookup_avx512;
+void fp_flow_variant_choose(struct fp_arena_view *view);
 
 // Why an entry is not to be believed. One function for the installer's values and for adoption.
 enum fp_flow_fault {

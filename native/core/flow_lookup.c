@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The readers' half: three passes over a burst, so that the cache misses of all its packets overlap. The
-// first pass asks for the bucket lines, the second compares signatures and asks for the entry lines, the
-// third compares keys.
+// first pass hashes and asks for the bucket lines, the second compares signatures and asks for the entry lines,
+// the third compares keys.
 //
-// A slot may change under the reader's eyes. It is harmless: an index that does not belong to the signature
-// leads to an entry with another key, that is, to a miss of a key that was being removed or inserted; and
-// what an index leads to stays as it is until this thread's next quiescent state. A free slot leads to
-// entry 0, whose key is zero and whose time is always over.
+// A way may change under the reader's eyes. It is harmless: it is old or new, and what an old one leads to
+// stays as it is until this thread's next quiescent state. A look-up without a matching way goes to entry 0,
+// whose key is zero and whose time is always over.
+//
+// Compiled once for each variant (flow_variant.c says which one runs), with FP_FLOW_LOOKUP as its name and the
+// compiler's flags saying what may be used. A variant without AES hashes by a call.
+#include "flow_hash.h"
 #include "flow_internal.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -18,61 +21,87 @@
 #endif
 #endif
 
-#if defined(__SSE4_1__) && !defined(FP_FLOW_PLAIN_LOADS)
-#include <smmintrin.h>
+// ways_matching: bit per way of this signature. Vector loads: each way in them is old or new, which is all that
+// is needed, and loads are not reordered by this processor.
+#if defined(FP_FLOW_PLAIN_LOADS) || !defined(__SSE4_1__)
 
-// Bit per way. One 16-byte load: each signature in it is old or new, which is all that is needed.
 static inline uint32_t
-ways_matching(const struct fp_flow_bucket *bucket, uint16_t signature)
-{
-	const __m128i all = _mm_load_si128((const __m128i *)bucket->signature);
-	const __m128i equal = _mm_cmpeq_epi16(all, _mm_set1_epi16((short)signature));
-	const uint32_t ways = (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128()));
-	__atomic_signal_fence(__ATOMIC_ACQUIRE); // loads are not reordered by this processor
-	return ways;
-}
-#else
-static inline uint32_t
-ways_matching(const struct fp_flow_bucket *bucket, uint16_t signature)
+ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
 	uint32_t ways = 0;
 	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++)
-		ways |= (uint32_t)(fp_load(&bucket->signature[way]) == signature) << way;
+		ways |= (uint32_t)((fp_load(&bucket->way[way]) & ~index_mask) == signature) << way;
 	return ways;
 }
-#endif
 
-// Way 8 stands for none: it lies in the spare bytes, which are zero. Saves a branch that bursts with some
-// misses would mispredict.
+#elif defined(__AVX512F__)
+
 static inline uint32_t
-entry_of(const struct fp_flow_bucket *bucket, uint32_t way)
+ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
-	static_assert(offsetof(struct fp_flow_bucket, spare) ==
-		      offsetof(struct fp_flow_bucket, entry) + FP_BUCKET_WAYS * sizeof(uint32_t));
-	const uint8_t *bytes = (const uint8_t *)bucket + offsetof(struct fp_flow_bucket, entry);
-	return fp_load((const uint32_t *)(const void *)(bytes + way * sizeof(uint32_t)));
+	const __m512i differ =
+		_mm512_xor_si512(_mm512_load_si512(bucket), _mm512_set1_epi32((int)signature));
+	const __mmask16 ways = _mm512_testn_epi32_mask(differ, _mm512_set1_epi32((int)~index_mask));
+	__atomic_signal_fence(__ATOMIC_ACQUIRE);
+	return ways;
 }
 
-typedef uint64_t v2u64 __attribute__((vector_size(16), aligned(1), may_alias));
+#elif defined(__AVX2__)
+
+static inline uint32_t
+ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
+{
+	const __m256i *half = (const __m256i *)(const void *)bucket;
+	const __m256i wanted = _mm256_set1_epi32((int)signature), mask = _mm256_set1_epi32((int)~index_mask);
+	const __m256i low = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_load_si256(half), mask), wanted);
+	const __m256i high = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_load_si256(half + 1), mask), wanted);
+	__atomic_signal_fence(__ATOMIC_ACQUIRE);
+	return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(low)) |
+	       (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(high)) << 8;
+}
+
+#else
+
+static inline __m128i
+quarter_matching(const struct fp_flow_bucket *bucket, int quarter, __m128i wanted, __m128i mask)
+{
+	const __m128i ways = _mm_load_si128((const __m128i *)(const void *)bucket + quarter);
+	return _mm_cmpeq_epi32(_mm_and_si128(ways, mask), wanted);
+}
+
+static inline uint32_t
+ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
+{
+	const __m128i wanted = _mm_set1_epi32((int)signature), mask = _mm_set1_epi32((int)~index_mask);
+	const __m128i low = _mm_packs_epi32(quarter_matching(bucket, 0, wanted, mask),
+					    quarter_matching(bucket, 1, wanted, mask));
+	const __m128i high = _mm_packs_epi32(quarter_matching(bucket, 2, wanted, mask),
+					     quarter_matching(bucket, 3, wanted, mask));
+	__atomic_signal_fence(__ATOMIC_ACQUIRE);
+	return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(low, high));
+}
+
+#endif
+
+// Entry of the first way that matches, or 0. Without a branch, which bursts with some misses would mispredict.
+static inline uint32_t
+entry_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
+{
+	const uint32_t ways = ways_matching(bucket, signature, index_mask);
+	const uint32_t way = fp_load(&bucket->way[__builtin_ctz(ways | 1u << (FP_BUCKET_WAYS - 1))]);
+	return way & (ways ? index_mask : 0);
+}
 
 static inline bool
-key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
+key_equal(const struct fp_flow_entry *entry, const struct fp_flow_key *key)
 {
-	const uint8_t *x = (const uint8_t *)a, *y = (const uint8_t *)b;
-	const v2u64 differ = (*(const v2u64 *)x ^ *(const v2u64 *)y) |
-			     (*(const v2u64 *)(x + 16) ^ *(const v2u64 *)(y + 16)) |
-			     (*(const v2u64 *)(x + 28) ^ *(const v2u64 *)(y + 28));
-#if defined(__SSE4_1__) && !defined(FP_FLOW_PLAIN_LOADS)
-	return _mm_testz_si128((__m128i)differ, (__m128i)differ);
+#if defined(__AVX512F__) && !defined(FP_FLOW_PLAIN_LOADS)
+	const __mmask16 words = (1 << sizeof(*key) / 4) - 1;
+	const __m512i wanted = _mm512_maskz_loadu_epi32(words, key);
+	return _mm512_mask_cmpneq_epi32_mask(words, _mm512_load_si512(entry), wanted) == 0;
 #else
-	return (differ[0] | differ[1]) == 0;
+	return fp_flow_key_equal(&entry->key, key);
 #endif
-}
-
-bool
-fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
-{
-	return key_equal(a, b);
 }
 
 // True if this entry answers for the key. Expiry is read before the action: the writer extends a life only
@@ -80,17 +109,19 @@ fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
 static inline bool
 entry_answers(const struct fp_flow_entry *entry, const struct fp_flow_key *key, uint32_t now_s)
 {
-	return key_equal(&entry->key, key) && fp_load(&entry->expire_at_s) > now_s;
+	return key_equal(entry, key) & (fp_load(&entry->expire_at_s) > now_s);
 }
 
-// The first way that matched was another key's (one in 8000 look-ups), or none did: try them all.
+// The first way that matched was another key's (of a million flows one look-up in 300), or expired: try all.
 static __attribute__((noinline)) uint32_t
 entry_search(const struct fp_arena_view *view, const struct fp_flow_key *key, uint64_t hash, uint32_t now_s)
 {
 	const struct fp_flow_bucket *bucket = &view->flow_bucket[fp_flow_bucket_of(view, hash)];
+	const uint32_t index_mask = view->flow_index_mask;
 
-	for (uint32_t ways = ways_matching(bucket, fp_flow_signature_of(hash)); ways; ways &= ways - 1) {
-		const uint32_t index = fp_load(&bucket->entry[__builtin_ctz(ways)]);
+	for (uint32_t ways = ways_matching(bucket, fp_flow_signature_of(hash, index_mask), index_mask); ways;
+	     ways &= ways - 1) {
+		const uint32_t index = fp_load(&bucket->way[__builtin_ctz(ways)]) & index_mask;
 		if (entry_answers(&view->flow_entry[index], key, now_s))
 			return index;
 	}
@@ -98,26 +129,33 @@ entry_search(const struct fp_arena_view *view, const struct fp_flow_key *key, ui
 }
 
 uint64_t
-fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, const uint64_t *hash,
-		    uint32_t n, uint32_t now_s, fp_action_word *word, uint32_t *entry)
+FP_FLOW_LOOKUP(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
+	       uint64_t *hash, fp_action_word *word, uint32_t *entry)
 {
 	const struct fp_arena_view *view = &arena->view;
 	const struct fp_flow_bucket *buckets = view->flow_bucket;
 	const struct fp_flow_entry *entries = view->flow_entry;
+	const uint32_t index_mask = view->flow_index_mask, bucket_count = view->flow_buckets;
 	const struct fp_flow_bucket *bucket[FP_FLOW_BULK_MAX];
 	uint64_t hits = 0;
 
 	if (n > FP_FLOW_BULK_MAX)
 		n = FP_FLOW_BULK_MAX;
+#if defined(__AES__)
+	const struct fp_flow_hash_keys keys = fp_flow_hash_keys(&view->secret);
+#endif
 	for (uint32_t i = 0; i < n; i++) {
-		bucket[i] = &buckets[fp_flow_bucket_of(view, hash[i])];
+#if defined(__AES__)
+		hash[i] = fp_flow_hash_aes(keys, key[i]);
+#else
+		hash[i] = fp_hash_flow(&view->secret, key[i]);
+#endif
+		bucket[i] = &buckets[(hash[i] >> 32) * bucket_count >> 32];
 		__builtin_prefetch(bucket[i]);
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		const uint32_t ways = ways_matching(bucket[i], fp_flow_signature_of(hash[i]));
-		const uint32_t index = entry_of(bucket[i], (uint32_t)__builtin_ctz(ways | 1u << FP_BUCKET_WAYS));
-		__builtin_prefetch(&entries[index]);
-		entry[i] = index;
+		entry[i] = entry_matching(bucket[i], fp_flow_signature_of(hash[i], index_mask), index_mask);
+		__builtin_prefetch(&entries[entry[i]]);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t index = entry[i];

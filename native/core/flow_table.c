@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The writer's half: insert, change, remove, walk. No key ever moves. An entry's order of life: taken from
-// the pool, filled, index into the bucket, signature; at the end signature, index, pool.
+// the pool, filled, into a way of its bucket; at the end out of it and, after a grace period, to the pool.
 #include "flow_internal.h"
 
 #include <errno.h>
@@ -18,6 +18,7 @@ fp_flow_table_init(struct fp_arena *arena)
 	if (!flow)
 		return -ENOMEM;
 	arena->flow = flow;
+	fp_flow_variant_choose(&arena->view);
 	flow->prev = calloc(entries, sizeof(*flow->prev));
 	flow->vnet = calloc(entries, sizeof(*flow->vnet));
 	flow->kind = calloc(entries, sizeof(*flow->kind));
@@ -110,11 +111,12 @@ static int
 way_find(const struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint64_t hash,
 	 const struct fp_flow_key *key)
 {
-	const uint16_t signature = fp_flow_signature_of(hash);
+	const uint32_t index_mask = arena->view.flow_index_mask;
+	const uint32_t signature = fp_flow_signature_of(hash, index_mask);
 
 	for (int way = 0; way < FP_BUCKET_WAYS; way++)
-		if (bucket->entry[way] && bucket->signature[way] == signature &&
-		    fp_flow_key_equal(&arena->view.flow_entry[bucket->entry[way]].key, key))
+		if ((bucket->way[way] & ~index_mask) == signature &&
+		    fp_flow_key_equal(&arena->view.flow_entry[bucket->way[way] & index_mask].key, key))
 			return way;
 	return -1;
 }
@@ -123,7 +125,7 @@ static int
 way_free(const struct fp_flow_bucket *bucket)
 {
 	for (int way = 0; way < FP_BUCKET_WAYS; way++)
-		if (bucket->entry[way] == 0)
+		if (bucket->way[way] == 0)
 			return way;
 	return -1;
 }
@@ -168,18 +170,18 @@ entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, ui
 {
 	const struct fp_flow_entry entry = {
 		.key = *key,
+		.used_s = arena->now_s,
 		.action = value->action,
 		.revision = (uint32_t)value->revision,
 		.expire_at_s = value->expire_at_s,
 	};
-	const struct fp_flow_side side = { .used_s = arena->now_s, .refresh_at_s = value->refresh_at_s };
+	const struct fp_flow_side side = { .refresh_at_s = value->refresh_at_s };
 
 	locations_hold(arena, value->action);
 	fp_index_hold(&arena->pool[FP_POOL_INGRESS], key->ingress);
 	fp_store_bytes(&arena->view.flow_entry[index], &entry, sizeof(entry));
 	fp_store_bytes(&arena->view.flow_side[index], &side, sizeof(side));
-	fp_store(&bucket->entry[way], index);
-	fp_store(&bucket->signature[way], fp_flow_signature_of(hash));
+	fp_store(&bucket->way[way], fp_flow_signature_of(hash, arena->view.flow_index_mask) | index);
 	fp_flow_chain_add(arena, index, value->vnet, fp_flow_kind_of(value->action));
 	fp_flow_publish_counts(arena, value->vnet);
 	arena->flow->stats.inserted++;
@@ -188,11 +190,10 @@ entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, ui
 void
 fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t way)
 {
-	const uint32_t index = bucket->entry[way];
+	const uint32_t index = fp_flow_way_entry(arena, bucket, way);
 	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
 
-	fp_store(&bucket->signature[way], (uint16_t)0);
-	fp_store(&bucket->entry[way], 0);
+	fp_store(&bucket->way[way], 0);
 	fp_flow_chain_remove(arena, index);
 	fp_flow_publish_counts(arena, arena->flow->vnet[index]);
 	locations_drop(arena, entry->action);
@@ -214,8 +215,8 @@ fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const stru
 	const uint64_t hash = fp_hash_flow(&arena->view.secret, key);
 	struct fp_flow_bucket *bucket = bucket_of(arena, hash);
 	int way = way_find(arena, bucket, hash, key);
-	if (way >= 0 && flow->kind[bucket->entry[way]] == kind) {
-		entry_change(arena, bucket->entry[way], value);
+	if (way >= 0 && flow->kind[fp_flow_way_entry(arena, bucket, (uint32_t)way)] == kind) {
+		entry_change(arena, fp_flow_way_entry(arena, bucket, (uint32_t)way), value);
 		return 0;
 	}
 	if (!fp_flow_kind_has_room(arena, kind)) {
@@ -225,8 +226,8 @@ fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const stru
 	}
 	if (way >= 0) { // counts to the other budget from now on
 		fp_flow_make_room(arena, value->vnet, kind);
-		if (bucket->entry[way]) { // what made room may have been this very one
-			entry_change(arena, bucket->entry[way], value);
+		if (bucket->way[way]) { // what made room may have been this very one
+			entry_change(arena, fp_flow_way_entry(arena, bucket, (uint32_t)way), value);
 			return 0;
 		}
 	}
@@ -259,7 +260,7 @@ fp_flow_find(const struct fp_arena *arena, const struct fp_flow_key *key)
 	const struct fp_flow_bucket *bucket = bucket_of(arena, hash);
 	const int way = way_find(arena, bucket, hash, key);
 
-	return way < 0 ? 0 : bucket->entry[way];
+	return way < 0 ? 0 : fp_flow_way_entry(arena, bucket, (uint32_t)way);
 }
 
 int
@@ -353,11 +354,10 @@ fp_flow_expire(struct fp_arena *arena, uint32_t *cursor, uint32_t count, uint32_
 void
 fp_flow_claim(struct fp_arena *arena, uint32_t index)
 {
-	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
-	struct fp_flow_side *side = &arena->view.flow_side[index];
+	struct fp_flow_entry *entry = &arena->view.flow_entry[index];
 
-	if (side->used_s > arena->now_s) // an age from the future would never be evicted
-		fp_store(&side->used_s, arena->now_s);
+	if (entry->used_s > arena->now_s) // an age from the future would never be evicted
+		fp_store(&entry->used_s, arena->now_s);
 	fp_index_claim(&arena->pool[FP_POOL_FLOW], index);
 	locations_hold(arena, entry->action);
 	fp_index_hold(&arena->pool[FP_POOL_INGRESS], entry->key.ingress);

@@ -243,7 +243,7 @@ upkeep_one(void *context, uint32_t, struct fp_flow_entry *entry, struct fp_flow_
 		extend(in, vnet, entry);
 	} else if (side->refresh_at_s && side->refresh_at_s <= in->now_s && in->asked < REFRESHES_PER_TICK &&
 		   entry->expire_at_s > in->now_s) {
-		uint32_t used_s = __atomic_load_n(&side->used_s, __ATOMIC_RELAXED);
+		uint32_t used_s = __atomic_load_n(&entry->used_s, __ATOMIC_RELAXED);
 		if ((int32_t)(in->now_s - used_s) < IN_USE_S)
 			refresh(in, entry, side);
 	}

@@ -328,11 +328,11 @@ names_locations(fp_action_word word)
 static fp_action_word
 word_now(struct fp_thread *t, const struct fp_flow_key *key)
 {
-	uint64_t hash = fp_hash_flow(&t->secret, key);
 	fp_action_word word = 0;
+	uint64_t hash;
 	uint32_t entry;
 
-	fp_flow_lookup_bulk(t->arena, &key, &hash, 1, t->now_s, &word, &entry);
+	fp_flow_lookup_bulk(t->arena, &key, 1, t->now_s, &hash, &word, &entry);
 	return word;
 }
 

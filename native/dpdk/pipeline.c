@@ -129,12 +129,9 @@ look_up(struct fp_thread *t, struct packet *packets, uint32_t n, struct verdict 
 
 	if (unlikely(n == 0))
 		return 0;
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n; i++)
 		keys[i] = &packets[i].key;
-		hashes[i] = fp_hash_flow(&t->secret, keys[i]);
-		fp_flow_prefetch(t->arena, hashes[i]);
-	}
-	hits = fp_flow_lookup_bulk(t->arena, keys, hashes, n, t->now_s, words, entries);
+	hits = fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
 	t->counters.lookups += n;
 	t->counters.hits += (uint32_t)__builtin_popcountll(hits);
 	for (uint32_t i = 0; i < n; i++) {
@@ -144,7 +141,6 @@ look_up(struct fp_thread *t, struct packet *packets, uint32_t n, struct verdict 
 		    !decided(t, p, hashes[i], words[i], t->now_ns))
 			continue;
 		if (unlikely(fp_action_of(words[i]) == FP_ACTION_NARROW)) {
-			rte_prefetch0(&t->view.flow_side[entries[i]]);
 			count_use(t, &(struct verdict){.packet = p, .entry = entries[i]});
 			if (narrow(t, p)) {
 				times[narrowed] = t->now_ns;
@@ -209,12 +205,9 @@ look_up_connections(struct fp_thread *t, struct packet **packets, const uint64_t
 
 	if (n == 0 || n > FP_BURST)
 		return 0;
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n; i++)
 		keys[i] = &packets[i]->key;
-		hashes[i] = fp_hash_flow(&t->secret, keys[i]);
-		fp_flow_prefetch(t->arena, hashes[i]);
-	}
-	hits = fp_flow_lookup_bulk(t->arena, keys, hashes, n, t->now_s, words, entries);
+	hits = fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
 	t->counters.lookups += n;
 	t->counters.narrowed += n;
 	t->counters.hits += (uint32_t)__builtin_popcountll(hits);
@@ -235,7 +228,6 @@ act(struct fp_thread *t, const struct verdict *verdicts, uint32_t n)
 		uint32_t location = fp_action_destination(verdicts[i].word);
 
 		rte_prefetch0(&t->view.location[location < t->view.locations ? location : 0]);
-		rte_prefetch0(&t->view.flow_side[verdicts[i].entry]);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		if (likely(verdicts[i].entry != 0))
@@ -326,13 +318,14 @@ send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_ki
 static void
 count_use(struct fp_thread *t, const struct verdict *verdict)
 {
-	struct fp_flow_side *side = &t->view.flow_side[verdict->entry];
+	struct fp_flow_side *side;
 	const struct packet *p = verdict->packet;
 
-	fp_flow_used(side, t->now_s);
+	fp_flow_used(&t->view.flow_entry[verdict->entry], t->now_s);
 	if (likely(--t->sample_in != 0))
 		return;
 	t->random = t->random * 1664525u + 1013904223u;
+	side = &t->view.flow_side[verdict->entry];
 	t->sample_in = 1 + (t->random >> 16) % (2 * FP_SAMPLE_EVERY - 1);
 	__atomic_store_n(&side->packets_sampled, side->packets_sampled + 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&side->kbytes_sampled,

@@ -69,6 +69,11 @@ void fp_arena_reader_online(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_offline(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_quiescent(struct fp_arena *arena, uint32_t thread);
 
+// fp_flow_table.h's fp_flow_lookup_bulk, as compiled for this processor.
+struct fp_arena;
+typedef uint64_t fp_flow_lookup(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n,
+				uint32_t now_s, uint64_t *hash, fp_action_word *word, uint32_t *entry);
+
 // Where the tables stand in this process, so that a poll thread follows an index inline: arrays of the records
 // with their lengths; index 0 is there and never live. Does not change while the arena is open.
 struct fp_arena_view {
@@ -85,7 +90,10 @@ struct fp_arena_view {
 	struct fp_flow_side *flow_side;
 	uint32_t vnets, ingresses, locations, tunnels, headers, nexthop_groups, tunnel_sets, flows;
 	uint32_t flow_buckets;
+	uint32_t flow_index_mask; // bits of a bucket's way that are the index of an entry
 	uint32_t *now_s; // see fp_arena_now_s
+	fp_flow_lookup *flow_lookup;
+	const char *flow_variant; // its name
 	struct fp_secret secret;
 };
 
@@ -130,7 +138,7 @@ FP_ARENA_AT(const struct fp_tunnel_info, fp_tunnel_info_at, tunnel_info, tunnels
 FP_ARENA_AT(const struct fp_header, fp_header_at, header, headers)
 FP_ARENA_AT(const struct fp_nexthop_group, fp_nexthops_at, nexthops, nexthop_groups)
 FP_ARENA_AT(const struct fp_tunnel_set, fp_tunnel_set_at, tunnel_set, tunnel_sets)
-FP_ARENA_AT(const struct fp_flow_entry, fp_flow_at, flow_entry, flows)
+FP_ARENA_AT(struct fp_flow_entry, fp_flow_at, flow_entry, flows)
 FP_ARENA_AT(struct fp_flow_side, fp_flow_side_at, flow_side, flows)
 #undef FP_ARENA_AT
 

@@ -7,8 +7,8 @@
 // fp_flow_lookup_*: poll threads. All else: the writer.
 //
 //	uint64_t hash[32]; fp_action_word word[32]; uint32_t entry[32];
-//	for (i...) { hash[i] = fp_hash_flow(secret, &key[i]); fp_flow_prefetch(arena, hash[i]); }
-//	uint32_t hits = fp_flow_lookup_bulk(arena, key, hash, n, now_s, word, entry); // bit i: hit
+//	uint64_t hits = fp_flow_lookup_bulk(arena, keys, n, now_s, hash, word, entry); // bit i: hit
+//	for (each hit) fp_flow_used(fp_flow_at(arena, entry[i]), now_s);
 #pragma once
 
 #include "fp_arena.h"
@@ -22,25 +22,22 @@ fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
 	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
 }
 
-// Asks for the bucket's line as soon as the hash is known, while the rest of the burst is parsed.
-static inline void
-fp_flow_prefetch(const struct fp_arena *arena, uint64_t hash)
-{
-	const struct fp_arena_view *view = fp_arena_tables(arena);
-	__builtin_prefetch(&view->flow_bucket[fp_flow_bucket_of(view, hash)]);
-}
-
 // Looks n (<= FP_FLOW_BULK_MAX) keys up, prefetched in stages. An entry whose expire_at_s has come is a miss.
-// word[i] is the action word and entry[i] the index (for fp_flow_used) of a hit; 0 of a miss.
-uint64_t fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, const uint64_t *hash,
-			     uint32_t n, uint32_t now_s, fp_action_word *word, uint32_t *entry);
+// hash[i] becomes the key's fp_hash_flow; word[i] is the action word and entry[i] the index (its line is in the
+// cache then) of a hit, 0 of a miss.
+static inline uint64_t
+fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
+		    uint64_t *hash, fp_action_word *word, uint32_t *entry)
+{
+	return fp_arena_tables(arena)->flow_lookup(arena, key, n, now_s, hash, word, entry);
+}
 
 // Stamps the entry's age if it is older than this second. Poll threads.
 static inline void
-fp_flow_used(struct fp_flow_side *side, uint32_t now_s)
+fp_flow_used(struct fp_flow_entry *entry, uint32_t now_s)
 {
-	if (__atomic_load_n(&side->used_s, __ATOMIC_RELAXED) != now_s)
-		__atomic_store_n(&side->used_s, now_s, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&entry->used_s, __ATOMIC_RELAXED) != now_s)
+		__atomic_store_n(&entry->used_s, now_s, __ATOMIC_RELAXED);
 }
 
 struct fp_flow_value {

@@ -3,12 +3,20 @@
 // Keyed, non-linear hashes. The key is the arena's secret (16 random bytes made with the arena), so that
 // nobody outside can choose packets that meet in one bucket. Any thread.
 //
-//	uint64_t h = fp_hash_flow(secret, &key); // bucket from the high 32 bits, signature from the low 16
+//	uint64_t h = fp_hash_flow(secret, &key); // bucket from the high 32 bits, signature from the low 32
 //	uint16_t entropy = (uint16_t)fp_hash_bytes(secret, inner_tuple, sizeof inner_tuple);
 //
-// Each step is a full 64 x 64 bit multiplication of two secret-masked words, both halves folded together
-// (the step of wyhash). CRC32C is faster by nothing and linear: a difference that collides under one seed
-// collides under every seed, so that whoever knows the polynomial fills one bucket.
+// fp_hash_flow is seven rounds of AES: the first 16 bytes are masked by the secret, the next 16 and the last 16
+// (which overlap) take the place of a round key, with a secret one between and three after. Two rounds lie
+// between any two inputs, so that a difference has passed at least five S-boxes before another input could
+// cancel it (2^-30 if the state is not known), and three behind the last, so that every bit of the key reaches
+// every bit of the hash. It is not meant to withstand somebody who reads hashes; nobody does.
+// The blocks follow one another and are not added up side by side: with one secret for all, swapped halves of a
+// key would meet.
+//
+// fp_hash_bytes: each step is a full 64 x 64 bit multiplication of two secret-masked words, both halves folded
+// together (the step of wyhash). CRC32C is faster by nothing and linear: a difference that collides under one
+// seed collides under every seed, so that whoever knows the polynomial fills one bucket.
 #pragma once
 
 #include <string.h>
@@ -39,19 +47,8 @@ fp_hash_load(const void *from)
 	return word;
 }
 
-static inline uint64_t
-fp_hash_flow(const struct fp_secret *secret, const struct fp_flow_key *key)
-{
-	const uint8_t *bytes = (const uint8_t *)key;
-	const uint64_t s0 = secret->word[0], s1 = secret->word[1];
-	// Three independent lanes of 16 bytes, the last one overlapping: 44 bytes.
-	const uint64_t x = fp_hash_mix(fp_hash_load(bytes) ^ s0, fp_hash_load(bytes + 8) ^ s1);
-	const uint64_t y = fp_hash_mix(fp_hash_load(bytes + 16) ^ s0 ^ FP_HASH_LANE_1,
-				       fp_hash_load(bytes + 24) ^ s1 ^ FP_HASH_LANE_1);
-	const uint64_t z = fp_hash_mix(fp_hash_load(bytes + 28) ^ s0 ^ FP_HASH_LANE_2,
-				       fp_hash_load(bytes + 36) ^ s1 ^ FP_HASH_LANE_2);
-	return fp_hash_mix(x ^ s1 ^ FP_HASH_LANE_3, y ^ z ^ s0);
-}
+// The 44 bytes of a key, by the processor's AES rounds where it has them; the same value where not (slowly).
+uint64_t fp_hash_flow(const struct fp_secret *secret, const struct fp_flow_key *key);
 
 // Any number of bytes. Lengths take part: a prefix of zeros is another message.
 uint64_t fp_hash_bytes(const struct fp_secret *secret, const void *data, uint32_t len_bytes);

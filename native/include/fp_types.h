@@ -89,33 +89,34 @@ static inline uint32_t fp_action_destination(fp_action_word w) { return (uint32_
 
 // ---- flow table ------------------------------------------------------------------------------
 
-// One cache line. Immutable while published, but for action, revision and expiry.
+// One cache line, all that a packet touches. Immutable while published, but for used_s, action, revision
+// and expiry.
 struct fp_flow_entry {
 	struct fp_flow_key key;
-	uint32_t session;      // reserved, 0
+	uint32_t used_s;       // poll threads, at most once a second: arena clock of the last use
 	fp_action_word action; // release-store
 	uint32_t revision;     // low bits of the V-net's revision at which this was decided
 	uint32_t expire_at_s;  // arena clock (CLOCK_BOOTTIME seconds): from then on a miss
 };
 static_assert(sizeof(struct fp_flow_entry) == 64, "fp_flow_entry");
 
-#define FP_BUCKET_WAYS 8
-// One cache line. A slot with entry 0 is free. Order of publishing: entry line, index, signature.
+#define FP_BUCKET_WAYS 16
+// One cache line. A way is {signature, entry index}, high to low; the index has as many bits as this table's
+// indexes need, the signature has the rest (11 of a million flows) and is never 0. A way of 0 is free.
+// Order of publishing: entry line, way.
 struct fp_flow_bucket {
-	uint16_t signature[FP_BUCKET_WAYS];
-	uint32_t entry[FP_BUCKET_WAYS];
-	uint8_t spare[16]; // zero
+	uint32_t way[FP_BUCKET_WAYS];
 };
 static_assert(sizeof(struct fp_flow_bucket) == 64, "fp_flow_bucket");
 
-// Beside each entry, in a dense array. Poll threads store used_s at most once a second and the samples
-// for one packet in FP_SAMPLE_EVERY.
+// Beside each entry, in a dense array: what is not needed for each packet. Poll threads store the samples, for
+// one packet in FP_SAMPLE_EVERY.
 #define FP_SAMPLE_EVERY 64
 struct fp_flow_side {
-	uint32_t used_s;         // poll threads: arena clock of the last use
+	uint32_t session;         // reserved, 0
 	uint32_t packets_sampled; // poll threads: estimate = this * FP_SAMPLE_EVERY
 	uint32_t kbytes_sampled;  // poll threads: likewise, sum of frame bytes / 64
-	uint32_t refresh_at_s;   // from then on housekeeping asks again if the flow is in use
+	uint32_t refresh_at_s;    // from then on housekeeping asks again if the flow is in use
 };
 static_assert(sizeof(struct fp_flow_side) == 16, "fp_flow_side");
 

@@ -97,9 +97,9 @@ key_of(uint32_t ingress, uint32_t number)
 static inline bool
 lookup(const struct fp_arena *arena, const struct fp_flow_key *key, uint32_t now_s, fp_action_word *word)
 {
-	const uint64_t hash = fp_hash_flow(fp_arena_secret(arena), key);
+	uint64_t hash;
 	uint32_t entry;
-	return fp_flow_lookup_bulk(arena, &key, &hash, 1, now_s, word, &entry) & 1;
+	return fp_flow_lookup_bulk(arena, &key, 1, now_s, &hash, word, &entry) & 1;
 }
 
 // A small generator, so that a failing run can be repeated from the seed that it printed.

@@ -88,6 +88,15 @@ image_close(struct fp_arena *arena)
 	unlink(path);
 }
 
+static uint32_t
+index_mask(void)
+{
+	uint32_t mask = 1;
+	while (mask < layout.region[FP_REGION_FLOW_ENTRIES].records - 1)
+		mask = mask << 1 | 1;
+	return mask;
+}
+
 static struct fp_flow_bucket *
 slot_of(uint32_t number, uint32_t *way)
 {
@@ -98,8 +107,8 @@ slot_of(uint32_t number, uint32_t *way)
 		FP_REGION_FLOW_BUCKETS, (uint32_t)((hash >> 32) * layout.region[FP_REGION_FLOW_BUCKETS].records >> 32));
 
 	for (*way = 0; *way < FP_BUCKET_WAYS; (*way)++) {
-		const struct fp_flow_entry *entry = record_at(FP_REGION_FLOW_ENTRIES, bucket->entry[*way]);
-		if (bucket->entry[*way] && memcmp(&entry->key, &key, sizeof(key)) == 0)
+		const struct fp_flow_entry *entry = record_at(FP_REGION_FLOW_ENTRIES, bucket->way[*way] & index_mask());
+		if (bucket->way[*way] && memcmp(&entry->key, &key, sizeof(key)) == 0)
 			return bucket;
 	}
 	abort();
@@ -138,7 +147,7 @@ test_a_slot_out_of_range_loses_only_its_flow(void)
 	uint32_t way;
 
 	image_open();
-	slot_of(7, &way)->entry[way] = 0xfffffff0;
+	slot_of(7, &way)->way[way] = 0xfffffff0;
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_range == 1 && fp_arena_adoption(arena)->flows == FLOWS - 1);
 	assert(!present(arena, 7) && present(arena, 8));
@@ -152,10 +161,9 @@ test_an_entry_in_two_slots_stands_in_one(void)
 
 	image_open();
 	struct fp_flow_bucket *bucket = slot_of(7, &way);
-	while (bucket->entry[free_way])
+	while (bucket->way[free_way])
 		free_way++;
-	bucket->entry[free_way] = bucket->entry[way];
-	bucket->signature[free_way] = bucket->signature[way];
+	bucket->way[free_way] = bucket->way[way];
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_twice == 1 && fp_arena_adoption(arena)->flows == FLOWS);
 	assert(present(arena, 7));
@@ -172,11 +180,10 @@ test_a_key_in_two_entries_stands_in_one(void)
 	image_open();
 	struct fp_flow_bucket *bucket = slot_of(7, &way);
 	const uint32_t spare = FLOWS + 50;
-	memcpy(record_at(FP_REGION_FLOW_ENTRIES, spare), record_at(FP_REGION_FLOW_ENTRIES, bucket->entry[way]), 64);
-	while (bucket->entry[free_way])
+	memcpy(record_at(FP_REGION_FLOW_ENTRIES, spare), record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()), 64);
+	while (bucket->way[free_way])
 		free_way++;
-	bucket->entry[free_way] = spare;
-	bucket->signature[free_way] = bucket->signature[way];
+	bucket->way[free_way] = (bucket->way[way] & ~index_mask()) | spare;
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_twice == 1 && fp_arena_adoption(arena)->flows == FLOWS);
 	image_close(arena);
@@ -188,9 +195,9 @@ test_a_key_that_does_not_fit_its_slot_is_dropped(void)
 	uint32_t way;
 
 	image_open();
-	slot_of(7, &way)->signature[way] ^= 1;
+	slot_of(7, &way)->way[way] ^= 1u << 31;
 	struct fp_flow_bucket *bucket = slot_of(9, &way);
-	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, bucket->entry[way]))->key.source[0] ^= 1;
+	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()))->key.source[0] ^= 1;
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_key == 2 && fp_arena_adoption(arena)->flows == FLOWS - 2);
 	image_close(arena);
@@ -240,11 +247,11 @@ test_an_age_from_the_future_is_set_to_now(void)
 
 	image_open();
 	struct fp_flow_bucket *bucket = slot_of(7, &way);
-	const uint32_t entry = bucket->entry[way];
-	((struct fp_flow_side *)record_at(FP_REGION_FLOW_SIDES, entry))->used_s = UINT32_MAX;
+	const uint32_t entry = bucket->way[way] & index_mask();
+	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, entry))->used_s = UINT32_MAX;
 	struct fp_arena *arena;
 	assert(fp_arena_open(path, &config, &arena) == 0);
-	assert(fp_flow_side_at(arena, entry)->used_s == fp_arena_now_s(arena));
+	assert(fp_flow_at(arena, entry)->used_s == fp_arena_now_s(arena));
 	image_close(arena);
 }
 
@@ -257,8 +264,8 @@ consistency_check(struct fp_arena *arena)
 
 	for (uint32_t i = 0; i < view->flow_buckets; i++)
 		for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-			const uint32_t index = view->flow_bucket[i].entry[way];
-			if (index == 0)
+			const uint32_t index = view->flow_bucket[i].way[way] & view->flow_index_mask;
+			if (view->flow_bucket[i].way[way] == 0)
 				continue;
 			standing++;
 			assert(index < view->flows && fp_index_live(&arena->pool[FP_POOL_FLOW], index));

@@ -43,10 +43,9 @@ burst_check(uint32_t thread, uint64_t *seed, uint64_t *hits_seen)
 		number[i] = 1 + (uint32_t)(random_next(seed) >> 32) % KEYS;
 		keys[i] = key_of(ingress, number[i]);
 		pointers[i] = &keys[i];
-		hash[i] = fp_hash_flow(fp_arena_secret(arena), &keys[i]);
 	}
 	const uint32_t now_s = fp_arena_now_s(arena);
-	const uint64_t hits = fp_flow_lookup_bulk(arena, pointers, hash, 32, now_s, word, entry);
+	const uint64_t hits = fp_flow_lookup_bulk(arena, pointers, 32, now_s, hash, word, entry);
 	for (uint32_t i = 0; i < 32; i++) {
 		if (!(hits >> i & 1)) {
 			assert(word[i] == 0 && entry[i] == 0);
@@ -55,7 +54,7 @@ burst_check(uint32_t thread, uint64_t *seed, uint64_t *hits_seen)
 		assert(fp_action_source(word[i]) == number[i]);
 		assert(fp_action_flags(word[i]) == binding(number[i], fp_action_destination(word[i])));
 		assert(memcmp(&fp_flow_at(arena, entry[i])->key, &keys[i], sizeof(keys[i])) == 0);
-		fp_flow_used(fp_flow_side_at(arena, entry[i]), now_s);
+		fp_flow_used(fp_flow_at(arena, entry[i]), now_s);
 	}
 	*hits_seen += (uint64_t)__builtin_popcountll(hits);
 	fp_arena_reader_quiescent(arena, thread);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../core/flow_hash.h"
 #include "arena_fixture.h"
 
 static const struct fp_secret secret_a = { { 0x0123456789abcdefull, 0xfedcba9876543210ull } };
@@ -52,6 +53,49 @@ test_keys_that_share_bucket_and_signature_part_under_another_secret(void)
 	assert(pairs > 50000);
 	assert(still < 20); // 1 in 4 million by chance
 	free(seen);
+}
+
+// Processors with the instruction and without find a flow in the same bucket. The instruction is the oracle.
+static void
+test_the_hash_is_the_same_without_the_instruction(void)
+{
+	uint64_t state = 5;
+
+#if defined(__x86_64__)
+	if (!__builtin_cpu_supports("aes"))
+		fprintf(stderr, "skipped: this processor has no AES instruction\n");
+#endif
+	for (int i = 0; i < 10000; i++) {
+		struct fp_secret secret = { { random_next(&state), random_next(&state) } };
+		struct fp_flow_key key;
+		for (size_t at = 0; at < sizeof(key); at += 4) {
+			const uint32_t word = (uint32_t)random_next(&state);
+			memcpy((uint8_t *)&key + at, &word, sizeof(word));
+		}
+		assert(fp_flow_hash_plain(&secret, &key) == fp_hash_flow(&secret, &key));
+	}
+}
+
+// What adding up keyed halves would get wrong: the masks of the halves may differ by what everybody knows.
+static void
+test_exchanged_halves_do_not_meet(void)
+{
+	const uint64_t lanes[] = { 0, FP_HASH_LANE_1, FP_HASH_LANE_2, FP_HASH_LANE_3, FP_HASH_LANE_1 ^ FP_HASH_LANE_2 };
+	uint64_t state = 9;
+
+	for (int i = 0; i < 1000; i++) {
+		struct fp_flow_key key = key_of(1, 0), other = key;
+		for (size_t l = 0; l < sizeof(lanes) / sizeof(lanes[0]); l++) {
+			for (int byte = 0; byte < 16; byte++) {
+				const uint8_t lane = (uint8_t)(lanes[l] >> byte % 8 * 8);
+				key.source[byte] = (uint8_t)random_next(&state);
+				key.destination[byte] = (uint8_t)random_next(&state);
+				other.source[byte] = key.destination[byte] ^ lane;
+				other.destination[byte] = key.source[byte] ^ lane;
+			}
+			assert(fp_hash_flow(&secret_a, &key) != fp_hash_flow(&secret_a, &other));
+		}
+	}
 }
 
 static double
@@ -115,6 +159,8 @@ main(void)
 	RUN(test_every_bit_of_the_key_changes_about_half_of_the_hash);
 	RUN(test_every_bit_of_the_secret_changes_the_hash);
 	RUN(test_keys_that_share_bucket_and_signature_part_under_another_secret);
+	RUN(test_the_hash_is_the_same_without_the_instruction);
+	RUN(test_exchanged_halves_do_not_meet);
 	RUN(test_counted_up_keys_spread_evenly_in_high_and_low_bits);
 	RUN(test_length_takes_part_in_the_hash_of_bytes);
 	RUN(test_only_the_given_bytes_take_part);

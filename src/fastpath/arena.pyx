@@ -294,10 +294,9 @@ cdef class Arena:
         cdef Py_ssize_t i
         for i in range(raw.shape[0]):
             key = <const fp_flow_key *>&raw[i, 0]
-            hash = fp_hash_flow(fp_arena_secret(self.arena), key)
-            fp_flow_lookup_bulk(self.arena, &key, &hash, 1, fp_arena_now_s(self.arena), &out[i], &entry)
+            fp_flow_lookup_bulk(self.arena, &key, 1, fp_arena_now_s(self.arena), &hash, &out[i], &entry)
             if used and out[i]:
-                fp_flow_used(fp_flow_side_at(self.arena, entry), fp_arena_now_s(self.arena))
+                fp_flow_used(fp_flow_at(self.arena, entry), fp_arena_now_s(self.arena))
         return words
 
     def ingress_by_vlan(self, uint32_t port, uint32_t vlan):

@@ -61,18 +61,16 @@ cdef extern from "fp_types.h" nogil:
 
     cdef struct fp_flow_entry:
         fp_flow_key key
-        uint32_t session
+        uint32_t used_s
         uint64_t action
         uint32_t revision
         uint32_t expire_at_s
 
     cdef struct fp_flow_bucket:
-        uint16_t signature[8]
-        uint32_t entry[8]
-        uint8_t spare[16]
+        uint32_t way[16]
 
     cdef struct fp_flow_side:
-        uint32_t used_s
+        uint32_t session
         uint32_t packets_sampled
         uint32_t kbytes_sampled
         uint32_t refresh_at_s
@@ -588,7 +586,7 @@ cdef extern from "fp_arena.h" nogil:
     const fp_header *fp_header_at(const fp_arena *arena, uint32_t header)
     const fp_nexthop_group *fp_nexthops_at(const fp_arena *arena, uint32_t group)
     const fp_tunnel_set *fp_tunnel_set_at(const fp_arena *arena, uint32_t set)
-    const fp_flow_entry *fp_flow_at(const fp_arena *arena, uint32_t entry)
+    fp_flow_entry *fp_flow_at(const fp_arena *arena, uint32_t entry)
     fp_flow_side *fp_flow_side_at(const fp_arena *arena, uint32_t entry)
     uint32_t fp_ingress_by_vlan(const fp_arena *arena, uint32_t port, uint32_t vlan)
     uint32_t fp_ingress_by_locator(const fp_arena *arena, const fp_locator_key *key)
@@ -619,9 +617,9 @@ cdef extern from "fp_flow_table.h" nogil:
         uint32_t refusals
 
     ctypedef void (*fp_flow_visit)(void *context, uint32_t index, fp_flow_entry *entry, fp_flow_side *side) noexcept
-    uint64_t fp_flow_lookup_bulk(const fp_arena *arena, const fp_flow_key *const *key, const uint64_t *hash,
-                                 uint32_t n, uint32_t now_s, uint64_t *word, uint32_t *entry)
-    void fp_flow_used(fp_flow_side *side, uint32_t now_s)
+    uint64_t fp_flow_lookup_bulk(const fp_arena *arena, const fp_flow_key *const *key, uint32_t n, uint32_t now_s,
+                                 uint64_t *hash, uint64_t *word, uint32_t *entry)
+    void fp_flow_used(fp_flow_entry *entry, uint32_t now_s)
     int fp_flow_insert(fp_arena *arena, const fp_flow_key *key, const fp_flow_value *value)
     int fp_flow_remove(fp_arena *arena, const fp_flow_key *key)
     uint32_t fp_flow_find(const fp_arena *arena, const fp_flow_key *key)

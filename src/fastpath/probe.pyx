@@ -214,8 +214,12 @@ cdef class Probe:
         found["mbufs"] = rig_mbufs_in_use(self.rig)
         return found
 
+    def flow_used_s(self, uint32_t entry):
+        """Return the second in which a flow was used last, by entry index."""
+        return fp_flow_at(rig_arena(self.rig), entry).used_s
+
     def flow_side(self, uint32_t entry):
-        """Return age stamp and samples of a flow by entry index."""
+        """Return the samples of a flow by entry index."""
         return fp_flow_side_at(rig_arena(self.rig), entry)[0]
 
     def flow_find(self, bytes key):

@@ -483,5 +483,5 @@ def test_use_is_stamped_and_sampled(world):
         world.bench.send(*[(0, frame)] * 160)
         world.bench.probe.sent()
     side = world.bench.probe.flow_side(entry)
-    assert side["used_s"] == world.bench.now // 10**9
+    assert world.bench.probe.flow_used_s(entry) == world.bench.now // 10**9
     assert 0.5 < side["packets_sampled"] * 64 / 6400 < 1.5
