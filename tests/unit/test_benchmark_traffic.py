@@ -5,14 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmarks.scenario import Scenario
-from benchmarks.sources import pcap_file, traffic
-from benchmarks.sources.traffic import Traffic
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.utils import PcapReader
+
+from benchmarks.scenario import Scenario
+from benchmarks.sources import pcap_file, traffic
+from benchmarks.sources.traffic import Traffic
 
 
 def packets(tmp_path: Path, sent: Traffic) -> list[Ether]:
