@@ -80,7 +80,9 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report,
 				    "sysctl vm.nr_hugepages=N, or memory.hugepages = \"auto\"",
 				    "fewer than %u MB of hugepages are free", config->memory_mb);
 
-	snprintf(memory, sizeof(memory), "%u", config->memory_mb);
+	// Without hugepages no buffer crosses a page, so that a page holds one of the usual size.
+	snprintf(memory, sizeof(memory), "%u",
+		 report->hugepages ? config->memory_mb : config->memory_mb * 2);
 	snprintf(prefix, sizeof(prefix), "--file-prefix=%s", config->file_prefix);
 	argument[n++] = "vnet-gateway";
 	argument[n++] = prefix;

@@ -87,6 +87,7 @@ _HOLD = {
     "packets_per_ingress": (1, 2**20),
     "packets_per_flow": (1, 1024),
     "wait_ms": (10, 60_000),
+    "misses_per_ingress_s": (0, 10**9),
 }
 
 

@@ -150,7 +150,7 @@ def make_settings(configuration: Configuration) -> Settings:
             port.device,
             port.role,
             port.mtu_bytes,
-            _own_mac(configuration.name, port.name, port.device),
+            own_mac(configuration.name, port.name, port.device),
         )
         for port in configuration.ports.values()
     ]
@@ -162,9 +162,7 @@ def make_settings(configuration: Configuration) -> Settings:
         "idle": threads.idle,
         "max_sleep_us": threads.max_sleep_us,
         "packet_buffers": configuration.memory.packet_buffers,
-        "hold": HoldSettings(
-            hold.packets, hold.packets_per_vnet, hold.packets_per_ingress, hold.packets_per_flow, hold.wait_ms
-        ),
+        "hold": HoldSettings(**vars(hold)),
     }
     return Settings(ports, **settings)
 
@@ -253,7 +251,7 @@ def _follow_configuration(configuration: Configuration) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _own_mac(node: str, port: str, device: str) -> str | None:
+def own_mac(node: str, port: str, device: str) -> str | None:
     """Return the MAC of a port whose device has none that lasts: always the same one for its name."""
     if parse_device(device).driver not in OWN_MAC_DRIVERS:
         return None

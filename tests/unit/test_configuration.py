@@ -74,6 +74,7 @@ packets_per_vnet = 1_024
 packets_per_ingress = 512
 packets_per_flow = 16
 wait_ms          = 1_000
+misses_per_ingress_s = 50_000
 
 [admin]
 socket      = "/run/vnet/gateway.sock"       # everything
@@ -130,6 +131,7 @@ def test_fleet_file_says_what_it_says() -> None:
     assert gateway.threads.poll_cpus == (2, 3)
     assert gateway.capacity.flows == 1_000_000
     assert gateway.hold.packets_per_ingress == 512
+    assert gateway.hold.misses_per_ingress_s == 50_000
     assert gateway.admin.show_group == "vnet"
     assert gateway.metrics.listen == "127.0.0.1:9464"
 
