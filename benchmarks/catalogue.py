@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from benchmarks import programs
 from benchmarks.subject import Component, Subject
+from benchmarks.subjects.vnet_gateway import VnetGateway
 
 
 def subjects() -> tuple[Subject, ...]:
     """Programs of their own, measured interleaved: ours first, then the floor, then peers."""
-    return ()
+    return (VnetGateway(),)
 
 
 def components() -> tuple[Component, ...]:
