@@ -2,11 +2,11 @@
 """From QUERY rows to DECISION, LOCATION, TUNNEL and SCOPE rows: decide in a batch."""
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from directory_client.reasons import all_reasons
 from directory_client.rows import DECISION, LOCATION, QUERY, SCOPE, TUNNEL, Rows
 from directory_client.scopes import Scope
 from directory_service.decide import Asker, Decision, Query, decide
@@ -47,13 +47,33 @@ def decide_rows(snapshot: Snapshot, rows: Rows, asker: Asker, now_ms: int, setti
 
     Locations, tunnels and scopes are shared.
     """
-    reasons = {reason.name: reason.number for reason in all_reasons()}
     locations = _Table()
     tunnels = _Table()
     scopes = _Table()
     reasoned: list[Decision] = []
     out = bytearray()
-    data = np.ascontiguousarray(rows).tobytes()
+    for query in queries_of(rows):
+        decision = decide(snapshot, query, asker, now_ms, settings)
+        reasoned.append(decision)
+        row = decision_row(decision)
+        source = _add_location(locations, tunnels, decision.source_location, snapshot.revision)
+        destination = _add_location(locations, tunnels, decision.destination_location, snapshot.revision)
+        scope = -1
+        if decision.scope is not None:
+            packed = pack_scope(decision.scope, query.vni)
+            scope = scopes.add(packed, packed)
+        out += _DECISION.pack(*row[:3], source, destination, scope, *row[6:10])
+    return Answer(
+        np.frombuffer(bytes(out), DECISION),
+        locations.rows(LOCATION),
+        tunnels.rows(TUNNEL),
+        scopes.rows(SCOPE),
+        reasoned,
+    )
+
+
+def queries_of(rows: Rows) -> Iterator[Query]:
+    """Read QUERY rows one by one."""
     for (
         vni,
         key_class,
@@ -65,8 +85,8 @@ def decide_rows(snapshot: Snapshot, rows: Rows, asker: Asker, now_ms: int, setti
         sport,
         dport,
         ingress,
-    ) in _QUERY.iter_unpack(data):
-        query = Query(
+    ) in _QUERY.iter_unpack(np.ascontiguousarray(rows).tobytes()):
+        yield Query(
             vni,
             key_class,
             flags,
@@ -78,29 +98,22 @@ def decide_rows(snapshot: Snapshot, rows: Rows, asker: Asker, now_ms: int, setti
             dport[0] << 8 | dport[1],
             ingress,
         )
-        decision = decide(snapshot, query, asker, now_ms, settings)
-        reasoned.append(decision)
-        rule = decision.rule
-        out += _DECISION.pack(
-            decision.action,
-            decision.granularity,
-            reasons[decision.reason] if decision.reason else 0,
-            _add_location(locations, tunnels, decision.source_location, snapshot.revision),
-            _add_location(locations, tunnels, decision.destination_location, snapshot.revision),
-            -1
-            if decision.scope is None
-            else scopes.add((decision.scope, vni), _pack_scope(decision.scope, vni)),
-            decision.lifetime_ms,
-            decision.refresh_ms,
-            decision.revision,
-            rule.id if rule else 0,
-        )
-    return Answer(
-        np.frombuffer(bytes(out), DECISION),
-        locations.rows(LOCATION),
-        tunnels.rows(TUNNEL),
-        scopes.rows(SCOPE),
-        reasoned,
+
+
+def decision_row(decision: Decision) -> tuple[int, ...]:
+    """Return the fields of a DECISION row; locations and scope are not numbered yet: -1."""
+    return (
+        decision.action,
+        decision.granularity,
+        decision.reason_number,
+        -1,
+        -1,
+        -1,
+        decision.lifetime_ms,
+        decision.refresh_ms,
+        decision.revision,
+        decision.rule.id if decision.rule else 0,
+        0,
     )
 
 
@@ -154,7 +167,8 @@ def _pack_tunnel(tunnel: Tunnel, revision: int) -> bytes:
     return _TUNNEL.pack(*tunnel, revision)
 
 
-def _pack_scope(scope: Scope, vni: int) -> bytes:
+def pack_scope(scope: Scope, vni: int) -> bytes:
+    """Return the bytes of a SCOPE row."""
     return _SCOPE.pack(
         scope.source,
         scope.destination,

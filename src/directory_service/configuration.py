@@ -32,7 +32,7 @@ class Limits:
 
     message_bytes: int = 1_048_576  # on the resolve socket
     document_bytes: int = 16_777_216  # on the write socket: documents, and flows that gateways report
-    resolves_per_second_per_vnet: int = 50_000
+    resolves_per_second_per_vnet: int = 500_000
     writes_per_second_per_key: int = 200
     late_ms: int = 50
 
@@ -57,14 +57,15 @@ class Configuration:
 def embedded(runtime_dir: str, state_dir: str, name: str = "embedded") -> Configuration:
     """Make the configuration of a gateway's own directory: ipc in runtime_dir, SQLite and audit in state_dir.
 
-    Nobody else is served from it, so a late answer is better than none. Raises DirectoryError.
+    Nobody else is served from it, so a late answer is better than none, and the data plane's own quotas say
+    how much a V-net may ask. Raises DirectoryError.
     """
     state = Path(state_dir)
     return Configuration(
         name=name,
         listen=parse_endpoint(f"ipc://{Path(runtime_dir).absolute()}"),
         store_path=state / "directory.db",
-        limits=Limits(late_ms=500),
+        limits=Limits(late_ms=500, resolves_per_second_per_vnet=10_000_000),
         audit_file=state / "audit.jsonl",
     )
 

@@ -161,7 +161,7 @@ def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, setting
     else:
         raise _Refusal("not_supported", None, why=f"ingress kind {query.ingress_kind}")
 
-    if _is_gateway(state, query, family):
+    if is_gateway_address(state, query.destination, family):
         if arp and (at_origin or _answers_for_gateway(snapshot, state, asker.node)):
             return _answer(snapshot, state, query, asker, settings, at_origin, source, None, None)
         raise _Refusal("not_here" if arp else "to_gateway", _pair(query), source=source)
@@ -416,10 +416,11 @@ def gateway_answerer(snapshot: Snapshot, state: VnetState) -> int:
     return min((nodes[name].id for name in state.attachments_by_node if name in nodes), default=0)
 
 
-def _is_gateway(state: VnetState, query: Query, family: int) -> bool:
+def is_gateway_address(state: VnetState, address: bytes, family: int) -> bool:
+    """Tell whether a packed address (or MAC) is the V-net's gateway's."""
     if family != FAMILY_MAC:
-        return state.is_gateway_address(query.destination)
-    return state.vnet is not None and query.destination[10:] == state.vnet.gateway_mac
+        return state.is_gateway_address(address)
+    return state.vnet is not None and address[10:] == state.vnet.gateway_mac
 
 
 def _pair(query: Query) -> Scope:

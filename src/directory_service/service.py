@@ -15,6 +15,7 @@ from directory_client.rows import Rows
 from directory_client.strict_toml import Table, TomlError
 from directory_service import fields
 from directory_service.answer import decide_rows
+from directory_service.bulk import Bulk
 from directory_service.decide import Asker
 from directory_service.diff import describe_changes
 from directory_service.document import check_member_name, parse_document, write_document
@@ -108,6 +109,7 @@ class Directory:
         self._settings = settings
         self._clock_ms = clock_ms
         self._snapshot = load_snapshot(store)
+        self._bulk = Bulk()
         self._pushes: list[Push] = []
 
     @property
@@ -135,7 +137,8 @@ class Directory:
         """Decide every row of QUERY. Raises Refused for a node that is not known."""
         asker = Asker(self._node(node), frozenset(capabilities))
         snapshot = self._snapshot
-        answer = decide_rows(snapshot, queries, asker, self._clock_ms(), self._settings)
+        in_bulk = decide_rows if explain else self._bulk.decide_rows
+        answer = in_bulk(snapshot, queries, asker, self._clock_ms(), self._settings)
         reasons: list[dict[str, Any]] = []
         for row, decision in zip(queries, answer.reasoned, strict=True) if explain else ():
             state = snapshot.by_vni.get(int(row["vni"]))
@@ -392,6 +395,7 @@ class Directory:
                 return
             for one in commits:
                 before, self._snapshot = self._snapshot, self._snapshot.with_commit(one)
+                self._bulk.follow(self._snapshot)
                 kinds = {change.key.partition("/")[0] for change in one.changes}
                 touched = {
                     change.key.split("/")[1]

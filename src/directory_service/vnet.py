@@ -57,10 +57,20 @@ class Holder(NamedTuple):
     route: Route | None
 
 
+class Step(NamedTuple):
+    """What made a state from the one before, where endpoints alone changed."""
+
+    before: object  # the token of that state
+    keys: tuple[tuple[int, bytes], ...]  # (family, packed address): of all others the same is true as before
+    populates: bool  # addresses became known or unknown
+
+
 class VnetState:
     """See the module. Addresses are packed to 16 bytes; MACs as keys have them."""
 
     def __init__(self) -> None:
+        self.token = object()  # stands for this state where it is not to be kept
+        self.step: Step | None = None  # None: anything may differ from the state before
         self.vnet: Vnet | None = None
         self.endpoints: dict[str, Endpoint] = {}
         self.attachments: dict[str, Attachment] = {}  # by place
@@ -125,6 +135,8 @@ class VnetState:
         new._take_members(self, touched, time_ms)
         if not kinds & {"rule", "endpoint", "attachment"}:
             new._masks = self._masks
+        if kinds == {"endpoint"}:
+            new.step = new._step_from(self, touched)
         return new
 
     def holders(self, family: int, address: bytes) -> tuple[Holder, ...]:
@@ -244,6 +256,18 @@ class VnetState:
                     self.moves[after.id] = (*left, *kept)
             elif before is not None:
                 self.moves.pop(before.id, None)
+
+    def _step_from(self, old: "VnetState", touched: set[str]) -> Step | None:
+        """Say what a change of endpoints touched; None if that is more than their own addresses."""
+        if any(route.via in touched for route in self.routes.values()):
+            return None
+        before = {
+            key for name in touched if name in old.members for key in keys_of(old.members[name].endpoint)
+        }
+        after = {
+            key for name in touched if name in self.members for key in keys_of(self.members[name].endpoint)
+        }
+        return Step(old.token, tuple(before | after), before != after)
 
     def _index(self, member: Member) -> None:
         for family, address in keys_of(member.endpoint):

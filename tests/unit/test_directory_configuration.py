@@ -37,7 +37,7 @@ days      = 90
 
 [limits]
 message_bytes                = 1_048_576
-resolves_per_second_per_vnet = 50_000
+resolves_per_second_per_vnet = 500_000
 writes_per_second_per_key    = 200
 late_ms                      = 50
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rules say of two rules classes (sides.py), found once for each pair of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from directory_client.reasons import reason_number
+from directory_client.rows import Rows
+from directory_service.key_index import KeyIndex, mix
+from directory_service.rules import is_pair
+from directory_service.sides import RulesClass
+
+VERDICTS_MAX = 1 << 20
+ALLOW, REFUSE, PORTS = 0, 1, 2
+
+VERDICT = np.dtype([("rule_id", "<u8"), ("reason", "<u2"), ("kind", "u1")])
+_HALF = np.uint64(32)
+
+
+class Verdicts:
+    """See the module. PORTS: the two addresses alone do not decide."""
+
+    def __init__(self) -> None:
+        self._index = KeyIndex()
+        self._rows: Rows = np.zeros(1024, VERDICT)
+        self._reasons = {name: reason_number(name) for name in ("no_rule", "denied", "not_supported")}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the classes are numbered anew."""
+        self._index.clear()
+
+    def make_room(self, pairs: int) -> None:
+        """Make sure that so many more can be remembered, at worst by forgetting all."""
+        if len(self._index) + pairs > VERDICTS_MAX:
+            self.clear()
+
+    def find(self, sources: Any, destinations: Any, classes: Sequence[RulesClass | None]) -> Rows:
+        """Return the verdict of each pair of classes, which are given by their numbers, from 1."""
+        # A mark says which pair it is: two numbers of 32 bits, mixed without losing any.
+        marks = mix(sources.astype(np.uint64) << _HALF | destinations)
+        numbers = self._index.find(marks)
+        if (numbers < 0).any():
+            for at in np.flatnonzero(numbers < 0).tolist():
+                mark = marks[at : at + 1]
+                number = int(self._index.find(mark)[0])
+                if number < 0:
+                    number = self._learn(
+                        int(mark[0]), classes[int(sources[at])], classes[int(destinations[at])]
+                    )
+                numbers[at] = number
+        return self._rows.take(numbers)
+
+    def _learn(self, mark: int, source: RulesClass | None, destination: RulesClass | None) -> int:
+        if source is None or destination is None or source.rule_set is not destination.rule_set:
+            raise ValueError("two classes of different V-nets: rules say nothing of them")
+        matches = source.rule_set.matches(source.mask, destination.mask)
+        if source.mac:
+            matches = tuple(match for match in matches if match.rule.plain)
+        rule = matches[0].rule if matches else None
+        if not is_pair(matches):
+            row = (0, 0, PORTS)
+        elif rule is None:
+            row = (0, self._reasons["no_rule"], REFUSE)
+        elif not rule.refuses:
+            row = (rule.id, 0, ALLOW)
+        else:
+            row = (rule.id, self._reasons["not_supported" if rule.allow else "denied"], REFUSE)
+        number = len(self._index)
+        if number == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.zeros(3 * number, VERDICT)])
+        self._rows[number] = row
+        self._index.add(mark, number)
+        return number
