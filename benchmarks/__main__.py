@@ -110,7 +110,7 @@ def screen() -> Console:
 
 def show(one: sheet.Sheet, console: Console) -> None:
     console.print()
-    console.print(sheet.terminal(one))
+    console.print(sheet.terminal(one) if one.rows else f"[bold italic]{one.title}")
     for note in one.notes:
         console.print(f"  {note}", style="red" if "FAILED" in note else "yellow", highlight=False)
 

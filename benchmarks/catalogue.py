@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from benchmarks import programs
+from benchmarks import directory, programs
 from benchmarks.subject import Component, Subject
 from benchmarks.subjects.vnet_gateway import VnetGateway
 
@@ -15,4 +15,4 @@ def subjects() -> tuple[Subject, ...]:
 
 def components() -> tuple[Component, ...]:
     """Benchmarks that hold their own clock."""
-    return (programs.PIPELINE, programs.FLOW_TABLE)
+    return (programs.PIPELINE, programs.FLOW_TABLE, directory.Directory())

@@ -230,11 +230,14 @@ class Runner:
             if scenario.measure != "program":
                 yield self._finish(scenario, self._external(scenario, progress))
                 continue
-            for component in self.components:
-                if scenario.name in component.scenarios and component.name not in done:
-                    done.add(component.name)
-                    own = [one for one in scenarios if one.name in component.scenarios]
-                    yield from self._component(component, own, progress)
+            component = next((one for one in self.components if scenario.name in one.scenarios), None)
+            if component is None:
+                why = "no component measures it"
+                yield self._finish(scenario, [row(scenario, name, missing=why) for name in scenario.subjects])
+            elif component.name not in done:
+                done.add(component.name)
+                own = [one for one in scenarios if one.name in component.scenarios]
+                yield from self._component(component, own, progress)
 
     def _external(self, scenario: Scenario, progress: Callable[[Scenario, str], None]) -> list[Result]:
         chosen, rows = [], []

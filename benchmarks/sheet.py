@@ -251,12 +251,10 @@ def comparison_sheet(comparisons: Sequence[Comparison]) -> Sheet:
 
 def terminal(sheet: Sheet) -> Table:
     """For rich to print."""
-    if not sheet.rows:
-        return Table(title=sheet.title, title_justify="left", title_style="bold", box=None)
     table = Table(
         title=sheet.title,
         title_justify="left",
-        title_style="bold",
+        title_style="bold italic",
         box=None,
         pad_edge=False,
         header_style="dim",
