@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command lines of peers, and what they print, recorded from Open vSwitch 3.1.0 and dpdk-testpmd 22.11."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.scenario import Scenario
+from benchmarks.sources import eal, traffic
+from benchmarks.sources.traffic import Traffic
+from benchmarks.subject import Bed, CannotMeasure
+from benchmarks.subjects import floor, openvswitch, openvswitch_rules
+from benchmarks.subjects.child import cpu_seconds
+from benchmarks.subjects.openvswitch_control import parse_counters
+
+FRAMES = Path("/run/source.pcap")
+BED = Bed(poll_cpu=1, other_cpus=(0,), hugepages=False, directory=Path("/run"))
+WIDE = Bed(poll_cpu=5, other_cpus=(0, 2), hugepages=True, directory=Path("/run"))
+NICS = Bed(3, (0,), True, Path("/run"), ports=("0000:01:00.0", "0000:01:00.1"))
+
+
+def test_looping_file_is_the_source_and_a_null_port_the_sink():
+    arguments = eal.wiring(BED, FRAMES).arguments()
+
+    assert arguments == [
+        "--no-pci",
+        "--vdev",
+        "net_pcap0,rx_pcap=/run/source.pcap,infinite_rx=1",
+        "--vdev",
+        "net_null0,no-rx=1",
+    ]
+
+
+def test_ports_replace_both():
+    assert eal.wiring(NICS, FRAMES).arguments() == ["-a", "0000:01:00.0", "-a", "0000:01:00.1"]
+
+
+def test_one_port_is_not_enough():
+    bed = Bed(1, (0,), True, Path("/run"), ports=("0000:01:00.0",))
+    with pytest.raises(ValueError, match=r"PORTS=0000:01:00\.0: name two PCI addresses"):
+        eal.wiring(bed, FRAMES)
+
+
+def test_memory_holds_every_frame_of_the_file():
+    megabytes = int(eal.memory(False, eal.buffers(100_000))[-1])
+
+    assert megabytes * 1_000_000 > 100_000 * 4096  # without hugepages a buffer takes a page
+    assert eal.memory(True, 1) == ["--in-memory"]
+
+
+def test_floor_polls_on_its_processor_and_floats_on_the_others():
+    command = floor.command(WIDE, eal.wiring(WIDE, FRAMES), 1000)
+
+    assert command[command.index("--lcores") + 1] == "0@(0,2),1@5"
+    assert command[command.index("--main-lcore") + 1] == "0"
+    assert "--total-num-mbufs=17384" in command[command.index("--") :]
+
+
+def test_open_vswitch_is_tuned():
+    options = openvswitch.options(WIDE)
+
+    assert options["pmd-cpu-mask"] == "20"
+    assert options["dpdk-lcore-mask"] == "5"
+    assert options["smc-enable"] == "true"
+    assert int(options["flow-limit"]) > 1_000_000
+    assert options["dpdk-extra"] == "--no-pci --file-prefix=openvswitch"
+
+
+def test_open_vswitch_without_hugepages_is_told_legacy_memory():
+    assert openvswitch.options(BED)["dpdk-extra"].startswith("--no-huge --no-shconf -m 1")
+    assert "--legacy-mem" in openvswitch.options(BED)["dpdk-extra"]
+
+
+def test_open_vswitch_takes_nics():
+    assert "-a 0000:01:00.0 -a 0000:01:00.1" in openvswitch.options(NICS)["dpdk-extra"]
+
+
+def test_what_open_vswitch_is_not_set_up_for_is_said():
+    scenario = Scenario("six", ("openvswitch",), outer="ipv6")
+    with pytest.raises(CannotMeasure, match="IPv4 underlay"):
+        openvswitch.OpenVSwitch().start(scenario, BED)
+
+
+def test_rules_send_each_destination_to_its_tunnel():
+    rules = list(openvswitch_rules.rules(Traffic(30, endpoints_there=20)))
+
+    assert rules[0] == (
+        "table=0,priority=10,in_port=1,ip,dl_src=02:02:00:00:00:00,nw_src=10.0.0.1,actions=goto_table:1"
+    )
+    assert rules[2 + 17] == (
+        "table=1,priority=10,ip,dl_dst=02:01:00:00:00:11,nw_dst=10.128.0.18,actions="
+        "set_field:100->tun_id,set_field:192.0.2.17->tun_dst,output:2"
+    )
+    assert len(rules) == 2 + 20
+
+
+def test_rules_admit_senders_only_from_their_tunnel():
+    rules = list(openvswitch_rules.rules(Traffic(30, direction="decap", endpoints_there=20)))
+
+    assert rules[17] == (
+        "table=0,priority=10,in_port=2,tun_id=100,tun_src=192.0.2.17,"
+        "ip,dl_src=02:01:00:00:00:11,nw_src=10.128.0.18,actions=goto_table:1"
+    )
+    assert rules[20:] == [
+        f"table=1,priority=10,ip,dl_dst={traffic.mac_here(n)},nw_dst=10.0.0.{n + 1},actions=output:1"
+        for n in range(2)
+    ]
+
+
+def test_rules_per_destination_do_not_look_at_senders():
+    rules = list(openvswitch_rules.rules(Traffic(30, endpoints_there=20), per_destination=True))
+
+    assert rules[0] == "table=0,priority=10,in_port=1,actions=goto_table:1"
+    assert not any("_src" in rule for rule in rules)
+
+
+def test_rules_for_ipv6_members():
+    rules = list(openvswitch_rules.rules(Traffic(1, 66, family=6)))
+
+    assert "ipv6,dl_src=02:02:00:00:00:00,ipv6_src=2001:db8:a::a00:1" in rules[0]
+    assert "ipv6,dl_dst=02:01:00:00:00:00,ipv6_dst=2001:db8:a::a80:1" in rules[1]
+
+
+DPCTL_SHOW = """netdev@ovs-netdev:
+  lookups: hit:6107329 missed:100001 lost:1924
+  flows: 100001
+  port 0: ovs-netdev (tap)
+    RX packets:0 errors:0 dropped:0 overruns:0 frame:0
+    TX packets:0 errors:0 dropped:0 aborted:0 carrier:0
+    collisions:0
+    RX bytes:0  TX bytes:0
+  port 1: vxlan_sys_4789 (vxlan: packet_type=ptap)
+    RX packets:0 errors:? dropped:? overruns:? frame:?
+    TX packets:0 errors:? dropped:? aborted:? carrier:?
+    collisions:?
+    RX bytes:0  TX bytes:0
+  port 4: member (dpdk: configured_rx_queues=1, configured_rxq_descriptors=2048, mtu=1500)
+    RX packets:6209440 errors:0 dropped:0 overruns:? frame:?
+    TX packets:0 errors:0 dropped:0 aborted:? carrier:?
+    collisions:?
+    RX bytes:372566400 (355.3 MiB)  TX bytes:0
+  port 5: uplink (dpdk: configured_rx_queues=1, configured_rxq_descriptors=2048, mtu=1600)
+    RX packets:0 errors:0 dropped:0 overruns:? frame:?
+    TX packets:6207437 errors:0 dropped:79 aborted:? carrier:?
+    collisions:?
+    RX bytes:0  TX bytes:682818070 (651.2 MiB)
+"""
+
+
+def test_counters_of_open_vswitch():
+    counters = parse_counters(DPCTL_SHOW)
+
+    assert (counters.flows, counters.hit, counters.missed, counters.lost) == (100001, 6107329, 100001, 1924)
+    assert counters.received["member"] == 6209440
+    assert counters.sent["uplink"] == 6207437
+    assert counters.unsent["uplink"] == 79
+
+
+def test_other_text_is_no_counters():
+    with pytest.raises(ValueError, match="no counters of a datapath"):
+        parse_counters("no datapaths exist\n")
+
+
+def test_processor_time_of_a_process_with_brackets_in_its_name():
+    line = "7 (pmd-c01/id:8 (x)) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 9 0 1 2 3"
+    assert cpu_seconds(line) == pytest.approx(3.0)  # 100 ticks a second on x86
