@@ -153,7 +153,27 @@ def _latencies(results: Sequence[Result]) -> Iterator[Plot]:
                 points = sorted((value, float(percent), 0.0) for percent, value in one.percentiles_us.items())
                 label = f"{subject_name(one)}, {grouped(one.flows)}"
                 lines.append(Line(label, one.subject, tuple(points)))
-        yield Plot(f"{scenario}-distribution", title, "µs", "percent not above", tuple(lines), "x")
+        values = [x for line in lines for x, _, _ in line.points]
+        yield Plot(
+            f"{scenario}-distribution",
+            title,
+            "µs",
+            "percent not above",
+            tuple(lines),
+            "x",
+            decimal_ticks(values),
+        )
+
+
+def decimal_ticks(values: Sequence[float]) -> tuple[tuple[float, str], ...]:
+    """1, 2, 5, 10 … around the values, of which there are some above 0."""
+    if not values:
+        return ()
+    low, high = min(values), max(values)
+    every = [step * 10.0**decade for decade in range(-3, 9) for step in (1, 2, 5)]
+    first = max(at for at, tick in enumerate(every) if at == 0 or tick <= low)
+    last = min(at for at, tick in enumerate(every) if tick >= high)
+    return tuple((tick, grouped(tick) if tick >= 1 else f"{tick:g}") for tick in every[first : last + 1])
 
 
 def draw(plot: Plot, directory: Path) -> Path:

@@ -295,7 +295,7 @@ class Runner:
                 one,
                 source=one.source or scenario.source,
                 machine=self.machine,
-                versions={**self.versions, **one.versions},
+                versions={**one.versions, **self.versions},
                 hugepages=one.hugepages or (self.bed.hugepages and scenario.measure != "program"),
             )
             for one in rows

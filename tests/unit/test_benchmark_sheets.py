@@ -116,6 +116,12 @@ def test_throughput_is_in_gigabits_of_inner_frames() -> None:
     assert gigabits == pytest.approx(2500 / 78 * 64 * 8 / 1000)
 
 
+def test_ticks_of_a_latency_are_round_numbers_around_it() -> None:
+    assert plot.decimal_ticks([37.0, 1200.0]) == tuple(
+        (float(tick), f"{tick:,}".replace(",", " ")) for tick in (20, 50, 100, 200, 500, 1000, 2000)
+    )
+
+
 def test_the_same_results_draw_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra bench is not installed")
     for one in plot.plots(RESULTS):
