@@ -93,6 +93,8 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.process.stdin:
+            self.process.stdin.close()  # testpmd waits for a line of it, whatever the signal
         if self.process.poll() is None:
             self.process.terminate()
             self.process.send_signal(signal.SIGCONT)
@@ -101,8 +103,6 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        if self.process.stdin:
-            self.process.stdin.close()
 
 
 def cpu_seconds(stat: str) -> float:
