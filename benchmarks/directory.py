@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from benchmarks.programs import Printed, run
@@ -19,10 +19,11 @@ PROGRAM = Path(__file__).with_name("directory_resolve.py")
 
 @dataclass(frozen=True)
 class Directory:
-    """Decisions a second, and how long a question for a batch of them takes."""
+    """Decisions a second, how long a question for a batch of them takes, and a change until it is with a
+    gateway."""
 
     name: str = "directory"
-    scenarios: tuple[str, ...] = ("directory-decide",)
+    scenarios: tuple[str, ...] = ("directory-decide", "directory-update")
 
     def missing(self) -> str | None:
         return None
@@ -34,25 +35,18 @@ class Directory:
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]
     ) -> Sequence[Result]:
         progress("asks")
-        seconds = "0.7" if bed.quick else "3"
         everywhere = ",".join(map(str, sorted({bed.poll_cpu, *bed.other_cpus})))
-        printed = run(["taskset", "-c", everywhere, sys.executable, str(PROGRAM), "--seconds", seconds])
-        wanted = {one.flows for one in scenarios}
-        return [rows(line) for line in printed if line["batch"] in wanted]
+        options = ["--quick"] if bed.quick else ["--transport", "ipc"]
+        printed = run(["taskset", "-c", everywhere, sys.executable, str(PROGRAM), *options])
+        wanted = {(one.name, one.flows) for one in scenarios}
+        usual = [
+            line for line in printed if line.get("traffic") == "allowed" or line.get("store") == "sqlite"
+        ]
+        return [rows(line) for line in usual if (line["scenario"], line["flows"]) in wanted]
 
 
 def rows(line: Printed) -> Result:
-    """A line of directory_resolve.py: one batch size."""
-    curve = line["percentiles_us"]
-    return Result(
-        "directory-decide",
-        "vnet-gateway",
-        line["batch"],
-        per_second=line["decisions_per_second"],
-        p50_us=curve["50"],
-        p99_us=curve["99"],
-        p999_us=curve["99.9"],
-        percentiles_us=curve,
-        repeats=line["requests"],
-        note=f"{os.cpu_count()} processors, {line['endpoints']} endpoints, one client",
-    )
+    """A line of directory_resolve.py."""
+    known = {one.name for one in fields(Result)}
+    figures = {key: value for key, value in line.items() if key in known}
+    return Result(**figures, note=f"{os.cpu_count()} processors, {line['endpoints']} endpoints, one client")

@@ -148,7 +148,7 @@ def _add_location(locations: _Table, tunnels: _Table, location: Location | None,
     if key in locations:
         return locations[key]
     if location.tunnel is not None:
-        tunnels.add(location.tunnel.object_id, _pack_tunnel(location.tunnel, revision))
+        tunnels.add(location.tunnel.object_id, pack_tunnel(location.tunnel, revision))
     row = _LOCATION.pack(
         location.vni,
         0,
@@ -163,7 +163,8 @@ def _add_location(locations: _Table, tunnels: _Table, location: Location | None,
     return locations.add(key, row)
 
 
-def _pack_tunnel(tunnel: Tunnel, revision: int) -> bytes:
+def pack_tunnel(tunnel: Tunnel, revision: int) -> bytes:
+    """Return the bytes of a TUNNEL row."""
     return _TUNNEL.pack(*tunnel, revision)
 
 

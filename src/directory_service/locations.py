@@ -7,6 +7,7 @@ import numpy as np
 
 from directory_client.numbers import LocationKind
 from directory_client.rows import LOCATION, TUNNEL, Rows
+from directory_service.answer import pack_tunnel
 from directory_service.fabric import Tunnel
 from directory_service.locate import Location
 
@@ -87,14 +88,12 @@ class Locations:
 
     def _tunnel_rows(self, locations: Any, revision: int) -> Rows:
         numbers = self._tunnel_of[locations]
-        distinct, first = np.unique(numbers, return_index=True)
+        if (numbers == numbers[0]).all():
+            distinct = [int(numbers[0])]
+        else:
+            distinct = list(dict.fromkeys(numbers.tolist()))
         found: dict[int, Tunnel] = {}
-        for number in distinct[np.argsort(first)].tolist():
+        for number in distinct:
             if number >= 0:
                 found.setdefault(self._tunnels[number].object_id, self._tunnels[number])
-        rows = np.zeros(len(found), TUNNEL)
-        for row, tunnel in zip(rows, found.values(), strict=True):
-            for name, value in tunnel._asdict().items():
-                row[name] = list(value) if isinstance(value, bytes) else value
-            row["revision"] = revision
-        return rows
+        return np.frombuffer(b"".join(pack_tunnel(tunnel, revision) for tunnel in found.values()), TUNNEL)

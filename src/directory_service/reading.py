@@ -119,9 +119,8 @@ class Reading:
 
     def _granted(self, queries: rows.Rows, now: float) -> Any:
         """Return which rows are within their V-net's rate; None: all."""
-        vnis, counts = np.unique(queries["vni"], return_counts=True)
         granted = None
-        for vni, count in zip(vnis.tolist(), counts.tolist(), strict=True):
+        for vni, count in _counts(queries["vni"]):
             given = self._rates.take(vni, count, now)
             if given == count:
                 continue
@@ -226,6 +225,14 @@ class Reading:
             "incarnation": directory.incarnation,
             "revision": directory.revision,
         }
+
+
+def _counts(vnis: Any) -> list[tuple[int, int]]:
+    """Return how many rows each V-net has."""
+    if len(vnis) and (vnis == vnis[0]).all():  # as a rule; sorting takes ten times as long
+        return [(int(vnis[0]), len(vnis))]
+    found, counts = np.unique(vnis, return_counts=True)
+    return list(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _sent_ago_s(peer: Peer, head: dict[str, Any], now: float) -> float:

@@ -37,6 +37,8 @@ HIGH_WATER = 1_000  # messages kept for one connection, each way
 DEAD_PEER_MS = 3_000
 HANDSHAKE_MS = 5_000
 TOPIC_BYTES_MAX = 64
+_LAST = int(zmq.NOBLOCK)  # whole numbers: Flag members are added up in Python, ten times as slowly
+_MORE = _LAST | int(zmq.SNDMORE)
 _IPC_PEER = re.compile(r"(localhost)?:\d+:\d+:\d+")  # user, group, process; never so on TCP
 
 
@@ -299,7 +301,9 @@ class Server:
 
     def _send(self, socket: zmq.Socket[Any], frames: list[Any]) -> None:
         try:
-            socket.send_multipart(frames, zmq.NOBLOCK)
+            for frame in frames[:-1]:
+                socket.send(frame, _MORE)
+            socket.send(frames[-1], _LAST)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
