@@ -6,13 +6,15 @@ from __future__ import annotations
 from benchmarks import directory, programs
 from benchmarks.subject import Component, Subject
 from benchmarks.subjects.floor import Floor
+from benchmarks.subjects.kernel_vxlan import KernelVxlan
 from benchmarks.subjects.openvswitch import OpenVSwitch
 from benchmarks.subjects.vnet_gateway import VnetGateway
 
 
 def subjects() -> tuple[Subject, ...]:
     """Programs of their own, measured interleaved: ours first, then the floor, then peers."""
-    return (VnetGateway(), Floor(), OpenVSwitch(), OpenVSwitch(per_destination=True))
+    peers = (OpenVSwitch(), OpenVSwitch(per_destination=True), KernelVxlan())
+    return (VnetGateway(), Floor(), *peers)
 
 
 def components() -> tuple[Component, ...]:

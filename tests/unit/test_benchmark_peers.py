@@ -9,7 +9,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.sources import eal, traffic
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, CannotMeasure
-from benchmarks.subjects import floor, openvswitch, openvswitch_rules
+from benchmarks.subjects import floor, kernel_vxlan, openvswitch, openvswitch_rules
 from benchmarks.subjects.child import cpu_seconds
 from benchmarks.subjects.openvswitch_control import parse_counters
 
@@ -164,3 +164,29 @@ def test_other_text_is_no_counters():
 def test_processor_time_of_a_process_with_brackets_in_its_name():
     line = "7 (pmd-c01/id:8 (x)) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 9 0 1 2 3"
     assert cpu_seconds(line) == pytest.approx(3.0)  # 100 ticks a second on x86
+
+
+PROC_NET_DEV = """Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls
+    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0
+ entry: 26432760  440546    0    2    0     0          0         0        0       0    0    0    0     0
+inject:       0       0    0    0    0     0          0         0 26432760  440546    0    1    0     0
+  sink: 48460170  440547    0 440547    0     0          0         0        0       0    0    0    0     0
+tunnel:       0       0    0    0    0     0          0         0 20265208  440548    4    0    0     0
+"""
+
+
+def test_packets_at_the_kernels_sink_and_losses_elsewhere():
+    assert kernel_vxlan.parse_devices(PROC_NET_DEV) == (440547, 2 + 1 + 4)
+
+
+def test_kernel_gets_an_entry_for_each_destination():
+    lines = list(kernel_vxlan.forwarding(Traffic(30, endpoints_there=20)))
+
+    assert "fdb add 02:01:00:00:00:11 dev tunnel dst 192.0.2.17 self static" in lines
+    assert len(lines) == 2 * 20
+
+
+def test_kernel_is_not_measured_with_ports():
+    with pytest.raises(CannotMeasure, match="PORTS="):
+        kernel_vxlan.KernelVxlan().start(Scenario("one", ("kernel-vxlan",)), NICS)
