@@ -70,7 +70,9 @@ def bed_of(directory: Path, ports: tuple[str, ...], quick: bool) -> Bed:
     return Bed(processors[-1], processors[:-1], machine.hugepages_free() > 0, directory, ports, quick)
 
 
-def measure(choice: Choice, ports: tuple[str, ...], console: Console) -> list[Result]:
+def measure(
+    choice: Choice, ports: tuple[str, ...], console: Console, output: Path = result.FILE
+) -> list[Result]:
     """Measure what is chosen, show tables as they come, write the results. Returns all rows."""
     every = scenario.load()
     chosen = choice.of(every)
@@ -96,10 +98,10 @@ def measure(choice: Choice, ports: tuple[str, ...], console: Console) -> list[Re
             for rows in one_run.run(chosen, progress.says):
                 results += rows
                 progress.done(rows)
-    result.write(results)
+    result.write(results, output)
     for one in sheet.sheets(results, every):
         show(one, console)
-    console.print(f"\n{len(results)} results in {time.monotonic() - began:.0f} s: {shown(result.FILE)}")
+    console.print(f"\n{len(results)} results in {time.monotonic() - began:.0f} s: {shown(output)}")
     return results
 
 
@@ -195,6 +197,9 @@ def main(context: click.Context) -> None:
 @click.option("--flows", default="", callback=numbers, help="only these numbers of flows")
 @click.option("--frames", default="", callback=words, help="only these frame sizes: 64, IMIX")
 @click.option("--subjects", default="", callback=words, help="only these subjects")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), default=result.FILE, show_default=True
+)
 def run(
     quick: bool = False,
     ports: tuple[str, ...] = (),
@@ -202,10 +207,11 @@ def run(
     flows: tuple[int, ...] = (),
     frames: tuple[str, ...] = (),
     subjects: tuple[str, ...] = (),
+    output: Path = result.FILE,
 ) -> None:
-    """Measure, show tables, write results/latest.jsonl."""
+    """Measure, show tables, write the results."""
     console = screen()
-    results = measure(Choice(quick, names, flows, frames, subjects), ports, console)
+    results = measure(Choice(quick, names, flows, frames, subjects), ports, console, output)
     sys.exit(finish(results, console))
 
 
