@@ -29,14 +29,13 @@ def find_faults(records: Mapping[str, Record]) -> Iterator[Fault]:
 
 def find_warnings(records: Mapping[str, Record], names: Iterable[str]) -> Iterator[str]:
     """Yield sentences on what fits but may not be meant, about the records of these keys."""
+    named = [record for key in names if (record := records.get(key)) is not None]
     groups: dict[str, set[str]] = {}
-    for record in records.values():
-        if record.kind == "endpoint":
-            groups.setdefault(record.vnet, set()).update(record.values.get("groups", ()))
-    for key in names:
-        record_ = records.get(key)
-        if record_ is None:
-            continue
+    if any(record.kind == "rule" for record in named):
+        for record in records.values():
+            if record.kind == "endpoint":
+                groups.setdefault(record.vnet, set()).update(record.values.get("groups", ()))
+    for record_ in named:
         if record_.kind == "rule":
             for side in ("from", "to"):
                 group = record_.values[side].removeprefix("group:")

@@ -6,10 +6,10 @@ which a record changed. All else is shared with the snapshot before.
 """
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from directory_service.fabric import Fabric
+from directory_service.layered import Layered
 from directory_service.records import FABRIC_KINDS, Record, decode, is_record_key
 from directory_service.store.contract import Change, Commit, Compacted, Store
 from directory_service.vnet import MOVES_KEPT_MS, VnetState
@@ -22,7 +22,7 @@ class Snapshot:
         self,
         incarnation: int,
         revision: int,
-        records: Mapping[str, Record],
+        records: Layered[str, Record],
         fabric: Fabric,
         vnets: Mapping[str, VnetState],
     ) -> None:
@@ -38,21 +38,19 @@ class Snapshot:
         self, revision: int, changes: Iterable[tuple[Record | None, Record | None]], time_ms: int
     ) -> "Snapshot":
         """Return the snapshot after changes (before, after) made by a commit at `time_ms`."""
-        records = dict(self.records)
+        edit = self.records.edit()
         per_vnet: dict[str, list[tuple[Record | None, Record | None]]] = {}
         fabric_changed = False
         for before, after in changes:
             record = after or before
             if record is None:
                 continue
-            if after is None:
-                records.pop(record.key, None)
-            else:
-                records[record.key] = after
+            edit.put(record.key, after)
             if record.kind in FABRIC_KINDS:
                 fabric_changed = True
             else:
                 per_vnet.setdefault(record.vnet, []).append((before, after))
+        records = edit.done()
         fabric = Fabric(_of_fabric(records)) if fabric_changed else self.fabric
         vnets = dict(self.vnets)
         for name, vnet_changes in per_vnet.items():
@@ -63,7 +61,7 @@ class Snapshot:
                 vnets.pop(name, None)
             else:
                 vnets[name] = state
-        return Snapshot(self.incarnation, revision, MappingProxyType(records), fabric, vnets)
+        return Snapshot(self.incarnation, revision, records, fabric, vnets)
 
     def with_commit(self, commit: Commit) -> "Snapshot":
         """Return the snapshot after a commit of the store."""
@@ -84,7 +82,7 @@ def changed_records(changes: Iterable[Change]) -> list[tuple[Record | None, Reco
 
 def empty_snapshot(incarnation: int = 0) -> Snapshot:
     """Return a snapshot without any record."""
-    return Snapshot(incarnation, 0, MappingProxyType({}), Fabric({}), {})
+    return Snapshot(incarnation, 0, Layered(), Fabric({}), {})
 
 
 def load_snapshot(store: Store, revision: int | None = None) -> Snapshot:

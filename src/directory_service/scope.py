@@ -120,9 +120,7 @@ class _Finder:
         """Return the names of the members whose whereabouts changed."""
         moved: set[str] = set()
         old, new = self.old.members, self.new.members
-        if old is new:
-            return moved
-        for name in old.keys() | new.keys():
+        for name in self.new.changed_members(self.old):
             one, other = old.get(name), new.get(name)
             if one is other or one == other:
                 continue

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from directory_client.addresses import parse_address
-from directory_client.names import PORT, check_name, parse_place, split_qualified, suggest
+from directory_client.names import PORT, suggest
 from directory_client.rows import Rows
 from directory_client.strict_toml import Table, TomlError
 from directory_service import fields
@@ -18,7 +18,8 @@ from directory_service.answer import decide_rows
 from directory_service.bulk import Bulk
 from directory_service.decide import Asker
 from directory_service.diff import describe_changes
-from directory_service.document import check_member_name, parse_document, write_document
+from directory_service.document import parse_document, write_document
+from directory_service.endpoint_fit import are_endpoints, endpoints_fit
 from directory_service.explain import Question, explain, find_vnet, provenance
 from directory_service.flows import judge_flows
 from directory_service.history import LEASE, find_author, list_history, newest_first, trim, want_revision
@@ -37,6 +38,7 @@ from directory_service.writer import (
     RecordChange,
     Wanted,
     check,
+    check_key,
     check_owner,
     commit,
     make_note,
@@ -110,6 +112,7 @@ class Directory:
         self._clock_ms = clock_ms
         self._snapshot = load_snapshot(store)
         self._bulk = Bulk()
+        self._checked: Snapshot | None = None  # its records are known to fit together
         self._pushes: list[Push] = []
 
     @property
@@ -260,7 +263,7 @@ class Directory:
 
         Raises Refused.
         """
-        key = _check_key(kind, name)
+        key = check_key(kind, name)
 
         def want() -> dict[str, Wanted | None]:
             before = self._snapshot.records.get(key)
@@ -283,7 +286,7 @@ class Directory:
 
     def remove_record(self, kind: str, name: str, user: str = "") -> Applied:
         """Remove one record of an operator. Raises Refused."""
-        key = _check_key(kind, name)
+        key = check_key(kind, name)
 
         def want() -> dict[str, Wanted | None]:
             before = self._snapshot.records.get(key)
@@ -367,10 +370,15 @@ class Directory:
             wanted = want()
             changes, next_id = plan(before, wanted, counter)
             changes = _with_presences(before, changes)
-            warnings = check(before, changes, declared)
             note = make_note(verb, changes, user, comment, document)
             now_ms = self._clock_ms()
-            after = before.with_changes(before.revision + 1, changes, now_ms) if changes else before
+            after = None
+            if changes and before is self._checked and are_endpoints(changes):
+                after = before.with_changes(before.revision + 1, changes, now_ms)
+            fits = after is not None and endpoints_fit(after, changes)
+            warnings = [] if fits else check(before, changes, declared)
+            if after is None:
+                after = before.with_changes(before.revision + 1, changes, now_ms) if changes else before
             gateways = _gateways(before, after, changes)
             if dry_run or not changes:
                 judged = judge_flows(before, after, flows, now_ms, self._settings) if dry_run else None
@@ -380,6 +388,8 @@ class Directory:
             except Conflict:
                 continue
             self._take_up()
+            if self._snapshot.revision == revision == after.revision:
+                self._checked = self._snapshot
             trim(self._store, self._settings, now_ms)
             return _applied(note, before.revision, revision, changes, warnings, None, gateways)
         raise Refused("others keep writing to the directory", "try again")
@@ -478,26 +488,6 @@ def _applied(
         flows,
         gateways,
     )
-
-
-def _check_key(kind: str, name: str) -> str:
-    """Return the key of a record that an operator names. Raises Refused."""
-    if kind not in fields.READERS:
-        raise Refused(f"there is no kind {kind}", suggest(kind, fields.READERS), 2)
-    try:
-        if kind in ("site", "path", "profile", "node", "vnet"):
-            check_name(name)
-        else:
-            _, local = split_qualified(name)
-            if kind == "attachment":
-                parse_place(local)
-            elif kind == "route":
-                fields.check_selector(local if "/" in local else local + "/")
-            else:
-                check_member_name(local)
-    except ValueError as error:
-        raise Refused(f"{kind} {name}: {error}", "correct the name", 2) from None
-    return f"{kind}/{name}"
 
 
 __all__ = ["Applied", "Directory", "NodeSnapshot", "Push", "Refused", "Resolved", "find_vnet"]

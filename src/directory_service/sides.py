@@ -12,6 +12,7 @@ asked: for a change of endpoints that is their addresses, for any other the V-ne
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,11 +131,12 @@ class Sides:
             state = snapshot.by_vni.get(key[1])
             if state is scene.state:
                 continue
-            if state is None or state.step is None or state.step.before is not scene.state.token:
+            step = state.step if state is not None else None
+            if state is None or step is None or step.before is not scene.state.token or step.routes:
                 self._drop(key)
                 continue
-            self._forget(scene, state.step.keys)
-            if state.step.populates:
+            self._forget(scene, step.keys)
+            if step.populates:
                 self._rows["kind"][scene.nobodies] = FORGOTTEN
                 scene.nobodies.clear()
             scene.state = state
@@ -244,7 +246,7 @@ class Sides:
         for number in scene.classes.values():
             self.classes[number] = None
 
-    def _forget(self, scene: Scene, keys: tuple[tuple[int, bytes], ...]) -> None:
+    def _forget(self, scene: Scene, keys: Iterable[tuple[int, bytes]]) -> None:
         """Forget what was learned of addresses, given as (family, packed)."""
         for family, address in keys:
             tag = scene.tags.get(family)

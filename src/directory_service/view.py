@@ -230,10 +230,8 @@ def _changed_locations(
         or old.vnet is not new.vnet
     ):
         return None
-    members: set[str] = set()
-    if old.members is not new.members:
-        names = old.members.keys() | new.members.keys()
-        members = {name for name in names if old.members.get(name) is not new.members.get(name)}
+    changed = new.changed_members(old)
+    members = {name for name in changed if old.members.get(name) is not new.members.get(name)}
     names = old.routes.keys() | new.routes.keys()
     routes = set()
     for name in names:
@@ -287,7 +285,7 @@ def _announcements(
     if new.vnet is None or old.members is new.members:
         return []
     ops = []
-    for name in new.members if names is None else names[0]:
+    for name in new.changed_members(old) if names is None else names[0]:
         member = new.members.get(name)
         if member is None or node not in member.nodes:
             continue

@@ -5,11 +5,12 @@ A VnetState never changes but for what it remembers of its own results. `updated
 and shares what did not change: a change of one endpoint copies dicts, and parses that endpoint only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from directory_service.holes import Holes
+from directory_service.layered import Edit, Layered
 from directory_service.records import (
     Attachment,
     Endpoint,
@@ -61,8 +62,10 @@ class Step(NamedTuple):
     """What made a state from the one before, where endpoints alone changed."""
 
     before: object  # the token of that state
-    keys: tuple[tuple[int, bytes], ...]  # (family, packed address): of all others the same is true as before
+    names: frozenset[str]  # of the endpoints
+    keys: frozenset[tuple[int, bytes]]  # (family, packed address) of all that they had or have
     populates: bool  # addresses became known or unknown
+    routes: bool  # there are routes via them: what is behind these may differ too
 
 
 class VnetState:
@@ -72,16 +75,16 @@ class VnetState:
         self.token = object()  # stands for this state where it is not to be kept
         self.step: Step | None = None  # None: anything may differ from the state before
         self.vnet: Vnet | None = None
-        self.endpoints: dict[str, Endpoint] = {}
+        self.endpoints: Layered[str, Endpoint] = Layered()
         self.attachments: dict[str, Attachment] = {}  # by place
         self.routes: dict[str, Route] = {}  # by prefix
         self.rules: dict[str, Rule] = {}
         self.peerings: dict[str, Record] = {}  # by the other V-net's name
-        self.members: dict[str, Member] = {}
-        self.by_address: dict[int, dict[bytes, tuple[Member, ...]]] = {
-            FAMILY_IPV4: {},
-            FAMILY_IPV6: {},
-            FAMILY_MAC: {},
+        self.members: Layered[str, Member] = Layered()
+        self.by_address: dict[int, Layered[bytes, tuple[Member, ...]]] = {
+            FAMILY_IPV4: Layered(),
+            FAMILY_IPV6: Layered(),
+            FAMILY_MAC: Layered(),
         }
         self.hosted: dict[str, int] = {}  # node → members there
         self.attachments_by_id: dict[int, Attachment] = {}
@@ -97,21 +100,21 @@ class VnetState:
         """Return the state after changes (before, after) of this V-net's records, made at `time_ms`."""
         new = VnetState()
         new.vnet = self.vnet
-        new.endpoints, new.attachments = dict(self.endpoints), dict(self.attachments)
-        new.routes, new.rules, new.peerings = dict(self.routes), dict(self.rules), dict(self.peerings)
+        known = [(record, after) for before, after in changes if (record := after or before) is not None]
+        kinds = {record.kind for record, _ in known}
+        new.attachments = dict(self.attachments) if "attachment" in kinds else self.attachments
+        new.routes = dict(self.routes) if "route" in kinds else self.routes
+        new.rules = dict(self.rules) if "rule" in kinds else self.rules
+        new.peerings = dict(self.peerings) if "peering" in kinds else self.peerings
         touched: set[str] = set()
-        kinds: set[str] = set()
-        for before, after in changes:
-            record = after or before
-            if record is None:
-                continue
-            kinds.add(record.kind)
+        endpoints = self.endpoints.edit()
+        for record, after in known:
             name = record.local_name
             if record.kind == "vnet":
                 new.vnet = to_vnet(after) if after else None
             elif record.kind == "endpoint":
                 touched.add(name)
-                _put(new.endpoints, name, to_endpoint(after) if after else None)
+                endpoints.put(name, to_endpoint(after) if after else None)
             elif record.kind == "attachment":
                 _put(new.attachments, name, to_attachment(after) if after else None)
             elif record.kind == "route":
@@ -120,6 +123,7 @@ class VnetState:
                 _put(new.rules, name, to_rule(after) if after else None)
             elif record.kind == "peering":
                 _put(new.peerings, name, after)
+        new.endpoints = endpoints.done()
         if "attachment" in kinds:
             new.attachments_by_id = {attachment.id: attachment for attachment in new.attachments.values()}
             by_node: dict[str, tuple[Attachment, ...]] = {}
@@ -137,6 +141,7 @@ class VnetState:
             new._masks = self._masks
         if kinds == {"endpoint"}:
             new.step = new._step_from(self, touched)
+            new._take_holes(self, new.step.keys)
         return new
 
     def holders(self, family: int, address: bytes) -> tuple[Holder, ...]:
@@ -234,19 +239,18 @@ class VnetState:
         if not touched:
             self.members, self.by_address, self.hosted = old.members, old.by_address, old.hosted
             return
-        self.members, self.hosted = dict(old.members), dict(old.hosted)
-        self.by_address = {family: dict(index) for family, index in old.by_address.items()}
+        self.hosted = dict(old.hosted)
+        members = old.members.edit()
+        by_address = {family: index.edit() for family, index in old.by_address.items()}
         for name in touched:
             before = old.members.get(name)
             endpoint = self.endpoints.get(name)
             after = self.resolve(endpoint) if endpoint else None
+            members.put(name, after)
             if before is not None:
-                self._unindex(before)
+                self._unindex(before, by_address)
             if after is not None:
-                self.members[name] = after
-                self._index(after)
-            else:
-                self.members.pop(name, None)
+                self._index(after, by_address)
             if before is not None and after is not None and before.id == after.id:
                 left = tuple((node, time_ms) for node in sorted(before.nodes - after.nodes))
                 kept = tuple(
@@ -256,54 +260,65 @@ class VnetState:
                     self.moves[after.id] = (*left, *kept)
             elif before is not None:
                 self.moves.pop(before.id, None)
+        self.members = members.done()
+        self.by_address = {family: index.done() for family, index in by_address.items()}
 
-    def _step_from(self, old: "VnetState", touched: set[str]) -> Step | None:
-        """Say what a change of endpoints touched; None if that is more than their own addresses."""
-        if any(route.via in touched for route in self.routes.values()):
-            return None
-        before = {
-            key for name in touched if name in old.members for key in keys_of(old.members[name].endpoint)
-        }
-        after = {
-            key for name in touched if name in self.members for key in keys_of(self.members[name].endpoint)
-        }
-        return Step(old.token, tuple(before | after), before != after)
+    def _step_from(self, old: "VnetState", touched: set[str]) -> Step:
+        """Say what a change of endpoints touched."""
+        before, after = (
+            {key for name in touched if name in members for key in keys_of(members[name].endpoint)}
+            for members in (old.members, self.members)
+        )
+        routes = any(route.via in touched for route in self.routes.values())
+        return Step(old.token, frozenset(touched), frozenset(before | after), before != after, routes)
 
-    def _index(self, member: Member) -> None:
+    def changed_members(self, old: "VnetState") -> Iterable[str]:
+        """Return the names of the members that differ, or may, from those of another state."""
+        if self.members is old.members:
+            return ()
+        if self.step is not None and self.step.before is old.token:
+            return self.step.names
+        return old.members.keys() | self.members.keys()
+
+    def _index(self, member: Member, by_address: Mapping[int, Edit[bytes, tuple[Member, ...]]]) -> None:
         for family, address in keys_of(member.endpoint):
-            index = self.by_address[family]
+            index = by_address[family]
             members = (*index.get(address, ()), member)
-            index[address] = tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id)))
+            index.put(address, tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id))))
         for node in member.nodes:
             self.hosted[node] = self.hosted.get(node, 0) + 1
 
-    def _unindex(self, member: Member) -> None:
+    def _unindex(self, member: Member, by_address: Mapping[int, Edit[bytes, tuple[Member, ...]]]) -> None:
         for family, address in keys_of(member.endpoint):
-            index = self.by_address[family]
+            index = by_address[family]
             members = tuple(one for one in index.get(address, ()) if one.id != member.id)
-            if members:
-                index[address] = members
-            else:
-                index.pop(address, None)
+            index.put(address, members or None)
         for node in member.nodes:
             self.hosted[node] -= 1
             if not self.hosted[node]:
                 del self.hosted[node]
 
     def _find_holes(self, family: int) -> Holes:
-        known = [(n, n) for address in self.by_address[family] for n in (int.from_bytes(address, "big"),)]
-        if self.vnet is not None:
-            known += [
-                (n, n)
-                for address in self.vnet.gateway_addresses
-                if any(address[:12]) == (family == FAMILY_IPV6)
-                for n in (int.from_bytes(address, "big"),)
-            ]
+        ranges = []
+        for address in self.vnet.gateway_addresses if self.vnet is not None else ():
+            if any(address[:12]) == (family == FAMILY_IPV6):
+                number = int.from_bytes(address, "big")
+                ranges.append((number, number))
         for route in self.routes.values():
             if route.prefix.version == family:
                 low = int.from_bytes(route.packed, "big")
-                known.append((low, low + route.prefix.num_addresses - 1))
-        return Holes(known, 32 if family == FAMILY_IPV4 else 128)
+                ranges.append((low, low + route.prefix.num_addresses - 1))
+        known = (int.from_bytes(address, "big") for address in self.by_address[family])
+        return Holes(known, ranges, 32 if family == FAMILY_IPV4 else 128)
+
+    def _take_holes(self, old: "VnetState", keys: Iterable[tuple[int, bytes]]) -> None:
+        """Take over the holes that were found, where nothing but endpoints by these keys changed."""
+        for family, holes in old._holes.items():
+            before, after = (state.by_address[family] for state in (old, self))
+            touched = [(int.from_bytes(key, "big"), key) for one, key in keys if one == family]
+            come = [number for number, key in touched if key in after and key not in before]
+            gone = [number for number, key in touched if key in before and key not in after]
+            self._holes[family] = holes.changed(come, gone) if come or gone else holes
 
 
 def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:

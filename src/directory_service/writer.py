@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from directory_client.names import suggest
-from directory_service.document import Declared, Document
+from directory_client.names import check_name, parse_place, split_qualified, suggest
+from directory_service import fields
+from directory_service.document import Declared, Document, check_member_name
 from directory_service.integrity import find_faults, find_warnings
 from directory_service.model import Snapshot
 from directory_service.records import OWNERS, Record, encode
@@ -162,6 +163,26 @@ def check_owner(record: Record | None, owner: str) -> None:
             f"change it there and apply it:  vnetctl export {record.document}",
         )
     raise Refused(f"{record.kind} {record.name} is owned by {record.owner} (revision {record.revision})")
+
+
+def check_key(kind: str, name: str) -> str:
+    """Return the key of a record that an operator names. Raises Refused."""
+    if kind not in fields.READERS:
+        raise Refused(f"there is no kind {kind}", suggest(kind, fields.READERS), 2)
+    try:
+        if kind in ("site", "path", "profile", "node", "vnet"):
+            check_name(name)
+        else:
+            _, local = split_qualified(name)
+            if kind == "attachment":
+                parse_place(local)
+            elif kind == "route":
+                fields.check_selector(local if "/" in local else local + "/")
+            else:
+                check_member_name(local)
+    except ValueError as error:
+        raise Refused(f"{kind} {name}: {error}", "correct the name", 2) from None
+    return f"{kind}/{name}"
 
 
 def commit(

@@ -150,8 +150,30 @@ def test_nothing_changed_makes_no_scope(seed: int) -> None:
     address=st.integers(0, 255),
 )
 def test_a_hole_is_the_widest_prefix_without_a_known_address(known: list, address: int) -> None:
-    bits = Holes([tuple(pair) for pair in known], 8).prefix_bits(address)
     taken = {number for low, high in known for number in range(low, high + 1)}
+    check_hole(Holes((), [tuple(pair) for pair in known], 8), taken, address)
+
+
+@given(
+    known=st.sets(st.integers(0, 255), max_size=90),
+    ranges=st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)).map(sorted), max_size=2),
+    steps=st.lists(st.sets(st.integers(0, 255), max_size=80), max_size=4),
+    addresses=st.lists(st.integers(0, 255), min_size=5, max_size=5),
+)
+def test_holes_follow_what_becomes_known_and_unknown(
+    known: set, ranges: list, steps: list, addresses: list
+) -> None:
+    holes = Holes(known, [tuple(pair) for pair in ranges], 8)
+    always = {number for low, high in ranges for number in range(low, high + 1)}
+    for touched in steps:
+        holes = holes.changed(touched - known, touched & known)
+        known = known ^ touched
+        for address in addresses:
+            check_hole(holes, known | always, address)
+
+
+def check_hole(holes: Holes, taken: set, address: int) -> None:
+    bits = holes.prefix_bits(address)
 
     def is_free(length: int) -> bool:
         low = address >> (8 - length) << (8 - length)

@@ -2,10 +2,12 @@
 """A store in memory: the oracle of the contract suite, and for tests. Its history is a list of commits."""
 
 import secrets
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from directory_service.store.contract import Change, Commit, Compacted, Compare, Conflict, Item, Write
+
+_LAST_KEY = "\U0010ffff"
 
 
 class MemoryStore:
@@ -14,6 +16,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._incarnation = secrets.randbits(62) + 1
         self._items: dict[str, Item] = {}
+        self._sorted: list[str] | None = None  # keys of _items; None: not sorted yet
         self._commits: list[Commit] = []  # of revisions above _oldest
         self._oldest = 0
         self._base: dict[str, Item] = {}  # as of _oldest
@@ -39,7 +42,13 @@ class MemoryStore:
                 if commit.revision > revision:
                     break
                 _replay(items, commit)
-        return revision, [items[key] for key in sorted(items) if key.startswith(prefix)]
+        if items is not self._items:
+            return revision, [items[key] for key in sorted(items) if key.startswith(prefix)]
+        if self._sorted is None:
+            self._sorted = sorted(items)
+        keys = self._sorted
+        start, end = bisect_left(keys, prefix), bisect_left(keys, prefix + _LAST_KEY)
+        return revision, [items[key] for key in keys[start:end]]
 
     def transact(
         self, compares: Sequence[Compare], writes: Sequence[Write], note: bytes = b"", time_ms: int = 0
@@ -66,6 +75,8 @@ class MemoryStore:
         commit = Commit(revision, time_ms, note, ordered)
         self._commits.append(commit)
         _replay(self._items, commit)
+        if any(change.before is None or change.after is None for change in ordered):
+            self._sorted = None
         return revision
 
     def commits(self, after: int, limit: int = 1000) -> list[Commit]:
