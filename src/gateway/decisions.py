@@ -14,7 +14,8 @@ import numpy as np
 
 from directory_client.numbers import Granularity
 from directory_client.reasons import all_reasons
-from fastpath.records import Action, KeyClass, KeyFlag, RecordType, make
+from fastpath.installs import install_records
+from fastpath.records import Action, KeyFlag, RecordType, make
 
 from .refusals import Group, Refusal
 
@@ -31,55 +32,28 @@ def _table(size: int, numbers: Iterable[int]) -> Rows:
 
 # Looked up by number: for the one miss of an idle gateway np.isin takes longer than all the rest.
 _IS_REASON = _table(1 << 16, REASONS.values())
-_NEEDS_DESTINATION = _table(256, (Action.ENCAPSULATE, Action.DELIVER, Action.RELAY))
-_CARRIED = _table(256, (Action.DROP, Action.ANSWER, Action.NARROW)) | _NEEDS_DESTINATION
-_CAN_NARROW = _table(256, (KeyClass.ROUTED, KeyClass.BRIDGED))
-_DROP, _NARROW = int(Action.DROP), int(Action.NARROW)
+_CARRIED = np.zeros(256, np.uint8)
+_CARRIED[[Action.DROP, Action.ANSWER, Action.NARROW]] = 1
+_CARRIED[[Action.ENCAPSULATE, Action.DELIVER, Action.RELAY]] = 2  # with a destination only
+_DROP = int(Action.DROP)
 _BY_CONNECTION = int(Granularity.CONNECTION)
-_HAS_PORTS, _IPV6 = int(KeyFlag.CONNECTION), int(KeyFlag.IPV6)
+_IPV6 = int(KeyFlag.IPV6)
 
 
 def installs(rows: Rows, decisions: Rows, locations: Rows, incarnation: int) -> tuple[Rows, int]:
     """Make the records for MISS rows and, row for row, their decisions. Returns them, and how many decisions
     could not be carried."""
-    action, reason = decisions["action"].copy(), decisions["reason"].copy()
-    source, destination = decisions["source_location"], decisions["destination_location"]
-    action[_is_narrow(rows["key"], decisions)] = _NARROW
-    known = len(locations)
-    bad = ~_CARRIED[action] | (source >= known) | (destination >= known)
-    bad |= _NEEDS_DESTINATION[action] & (destination < 0)
-    is_drop = action == _DROP
-    bad |= is_drop & ~_IS_REASON[reason]
-    if bad.any():
-        action[bad], reason[bad] = _DROP, REASONS["not_supported"]
-        is_drop |= bad
-
-    carries = ~is_drop & (action != _NARROW)
-    has_source, has_destination = carries & (source >= 0), carries & (destination >= 0)
-    places: Any = locations if known else np.zeros(1, locations.dtype)
-    from_place = places[np.where(has_source, source, 0)]
-    to_place = places[np.where(has_destination, destination, 0)]
-    ways = np.where(has_source, from_place["way"], 0) << 4 | np.where(has_destination, to_place["way"], 0)
-    vni = rows["head"]["vni"]
-    records = make(
-        RecordType.FLOW_INSTALL,
-        len(rows),
-        vni=vni,
-        revision=decisions["revision"],
-        key=rows["key"],
-        reason=np.where(is_drop, reason, 0),
-        action=action,
-        ways=ways,
-        ingress_object=rows["ingress_object"],
-        source_object=np.where(has_source, from_place["object_id"], 0),
-        destination_object=np.where(has_destination, to_place["object_id"], 0),
-        destination_vni=np.where(has_destination & (to_place["vni"] != vni), to_place["vni"], 0),
-        lifetime_ms=np.maximum(1, decisions["lifetime_ms"]),
-        refresh_ms=decisions["refresh_ms"],
-        token=rows["token"],
-        incarnation=incarnation,
+    found: tuple[Rows, int] = install_records(
+        np.ascontiguousarray(rows),
+        decisions,
+        locations,
+        _CARRIED,
+        _IS_REASON.view(np.uint8),
+        REASONS["not_supported"],
+        _BY_CONNECTION,
+        incarnation,
     )
-    return records, int(bad.sum())
+    return found
 
 
 def drops(rows: Rows, reason: Rows, revision: Rows, lifetime_ms: Rows, incarnation: int) -> Rows:
@@ -141,9 +115,3 @@ def refusals_of(
         refusal = Refusal(row_scope, int(decision["reason"]), int(decision["revision"]), expires_s)
         found.append((vni, group, refusal))
     return found, malformed
-
-
-def _is_narrow(keys: Rows, decisions: Rows) -> Rows:
-    """A decision for a connection where no ports were asked about means: ask again with ports."""
-    narrow = (decisions["granularity"] == _BY_CONNECTION) & ((keys["flags"] & _HAS_PORTS) == 0)
-    return np.asarray(narrow & _CAN_NARROW[keys["key_class"]])

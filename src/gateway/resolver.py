@@ -126,7 +126,8 @@ class Resolver:
             return
         types = records["head"]["type"]
         current = records["head"]["version"] == 1
-        misses = records[current & ((types == _MISS) | (types == _REFRESH))]
+        asks = current & ((types == _MISS) | (types == _REFRESH))
+        misses = records if asks.all() else records[asks]
         if len(misses):
             self._misses(misses.view(MISS), now_s)
         if len(misses) < len(records):
@@ -154,7 +155,11 @@ class Resolver:
             self._ask(rows, now_s)
 
     def _learn_ingresses(self, rows: Rows) -> None:
-        indexes, first = np.unique(rows["key"]["ingress"], return_index=True)
+        indexes = rows["key"]["ingress"]
+        if (indexes == indexes[0]).all():  # mostly: sorting takes as long as all the rest
+            indexes, first = indexes[:1], np.zeros(1, np.intp)
+        else:
+            indexes, first = np.unique(indexes, return_index=True)
         kinds, objects = rows["ingress_kind"][first].tolist(), rows["ingress_object"][first].tolist()
         self._ingresses.update(zip(indexes.tolist(), zip(kinds, objects, strict=True), strict=True))
 
@@ -231,7 +236,7 @@ class Resolver:
         batch.attempts += 1
         batch.asked_s = now_s
         self._asked[id] = batch
-        self.counters["asked"] += len(batch.keys)
+        self.counters["asked"] += len(batch)
         self.counters["batches"] += 1
 
     def answered(self, answer: Resolved, now_s: float) -> Batch | None:
@@ -239,7 +244,7 @@ class Resolver:
         batch = self._asked.pop(answer.id, None)
         if batch is None:
             return None
-        if len(answer.decisions) != len(batch.keys):
+        if len(answer.decisions) != len(batch):
             self.counters["answers_malformed"] += 1
             self._try_again(batch, now_s)
             return batch
@@ -248,25 +253,26 @@ class Resolver:
             self.counters["answers_of_another_incarnation"] += 1
             self._try_again(batch, now_s)
             return batch
-        undecided = answer.decisions["action"] == _NONE
+        settled, decisions = batch, answer.decisions
+        undecided = decisions["action"] == _NONE
         if undecided.any():
             self._postpone(batch, undecided, now_s)
             if undecided.all():
                 return batch
-            batch = batch.part(np.flatnonzero(~undecided))
-        settled, decisions = batch, answer.decisions[~undecided]
+            settled, decisions = batch.part(np.flatnonzero(~undecided)), decisions[~undecided]
         rows, numbers = self._questions.settle(settled)
         for records in self._tables.answer(answer.tunnels, answer.locations):
             self._emit(records)
-        records, bad = installs(rows, decisions[numbers], answer.locations, answer.incarnation)
+        each = decisions if len(numbers) == len(decisions) else decisions[numbers]
+        records, bad = installs(rows, each, answer.locations, answer.incarnation)
         self._emit(records)
         self.counters["decisions_not_supported"] += bad
         refusals, bad = refusals_of(settled.rows, decisions, answer.scopes, now_s)
         self.counters["answers_malformed"] += bad
         for refusal in refusals:
             self._refusals.add(*refusal)
-        self.counters["answered"] += len(settled.keys)
-        return batch
+        self.counters["answered"] += len(settled)
+        return settled
 
     def failed(self, id: int, now_s: float, refused: bool = False) -> None:
         """No answer came, or (`refused`) one that says that none will come."""
@@ -276,7 +282,7 @@ class Resolver:
         batch = self._asked.pop(id, None)
         if batch is None:
             return
-        self.counters["failed"] += len(batch.keys)
+        self.counters["failed"] += len(batch)
         if refused:
             self._questions.settle(batch)  # the hold ends what waits
         else:
@@ -463,7 +469,7 @@ class Resolver:
     def _give_up(self, batch: Batch) -> None:
         """Nobody waits any more, or too many do: the hold ends them, and asks again if they come again."""
         self._questions.settle(batch)
-        self.counters["gave_up"] += len(batch.keys)
+        self.counters["gave_up"] += len(batch)
 
     def _forget_tokens(self) -> None:
         self._questions.clear()
@@ -485,10 +491,10 @@ class Resolver:
 
 def _parts(batch: Batch) -> list[Batch]:
     """Cut a batch into messages."""
-    if len(batch.keys) <= BATCH_ROWS_MAX:
+    if len(batch) <= BATCH_ROWS_MAX:
         return [batch]
-    starts = range(0, len(batch.keys), BATCH_ROWS_MAX)
-    return [batch.part(np.arange(at, min(at + BATCH_ROWS_MAX, len(batch.keys)))) for at in starts]
+    starts = range(0, len(batch), BATCH_ROWS_MAX)
+    return [batch.part(np.arange(at, min(at + BATCH_ROWS_MAX, len(batch)))) for at in starts]
 
 
 def _why_name(why: int) -> str:

@@ -24,7 +24,7 @@ class Retries:
         """Keep a batch. Returns those that are crowded out."""
         self._number += 1
         heapq.heappush(self._heap, (due_s, self._number, batch))
-        self._rows += len(batch.keys)
+        self._rows += len(batch)
         crowded_out = []
         while self._rows > ROWS_MAX:
             crowded_out.append(self._pop())
@@ -50,7 +50,7 @@ class Retries:
 
     def _pop(self) -> Batch:
         batch = heapq.heappop(self._heap)[2]
-        self._rows -= len(batch.keys)
+        self._rows -= len(batch)
         return batch
 
 
@@ -59,6 +59,5 @@ def together(batches: list[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     rows = np.concatenate([batch.rows for batch in batches])
-    keys = [key for batch in batches for key in batch.keys]
     attempts, born_s = max(b.attempts for b in batches), max(b.born_s for b in batches)
-    return Batch(rows, keys, attempts, born_s)
+    return Batch(rows, attempts, born_s)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from fastpath.records import RecordType, make
+from fastpath.revisions import Revisions
 
 Rows = np.ndarray[Any, Any]
 
-_LOCATION_KEY = np.dtype([("vni", "<u4"), ("way", "u1"), ("object_id", "<u8")])
 _TUNNEL_FIELDS = (
     *("object_id", "profile_id", "node_id", "local", "remote", "udp_port"),
     *("mtu_bytes", "protocol", "ttl", "dscp", "dscp_copy", "backup_id"),
@@ -27,53 +27,47 @@ class Tables:
     """What one data plane has. `clear` when it is another one."""
 
     def __init__(self) -> None:
-        self._locations: dict[bytes, int] = {}  # told by answers: it has them
-        self._tunnels: dict[int, int] = {}
-        self._newest: dict[bytes, int] = {}  # told by pushes: it has them only where in use
+        self._locations = Revisions()  # told by answers: it has them
+        self._tunnels = Revisions()
+        self._newest = Revisions()  # told by pushes: it has them only where in use
 
     def answer(self, tunnels: Rows, locations: Rows) -> list[Rows]:
         """Return TUNNEL_SET and LOCATION_SET records for what the data plane does not have yet."""
         records = []
         if len(tunnels):
-            new = self._new(self._tunnels, tunnels["object_id"].tolist(), tunnels["revision"].tolist())
-            if new:
+            nothing = np.zeros(len(tunnels), np.uint32)
+            revisions = tunnels["revision"]
+            new = self._tunnels.newer(tunnels["object_id"], nothing, nothing.view(np.uint8)[::4], revisions)
+            if len(new):
                 rows = tunnels[new]
                 columns = {name: rows[name] for name in _TUNNEL_FIELDS}
                 records.append(make(RecordType.TUNNEL_SET, len(new), revision=rows["revision"], **columns))
         if len(locations):
-            keys = _location_keys(locations["vni"], locations["way"], locations["object_id"])
-            new = self._new(self._locations, keys, locations["revision"].tolist())
-            if self._newest:
-                new = [n for n in new if self._newest.get(keys[n], 0) <= int(locations["revision"][n])]
-            if new:
+            new = self._locations.newer(*_columns(locations), locations["revision"])
+            if len(new) and len(self._newest):
+                rows = locations[new]
+                new = new[~self._newest.later(*_columns(rows), rows["revision"])]
+            if len(new):
                 rows = locations[new]
                 columns = {name: rows[name] for name in _LOCATION_FIELDS}
-                records.append(
-                    make(
-                        RecordType.LOCATION_SET,
-                        len(new),
-                        vni=rows["vni"],
-                        revision=rows["revision"],
-                        **columns,
-                    )
-                )
+                told = {"vni": rows["vni"], "revision": rows["revision"]}
+                records.append(make(RecordType.LOCATION_SET, len(new), **told, **columns))
         return records
 
     def pushed(self, record: Rows) -> None:
         """Note a record that a push was turned into."""
-        kind = record["head"]["type"][0]
+        kind, revision = int(record["head"]["type"][0]), int(record["head"]["revision"][0])
         if kind == RecordType.TUNNEL_SET:
-            self._tunnels[int(record["object_id"][0])] = int(record["head"]["revision"][0])
+            self._tunnels.set(revision, int(record["object_id"][0]))
         elif kind in (RecordType.LOCATION_SET, RecordType.LOCATION_REMOVE):
-            key = _location_keys(record["head"]["vni"], record["way"], record["object_id"])[0]
-            revision = int(record["head"]["revision"][0])
+            key = int(record["object_id"][0]), int(record["head"]["vni"][0]), int(record["way"][0])
             if kind == RecordType.LOCATION_REMOVE:
-                self._locations.pop(key, None)
-                self._newest.pop(key, None)
+                self._locations.pop(*key)
+                self._newest.pop(*key)
                 return
-            self._newest[key] = revision
-            if key in self._locations:
-                self._locations[key] = revision
+            self._newest.set(revision, *key)
+            if self._locations.get(*key) is not None:
+                self._locations.set(revision, *key)
 
     def clear(self) -> None:
         """Forget everything: it is another data plane, or another snapshot."""
@@ -85,17 +79,6 @@ class Tables:
         self._locations.clear()
         self._tunnels.clear()
 
-    @staticmethod
-    def _new(told: dict[Any, int], keys: list[Any], revisions: list[int]) -> list[int]:
-        new = []
-        for number, (key, revision) in enumerate(zip(keys, revisions, strict=True)):
-            if told.get(key, -1) < revision:
-                told[key] = revision
-                new.append(number)
-        return new
 
-
-def _location_keys(vni: Rows, way: Rows, object_id: Rows) -> list[bytes]:
-    keys = np.empty(len(object_id), _LOCATION_KEY)
-    keys["vni"], keys["way"], keys["object_id"] = vni, way, object_id
-    return keys.view(f"V{_LOCATION_KEY.itemsize}").tolist()  # type: ignore[no-any-return]
+def _columns(locations: Rows) -> tuple[Rows, Rows, Rows]:
+    return locations["object_id"], locations["vni"], locations["way"]

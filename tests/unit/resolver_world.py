@@ -61,6 +61,11 @@ def pair_of(key: Any) -> Pair:
     return int(key["source"][15]), int(key["destination"][15])
 
 
+def identities(rows: np.ndarray) -> list[bytes]:
+    """What tells keys apart: V-net and key."""
+    return [row["head"]["vni"].tobytes() + row["key"].tobytes() for row in rows]
+
+
 def scope_operation(source: int | None, destination: int | None, kind: int) -> dict[str, Any]:
     return {
         "op": "scope",

@@ -62,7 +62,7 @@ class World:
             id = 1 + max(self.asked, default=0)
             self.asked[id] = batch
             self.resolver.asked(id, batch, self.now_s)
-            sizes.append(len(batch.keys))
+            sizes.append(len(batch))
         return sizes
 
     def answer(self, id: int | None = None) -> list[np.ndarray]:

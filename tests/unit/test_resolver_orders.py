@@ -12,10 +12,9 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from resolver_world import DataPlane, Directory, Pair, miss, records, snapshot
+from resolver_world import DataPlane, Directory, Pair, identities, miss, records, snapshot
 
 from fastpath.records import Action
-from gateway.questions import identities
 from gateway.resolver import Resolver
 
 EVERYONE = (1, 2, 3)
