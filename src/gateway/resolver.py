@@ -5,7 +5,7 @@ Pure: no sockets, no clock; the caller gives the time (`now_s`, monotonic) and p
 
     resolver = Resolver(worker=0, workers=1, wait_s=1.0)
     resolver.records(ring.drain(4096), now_s)
-    for batch in resolver.take_questions():
+    for batch in resolver.take_questions(now_s):
         resolver.asked(client.send_resolve(batch.queries()), batch, now_s)
     ring.send(join(resolver.take_records()))
 
@@ -37,7 +37,9 @@ from .view import View
 
 Rows = np.ndarray[Any, Any]
 
-BATCH_ROWS_MAX = 8_192  # 64 bytes each: half a message
+BATCH_ROWS_MAX = 2_048  # more make a row hardly cheaper, and all of them wait for the last
+IN_FLIGHT_MAX = 2  # messages: the directory decides one while the answer to the other is on its way
+LATE_S = 0.1
 ATTEMPTS_MAX = 6  # for a key whose answers are refused
 RETRY_S = 0.05
 RETRY_MOST_S = 1.0
@@ -88,10 +90,17 @@ class Resolver:
         records, self._records = self._records, []
         return records
 
-    def take_questions(self) -> list[Batch]:
-        """Return batches to be asked now; `asked` must follow for each."""
-        batches, self._to_ask = self._to_ask, []
-        return batches
+    def take_questions(self, now_s: float) -> list[Batch]:
+        """Return batches to be asked now; `asked` must follow for each.
+
+        While the directory has enough to do, questions gather here: the more are missed, the larger the
+        batches, and the less each row costs."""
+        free = self._messages_free(now_s) if self._to_ask else 0
+        if not free:
+            return []
+        batches = _parts(together(self._to_ask))
+        self._to_ask = batches[free:]
+        return batches[:free]
 
     def take_locators(self) -> list[bytes]:
         """Return unknown outer sources (bytes of struct fp_locator_key); `asked_locator` must follow."""
@@ -101,6 +110,8 @@ class Resolver:
     def due_s(self) -> float | None:
         """Return when `tick` has something to do."""
         due = [at for times, at in self._conflicts.values() if times < CONFLICTS_MAX and at < _NEVER]
+        if self._to_ask:
+            due.append(min((batch.asked_s + LATE_S for batch in self._asked.values()), default=0.0))
         if (again_s := self._again.due_s()) is not None:
             due.append(again_s)
         return min(due, default=None)
@@ -136,6 +147,11 @@ class Resolver:
             known = (RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED, RecordType.UNKNOWN_LOCATOR)
             self.counters["records_unknown"] += int((~current | ~np.isin(types, known)).sum())
 
+    def _messages_free(self, now_s: float) -> int:
+        """Return how many messages may be sent now. An answer that is late hinders nobody any more."""
+        awaited = sum(now_s < batch.asked_s + LATE_S for batch in self._asked.values())
+        return max(0, IN_FLIGHT_MAX - awaited)
+
     def _misses(self, rows: Rows, now_s: float) -> None:
         self.counters["misses"] += len(rows)
         self._learn_ingresses(rows)
@@ -170,7 +186,7 @@ class Resolver:
         if self.answering is False:
             self._wait(batch, now_s + RETRY_S)
         else:
-            self._to_ask += _parts(batch)
+            self._to_ask.append(batch)
 
     def _refused(self, rows: Rows, now_s: float) -> None:
         if not len(rows):
@@ -334,7 +350,7 @@ class Resolver:
         if self.answering is False:
             self._wait(together(due), now_s + RETRY_S)
         else:
-            self._to_ask += _parts(together(due))
+            self._to_ask.append(together(due))
 
     # -- from the directory: pushes ------------------------------------------------------------
 

@@ -37,7 +37,7 @@ from .resolver import Resolver
 
 log = logging.getLogger(__name__)
 
-DRAIN_MAX = 4_096
+DRAIN_MAX = 8_192
 BACKLOG_MAX = 16_384  # records that wait for room before no more misses are taken
 RECONNECT_S = 0.02
 BACKLOG_WAIT_S = 0.001
@@ -160,7 +160,7 @@ class SlowPath:
             self._applied_later = None
 
     def _ask(self, now_s: float) -> None:
-        for batch in self._resolver.take_questions():
+        for batch in self._resolver.take_questions(now_s):
             self._resolver.asked(self._client.send_resolve(batch.queries()), batch, now_s)
         for key in self._resolver.take_locators():
             wire_id, protocol = int.from_bytes(key[32:36], "little"), key[36]

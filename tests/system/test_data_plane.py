@@ -26,6 +26,7 @@ from data_plane_bed import Bed, hello, make_bed, until  # noqa: F401
 from installing import RED, attachment, flow, flow_key, location, tunnel, vnet
 
 from fastpath import records
+from gateway.data_plane_server import INSTALL_SLOTS, MISS_SLOTS
 
 RACK, FAR, TUNNEL = 100, 300, 500
 TABLES = ("flows", "locations", "tunnels", "vnets", "ingresses", "ports", "threads", "clients")
@@ -308,7 +309,7 @@ def greet_raw(bed: Bed) -> tuple[socket.socket, mmap.mmap, list[int], dict]:
 def test_impossible_ring_index_breaks_that_clients_ring_only(bed: Bed) -> None:
     bed.client().close()
     connection, memory, descriptors, answer = greet_raw(bed)
-    install_ring = answer["total_bytes"] - 8192 * 128 - 3 * 64
+    install_ring = answer["total_bytes"] - INSTALL_SLOTS * 128 - 3 * 64
     struct.pack_into("<I", memory, install_ring, 0x7FFFFFFF)
     os.eventfd_write(descriptors[2], 1)
 
@@ -323,8 +324,8 @@ def test_impossible_ring_index_breaks_that_clients_ring_only(bed: Bed) -> None:
 def test_client_that_fills_its_doorbell_blocks_nobody(bed: Bed) -> None:
     bed.client().close()
     connection, memory, descriptors, answer = greet_raw(bed)
-    install_ring = answer["total_bytes"] - 8192 * 128 - 3 * 64
-    housekeepings_ring = 4096 + (answer["miss_rings"] - 1) * (3 * 64 + 4096 * 128)
+    install_ring = answer["total_bytes"] - INSTALL_SLOTS * 128 - 3 * 64
+    housekeepings_ring = 4096 + (answer["miss_rings"] - 1) * (3 * 64 + MISS_SLOTS * 128)
     os.set_blocking(descriptors[1], True)
     with contextlib.suppress(OSError):
         os.eventfd_write(descriptors[1], 2**64 - 2)

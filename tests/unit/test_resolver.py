@@ -26,7 +26,7 @@ from resolver_world import (
 from directory_client import rows as wire
 from directory_client.events import Changed, Snapshot
 from fastpath.records import Action, ChangeKind, RecordType, Refusal, make
-from gateway.resolver import ATTEMPTS_MAX, Resolver
+from gateway.resolver import ATTEMPTS_MAX, LATE_S, Resolver
 
 
 class World:
@@ -58,7 +58,7 @@ class World:
     def send(self) -> list[int]:
         """Take questions as the slow path does; returns how many rows each has."""
         sizes = []
-        for batch in self.resolver.take_questions():
+        for batch in self.resolver.take_questions(self.now_s):
             id = 1 + max(self.asked, default=0)
             self.asked[id] = batch
             self.resolver.asked(id, batch, self.now_s)
@@ -102,7 +102,7 @@ def test_the_question_is_the_key_as_it_was_missed() -> None:
     row["key"]["destination_port"] = np.frombuffer((5432).to_bytes(2, "big"), np.uint16)
     world.misses(row)
 
-    query = world.resolver.take_questions()[0].queries()[0]
+    query = world.resolver.take_questions(world.now_s)[0].queries()[0]
 
     assert (query["vni"], query["source"].tobytes(), query["destination"].tobytes()) == (
         VNI,
@@ -475,3 +475,27 @@ def test_records_of_a_kind_or_version_that_is_not_known_are_counted() -> None:
     world.misses(odd, old)
     assert world.send() == []
     assert world.resolver.counters["records_unknown"] == 2
+
+
+def test_questions_gather_while_the_directory_is_busy() -> None:
+    world = World()
+    for token, pair in enumerate([(1, 2), (1, 3), (2, 1), (2, 3)], start=1):
+        world.misses(miss(pair, token=token))
+        world.send()
+    assert [len(batch) for batch in world.asked.values()] == [1, 1]
+    assert world.resolver.due_s() == world.now_s + LATE_S
+
+    world.answer(1)
+
+    assert world.send() == [2]
+
+
+def test_an_answer_that_is_late_hinders_nobody() -> None:
+    world = World()
+    for token, pair in enumerate([(1, 2), (1, 3), (2, 1)], start=1):
+        world.misses(miss(pair, token=token))
+        world.send()
+
+    world.now_s += LATE_S
+
+    assert world.send() == [1]

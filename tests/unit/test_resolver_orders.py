@@ -55,7 +55,7 @@ class Orders(RuleBasedStateMachine):
         if self.said:
             said, self.said = self.said, []
             self.resolver.records(records(*said), self.now_s)
-        for batch in self.resolver.take_questions():
+        for batch in self.resolver.take_questions(self.now_s):
             self.ids += 1
             self.resolver.asked(self.ids, batch, self.now_s)
             self.outstanding[self.ids] = batch
