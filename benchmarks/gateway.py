@@ -138,7 +138,19 @@ class Gateway:
         cpus = ",".join(str(cpu) for cpu in self.bed.other_cpus)
         root = Path(__file__).resolve().parents[1]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
-        command = ["ip", "netns", "exec", self.namespace, "taskset", "-c", cpus, sys.executable, *words]
+        bound = ["setpriv", "--pdeathsig", "TERM"]  # should we be killed
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self.namespace,
+            *bound,
+            "taskset",
+            "-c",
+            cpus,
+            sys.executable,
+            *words,
+        ]
         with (self._directory / "log").open("ab") as log:
             self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
 

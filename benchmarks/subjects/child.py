@@ -32,7 +32,8 @@ class Child:
         up and IPv6 off: nothing but what is measured sends packets there."""
         self._name = Path(command[0]).name
         self._log = log
-        prefix = ["taskset", "--cpu-list", ",".join(map(str, cpus))]
+        # Should we be killed, it is as well: a stopped one would stay for ever.
+        prefix = ["setpriv", "--pdeathsig", "KILL", "taskset", "--cpu-list", ",".join(map(str, cpus))]
         if namespace:
             prefix = ["ip", "netns", "exec", namespace, *prefix]
         if new_network:
