@@ -12,11 +12,9 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/magic.h>
 #include <rte_rcu_qsbr.h>
 
 #define CRASH_WINDOW_S 60
@@ -75,22 +73,6 @@ file_lock(const char *path)
 		close(fd);
 	}
 	return -EBUSY;
-}
-
-// Huge pages where the kernel gives them, asked for before the first touch; then every page is touched, so
-// that no page fault ever stops a poll thread. Both are wishes: an old kernel knows neither.
-static int
-map(struct fp_arena *arena)
-{
-	const int flags = arena->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-	void *base = mmap(NULL, arena->len_bytes, PROT_READ | PROT_WRITE, flags, arena->fd, 0);
-
-	if (base == MAP_FAILED)
-		return -errno;
-	arena->base = base;
-	madvise(base, arena->len_bytes, MADV_HUGEPAGE);
-	madvise(base, arena->len_bytes, MADV_POPULATE_WRITE);
-	return 0;
 }
 
 // Room is taken now: a full tmpfs or an empty hugepage pool is an error here and not a SIGBUS later.
@@ -157,7 +139,7 @@ arena_map(struct fp_arena *arena, const struct fp_layout *layout, uint32_t now_s
 	if (arena->fd >= 0 && fstat(arena->fd, &status) < 0)
 		return -errno;
 	if (status.st_size == (off_t)arena->len_bytes) {
-		if ((rc = map(arena)) < 0)
+		if ((rc = fp_pages_map(arena->fd, arena->len_bytes, &arena->base)) < 0)
 			return rc;
 		fp_layout_apply(arena, layout);
 		how = judge(arena, layout, now_s);
@@ -173,7 +155,7 @@ arena_map(struct fp_arena *arena, const struct fp_layout *layout, uint32_t now_s
 	arena->base = NULL;
 	if (arena->fd >= 0 && (rc = file_make(arena)) < 0)
 		return rc;
-	if ((rc = map(arena)) < 0)
+	if ((rc = fp_pages_map(arena->fd, arena->len_bytes, &arena->base)) < 0)
 		return rc;
 	fp_layout_apply(arena, layout);
 	return header_make(arena, layout);
@@ -217,18 +199,6 @@ arena_free(struct fp_arena *arena)
 	free(arena);
 }
 
-// Mappings of hugetlbfs are whole huge pages.
-static size_t
-round_to_file_system(int fd, size_t len_bytes)
-{
-	struct statfs fs;
-
-	if (fd < 0 || fstatfs(fd, &fs) < 0 || fs.f_type != HUGETLBFS_MAGIC)
-		return len_bytes;
-	const size_t page_bytes = (size_t)fs.f_bsize;
-	return (len_bytes + page_bytes - 1) / page_bytes * page_bytes;
-}
-
 int
 fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_arena **arena)
 {
@@ -247,7 +217,7 @@ fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_
 		rc = a->fd;
 		goto err;
 	}
-	a->len_bytes = round_to_file_system(a->fd, layout.len_bytes);
+	a->len_bytes = fp_pages_round(a->fd, layout.len_bytes);
 	fp_arena_tick(a, now_ns);
 	if ((rc = arena_map(a, &layout, a->now_s)) < 0 || (rc = private_make(a)) < 0)
 		goto err;

@@ -154,6 +154,11 @@ int fp_layout_make(const struct fp_arena_config *config, struct fp_layout *layou
 void fp_layout_apply(struct fp_arena *arena, const struct fp_layout *layout);
 uint32_t fp_pool_capacity(const struct fp_arena_config *config, enum fp_pool pool);
 
+// arena_pages.c: length in whole pages of the file system; mapped, writable, touched, on huge pages if there are
+// any. fd -1: anonymous.
+size_t fp_pages_round(int fd, size_t len_bytes);
+int fp_pages_map(int fd, size_t len_bytes, void **base);
+
 // adoption.c: the pools hold nothing yet. Takes what passes every check into the pools, zeroes the rest.
 void fp_adopt(struct fp_arena *arena);
 

@@ -52,6 +52,13 @@ int fp_arena_cost(const struct fp_arena_config *config, const char **names, size
 int fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_arena **arena);
 void fp_arena_close(struct fp_arena *arena); // the file stays, to be adopted
 const struct fp_adoption_report *fp_arena_adoption(const struct fp_arena *arena);
+// What pages it lies on. Reads /proc: not for a thread that is in a hurry.
+struct fp_arena_pages {
+	size_t len_bytes;
+	size_t huge_bytes;      // of these on huge pages
+	size_t huge_page_bytes; // their size, 0: none
+};
+void fp_arena_pages(const struct fp_arena *arena, struct fp_arena_pages *pages);
 uint64_t fp_arena_incarnation(const struct fp_arena *arena); // another at every open
 
 // The arena's clock in seconds: CLOCK_BOOTTIME. The writer stores it once a tick; readers read it.

@@ -225,6 +225,32 @@ test_accessors_keep_within_their_tables(void)
 	fp_arena_close(arena);
 }
 
+// Whether there are any is the kernel's affair; what there is must not change what the tables hold, and a later
+// data plane finds them.
+static void
+test_huge_pages_are_told_and_adopted(void)
+{
+	const struct fp_arena_config config = small_config(65536);
+	struct fp_arena_pages pages, adopted;
+
+	path_fresh();
+	struct fp_arena *arena = arena_new(path, &config);
+	fp_arena_pages(arena, &pages);
+	fprintf(stderr, "%zu of %zu bytes on pages of %zu\n", pages.huge_bytes, pages.len_bytes, pages.huge_page_bytes);
+	assert(pages.len_bytes > 4 << 20 && pages.huge_bytes <= pages.len_bytes);
+	assert((pages.huge_bytes == 0) == (pages.huge_page_bytes == 0));
+	assert(pages.huge_bytes == 0 || pages.huge_bytes % pages.huge_page_bytes == 0);
+	const uint32_t vnet = vnet_new(arena, 7, 0);
+	arena->view.flow_entry[65536].used_s = 77; // far from the beginning
+	fp_arena_close(arena);
+
+	arena = arena_new(path, &config);
+	fp_arena_pages(arena, &adopted);
+	assert(fp_arena_adoption(arena)->how == FP_ARENA_ADOPTED && adopted.huge_bytes == pages.huge_bytes);
+	assert(fp_vnet_at(arena, vnet)->vni == 7 && arena->view.flow_entry[65536].used_s == 77);
+	fp_arena_close(arena);
+}
+
 int
 main(void)
 {
@@ -239,6 +265,7 @@ main(void)
 	RUN(test_too_little_room_is_an_error_and_leaves_it_usable);
 	RUN(test_cost_adds_up_to_the_file);
 	RUN(test_accessors_keep_within_their_tables);
+	RUN(test_huge_pages_are_told_and_adopted);
 	path_fresh();
 	return 0;
 }

@@ -58,6 +58,7 @@ main(void)
 	snprintf(path, sizeof(path), "/dev/shm/vnet-test-residency-%d", getpid());
 	unlink(path);
 	arena = arena_new(path, &config);
+	const uint64_t made_ns = fp_arena_adoption(arena)->ns;
 	const uint32_t vnet = vnet_new(arena, 1, 0);
 	ingress = attachment_new(arena, vnet);
 	const uint32_t location = location_new(arena, vnet, ingress);
@@ -71,6 +72,7 @@ main(void)
 		assert(fp_flow_insert(arena, &key, &value) == 0);
 	}
 	const uint32_t before = count_hits();
+	fprintf(stderr, "made in %.1f ms\n", (double)made_ns / 1e6);
 	fprintf(stderr, "resident: %u of %u (%.3f %%), %.1f bytes per flow\n", before, FLOWS, 100.0 * before / FLOWS,
 		bytes_per_flow(&config));
 	assert(before >= FLOWS / 1000 * 999);

@@ -259,6 +259,14 @@ cdef class DataPlane:
         found["adopted"] = report.how == FP_ARENA_ADOPTED
         return found
 
+    def table_pages(self):
+        """Return what pages the tables lie on: {"len_bytes", "huge_bytes", "huge_page_bytes" (0: none)}."""
+        self._need_running()
+        cdef fp_arena_pages_t pages
+        with nogil:
+            fp_arena_pages(fp_dataplane_arena(self.c), &pages)
+        return pages
+
     def arena_address(self):
         """Return where the arena's handle is, for fastpath.dump.Dump; valid until stop()."""
         self._need_running()

@@ -562,6 +562,12 @@ cdef extern from "fp_arena.h" nogil:
     cdef struct fp_arena:
         pass
 
+    cdef struct fp_arena_pages_t "fp_arena_pages":
+        size_t len_bytes
+        size_t huge_bytes
+        size_t huge_page_bytes
+
+    void fp_arena_pages(const fp_arena *arena, fp_arena_pages_t *pages)
     int fp_arena_cost(const fp_arena_config *config, const char **names, size_t *bytes, int n)
     const fp_arena_config *fp_arena_limits(const fp_arena *arena)
     uint32_t fp_arena_reclaim(fp_arena *arena)

@@ -54,6 +54,8 @@ class Start:
     first_packet_ms: float | None = None  # from the lock until the first packet came
     spare: bool = False
     hugepages: bool = False
+    tables_mb: float = 0.0
+    tables_huge_mb: float = 0.0  # of these on huge pages
     lock_ns: int = field(default=0, repr=False)
 
     def facts(self) -> dict[str, Any]:
@@ -289,6 +291,9 @@ def _say_started(start: Start, plane: DataPlane, report: dict[str, Any]) -> None
     log.info(
         "tables %s: %s; dropped %s", found["how"], kept if found["adopted"] else "empty", dropped or "nothing"
     )
+    pages = plane.table_pages()
+    start.tables_mb, start.tables_huge_mb = pages["len_bytes"] / 1e6, pages["huge_bytes"] / 1e6
+    log.info("tables on huge pages: %.1f of %.1f MB", start.tables_huge_mb, start.tables_mb)
     for row in plane.ports():
         log.info(
             "port=%s device=%s mac=%s queues=%d up=%s",
