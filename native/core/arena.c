@@ -212,7 +212,7 @@ fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_
 		return rc;
 	if (posix_memalign((void **)&a, FP_CACHE_LINE, sizeof(*a)))
 		return -ENOMEM;
-	*a = (struct fp_arena){ .config = *config, .fd = -1 };
+	*a = (struct fp_arena){ .config = *config, .fd = -1, .generation = 1 };
 	if (path && (a->fd = file_lock(path)) < 0) {
 		rc = a->fd;
 		goto err;

@@ -91,7 +91,16 @@ struct fp_arena {
 	int fd; // -1: anonymous
 
 	uint32_t now_s __attribute__((aligned(FP_CACHE_LINE)));
+	uint32_t generation; // never 0
 };
+
+// After the stores that it is about: see fp_arena_generation.
+static inline void
+fp_arena_changed(struct fp_arena *arena)
+{
+	const uint32_t next = arena->generation + 1;
+	__atomic_store_n(&arena->generation, next ? next : 1, __ATOMIC_RELEASE);
+}
 
 // Geometry of the flow table. Beside the configured flows, refusals have places that flows never take, so
 // that neither evicts the other; and some entries are always on their way through a grace period.

@@ -7,6 +7,7 @@
 static int tables_open(struct fp_installer *in);
 static int dispatch(struct fp_installer *in, const struct fp_record *record);
 static bool only_removes(uint16_t type);
+static bool leaves_prepared(uint16_t type);
 static int refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *record, int why);
 static uint64_t object_of(const struct fp_record *record);
 
@@ -71,6 +72,8 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 	if (fp_scan_due(in) && !only_removes(record.head.type))
 		fp_scan_close(in);
 	int rc = dispatch(in, &record);
+	if (!leaves_prepared(record.head.type))
+		fp_arena_changed(in->arena);
 	return rc > 0 ? refuse(in, client_worker, &record, rc) : rc;
 }
 
@@ -209,6 +212,16 @@ only_removes(uint16_t type)
 {
 	return type == FP_RECORD_LOCATION_REMOVE || type == FP_RECORD_ATTACHMENT_REMOVE ||
 	       type == FP_RECORD_INGRESS_REMOVE || type == FP_RECORD_CHANGE;
+}
+
+// These change no V-net, ingress or tunnel. All others are taken to, whatever became of them.
+static bool
+leaves_prepared(uint16_t type)
+{
+	return type == FP_RECORD_FLOW_INSTALL || type == FP_RECORD_LOCATION_SET ||
+	       type == FP_RECORD_LOCATION_REMOVE || type == FP_RECORD_CHANGE ||
+	       type == FP_RECORD_RELEASE_DROP || type == FP_RECORD_DIRECTORY_STATE ||
+	       type == FP_RECORD_PACKET_OUT;
 }
 
 static int

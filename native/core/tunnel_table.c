@@ -234,6 +234,7 @@ tunnel_forget(struct fp_installer *in, uint32_t index)
 	fp_tunnel_word word = *word_at(in, index);
 	announce(in, index, FP_RECORD_GONE);
 	fp_store(word_at(in, index), fp_tunnel_make(0, 0, 0, FP_TUNNEL_DYING));
+	fp_arena_changed(in->arena);
 	fp_id_map_remove(&in->tunnels, in->arena->view.tunnel_info[index].object_id, 0);
 	fp_index_retire(&pool[FP_POOL_HEADER], fp_tunnel_header(word));
 	if (fp_tunnel_nexthops(word))

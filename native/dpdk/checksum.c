@@ -17,7 +17,7 @@ sum_bytes(const uint8_t *p, uint32_t len)
 		p += 2;
 	}
 	if (len & 1)
-		sum += rte_cpu_to_be_16((uint16_t)(*p << 8));
+		sum += be16((uint16_t)(*p << 8));
 	return sum;
 }
 
@@ -36,8 +36,7 @@ checksum_complete(uint8_t *ip, uint32_t len)
 		field = l4 + 6;
 	else
 		return;
-	pseudo = checksum_sum32(ip + 12, 8) + rte_cpu_to_be_16(ip[9]) +
-		 rte_cpu_to_be_16((uint16_t)l4_bytes);
+	pseudo = checksum_sum32(ip + 12, 8) + be16(ip[9]) + be16((uint16_t)l4_bytes);
 	if (load16(field) != checksum_fold(pseudo))
 		return;
 	sum = (uint16_t)~checksum_fold(sum_bytes(l4, l4_bytes));

@@ -2,11 +2,12 @@
 //
 // Out of a tunnel: VXLAN over IPv4 (RFC 7348). What is not a tunnel packet to this gateway goes to
 // the exception port; what pretends to be one ends with a name.
+#include "decap.h"
 #include "thread.h"
 
 static uint32_t protocol_of(struct fp_thread *t, struct parse_context *context, uint16_t udp_port);
-static uint32_t locator_ingress(struct fp_thread *t, struct parse_context *context, uint32_t local,
-				uint32_t remote, uint32_t wire_id);
+static uint32_t locator_ingress(struct fp_thread *t, const struct parse_context *context,
+				const uint8_t *ip, const uint8_t *udp);
 
 // The frame is IPv4 to this port's MAC; the IP header stands at byte l3. Leaves the inner frame in
 // the mbuf.
@@ -16,7 +17,7 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, l3);
 	uint32_t len = p->mbuf->data_len - l3;
-	uint32_t header_bytes, total_bytes, udp_bytes, inner_bytes, wire_id;
+	uint32_t header_bytes, total_bytes, udp_bytes, inner_bytes;
 	const uint8_t *udp, *vxlan;
 	uint16_t fragment;
 
@@ -51,9 +52,8 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 	if (unlikely(!(vxlan[0] &
 		       0x08))) // the I flag; what is reserved is ignored (RFC 7348 section 5)
 		return FP_DROP_vxlan_malformed;
-	wire_id = rte_be_to_cpu_32(load32(vxlan + 4)) >> 8;
 
-	p->key.ingress = locator_ingress(t, context, load32(ip + 16), load32(ip + 12), wire_id);
+	p->key.ingress = locator_ingress(t, context, ip, udp);
 	if (unlikely(p->key.ingress == 0))
 		return FP_DROP_unknown_vtep;
 	*outer_ecn = ip[1] & ECN_MASK;
@@ -101,20 +101,20 @@ protocol_of(struct fp_thread *t, struct parse_context *context, uint16_t udp_por
 	return context->udp_protocol;
 }
 
+// What is found is remembered for those that follow.
 static uint32_t
-locator_ingress(struct fp_thread *t, struct parse_context *context, uint32_t local, uint32_t remote,
-		uint32_t wire_id)
+locator_ingress(struct fp_thread *t, const struct parse_context *context, const uint8_t *ip,
+		const uint8_t *udp)
 {
+	uint64_t addresses = load64(ip + 12),
+		 port_id = locator_port_id(load64(udp), load64(udp + UDP_BYTES));
+	struct fp_locator_key key = {.wire_id = be32(load32(udp + UDP_BYTES + 4)) >> 8,
+				     .protocol = FP_PROTOCOL_VXLAN};
 	const struct fp_ingress *ingress;
-	struct fp_locator_key key;
 	uint32_t i;
 
-	if (likely(context->locator_ingress != 0 && context->remote == remote &&
-		   context->local == local && context->wire_id == wire_id))
-		return context->locator_ingress;
-	key = (struct fp_locator_key){.wire_id = wire_id, .protocol = FP_PROTOCOL_VXLAN};
-	memcpy(key.local + 12, &local, 4);
-	memcpy(key.remote + 12, &remote, 4);
+	memcpy(key.local + 12, ip + 16, 4);
+	memcpy(key.remote + 12, ip + 12, 4);
 	i = fp_ingress_by_locator(t->arena, &key);
 	ingress = ingress_at(t, i);
 	if (i == 0 || ingress == NULL || ingress->kind != FP_INGRESS_NODE ||
@@ -122,9 +122,10 @@ locator_ingress(struct fp_thread *t, struct parse_context *context, uint32_t loc
 		locator_unknown(t, &key);
 		return 0;
 	}
-	context->local = local;
-	context->remote = remote;
-	context->wire_id = wire_id;
-	context->locator_ingress = i;
+	*locator_seen_at(t, addresses, port_id) =
+		(struct locator_seen){.addresses = addresses,
+				      .port_id = port_id,
+				      .current = locator_current(t, context->port),
+				      .inside = inside_of(t, context->port, i, 0)};
 	return i;
 }

@@ -10,31 +10,30 @@
 #include "thread.h"
 
 // 64 x 64 -> 128 bits, folded: the mixing step of wyhash.
-static inline uint64_t
-entropy_mix(uint64_t a, uint64_t b)
-{
-	__uint128_t product = (__uint128_t)a * b;
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
 static inline uint32_t
 entropy_hash(const struct fp_secret *secret, uint64_t a, uint64_t b)
 {
-	uint64_t x = entropy_mix(a ^ secret->word[0] ^ 0x2d358dccaa6c78a5ull,
-				 b ^ secret->word[1] ^ 0x8bb84b93962eacc9ull);
+	return (uint32_t)fp_hash_mix(a ^ secret->word[0] ^ 0x2d358dccaa6c78a5ull,
+				     b ^ secret->word[1] ^ 0x8bb84b93962eacc9ull);
+}
 
-	return (uint32_t)entropy_mix(x ^ secret->word[1], 0x4b33a62ed433d4a3ull ^ secret->word[0]);
+// Of a packet with PACKET_PORTS.
+static inline uint32_t
+entropy_of_ports(const struct fp_secret *secret, const struct packet *p, const uint8_t *frame)
+{
+	static_assert(offsetof(struct packet, protocol) ==
+		      offsetof(struct packet, source_port) + 4);
+	return entropy_hash(secret, load64(frame + ETHERNET_BYTES + 12),
+			    load64(&p->source_port) & 0xffffffffff);
 }
 
 static inline uint32_t
 entropy_of(const struct fp_secret *secret, const struct packet *p, const uint8_t *frame)
 {
-	uint64_t ports = 0;
-
-	if (unlikely(!(p->flags & PACKET_IP)))
-		return entropy_hash(secret, load_mac(frame), load_mac(frame + 6));
-	if (likely(!(p->flags & PACKET_FRAGMENT) && p->protocol != PROTOCOL_ICMP))
-		ports = (uint64_t)p->source_port << 16 | p->destination_port;
-	return entropy_hash(secret, load64(frame + ETHERNET_BYTES + 12), ports << 8 | p->protocol);
+	if (p->flags & PACKET_PORTS)
+		return entropy_of_ports(secret, p, frame);
+	if (p->flags & PACKET_IP)
+		return entropy_hash(secret, load64(frame + ETHERNET_BYTES + 12),
+				    (uint64_t)p->protocol << 32);
+	return entropy_hash(secret, load_mac(frame), load_mac(frame + 6));
 }

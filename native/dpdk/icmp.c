@@ -96,11 +96,11 @@ icmp_make(struct fp_thread *t, struct packet *p, uint32_t mtu_bytes)
 	store16_be(icmp + 6, (uint16_t)mtu_bytes);
 	sum = checksum_sum32(icmp, (ICMP_BYTES + quoted) & ~3u);
 	for (uint32_t i = (ICMP_BYTES + quoted) & ~3u; i < ICMP_BYTES + quoted; i++)
-		sum += rte_cpu_to_be_16((uint16_t)(icmp[i] << (i & 1 ? 0 : 8)));
+		sum += be16((uint16_t)(icmp[i] << (i & 1 ? 0 : 8)));
 	store16(icmp + 2, (uint16_t)~checksum_fold(sum));
 	p->protocol = PROTOCOL_ICMP;
-	p->source_port = rte_cpu_to_be_16(ICMP_UNREACHABLE);
-	p->destination_port = rte_cpu_to_be_16(ICMP_FRAGMENTATION_NEEDED);
+	p->source_port = be16(ICMP_UNREACHABLE);
+	p->destination_port = be16(ICMP_FRAGMENTATION_NEEDED);
 	p->flags = (uint8_t)((p->flags & PACKET_TUNNELED) | PACKET_IP);
 	return true;
 }

@@ -1,40 +1,161 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a frame to a key. Everything in a frame is hostile: every length is checked before the bytes
-// behind it are read, and what is wrong ends with a name. The order of the checks is that of
-// docs/architecture.md, "Journey of a packet".
+// From a frame to a key: the usual frame in usual.h, all others here. Everything in a frame is
+// hostile: every length is checked before the bytes behind it are read, and what is wrong ends with
+// a name. The order of the checks is that of docs/architecture.md, "Journey of a packet".
+#include "decap.h"
 #include "thread.h"
+#include "usual.h"
 
-static uint32_t parse_inside(struct fp_thread *t, struct parse_context *context, struct packet *p,
-			     uint32_t vlan, uint32_t tag_bytes);
+static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, struct packet *p,
+			  struct rte_mbuf *mbuf);
+static uint32_t parse_tunneled(struct fp_thread *t, struct parse_context *context, struct packet *p,
+			       struct rte_mbuf *mbuf, const struct inside *inside,
+			       uint32_t outer_ecn, uint32_t outer_ttl);
+static uint32_t parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p);
+static uint32_t parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
+			       const struct inside *inside, uint16_t ethertype, uint32_t tag_bytes);
 static uint32_t parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p,
 			       uint16_t ethertype, uint32_t tag_bytes);
+static uint32_t parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
+			    const struct fp_port *port, uint32_t mtu_bytes);
 static uint32_t parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
 			   const struct fp_port *port, uint64_t destination_mac,
 			   uint32_t mtu_bytes);
 static uint32_t parse_ports(struct packet *p, const uint8_t *l4, uint32_t len);
-static uint32_t attachment_of(struct fp_thread *t, struct parse_context *context, uint32_t vlan);
+static struct inside attachment_find(struct fp_thread *t, const struct fp_port *port,
+				     uint32_t vlan);
+static void count_received(struct fp_thread *t, const struct packet *run, uint32_t packets,
+			   uint64_t bytes);
 
-void
-parse_begin(struct parse_context *context, const struct fp_port *port)
-{
-	*context = (struct parse_context){
-		.port = port,
-		.port_mac = load_mac(port->mac.addr_bytes),
-		.vlan = UINT32_MAX,
-	};
-}
+#define BAD(i) [i] = 1
+#define BAD4(i) BAD(i), BAD(i + 1), BAD(i + 2), BAD(i + 3)
+#define BAD16(i) BAD4(i), BAD4(i + 4), BAD4(i + 8), BAD4(i + 12)
+const uint8_t usual_not_unicast[256] = {BAD(0), BAD(127), BAD16(224), BAD16(240)};
 
 uint32_t
-parse_port(struct fp_thread *t, struct parse_context *context, struct packet *p)
+parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
+      struct packet *packets)
+{
+	struct parse_context context = {.port = port,
+					.port_mac = load_mac(port->mac.addr_bytes) << 16,
+					.locators = locator_current(t, port)};
+	struct packet *p = packets, *run = packets;
+	uint64_t frame_bytes = 0, inner_bytes = 0;
+	uint32_t rc;
+
+#pragma GCC unroll 4
+	for (uint32_t i = 0; i < n; i++)
+		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
+	if (port->role != FP_PORT_UNDERLAY)
+		context.untagged = attachment_find(t, port, 0);
+	for (uint32_t i = 0; i < n; i++) {
+		frame_bytes += mbufs[i]->pkt_len;
+		rc = parse_one(t, &context, p, mbufs[i]);
+		if (unlikely(rc != 0)) {
+			if (rc == PARSE_EXCEPTION)
+				exception(t, port, mbufs[i]);
+			else
+				drop(t, mbufs[i], p->vnet, rc);
+			continue;
+		}
+		if (unlikely(p->vnet != run->vnet)) {
+			count_received(t, run, (uint32_t)(p - run), inner_bytes);
+			run = p;
+			inner_bytes = 0;
+		}
+		inner_bytes += mbufs[i]->data_len;
+		p++;
+	}
+	if (likely(p != run))
+		count_received(t, run, (uint32_t)(p - run), inner_bytes);
+	t->counters.port[port->index].rx_packets += n;
+	t->counters.port[port->index].rx_bytes += frame_bytes;
+	return (uint32_t)(p - packets);
+}
+
+// Where packets of an ingress may claim to be. mtu_bytes 0: any length will do.
+struct inside
+inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingress,
+	  uint32_t mtu_bytes)
+{
+	const struct fp_ingress *i = ingress_at(t, ingress);
+	const struct fp_vnet *vnet = i != NULL ? vnet_at(t, i->vnet) : NULL;
+	struct inside inside = {.gateway_mac = MAC_BROADCAST << 16,
+				.ingress = ingress,
+				.port = (uint8_t)port->index};
+
+	if (vnet == NULL || !vnet_live(vnet))
+		return inside;
+	inside.vnet = i->vnet;
+	inside.flags =
+		PACKET_IP | PACKET_PORTS | (i->kind == FP_INGRESS_NODE ? PACKET_TUNNELED : 0);
+	if (load_mac(vnet->gateway_mac) != 0)
+		inside.gateway_mac = load_mac(vnet->gateway_mac) << 16;
+	if (!port->partial_checksums)
+		inside.usual_bytes = (uint16_t)(mtu_bytes != 0 ? mtu_bytes : UINT16_MAX);
+	return inside;
+}
+
+// A reason, 0 (the packet is filled in), or PARSE_EXCEPTION.
+static inline uint32_t
+parse_one(struct fp_thread *t, struct parse_context *context, struct packet *p,
+	  struct rte_mbuf *mbuf)
+{
+	uint32_t outer_tos, outer_ttl;
+	const struct inside *inside;
+	uint8_t tos;
+
+	if (likely(mbuf->nb_segs == 1)) {
+		if (context->untagged.ingress != 0) {
+			if (likely(usual_parse(p, mbuf, &context->untagged, &tos)))
+				return 0;
+		} else if (context->port->role != FP_PORT_INSIDE) {
+			inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
+			if (likely(inside != NULL))
+				return parse_tunneled(t, context, p, mbuf, inside,
+						      outer_tos & ECN_MASK, outer_ttl);
+		}
+	}
+	p->mbuf = mbuf;
+	p->flags = 0;
+	p->vnet = 0;
+	p->port = (uint8_t)context->port->index;
+	return parse_seldom(t, context, p);
+}
+
+// What came out of a tunnel: the inner frame, and then its ECN.
+static inline uint32_t
+parse_tunneled(struct fp_thread *t, struct parse_context *context, struct packet *p,
+	       struct rte_mbuf *mbuf, const struct inside *inside, uint32_t outer_ecn,
+	       uint32_t outer_ttl)
+{
+	uint8_t tos;
+	uint32_t rc;
+
+	if (likely(usual_parse(p, mbuf, inside, &tos))) {
+		p->outer_ttl = (uint8_t)outer_ttl;
+		return likely(outer_ecn == ECN_NOT_ECT || outer_ecn == (tos & ECN_MASK))
+			       ? 0
+			       : decap_ecn(p, (uint8_t)outer_ecn);
+	}
+	p->mbuf = mbuf;
+	p->flags = PACKET_TUNNELED;
+	p->vnet = 0;
+	p->port = inside->port;
+	p->outer_ttl = (uint8_t)outer_ttl;
+	p->key.ingress = inside->ingress;
+	rc = parse_frame(t, p, &t->view.ingress[inside->ingress], context->port, 0);
+	return unlikely(rc != 0) ? rc : p->flags & PACKET_IP ? decap_ecn(p, (uint8_t)outer_ecn) : 0;
+}
+
+static uint32_t
+parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p)
 {
 	const uint8_t *frame;
 	uint32_t len, vlan = 0, tag_bytes = 0;
 	uint16_t ethertype;
 
-	p->flags = 0;
-	p->vnet = 0;
-	p->port = (uint8_t)context->port->index;
 	if (unlikely(p->mbuf->nb_segs > 1) && rte_pktmbuf_linearize(p->mbuf) != 0)
 		return FP_DROP_no_buffer;
 	frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
@@ -51,29 +172,35 @@ parse_port(struct fp_thread *t, struct parse_context *context, struct packet *p)
 	}
 	if (context->port->role == FP_PORT_UNDERLAY)
 		return parse_underlay(t, context, p, ethertype, tag_bytes);
-	if (context->port->role == FP_PORT_BOTH && attachment_of(t, context, vlan) == 0)
-		return parse_underlay(t, context, p, ethertype, tag_bytes);
-	if (unlikely(ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ))
-		return FP_DROP_vlan_nested;
-	return parse_inside(t, context, p, vlan, tag_bytes);
+	if (vlan != 0 && context->vlan != vlan) {
+		context->tagged = attachment_find(t, context->port, vlan);
+		context->vlan = vlan;
+	}
+	if (vlan != 0)
+		return parse_attached(t, context, p, &context->tagged, ethertype, tag_bytes);
+	return parse_attached(t, context, p, &context->untagged, ethertype, tag_bytes);
 }
 
 static uint32_t
-parse_inside(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t vlan,
-	     uint32_t tag_bytes)
+parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
+	       const struct inside *inside, uint16_t ethertype, uint32_t tag_bytes)
 {
-	uint32_t ingress = attachment_of(t, context, vlan);
+	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *), tos;
 
-	if (unlikely(ingress == 0))
+	if (inside->ingress == 0 && context->port->role == FP_PORT_BOTH)
+		return parse_underlay(t, context, p, ethertype, tag_bytes);
+	if (unlikely(ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ))
+		return FP_DROP_vlan_nested;
+	if (unlikely(inside->ingress == 0))
 		return FP_DROP_no_attachment;
 	if (tag_bytes != 0) {
-		uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *);
-
 		memmove(frame + VLAN_BYTES, frame, 12);
 		rte_pktmbuf_adj(p->mbuf, VLAN_BYTES);
+		if (likely(usual_parse(p, p->mbuf, inside, &tos)))
+			return 0;
 	}
-	p->key.ingress = ingress;
-	return parse_frame(t, p, &t->view.ingress[ingress], context->port,
+	p->key.ingress = inside->ingress;
+	return parse_frame(t, p, &t->view.ingress[inside->ingress], context->port,
 			   context->port->mtu_bytes);
 }
 
@@ -83,23 +210,29 @@ parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
 	uint64_t destination = load_mac(frame);
+	struct inside inside;
 	uint8_t outer_ecn;
 	uint32_t rc;
 
-	if (destination != context->port_mac)
+	if (destination << 16 != context->port_mac)
 		return mac_is_group(destination) ? PARSE_EXCEPTION : FP_DROP_not_for_this_mac;
 	if (ethertype != ETHERTYPE_IPV4)
 		return PARSE_EXCEPTION;
 	rc = decap(t, context, p, ETHERNET_BYTES + tag_bytes, &outer_ecn);
 	if (unlikely(rc != 0))
 		return rc;
-	rc = parse_frame(t, p, &t->view.ingress[p->key.ingress], context->port, 0);
-	if (unlikely(rc != 0))
-		return rc;
-	return p->flags & PACKET_IP ? decap_ecn(p, outer_ecn) : 0;
+	inside = inside_of(t, context->port, p->key.ingress, 0);
+	return parse_tunneled(t, context, p, p->mbuf, &inside, outer_ecn, p->outer_ttl);
 }
 
-uint32_t
+static void
+count_received(struct fp_thread *t, const struct packet *run, uint32_t packets, uint64_t bytes)
+{
+	t->counters.vnet[run->vnet].rx_packets += packets;
+	t->counters.vnet[run->vnet].rx_bytes += bytes;
+}
+
+static uint32_t
 parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
 	    const struct fp_port *port, uint32_t mtu_bytes)
 {
@@ -231,32 +364,27 @@ parse_ports(struct packet *p, const uint8_t *l4, uint32_t len)
 	case PROTOCOL_ICMP:
 		if (unlikely(len < ICMP_BYTES))
 			return FP_DROP_l4_truncated;
-		p->source_port = rte_cpu_to_be_16(l4[0]);
-		p->destination_port = rte_cpu_to_be_16(l4[1]);
+		p->source_port = be16(l4[0]);
+		p->destination_port = be16(l4[1]);
 		return 0;
 	default:
 		return 0;
 	}
 	p->source_port = load16(l4);
 	p->destination_port = load16(l4 + 2);
+	if (likely(!(p->flags & PACKET_FRAGMENT)))
+		p->flags |= PACKET_PORTS;
 	return 0;
 }
 
-// Index of the live attachment of (port, VLAN), 0 if there is none.
-static uint32_t
-attachment_of(struct fp_thread *t, struct parse_context *context, uint32_t vlan)
+// The live attachment of (port, VLAN). ingress 0: there is none.
+static struct inside
+attachment_find(struct fp_thread *t, const struct fp_port *port, uint32_t vlan)
 {
-	const struct fp_ingress *ingress;
-	uint32_t i;
+	uint32_t i = fp_ingress_by_vlan(t->arena, port->index, vlan);
+	const struct fp_ingress *ingress = ingress_at(t, i);
 
-	if (context->vlan == vlan)
-		return context->vlan_ingress;
-	i = fp_ingress_by_vlan(t->arena, context->port->index, vlan);
-	ingress = ingress_at(t, i);
-	if (ingress == NULL || ingress->kind != FP_INGRESS_ATTACHMENT ||
-	    !ingress_live(ingress))
+	if (ingress == NULL || ingress->kind != FP_INGRESS_ATTACHMENT || !ingress_live(ingress))
 		i = 0;
-	context->vlan = vlan;
-	context->vlan_ingress = i;
-	return i;
+	return inside_of(t, port, i, port->mtu_bytes);
 }

@@ -58,8 +58,8 @@ void fp_poll_pause(struct fp_poll *poll);
 void fp_poll_resume(struct fp_poll *poll);
 // After something was put into one of the thread's rings.
 void fp_poll_wake(struct fp_poll *poll);
-// Rings a client that sleeps. The pipe's writing end is ours alone: no client can make it block, and
-// full or gone is as good as rung. Signals are blocked in the threads that call this.
+// Rings a client that sleeps. The pipe's writing end is ours alone: no client can make it block,
+// and full or gone is as good as rung. Signals are blocked in the threads that call this.
 static inline void
 fp_doorbell_ring(int fd)
 {

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "decap.h"
+#include "outer.h"
 #include "thread.h"
 
 #define TICK_RELEASES 256
 #define TICK_OUTGOING 64
 
 static struct rte_ring *private_ring(uint32_t slots, uint32_t element_bytes, const char *name);
+static void *lines_make(size_t count, size_t record_bytes);
 static void send_outgoing(struct fp_thread *t);
 static void send_one(struct fp_thread *t, const struct outgoing *out);
 
@@ -44,8 +47,11 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->counters.vnet = calloc(t->view.vnets, sizeof(*t->counters.vnet));
 	t->counters.tunnel = calloc(t->view.tunnels, sizeof(*t->counters.tunnel));
 	t->tunnel_of = calloc(t->view.ingresses, sizeof(*t->tunnel_of));
+	t->outer = lines_make(OUTER_TUNNELS * FP_NEXTHOPS_MAX, sizeof(*t->outer));
+	t->locator_seen = lines_make(LOCATORS_SEEN, sizeof(*t->locator_seen));
 	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL ||
-	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->tunnel_of == NULL)
+	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->tunnel_of == NULL ||
+	    t->outer == NULL || t->locator_seen == NULL)
 		goto err;
 	rc = hold_create(t, &config->hold);
 	if (rc != 0)
@@ -80,6 +86,8 @@ fp_thread_destroy(struct fp_thread *t)
 	free(t->counters.vnet);
 	free(t->counters.tunnel);
 	free(t->tunnel_of);
+	free(t->outer);
+	free(t->locator_seen);
 	free(t);
 }
 
@@ -90,6 +98,7 @@ fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 
 	t->now_ns = now_ns;
 	t->now_s = fp_arena_now_s(t->arena);
+	t->generation = fp_arena_generation(t->arena);
 	for (uint32_t i = 0; i < TICK_RELEASES &&
 			     rte_ring_sc_dequeue_elem(t->releases, &release, sizeof(release)) == 0;
 	     i++)
@@ -224,6 +233,17 @@ private_ring(uint32_t slots, uint32_t element_bytes, const char *name)
 	return ring;
 }
 
+// Zeroed records of whole cache lines.
+static void *
+lines_make(size_t count, size_t record_bytes)
+{
+	void *lines;
+
+	if (posix_memalign(&lines, FP_CACHE_LINE, count * record_bytes) != 0)
+		return NULL;
+	return memset(lines, 0, count * record_bytes);
+}
+
 static void
 send_outgoing(struct fp_thread *t)
 {
@@ -240,8 +260,8 @@ send_outgoing(struct fp_thread *t)
 static void
 send_one(struct fp_thread *t, const struct outgoing *out)
 {
-	struct packet p = {.mbuf = out->mbuf};
 	const struct fp_ingress *attachment;
+	struct packet p = {.mbuf = out->mbuf};
 
 	if (out->mbuf->nb_segs > 1 && rte_pktmbuf_linearize(out->mbuf) != 0) {
 		rte_pktmbuf_free(out->mbuf);
@@ -249,9 +269,10 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 	}
 	switch (out->kind) {
 	case FP_LOCATION_NONE:
-		if (!tx_possible(t, out->target))
+		if (!tx_possible(t, out->target) || out->mbuf->data_len < ETHERNET_BYTES)
 			break;
-		tx_put(t, out->target, out->mbuf, TX_OWN, 0, 0, 0);
+		p.length = (uint16_t)(out->mbuf->data_len - ETHERNET_BYTES);
+		tx_put(t, &t->tx[out->target], &p, tx_way(TX_OWN, 0, 0));
 		return;
 	case FP_LOCATION_LOCAL:
 		attachment = ingress_at(t, out->target);
@@ -259,8 +280,7 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 		    !ingress_live(attachment) || attachment->object_id != out->object ||
 		    attachment->vnet != out->vnet || out->mbuf->data_len < ETHERNET_BYTES)
 			break;
-		p.vnet = attachment->vnet;
-		deliver_by(t, &p, attachment, TX_OWN);
+		deliver_own(t, out->mbuf, attachment);
 		return;
 	case FP_LOCATION_TUNNEL:
 		encapsulate_own(t, out->mbuf, out);

@@ -24,6 +24,7 @@ enum packet_flag {
 	PACKET_TUNNELED = 1 << 2, // came out of a tunnel: outer_ttl is valid
 	PACKET_FRAGMENT = 1 << 3, // any fragment
 	PACKET_LATER = 1 << 4,    // a fragment that is not the first: no ports in it
+	PACKET_PORTS = 1 << 5,    // whole, and its ports tell flows apart
 };
 
 // A packet between parse and tx. After parse the frame starts with the inner Ethernet header (14
@@ -42,15 +43,58 @@ struct packet {
 };
 static_assert(sizeof(struct packet) == 64, "packet");
 
+// Where packets come in, as far as parsing wants to know.
+struct inside {
+	// The last 16 bytes of struct packet, with nothing of the packet itself in them.
+	uint32_t ingress;
+	uint16_t vnet;
+	uint16_t zero0[3];
+	uint8_t zero1;
+	uint8_t flags; // enum packet_flag: of a usual packet
+	uint8_t zero2;
+	uint8_t port;         // index of the port
+	uint64_t gateway_mac; // of the V-net, << 16; broadcast: it has none
+	uint16_t usual_bytes; // longest IP packet that is usual; 0: none is
+	uint8_t zero3[6];
+} __attribute__((aligned(16)));
+static_assert(sizeof(struct inside) == 32, "inside");
+
 // As what a sent frame is counted, once the device has taken it.
 enum tx_kind { TX_FORWARDED, TX_DELIVERED, TX_RELAYED, TX_ANSWERED, TX_ICMP, TX_OWN };
 
+// What to count when the device has taken a frame.
 struct tx_note {
-	uint32_t tunnel; // 0: none
 	uint16_t vnet;
-	uint16_t inner_bytes;
-	uint8_t kind; // enum tx_kind
+	uint16_t length; // of what follows the inner Ethernet header
+	uint32_t way;    // tx_way()
 };
+#define TX_TUNNEL_BITS 20 // as many as a tunnel word's indexes have
+static inline uint32_t
+tx_way(enum tx_kind kind, uint32_t tunnel, uint32_t added_bytes)
+{
+	return (uint32_t)kind << 29 | added_bytes / 2 << TX_TUNNEL_BITS | tunnel;
+}
+// Whether they count the same but for the tunnel.
+static inline bool
+tx_notes_alike(const struct tx_note *a, const struct tx_note *b)
+{
+	return a->vnet == b->vnet && (a->way ^ b->way) >> TX_TUNNEL_BITS == 0;
+}
+static inline enum tx_kind
+tx_kind_of(uint32_t way)
+{
+	return (enum tx_kind)(way >> 29);
+}
+static inline uint32_t
+tx_tunnel_of(uint32_t way)
+{
+	return way & ((1u << TX_TUNNEL_BITS) - 1);
+}
+static inline uint32_t
+tx_added_of(uint32_t way)
+{
+	return (way >> TX_TUNNEL_BITS & 0x1ff) * 2;
+}
 
 struct tx_batch {
 	struct rte_mbuf *mbuf[FP_BURST];
@@ -115,7 +159,10 @@ struct fp_thread {
 	uint32_t random;
 	uint32_t stage_clock;
 	uint16_t tx_queue;
-	uint64_t tx_waiting; // bit per port with a batch
+	uint64_t tx_waiting;               // bit per port with a batch
+	uint32_t generation;               // of the tables, as this burst sees them
+	struct outer *outer;               // outer.h
+	struct locator_seen *locator_seen; // decap.h
 	uint32_t *tunnel_of; // by ingress: through which tunnel answers go, for its counters; 0:
 			     // not known
 	struct hold hold;
@@ -179,26 +226,29 @@ location_half(const struct fp_thread *t, uint32_t i)
 
 // ---- stages ----------------------------------------------------------------------------------
 
-// parse.c: a reason, 0 (the packet is filled in), or PARSE_EXCEPTION.
+// parse.c: fills packets with what is a packet of a V-net; all else ends there. Returns how many.
 #define PARSE_EXCEPTION 0x100
-struct parse_context { // what the packets of a burst have in common, so that it is looked up once
+struct parse_context { // what the packets of a burst have in common
 	const struct fp_port *port;
-	uint64_t port_mac;
-	uint32_t vlan, vlan_ingress;
-	uint32_t local, remote, wire_id, locator_ingress;
+	uint64_t port_mac;              // << 16
+	uint64_t locators;              // decap.h, locator_current()
+	struct inside untagged, tagged; // attachments; ingress 0: there is none
+	uint32_t vlan;                  // of `tagged`; 0: not looked at yet
 	uint16_t udp_port;
-	uint8_t udp_protocol;
+	uint8_t udp_protocol; // of udp_port
 };
-void parse_begin(struct parse_context *context, const struct fp_port *port);
-uint32_t parse_port(struct fp_thread *t, struct parse_context *context, struct packet *p);
-// What stands in a frame that begins with its (inner) Ethernet header.
-uint32_t parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
-		     const struct fp_port *port, uint32_t mtu_bytes);
+uint32_t parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
+	       struct packet *packets);
+struct inside inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingress,
+			uint32_t mtu_bytes);
 
-// decap.c: from the underlay; outer_ecn for parse_ecn.
-uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t l3,
-	       uint8_t *outer_ecn);
-uint32_t decap_ecn(struct packet *p, uint8_t outer_ecn);
+// act.c: does what the words say. Returns a bit for each packet that is to be looked up by ports.
+uint64_t act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, uint32_t n);
+// The way it came: the attachment, or the tunnel of the word's source location.
+void send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_kind kind);
+// Frames of housekeeping's, into a tunnel or out of an attachment. They take the mbuf.
+void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
+void deliver_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct fp_ingress *attachment);
 
 // pipeline.c
 void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns,
@@ -219,22 +269,6 @@ give_up(struct fp_thread *t, const struct packet *p, enum tx_kind kind, enum fp_
 	else
 		drop(t, p->mbuf, p->vnet, reason);
 }
-// The way it came: the attachment, or the tunnel of the word's source location.
-void send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_kind kind);
-
-// encap.c. transit: a packet that somebody else sent; otherwise one of our own on its way back.
-void encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
-		 const struct fp_location_half *half, fp_action_word word, enum tx_kind kind);
-void rewrite_inner(struct fp_thread *t, struct packet *p, uint32_t vnet,
-		   const struct fp_location_half *half);
-void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
-
-// deliver.c
-void deliver(struct fp_thread *t, struct packet *p, uint32_t vnet,
-	     const struct fp_location_half *half, fp_action_word word);
-void deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attachment,
-		enum tx_kind kind);
-
 // neighbor.c, icmp.c
 uint32_t neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len);
 void neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word);
@@ -251,24 +285,24 @@ void checksum_complete(uint8_t *ip, uint32_t len);
 void exception(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf *mbuf);
 void locator_unknown(struct fp_thread *t, const struct fp_locator_key *key);
 
-// tx.c. inner_bytes: what counts for the V-net.
+// tx.c
 void tx_flush(struct fp_thread *t, uint32_t port);
 static inline void
-tx_put(struct fp_thread *t, uint32_t port, struct rte_mbuf *mbuf, enum tx_kind kind, uint32_t vnet,
-       uint32_t tunnel, uint32_t inner_bytes)
+tx_put(struct fp_thread *t, struct tx_batch *batch, const struct packet *p, uint32_t way)
 {
-	struct tx_batch *batch = &t->tx[port];
-	struct tx_note *note;
+	uint32_t n = batch->n;
 
-	if (unlikely(batch->n == FP_BURST))
-		tx_flush(t, port);
-	batch->mbuf[batch->n] = mbuf;
-	note = &batch->note[batch->n++];
-	note->tunnel = tunnel;
-	note->vnet = (uint16_t)vnet;
-	note->inner_bytes = (uint16_t)inner_bytes;
-	note->kind = kind;
-	t->tx_waiting |= 1ull << port;
+	if (unlikely(n == FP_BURST)) {
+		tx_flush(t, (uint32_t)(batch - t->tx));
+		n = 0;
+	}
+	if (n == 0)
+		t->tx_waiting |= 1ull << (batch - t->tx);
+	batch->n = n + 1;
+	batch->mbuf[n] = p->mbuf;
+	static_assert(offsetof(struct packet, length) == offsetof(struct packet, vnet) + 2);
+	store32(&batch->note[n], load32(&p->vnet));
+	batch->note[n].way = way;
 }
 static inline bool
 tx_possible(const struct fp_thread *t, uint32_t port)

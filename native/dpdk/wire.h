@@ -4,11 +4,10 @@
 // Values stay in wire order unless a name says otherwise. Any thread.
 #pragma once
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-
-#include <rte_byteorder.h>
 
 #define ETHERNET_BYTES 14
 #define VLAN_BYTES 4
@@ -39,6 +38,19 @@
 #define ECN_ECT1 1
 #define ECN_ECT0 2
 #define ECN_CE 3
+
+// Wire order to host order and back. DPDK's are assembly that the compiler cannot see through.
+static inline uint16_t
+be16(uint16_t v)
+{
+	return __builtin_bswap16(v);
+}
+static inline uint32_t
+be32(uint32_t v)
+{
+	return __builtin_bswap32(v);
+}
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "x86, arm64");
 
 static inline uint16_t
 load16(const void *p)
@@ -82,12 +94,12 @@ store32(void *p, uint32_t v)
 static inline uint16_t
 load16_be(const void *p)
 {
-	return rte_be_to_cpu_16(load16(p));
+	return be16(load16(p));
 }
 static inline void
 store16_be(void *p, uint16_t v)
 {
-	store16(p, rte_cpu_to_be_16(v));
+	store16(p, be16(v));
 }
 
 // The six bytes of a MAC in the low bits, to compare in one go. Reads 6 bytes, not 8.
@@ -151,7 +163,7 @@ checksum_update(uint16_t checksum, uint16_t old, uint16_t new)
 static inline bool
 ipv4_is_unicast(uint32_t address)
 {
-	uint8_t first = (uint8_t)(rte_be_to_cpu_32(address) >> 24);
+	uint8_t first = (uint8_t)(be32(address) >> 24);
 
 	return first != 0 && first != 127 && first < 224;
 }

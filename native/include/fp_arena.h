@@ -98,7 +98,8 @@ struct fp_arena_view {
 	uint32_t vnets, ingresses, locations, tunnels, headers, nexthop_groups, tunnel_sets, flows;
 	uint32_t flow_buckets;
 	uint32_t flow_index_mask; // bits of a bucket's way that are the index of an entry
-	uint32_t *now_s; // see fp_arena_now_s
+	uint32_t *now_s;      // see fp_arena_now_s
+	uint32_t *generation; // see fp_arena_generation
 	fp_flow_lookup *flow_lookup;
 	const char *flow_variant; // its name
 	struct fp_secret secret;
@@ -122,6 +123,14 @@ static inline uint32_t
 fp_arena_now_s(const struct fp_arena *arena)
 {
 	return __atomic_load_n(fp_arena_tables(arena)->now_s, __ATOMIC_RELAXED);
+}
+
+// Another number whenever a V-net, an ingress or a tunnel may have changed: what a poll thread has prepared from
+// these is prepared anew. Reader's view; it is enough to look once a burst.
+static inline uint32_t
+fp_arena_generation(const struct fp_arena *arena)
+{
+	return __atomic_load_n(fp_arena_tables(arena)->generation, __ATOMIC_ACQUIRE);
 }
 
 static inline const struct fp_secret *

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Out of a tunnel: VXLAN over IPv4 (RFC 7348). The usual tunnel packet comes from a locator that
+// was looked up before; all else goes the long way, decap(), where it gets its name. Inlined into
+// the loop that parses.
+#pragma once
+
+#include "thread.h"
+#include "usual.h"
+
+// Locators that packets came from lately, with all that parsing wants to know of them. Good for one
+// generation of the tables.
+#define LOCATORS_SEEN 256
+struct locator_seen {
+	uint64_t addresses; // remote, local: as they lie in the outer header
+	uint64_t port_id;   // locator_port_id()
+	uint64_t current;   // generation << 32 | index of the port; 0: never used
+	uint64_t zero;
+	struct inside inside;
+};
+static_assert(sizeof(struct locator_seen) == 64, "locator_seen");
+
+#pragma GCC visibility push(hidden)
+// The long way: a reason, 0 (the inner frame is what is left in the buffer) or PARSE_EXCEPTION.
+uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t l3,
+	       uint8_t *outer_ecn);
+// RFC 6040 section 4.2: the two ECN fields become one.
+uint32_t decap_ecn(struct packet *p, uint8_t outer_ecn);
+#pragma GCC visibility pop
+
+// The id, and the UDP port it was sent to, both as they lie in the packet.
+static inline uint64_t
+locator_port_id(uint64_t udp, uint64_t vxlan)
+{
+	return (vxlan >> 32 & 0xffffff) | (udp & 0xffff0000) << 16;
+}
+
+static inline struct locator_seen *
+locator_seen_at(struct fp_thread *t, uint64_t addresses, uint64_t port_id)
+{
+	uint32_t mixed = ((uint32_t)addresses ^ (uint32_t)port_id * 0x9e3779b1u) * 0x85ebca6bu;
+
+	return &t->locator_seen[mixed >> 24];
+}
+
+static inline uint64_t
+locator_current(const struct fp_thread *t, const struct fp_port *port)
+{
+	return (uint64_t)t->generation << 32 | port->index;
+}
+
+// Where the packet came in; the inner frame is what is left in the buffer. NULL: not usual, nothing
+// has changed.
+static inline const struct inside *
+usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte_mbuf *mbuf,
+	    uint32_t *outer_tos, uint32_t *outer_ttl)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint32_t len = mbuf->data_len, total, udp_bytes, inner_bytes;
+	const struct locator_seen *seen;
+	struct usual_words w;
+	uint64_t udp, vxlan, port_id;
+
+	if (unlikely(len < TUNNEL_BYTES + ETHERNET_BYTES))
+		return NULL;
+	w = usual_load(frame);
+	udp = load64(frame + 34);
+	vxlan = load64(frame + 42);
+	port_id = locator_port_id(udp, vxlan);
+	seen = locator_seen_at(t, w.addresses, port_id);
+	total = usual_total_bytes(&w);
+	udp_bytes = be16((uint16_t)(udp >> 32));
+	if (unlikely(w.macs << 16 != context->port_mac || !usual_ipv4(frame, &w) ||
+		     usual_protocol(&w) != PROTOCOL_UDP || !(vxlan & 0x08)))
+		return NULL;
+	if (unlikely(total > len - ETHERNET_BYTES || udp_bytes + IPV4_BYTES > total ||
+		     udp_bytes < UDP_BYTES + VXLAN_BYTES + ETHERNET_BYTES))
+		return NULL;
+	if (unlikely(seen->addresses != w.addresses || seen->port_id != port_id ||
+		     seen->current != context->locators))
+		return NULL;
+	inner_bytes = udp_bytes - UDP_BYTES - VXLAN_BYTES;
+	mbuf->data_off = (uint16_t)(mbuf->data_off + TUNNEL_BYTES);
+	mbuf->data_len = (uint16_t)inner_bytes;
+	mbuf->pkt_len = inner_bytes;
+	*outer_tos = usual_tos(&w);
+	*outer_ttl = usual_ttl(&w);
+	return &seen->inside;
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Out of an attachment: the VLAN tag, and the port. Inlined into the loop that acts.
+#pragma once
+
+#include "encap.h"
+#include "thread.h"
+
+static inline void
+deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attachment,
+	   enum tx_kind kind)
+{
+	struct rte_mbuf *mbuf = p->mbuf;
+	uint8_t *frame;
+
+	if (unlikely(!tx_possible(t, attachment->port))) {
+		give_up(t, p, kind, FP_DROP_location_gone);
+		return;
+	}
+	if (attachment->vlan != 0) {
+		frame = (uint8_t *)rte_pktmbuf_prepend(mbuf, VLAN_BYTES);
+		if (unlikely(frame == NULL)) {
+			give_up(t, p, kind, FP_DROP_no_buffer);
+			return;
+		}
+		memmove(frame, frame + VLAN_BYTES, 12);
+		store16_be(frame + 12, ETHERTYPE_VLAN);
+		store16_be(frame + 14, attachment->vlan & 0xfff);
+	}
+	tx_put(t, &t->tx[attachment->port], p,
+	       tx_way(kind, 0, attachment->vlan != 0 ? VLAN_BYTES : 0));
+}
+
+// The usual packet out of the usual attachment: untagged, everything live. false: nothing has
+// changed, deliver() knows why.
+static inline __attribute__((always_inline)) bool
+usual_deliver(struct fp_thread *t, struct packet *p, uint32_t vnet,
+	      const struct fp_location_half *half)
+{
+	const struct fp_ingress *attachment = ingress_at(t, half->target);
+
+	if (unlikely(half->kind != FP_LOCATION_LOCAL || !(p->flags & PACKET_IP) ||
+		     half->target == p->key.ingress || attachment == NULL ||
+		     attachment->kind != FP_INGRESS_ATTACHMENT || !ingress_live(attachment) ||
+		     attachment->vlan != 0 ||
+		     p->length > (uint16_t)(attachment->mtu_bytes - 1u) + 1u ||
+		     !tx_possible(t, attachment->port)))
+		return false;
+	rewrite_inner(t, p, rte_pktmbuf_mtod(p->mbuf, uint8_t *), vnet, half);
+	tx_put(t, &t->tx[attachment->port], p, tx_way(TX_DELIVERED, 0, 0));
+	return true;
+}
+
+static inline void
+deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half,
+	fp_action_word word)
+{
+	const struct fp_ingress *attachment = ingress_at(t, half->target);
+
+	if (unlikely(half->target == 0 || attachment == NULL ||
+		     attachment->kind != FP_INGRESS_ATTACHMENT || !ingress_live(attachment))) {
+		drop_packet(t, p, FP_DROP_location_gone);
+		return;
+	}
+	if (unlikely(half->target == p->key.ingress)) {
+		drop_packet(t, p, FP_DROP_hairpin);
+		return;
+	}
+	if (unlikely(!tx_possible(t, attachment->port))) {
+		drop_packet(t, p, FP_DROP_location_gone);
+		return;
+	}
+	if (unlikely(attachment->mtu_bytes != 0 && p->length > attachment->mtu_bytes)) {
+		too_big(t, p, word, attachment->mtu_bytes);
+		return;
+	}
+	rewrite_inner(t, p, rte_pktmbuf_mtod(p->mbuf, uint8_t *), vnet, half);
+	deliver_by(t, p, attachment, TX_DELIVERED);
+}
