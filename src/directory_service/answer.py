@@ -149,7 +149,16 @@ def _add_location(locations: _Table, tunnels: _Table, location: Location | None,
         return locations[key]
     if location.tunnel is not None:
         tunnels.add(location.tunnel.object_id, pack_tunnel(location.tunnel, revision))
-    row = _LOCATION.pack(
+    row = bytearray(_LOCATION.size)
+    pack_location_into(row, 0, location, revision)
+    return locations.add(key, bytes(row))
+
+
+def pack_location_into(buffer: bytearray | memoryview, at: int, location: Location, revision: int) -> None:
+    """Write a LOCATION row."""
+    _LOCATION.pack_into(
+        buffer,
+        at,
         location.vni,
         0,
         location.kind,
@@ -160,7 +169,6 @@ def _add_location(locations: _Table, tunnels: _Table, location: Location | None,
         location.wire_id,
         revision,
     )
-    return locations.add(key, row)
 
 
 def pack_tunnel(tunnel: Tunnel, revision: int) -> bytes:

@@ -5,7 +5,7 @@ Marks are spread well by whoever makes them (`mix`); 0 is none. Whoever makes on
 the keys that it finds: two may have the same.
 
     numbers = index.find(marks)         # -1 where there is none
-    index.add(mark, number)
+    index.add(marks, numbers)
 """
 
 from typing import Any
@@ -61,15 +61,15 @@ class KeyIndex:
             searching = searching[~hit & (found != 0)]
         return np.where(known, self._numbers[at], -1)
 
-    def add(self, mark: int, number: int) -> None:
-        """Add a mark that is not there."""
-        if 2 * self._count >= self._last:
-            self._grow()
-        at = mark & self._last
-        while self._marks[at]:
-            at = (at + 1) & self._last
-        self._marks[at], self._numbers[at] = mark, number
-        self._count += 1
+    def add(self, marks: Marks, numbers: Numbers) -> None:
+        """Add marks that are not there, each once."""
+        self._count += len(marks)
+        if 2 * self._count > self._last:
+            used = self._marks != 0
+            old = self._marks[used], self._numbers[used]
+            self._set_size(1 << (4 * self._count).bit_length())
+            self._place(*old)
+        self._place(marks, numbers)
 
     def _set_size(self, slots: int) -> None:
         self._last = slots - 1
@@ -77,10 +77,7 @@ class KeyIndex:
         self._marks = np.zeros(slots, np.uint64)
         self._numbers = np.zeros(slots, np.int64)
 
-    def _grow(self) -> None:
-        used = self._marks != 0
-        marks, numbers = self._marks[used], self._numbers[used]
-        self._set_size(4 * (self._last + 1))
+    def _place(self, marks: Marks, numbers: Numbers) -> None:
         at = (marks & self._mask).view(np.int64)
         while len(marks):
             free = self._marks[at] == 0

@@ -37,12 +37,17 @@ class Located(NamedTuple):
 def locate(snapshot: Snapshot, state: VnetState, here: Node, holder: Holder) -> Located:
     """Say where a holder is for `here`: on one of its attachments, else by the first usable place's
     tunnel."""
-    object_id = holder.route.id if holder.route else holder.member.id if holder.member else 0
+    object_id = object_of(holder)
     key = (state.vnet.name if state.vnet else "", here.id, object_id)
     found = snapshot.locations.get(key)
     if found is None:
-        found = snapshot.locations[key] = _locate(snapshot, state, here, holder, object_id)
+        found = snapshot.locations[key] = find_location(snapshot, state, here, holder, object_id)
     return found
+
+
+def object_of(holder: Holder) -> int:
+    """Return the id of the endpoint or route that a location of this holder is of."""
+    return holder.route.id if holder.route else holder.member.id if holder.member else 0
 
 
 def choose(
@@ -81,7 +86,10 @@ def _weight(source: bytes, destination: bytes, member_id: int) -> bytes:
     return hashlib.blake2b(source + destination + member_id.to_bytes(8, "big"), digest_size=8).digest()
 
 
-def _locate(snapshot: Snapshot, state: VnetState, here: Node, holder: Holder, object_id: int) -> Located:
+def find_location(
+    snapshot: Snapshot, state: VnetState, here: Node, holder: Holder, object_id: int
+) -> Located:
+    """Say where a holder is, without remembering it."""
     vnet = state.vnet
     if vnet is None:
         return Located(None, "", None, "vnet_gone", "the V-net was removed")

@@ -7,7 +7,7 @@ import numpy as np
 
 from directory_client.numbers import LocationKind
 from directory_client.rows import LOCATION, TUNNEL, Rows
-from directory_service.answer import pack_tunnel
+from directory_service.answer import pack_location_into, pack_tunnel
 from directory_service.fabric import Tunnel
 from directory_service.locate import Location
 
@@ -31,7 +31,7 @@ class Locations:
         self._numbers: dict[Location, int] = {}
         self._tunnel_numbers: dict[Tunnel, int] = {}
         self._tunnels: list[Tunnel] = []
-        self._rows: Rows = np.zeros(1024, LOCATION)
+        self._set_rows(np.zeros(1024, LOCATION))
         self._tunnel_of = np.zeros(1024, np.int64)
         self._first = np.zeros(1024, np.int64)  # scratch: where a location is named first
 
@@ -43,13 +43,10 @@ class Locations:
         number = self._numbers[location] = len(self._numbers)
         if number == len(self._rows):
             more = 3 * len(self._rows)
-            self._rows = np.concatenate([self._rows, np.zeros(more, LOCATION)])
+            self._set_rows(np.concatenate([self._rows, np.zeros(more, LOCATION)]))
             self._tunnel_of = np.concatenate([self._tunnel_of, np.zeros(more, np.int64)])
             self._first = np.zeros(len(self._rows), np.int64)
-        row = self._rows[number]
-        row["vni"], row["kind"], row["mac"] = location.vni, location.kind, list(location.mac)
-        row["object_id"], row["target_id"] = location.object_id, location.target_id
-        row["node_id"], row["wire_id"] = location.node_id, location.wire_id
+        pack_location_into(self._bytes, number * LOCATION.itemsize, location, 0)
         self._tunnel_of[number] = -1 if location.tunnel is None else self._tunnel(location.tunnel)
         return number
 
@@ -79,6 +76,10 @@ class Locations:
         row_of = np.full(len(named), -1)
         row_of[there] = at
         return row_of, rows, self._tunnel_rows(chosen, revision)
+
+    def _set_rows(self, rows: Rows) -> None:
+        self._rows = rows
+        self._bytes = rows.view(np.uint8).data
 
     def _tunnel(self, tunnel: Tunnel) -> int:
         number = self._tunnel_numbers.setdefault(tunnel, len(self._tunnels))

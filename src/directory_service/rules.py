@@ -17,6 +17,7 @@ sides are found once for each pair of bit sets.
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from directory_client.addresses import pack_network
 from directory_service.records import Rule
@@ -24,8 +25,7 @@ from directory_service.records import Rule
 _MEMO_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """One end of a connection as rules see it: a member (empty for what is behind a route) and an address.
 
     `family` is 4, 6, or 0 for a MAC."""

@@ -21,7 +21,7 @@ from directory_client.addresses import ZERO
 from directory_client.rows import Rows
 from directory_service.decide import is_gateway_address
 from directory_service.key_index import KeyIndex, mix
-from directory_service.locate import locate
+from directory_service.locate import find_location, object_of
 from directory_service.locations import Locations
 from directory_service.model import Snapshot
 from directory_service.records import Node
@@ -159,19 +159,13 @@ class Sides:
         marks = mix((tags * _TAG_SPREAD + high * _HIGH_SPREAD) ^ low)
         numbers = self._index.find(marks)
         sides = self._rows.take(np.maximum(numbers, 0))  # indexing takes thirty times as long
-        missing = (numbers < 0) | (sides["kind"] == FORGOTTEN)
-        if missing.any():
-            learned: dict[int, int] = {}
-            for at in np.flatnonzero(missing).tolist():
-                mark = int(marks[at])
-                number = learned.get(mark)
-                if number is None:
-                    number = int(numbers[at])
-                    if number < 0:
-                        number = self._add(mark)
-                    self._learn(number, int(tags[at]), int(high[at]), int(low[at]))
-                    learned[mark] = number
-                numbers[at] = number
+        missing = np.flatnonzero((numbers < 0) | (sides["kind"] == FORGOTTEN))
+        if len(missing):
+            _, first, which = np.unique(marks[missing], return_index=True, return_inverse=True)
+            each = missing[first]
+            found = self._number(marks[each], numbers[each])
+            self._learn(found, tags[each], high[each], low[each])
+            numbers[missing] = found[which]
             sides = self._rows.take(numbers)
         same = (sides["low"] == low) & (sides["high"] == high) & (sides["tag"] == tags)
         return sides if same.all() else self._rows.take(np.where(same, numbers, 0))
@@ -180,19 +174,29 @@ class Sides:
         self._rows = rows
         self._bytes = rows.view(np.uint8).data
 
-    def _add(self, mark: int) -> int:
-        if self._count == len(self._rows):
-            self._set_rows(np.concatenate([self._rows, np.zeros(3 * len(self._rows), SIDE)]))
-        number, self._count = self._count, self._count + 1
-        self._index.add(mark, number)
-        return number
+    def _number(self, marks: Any, numbers: Any) -> Any:
+        """Give a number to each mark that has none yet."""
+        new = np.flatnonzero(numbers < 0)
+        last = self._count + len(new)
+        if last > len(self._rows):
+            more = max(last, 4 * len(self._rows)) - len(self._rows)
+            self._set_rows(np.concatenate([self._rows, np.zeros(more, SIDE)]))
+        numbers[new] = np.arange(self._count, last)
+        self._index.add(marks[new], numbers[new])
+        self._count = last
+        return numbers
 
-    def _learn(self, number: int, tag: int, high: int, low: int) -> None:
-        address = high.to_bytes(8, "little") + low.to_bytes(8, "little")
-        places, rules_class, location, kind, hole_bits = self._describe(tag, address, number)
-        spreads = zlib.crc32(address + ZERO) ^ _NO_ADDRESSES_SPREAD, zlib.crc32(ZERO + address)
-        row = (high, low, tag, *places, rules_class, location, *spreads, kind, hole_bits)
-        _SIDE.pack_into(self._bytes, number * _SIDE.size, *row)
+    def _learn(self, numbers: Any, tags: Any, highs: Any, lows: Any) -> None:
+        columns = (column.tolist() for column in (numbers, tags, highs, lows))
+        for number, tag, high, low in zip(*columns, strict=True):
+            address = high.to_bytes(8, "little") + low.to_bytes(8, "little")
+            places, rules_class, location, kind, hole_bits = self._describe(tag, address, number)
+            spread, other_spread = (
+                zlib.crc32(address + ZERO) ^ _NO_ADDRESSES_SPREAD,
+                zlib.crc32(ZERO + address),
+            )
+            row = (high, low, tag, *places, rules_class, location, spread, other_spread, kind, hole_bits)
+            _SIDE.pack_into(self._bytes, number * _SIDE.size, *row)
 
     def _describe(self, tag: int, address: bytes, number: int) -> _Description:
         found = self._families[tag]
@@ -202,28 +206,28 @@ class Sides:
         state, unused = scene.state, _UNUSED_BYTES.get(family, 0)
         if any(address[:unused]) or is_gateway_address(state, address, family):
             return _PLAIN_SIDE
-        holders = state.holders(family, address)
+        holders = state.find_holders(family, address)
         if not holders:
             scene.nobodies.append(number)
             return _Description(_NOWHERE, 0, -1, NOBODY, state.hole(family, address))
         if len(holders) > 1:
             return _PLAIN_SIDE
         holder = holders[0]
-        attachments = sorted(holder.member.attachments) if holder.member else []
-        nodes = self._nodes_of(holder)
+        member = holder.member
+        nodes = [
+            self._node_id(name)
+            for name in (member.nodes if member else (holder.route.via,) if holder.route else ())
+        ]
+        attachments = [*member.attachments] if member else []
         if len(attachments) > 2 or len(nodes) > 2:
             return _PLAIN_SIDE
         places = (*(*attachments, 0, 0)[:2], *(*nodes, 0, 0)[:2])
-        rules_class = self._class_of(scene, family == FAMILY_MAC, state.mask(family, address, holder))
+        rules_class = self._class_of(scene, family == FAMILY_MAC, state.find_mask(family, address, holder))
         return _Description(places, rules_class, self._locate(scene, holder), MEMBER, 0)
 
-    def _nodes_of(self, holder: Holder) -> list[int]:
-        if holder.member is not None:
-            names = holder.member.nodes
-        else:
-            names = frozenset((holder.route.via,)) if holder.route else frozenset()
-        nodes = self._snapshot.fabric.nodes if self._snapshot else {}
-        return sorted(nodes[name].id for name in names if name in nodes)
+    def _node_id(self, name: str) -> int:
+        node = self._snapshot.fabric.nodes.get(name) if self._snapshot else None
+        return node.id if node else 0
 
     def _class_of(self, scene: Scene, mac: bool, mask: int) -> int:
         number = scene.classes.get((mac, mask))
@@ -235,7 +239,8 @@ class Sides:
     def _locate(self, scene: Scene, holder: Holder) -> int:
         if self._snapshot is None:
             return -1
-        location = locate(self._snapshot, scene.state, scene.here, holder).location
+        object_id = object_of(holder)
+        location = find_location(self._snapshot, scene.state, scene.here, holder, object_id).location
         return -1 if location is None else self.locations.number(location)
 
     def _drop(self, key: tuple[int, int]) -> None:

@@ -42,18 +42,20 @@ class Verdicts:
         # A mark says which pair it is: two numbers of 32 bits, mixed without losing any.
         marks = mix(sources.astype(np.uint64) << _HALF | destinations)
         numbers = self._index.find(marks)
-        if (numbers < 0).any():
-            for at in np.flatnonzero(numbers < 0).tolist():
-                mark = marks[at : at + 1]
-                number = int(self._index.find(mark)[0])
-                if number < 0:
-                    number = self._learn(
-                        int(mark[0]), classes[int(sources[at])], classes[int(destinations[at])]
-                    )
-                numbers[at] = number
+        missing = np.flatnonzero(numbers < 0)
+        if len(missing):
+            _, first, which = np.unique(marks[missing], return_index=True, return_inverse=True)
+            each = missing[first]
+            pairs = zip(sources[each].tolist(), destinations[each].tolist(), strict=True)
+            count = len(self._index)
+            for number, (source, destination) in enumerate(pairs, count):
+                self._learn(number, classes[source], classes[destination])
+            found = np.arange(count, count + len(each))
+            self._index.add(marks[each], found)
+            numbers[missing] = found[which]
         return self._rows.take(numbers)
 
-    def _learn(self, mark: int, source: RulesClass | None, destination: RulesClass | None) -> int:
+    def _learn(self, number: int, source: RulesClass | None, destination: RulesClass | None) -> None:
         if source is None or destination is None or source.rule_set is not destination.rule_set:
             raise ValueError("two classes of different V-nets: rules say nothing of them")
         matches = source.rule_set.matches(source.mask, destination.mask)
@@ -68,9 +70,6 @@ class Verdicts:
             row = (rule.id, 0, ALLOW)
         else:
             row = (rule.id, self._reasons["not_supported" if rule.allow else "denied"], REFUSE)
-        number = len(self._index)
         if number == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros(3 * number, VERDICT)])
         self._rows[number] = row
-        self._index.add(mark, number)
-        return number

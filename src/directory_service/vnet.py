@@ -148,16 +148,19 @@ class VnetState:
         """Return who holds an address: its members, else what the longest route says; empty: nobody."""
         found = self._holders.get((family, address))
         if found is None:
-            members = self.by_address[family].get(address)
-            if members:
-                found = tuple(Holder(member, None) for member in members)
-            else:
-                route = self.find_route(family, address)
-                found = () if route is None else (Holder(self.members.get(route.via), route),)
+            found = self.find_holders(family, address)
             if len(self._holders) >= _MEMO_MAX:
                 self._holders.clear()
             self._holders[family, address] = found
         return found
+
+    def find_holders(self, family: int, address: bytes) -> tuple[Holder, ...]:
+        """Return who holds an address, without remembering it."""
+        members = self.by_address[family].get(address)
+        if members:
+            return tuple([Holder(member, None) for member in members])
+        route = self.find_route(family, address)
+        return () if route is None else (Holder(self.members.get(route.via), route),)
 
     def find_route(self, family: int, address: bytes) -> Route | None:
         """Return the longest route that contains an address."""
@@ -174,16 +177,18 @@ class VnetState:
         key = (family, address, member.id if member else 0)
         mask = self._masks.get(key)
         if mask is None:
-            side = (
-                Side(member.name, member.endpoint.groups, family, address)
-                if member
-                else Side("", frozenset(), family, address)
-            )
-            mask = self.rule_set.mask(side)
+            mask = self.find_mask(family, address, holder)
             if len(self._masks) >= _MEMO_MAX:
                 self._masks.clear()
             self._masks[key] = mask
         return mask
+
+    def find_mask(self, family: int, address: bytes, holder: Holder) -> int:
+        """Return which selectors of the rules select this address, without remembering it."""
+        member = holder.member if holder.route is None else None
+        if member is None:
+            return self.rule_set.mask(Side("", frozenset(), family, address))
+        return self.rule_set.mask(Side(member.name, member.endpoint.groups, family, address))
 
     def hole(self, family: int, address: bytes) -> int:
         """Return the bits (of 128) of the widest prefix around an address in which nobody is."""

@@ -105,8 +105,9 @@ def test_an_index_finds_what_was_added(words: list[int], bits: int) -> None:
     index = KeyIndex()
     keys = np.array(words, np.uint64) >> np.uint64(64 - bits)  # crowded: many begin at one place
     marks = np.unique(keys[keys > 0])
-    for number, mark in enumerate(marks.tolist()):
-        index.add(mark, number)
+    half = len(marks) // 2
+    index.add(marks[:half], np.arange(half))
+    index.add(marks[half:], np.arange(half, len(marks)))
     assert index.find(marks).tolist() == list(range(len(marks)))
     others = np.setdiff1d(np.arange(1, 200, dtype=np.uint64), marks)
     assert set(index.find(others).tolist()) <= {-1}
@@ -114,8 +115,8 @@ def test_an_index_finds_what_was_added(words: list[int], bits: int) -> None:
 
 def test_an_index_grows() -> None:
     index, marks = KeyIndex(), mix(np.arange(1, 20_001, dtype=np.uint64))
-    for number, mark in enumerate(marks.tolist()):
-        index.add(mark, number)
+    for at in range(0, 20_000, 500):
+        index.add(marks[at : at + 500], np.arange(at, at + 500))
     assert index.find(marks).tolist() == list(range(20_000))
 
 
