@@ -76,12 +76,12 @@ class Bulk:
         if not len(asked):
             named, locations, tunnels = self._sides.locations.rows(outcomes.location, revision)
             decisions["destination_location"] = named
-            found = _number(decisions, outcomes.refused, _packed(outcomes.scopes))
+            found = _number(decisions, outcomes.scoped, _packed(outcomes.scopes))
             return Answer(decisions, locations, tunnels, found, [])
 
         ends = np.full((len(rows), 2), -1)  # of each row the two locations
         ends[:, 1] = outcomes.location
-        scopes = dict(zip(outcomes.refused.tolist(), _packed(outcomes.scopes), strict=True))
+        scopes = dict(zip(outcomes.scoped.tolist(), _packed(outcomes.scopes), strict=True))
         for at, query in zip(asked.tolist(), queries_of(rows[asked]), strict=True):
             decision = decide(snapshot, query, asker, now_ms, settings)
             decisions[at] = decision_row(decision)
@@ -170,14 +170,14 @@ class Bulk:
 
 
 def _columns(words: Any, tag: Any, *context: Any) -> Columns:
-    vni = words[0].astype(np.uint32)
-    return Columns(vni, (words[1], words[2]), (words[3], words[4]), words[6], tag, *context)
+    return Columns(words[0], words[5], (words[1], words[2]), (words[3], words[4]), words[6], tag, *context)
 
 
 def _all_asked(count: int) -> Outcomes:
     """Leave all rows to decide."""
     none = np.zeros(count, np.uint8)
-    return Outcomes(none, none, none, np.full(count, -1), none, np.zeros(0, np.int64), np.zeros(0, SCOPE))
+    nothing = np.zeros(0, np.int64)
+    return Outcomes(none, none, none, np.full(count, -1), none, nothing, nothing, np.zeros(0, SCOPE))
 
 
 def _among(outcomes: Outcomes, at: Any, count: int) -> Outcomes:
@@ -195,6 +195,7 @@ def _among(outcomes: Outcomes, at: Any, count: int) -> Outcomes:
         wide(outcomes.location, -1),
         wide(outcomes.spread),
         at[outcomes.refused],
+        at[outcomes.scoped],
         outcomes.scopes,
     )
 

@@ -9,6 +9,7 @@ from directory_client.numbers import Action
 from directory_client.reasons import reason_number
 from directory_client.rows import SCOPE, Rows
 from directory_client.scopes import PORT_MAX
+from directory_service.port_rules import Connections
 from directory_service.sides import MEMBER, NOBODY, Sides
 from directory_service.verdicts import ALLOW, PORTS, Verdicts
 
@@ -36,7 +37,8 @@ _HIGH_CUTS, _LOW_CUTS = np.ascontiguousarray(_CUTS.reshape(129, 2).T)
 class Columns(NamedTuple):
     """Rows to be decided; from `at_origin` on either one value for each row or one for all."""
 
-    vni: Any
+    head: Any  # the first eight bytes of a QUERY row
+    ports: Any  # the eight bytes with its ports
     source: tuple[Any, Any]
     destination: tuple[Any, Any]
     ingress: Any
@@ -49,7 +51,7 @@ class Columns(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """For each row how it ends; ASK: decide has to say. `scopes` are those of the rows `refused`."""
+    """For each row how it ends; ASK: decide has to say. `scopes` are those of the rows `scoped`."""
 
     outcome: Any
     reason: Any
@@ -57,12 +59,13 @@ class Outcomes(NamedTuple):
     location: Any  # number, -1: none
     spread: Any
     refused: Any
+    scoped: Any
     scopes: Rows
 
 
 def find_outcomes(columns: Columns, sides: Sides, verdicts: Verdicts) -> Outcomes:
     """Say how rows end."""
-    count = len(columns.vni)
+    count = len(columns.head)
     both = sides.find(
         np.concatenate((columns.tag, columns.tag)),
         np.concatenate((columns.source[0], columns.destination[0])),
@@ -82,17 +85,18 @@ def find_outcomes(columns: Columns, sides: Sides, verdicts: Verdicts) -> Outcome
         outcome[known & (source_is == MEMBER) & ~admitted & columns.spoofs] = SPOOFED
         outcome[admitted & (destination_is == NOBODY) & columns.lonely] = UNKNOWN_DESTINATION
     rows = np.flatnonzero(judged)
-    if len(rows) == count:
-        verdict = verdicts.find(source["rules_class"], destination["rules_class"], sides.classes)
-        outcome = _judge(columns, verdict, sides.locations.are_here(location))
-        reason, rule_id = verdict["reason"].copy(), verdict["rule_id"].copy()
-    elif len(rows):
-        verdict = verdicts.find(source["rules_class"][rows], destination["rules_class"][rows], sides.classes)
-        part = columns._replace(
-            at_origin=_of(columns.at_origin, rows), connection=_of(columns.connection, rows)
-        )
-        outcome[rows] = _judge(part, verdict, sides.locations.are_here(location[rows]))
-        reason[rows], rule_id[rows] = verdict["reason"], verdict["rule_id"]
+    by_ports = np.zeros(0, np.int64)  # which rows the rules were asked about by their ports
+    if len(rows):
+        pick = slice(None) if len(rows) == count else rows  # indexing by all of them would copy
+        part = columns if len(rows) == count else _part(columns, rows)
+        classes = source["rules_class"][pick], destination["rules_class"][pick]
+        verdict = verdicts.find(*classes, sides.classes)
+        at = np.flatnonzero((verdict["kind"] == PORTS) & part.connection)
+        if len(at):
+            by_ports = rows[at]
+            verdicts.decide_ports(verdict, at, _connections(columns, by_ports))
+        outcome[pick] = _judge(part, verdict, sides.locations.are_here(location[pick]))
+        reason[pick], rule_id[pick] = verdict["reason"], verdict["rule_id"]
     met = (destination["attachment"] == columns.ingress) | (
         destination["other_attachment"] == columns.ingress
     )
@@ -106,10 +110,44 @@ def find_outcomes(columns: Columns, sides: Sides, verdicts: Verdicts) -> Outcome
     if not goes.all():
         location[~goes] = -1
         rule_id[outcome == NARROW] = 0
-    refused = np.flatnonzero(outcome >= REFUSED)
+    refused = scoped = np.flatnonzero(outcome >= REFUSED)
     spread = source["source_spread"] ^ destination["destination_spread"]
     scopes = _scopes(columns, source, destination, outcome, refused)
-    return Outcomes(outcome, reason, rule_id, location, spread, refused, scopes)
+    by_ports = by_ports[outcome[by_ports] == REFUSED]
+    if len(by_ports):
+        numbers = verdicts.find(
+            source["rules_class"][by_ports], destination["rules_class"][by_ports], sides.classes
+        )["number"]
+        at = np.searchsorted(refused, by_ports)
+        kept = _narrow_scopes(scopes, at, numbers, _connections(columns, by_ports), verdicts)
+        scoped, scopes = refused[kept], scopes[kept]
+    return Outcomes(outcome, reason, rule_id, location, spread, refused, scoped, scopes)
+
+
+def _narrow_scopes(scopes: Rows, at: Any, numbers: Any, connections: Connections, verdicts: Verdicts) -> Any:
+    """Put protocol and ports into the scopes of refusals that the rules base on them. Returns which scopes
+    can be told at all."""
+    kept = np.ones(len(scopes), bool)
+    for number in np.unique(numbers).tolist():
+        alike = np.flatnonzero(numbers == number)
+        part = connections.part(alike)
+        ranges = verdicts.like_ports(number, part)
+        kept[at[alike]] = [one is not None for one in ranges]
+        low, high = zip(*(one or (0, 0) for one in ranges), strict=True)
+        scopes["protocol"][at[alike]] = part.protocol
+        scopes["port_low"][at[alike]], scopes["port_high"][at[alike]] = low, high
+    return kept
+
+
+def _part(columns: Columns, rows: Any) -> Columns:
+    """Return what `_judge` needs of some rows."""
+    return columns._replace(at_origin=_of(columns.at_origin, rows), connection=_of(columns.connection, rows))
+
+
+def _connections(columns: Columns, rows: Any) -> Connections:
+    protocol = (columns.head[rows] >> np.uint64(48) & np.uint64(255)).astype(np.int64)
+    ports = columns.ports[rows].astype("<u8").view(">u2").reshape(len(rows), 4).astype(np.int64)
+    return Connections(protocol, ports[:, 0], ports[:, 1])
 
 
 def _comes_from_there(columns: Columns, source: Rows) -> Any:
@@ -145,7 +183,7 @@ def _scopes(columns: Columns, source: Rows, destination: Rows, outcome: Any, row
     words[:, 3] = columns.destination[1][rows] & _LOW_CUTS[destination_bits]
     scopes["source_bits"], scopes["destination_bits"] = source_bits, destination_bits
     scopes["port_high"] = PORT_MAX
-    scopes["vni"] = columns.vni[rows]
+    scopes["vni"] = columns.head[rows] & np.uint64(0xFFFFFFFF)
     return scopes
 
 

@@ -9,13 +9,16 @@ import numpy as np
 from directory_client.reasons import reason_number
 from directory_client.rows import Rows
 from directory_service.key_index import KeyIndex, mix
-from directory_service.rules import is_pair
+from directory_service.port_rules import Connections, first_matches, like_destination_ports
+from directory_service.records import Rule
+from directory_service.rules import Match, is_pair
 from directory_service.sides import RulesClass
 
 VERDICTS_MAX = 1 << 20
 ALLOW, REFUSE, PORTS = 0, 1, 2
 
-VERDICT = np.dtype([("rule_id", "<u8"), ("reason", "<u2"), ("kind", "u1")])
+VERDICT = np.dtype([("rule_id", "<u8"), ("number", "<u4"), ("reason", "<u2"), ("kind", "u1"), ("zero", "u1")])
+ALIKE_MIN = 4  # fewer rows of one pair of classes are faster decided one by one
 _HALF = np.uint64(32)
 
 
@@ -31,6 +34,7 @@ class Verdicts:
     def clear(self) -> None:
         """Forget everything: the classes are numbered anew."""
         self._index.clear()
+        self._matches: dict[int, tuple[Match, ...]] = {}  # of PORTS, by number
 
     def make_room(self, pairs: int) -> None:
         """Make sure that so many more can be remembered, at worst by forgetting all."""
@@ -61,15 +65,37 @@ class Verdicts:
         matches = source.rule_set.matches(source.mask, destination.mask)
         if source.mac:
             matches = tuple(match for match in matches if match.rule.plain)
-        rule = matches[0].rule if matches else None
-        if not is_pair(matches):
-            row = (0, 0, PORTS)
-        elif rule is None:
-            row = (0, self._reasons["no_rule"], REFUSE)
-        elif not rule.refuses:
-            row = (rule.id, 0, ALLOW)
+        if is_pair(matches):
+            rule_id, reason, kind = self._say(matches[0].rule if matches else None)
         else:
-            row = (rule.id, self._reasons["not_supported" if rule.allow else "denied"], REFUSE)
+            rule_id, reason, kind = 0, 0, PORTS
+            self._matches[number] = matches
         if number == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros(3 * number, VERDICT)])
-        self._rows[number] = row
+        self._rows[number] = (rule_id, number, reason, kind, 0)
+
+    def _say(self, rule: Rule | None) -> tuple[int, int, int]:
+        """Return rule id, reason and kind of the verdict of a rule, None: of no rule."""
+        if rule is None:
+            return 0, self._reasons["no_rule"], REFUSE
+        if not rule.refuses:
+            return rule.id, 0, ALLOW
+        return rule.id, self._reasons["not_supported" if rule.allow else "denied"], REFUSE
+
+    def decide_ports(self, verdicts: Rows, at: Any, connections: Connections) -> None:
+        """Put what the rules say of ports in place of the PORTS that stands at these places, but where few
+        are alike."""
+        numbers = verdicts["number"][at]
+        for number in np.unique(numbers).tolist():
+            rows = np.flatnonzero(numbers == number)
+            if len(rows) < ALIKE_MIN:
+                continue
+            matches = self._matches[number]
+            said = [self._say(match.rule) for match in matches] + [self._say(None)]
+            first = first_matches(matches, connections.part(rows))
+            for name, values in zip(("rule_id", "reason", "kind"), zip(*said, strict=True), strict=True):
+                verdicts[name][at[rows]] = np.array(values, VERDICT[name])[first]
+
+    def like_ports(self, number: int, connections: Connections) -> list[tuple[int, int] | None]:
+        """Return the destination ports for which a verdict says the same (port_rules)."""
+        return like_destination_ports(self._matches[number], connections)
