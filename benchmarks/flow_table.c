@@ -3,6 +3,7 @@
 // The flow table against rte_hash (lock-free readers, RCU): cycles per look-up of the product's 44-byte key,
 // hash included, in bursts of 32 in random order. Both live in the same process and on pages of the same
 // size, and are measured in turn, a few milliseconds each, so that whatever else the machine does hits both.
+// Inserts are timed as the tables are filled; evictions, of ours only, by new keys when it is full.
 // The keys of a burst lie in the first-level cache, as they do after parsing.
 //
 //	flow_table [entries ...]            default 1000 10000 100000 1000000
@@ -30,12 +31,21 @@
 #define BURSTS 16     // prepared at once: 22 KB of keys
 #define BATCHES 96    // timed in one turn: 49 152 look-ups
 #define TURNS 15
+#define EVICTIONS 4096 // in one turn
 #define UPDATES_PER_S 200000
 #define HUGE_BYTES (2u << 20)
-#define HEAP_BYTES (512ull << 20)
+#define HEAP_BYTES_PER_ENTRY 192 // room for rte_hash: address space, touched as it is used
+#define HEAP_BYTES_LEAST (512ull << 20)
 
 enum table { OURS, RTE_HASH, TABLES };
+enum operation { HIT, MISS, INSERT, EVICT };
 static const char *const table_names[TABLES] = { "fp_flow", "rte_hash" };
+static const char *const operation_names[] = { "hit", "miss", "insert", "evict" };
+
+struct figure {
+	double cycles[TURNS];
+	uint64_t lookups, hits, updates, tsc;
+};
 
 struct bench {
 	uint32_t entries;
@@ -45,15 +55,14 @@ struct bench {
 	struct rte_rcu_qsbr *qsbr;
 	size_t bytes[TABLES];
 	uint32_t resident[TABLES];
+	struct figure filling[TABLES];
 	int heap_socket;
 	int writer_target; // enum table, -1: rest, -2: end
 	uint64_t updates;
 };
 
-struct figure {
-	double cycles[TURNS];
-	uint64_t lookups, hits, updates, tsc;
-};
+static void report(const struct bench *bench, enum table table, enum operation operation, bool with_writer,
+		   struct figure *figure);
 
 static uint64_t
 mix(uint64_t z)
@@ -131,6 +140,42 @@ flow_bytes(const struct fp_arena_config *config)
 }
 
 static void
+ours_insert(struct bench *bench, uint32_t n, const struct fp_flow_key *key)
+{
+	(void)n;
+	const int put = ours_put(bench, key);
+
+	if (put < 0)
+		die("fp_flow_insert", put);
+}
+
+static void
+theirs_insert(struct bench *bench, uint32_t n, const struct fp_flow_key *key)
+{
+	bench->resident[RTE_HASH] += rte_hash_add_key_data(bench->hash, key, (void *)(uintptr_t)(n + 1)) == 0;
+}
+
+// Inserts all keys, in TURNS parts that are timed. Making a key is timed with it.
+static void
+fill(struct bench *bench, enum table table, void (*insert)(struct bench *, uint32_t, const struct fp_flow_key *))
+{
+	struct figure *figure = &bench->filling[table];
+
+	for (uint32_t turn = 0; turn < TURNS; turn++) {
+		const uint32_t from = (uint32_t)((uint64_t)bench->entries * turn / TURNS),
+			       to = (uint32_t)((uint64_t)bench->entries * (turn + 1) / TURNS);
+		const uint64_t start = rte_rdtsc_precise();
+
+		for (uint32_t n = from; n < to; n++) {
+			struct fp_flow_key key;
+			key_make(bench, n, &key);
+			insert(bench, n, &key);
+		}
+		figure->cycles[turn] = (double)(rte_rdtsc_precise() - start) / (to > from ? to - from : 1);
+	}
+}
+
+static void
 ours_make(struct bench *bench)
 {
 	struct fp_arena_config config = FP_ARENA_CONFIG_DEFAULT;
@@ -143,13 +188,7 @@ ours_make(struct bench *bench)
 		die("fp_arena_open", rc);
 	fp_arena_tick(bench->arena, 1000000000);
 	world_make(bench);
-	for (uint32_t n = 0; n < bench->entries; n++) {
-		struct fp_flow_key key;
-		key_make(bench, n, &key);
-		const int put = ours_put(bench, &key);
-		if (put < 0)
-			die("fp_flow_insert", put);
-	}
+	fill(bench, OURS, ours_insert);
 	fp_flow_stats(bench->arena, &stats);
 	bench->resident[OURS] = stats.resident;
 	bench->bytes[OURS] = flow_bytes(&config);
@@ -187,12 +226,7 @@ theirs_make(struct bench *bench)
 	if (rc)
 		die("rte_hash_rcu_qsbr_add", rte_errno);
 	rte_rcu_qsbr_thread_register(bench->qsbr, 0);
-	bench->resident[RTE_HASH] = 0;
-	for (uint32_t n = 0; n < bench->entries; n++) {
-		struct fp_flow_key key;
-		key_make(bench, n, &key);
-		bench->resident[RTE_HASH] += rte_hash_add_key_data(bench->hash, &key, (void *)(uintptr_t)(n + 1)) == 0;
-	}
+	fill(bench, RTE_HASH, theirs_insert);
 }
 
 // ---- the writer ------------------------------------------------------------------------------
@@ -294,9 +328,10 @@ by_value(const void *a, const void *b)
 }
 
 static double
-turn(struct bench *bench, enum table table, uint64_t *random, struct figure *figure)
+turn(struct bench *bench, enum table table, enum operation operation, uint64_t *random, struct figure *figure)
 {
 	static struct burst bursts[BURSTS];
+	const uint32_t first = operation == MISS ? bench->entries : 0; // keys from there on are in no table
 	double cycles[BATCHES];
 
 	if (table == OURS)
@@ -306,7 +341,7 @@ turn(struct bench *bench, enum table table, uint64_t *random, struct figure *fig
 	for (int batch = 0; batch < BATCHES; batch++) {
 		for (int b = 0; b < BURSTS; b++) {
 			for (int i = 0; i < BURST; i++) {
-				key_make(bench, (uint32_t)(mix((*random)++) % bench->entries), &bursts[b].key[i]);
+				key_make(bench, first + (uint32_t)(mix((*random)++) % bench->entries), &bursts[b].key[i]);
 				bursts[b].pointer[i] = &bursts[b].key[i];
 			}
 			quiescent(bench, table); // a real reader is, after every burst
@@ -326,28 +361,31 @@ turn(struct bench *bench, enum table table, uint64_t *random, struct figure *fig
 }
 
 static void
-report(const struct bench *bench, enum table table, bool with_writer, struct figure *figure)
+report(const struct bench *bench, enum table table, enum operation operation, bool with_writer, struct figure *figure)
 {
 	qsort(figure->cycles, TURNS, sizeof(figure->cycles[0]), by_value);
 	const double median = figure->cycles[TURNS / 2];
+	const double middle_half = figure->cycles[TURNS * 3 / 4] - figure->cycles[TURNS / 4];
 	const double low = figure->cycles[TURNS / 10], high = figure->cycles[TURNS - 1 - TURNS / 10];
-	const double hit_percent = 100.0 * (double)figure->hits / (double)figure->lookups;
+	const double hit_percent = figure->lookups ? 100.0 * (double)figure->hits / (double)figure->lookups : 0;
 	const double resident_percent = 100.0 * bench->resident[table] / bench->entries;
 	const double bytes = (double)bench->bytes[table] / bench->entries;
 	const double rate = with_writer ? (double)figure->updates / ((double)figure->tsc / (double)rte_get_tsc_hz()) : 0;
 
-	fprintf(stderr, "%8u  %-8s  %9.0f  %6.1f  %6.1f … %-6.1f  %7.3f %%  %7.3f %%  %6.1f\n", bench->entries,
-		table_names[table], rate, median, low, high, hit_percent, resident_percent, bytes);
-	printf("{\"benchmark\": \"flow_table\", \"table\": \"%s\", \"entries\": %u, \"updates_per_s\": %.0f, "
-	       "\"cycles_per_lookup\": %.2f, \"p10\": %.2f, \"p90\": %.2f, \"turns\": %d, \"burst\": %d, "
+	fprintf(stderr, "%8u  %-8s  %-9s  %9.0f  %6.1f  %6.1f … %-6.1f  %7.3f %%  %7.3f %%  %6.1f\n",
+		bench->entries, table_names[table], operation_names[operation], rate, median, low, high, hit_percent, resident_percent, bytes);
+	printf("{\"benchmark\": \"flow_table\", \"table\": \"%s\", \"operation\": \"%s\", \"entries\": %u, "
+	       "\"updates_per_s\": %.0f, \"cycles\": %.2f, \"spread\": %.2f, \"p10\": %.2f, \"p90\": %.2f, "
+	       "\"tsc_hz\": %" PRIu64 ", \"turns\": %d, \"burst\": %d, "
 	       "\"key_bytes\": %zu, \"hit_percent\": %.4f, \"resident_percent\": %.4f, \"bytes_per_flow\": %.1f}\n",
-	       table_names[table], bench->entries, rate, median, low, high, TURNS, BURST,
+	       table_names[table], operation_names[operation], bench->entries, rate, median, middle_half, low, high,
+	       rte_get_tsc_hz(), TURNS, BURST,
 	       sizeof(struct fp_flow_key), hit_percent, resident_percent, bytes);
 	fflush(stdout);
 }
 
 static void
-measure(struct bench *bench, bool with_writer)
+measure(struct bench *bench, enum operation operation, bool with_writer)
 {
 	struct figure figure[TABLES] = { 0 };
 	uint64_t random = 12345;
@@ -359,7 +397,7 @@ measure(struct bench *bench, bool with_writer)
 
 			if (with_writer)
 				__atomic_store_n(&bench->writer_target, table, __ATOMIC_RELEASE);
-			const double cycles = turn(bench, (enum table)table, &random, &figure[table]);
+			const double cycles = turn(bench, (enum table)table, operation, &random, &figure[table]);
 			if (t < 0)
 				figure[table] = (struct figure){ 0 };
 			else
@@ -369,7 +407,25 @@ measure(struct bench *bench, bool with_writer)
 		}
 	__atomic_store_n(&bench->writer_target, -1, __ATOMIC_RELEASE);
 	for (int table = 0; table < TABLES; table++)
-		report(bench, (enum table)table, with_writer, &figure[table]);
+		report(bench, (enum table)table, operation, with_writer, &figure[table]);
+}
+
+// Inserts of new keys into our full table: each evicts.
+static void
+evict(struct bench *bench)
+{
+	struct figure figure = { 0 };
+	uint32_t n = bench->entries;
+
+	for (int t = -1; t < TURNS; t++) { // the first one warms up
+		const uint64_t start = rte_rdtsc_precise();
+
+		for (int i = 0; i < EVICTIONS; i++)
+			update_once(bench, OURS, n++, false);
+		if (t >= 0)
+			figure.cycles[t] = (double)(rte_rdtsc_precise() - start) / EVICTIONS;
+	}
+	report(bench, OURS, EVICT, false, &figure);
 }
 
 static void
@@ -380,14 +436,18 @@ run(uint32_t entries, int heap_socket)
 
 	ours_make(&bench);
 	theirs_make(&bench);
-	measure(&bench, false);
+	for (int table = 0; table < TABLES; table++)
+		report(&bench, (enum table)table, INSERT, false, &bench.filling[table]);
+	measure(&bench, HIT, false);
+	measure(&bench, MISS, false);
 	if (sysconf(_SC_NPROCESSORS_ONLN) > 1) {
 		if (pthread_create(&thread, NULL, writer, &bench))
 			die("pthread_create", errno);
-		measure(&bench, true);
+		measure(&bench, HIT, true);
 		__atomic_store_n(&bench.writer_target, -2, __ATOMIC_RELEASE);
 		pthread_join(thread, NULL);
 	}
+	evict(&bench);
 	rte_rcu_qsbr_thread_unregister(bench.qsbr, 0);
 	rte_hash_free(bench.hash);
 	free(bench.qsbr);
@@ -397,16 +457,17 @@ run(uint32_t entries, int heap_socket)
 // EAL without hugepages serves 4 KB pages only: give rte_hash a heap on transparent huge pages, such as
 // anonymous memory of the arena lies on.
 static int
-heap_make(void)
+heap_make(uint32_t entries)
 {
-	uint8_t *room = mmap(NULL, HEAP_BYTES + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const size_t bytes = RTE_ALIGN_CEIL(RTE_MAX(HEAP_BYTES_LEAST, (size_t)entries * HEAP_BYTES_PER_ENTRY), HUGE_BYTES);
+	uint8_t *room = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (room == MAP_FAILED)
 		die("heap", errno);
 	uint8_t *base = (uint8_t *)(((uintptr_t)room + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES);
-	madvise(base, HEAP_BYTES, MADV_HUGEPAGE);
+	madvise(base, bytes, MADV_HUGEPAGE);
 	if (rte_malloc_heap_create("bench") ||
-	    rte_malloc_heap_memory_add("bench", base, HEAP_BYTES, NULL, HEAP_BYTES / HUGE_BYTES, HUGE_BYTES))
+	    rte_malloc_heap_memory_add("bench", base, bytes, NULL, (unsigned int)(bytes / HUGE_BYTES), HUGE_BYTES))
 		die("rte_malloc_heap", rte_errno);
 	return rte_malloc_heap_get_socket("bench");
 }
@@ -414,15 +475,21 @@ heap_make(void)
 int
 main(int argc, char **argv)
 {
-	char *eal[] = { argv[0], "--no-huge", "--no-shconf", "--no-pci", "-m", "64", "--no-telemetry",
+	uint32_t largest = 1000000;
+	char megabytes[16];
+	char *eal[] = { argv[0], "--no-huge", "--no-shconf", "--no-pci", "-m", megabytes, "--no-telemetry",
 			"--log-level=error", "--file-prefix=bench-flow-table", NULL };
 
+	for (int i = 1; i < argc; i++)
+		largest = RTE_MAX(largest, (uint32_t)strtoul(argv[i], NULL, 0));
+	// rte_hash's queue of deleted keys is made from EAL's own memory.
+	snprintf(megabytes, sizeof(megabytes), "%u", 64 + largest / (1u << 20) * 64);
 	if (rte_eal_init(9, eal) < 0)
 		die("rte_eal_init", rte_errno);
-	const int heap_socket = heap_make();
+	const int heap_socket = heap_make(largest);
 	fprintf(stderr, "TSC %.2f GHz; keys of %zu bytes, bursts of %d, median of %d turns and 10th … 90th percentile\n",
 		(double)rte_get_tsc_hz() / 1e9, sizeof(struct fp_flow_key), BURST, TURNS);
-	fprintf(stderr, " entries  table     updates/s  cycles/look-up           hits       resident   bytes/flow\n");
+	fprintf(stderr, " entries  table     operation  updates/s  cycles                   hits       resident   bytes/flow\n");
 	if (argc < 2)
 		for (uint32_t entries = 1000; entries <= 1000000; entries *= 10)
 			run(entries, heap_socket);

@@ -127,18 +127,18 @@ def pipeline_rows(line: Printed) -> Iterator[Result]:
 def flow_table_rows(line: Printed) -> Iterator[Result]:
     """A line of `flow_table`: cycles of one operation of one table."""
     updates = line.get("updates_per_s") or None
-    name = f"flow-table-{line.get('operation', 'hit')}" + ("-with-writer" if updates else "")
-    cycles = line.get("cycles", line.get("cycles_per_lookup"))
-    tsc_hz = line.get("tsc_hz")
+    operation = line["operation"]
+    name = f"flow-table-{operation}" + ("-with-writer" if updates else "")
+    cycles = line["cycles"]
     yield Result(
         name,
         TABLES[line["table"]],
         int(line["entries"]),
         cycles_per_packet=cycles,
-        spread=line.get("spread", round(line["p90"] - line["p10"], 2) if "p90" in line else None),
-        per_second=round(tsc_hz / cycles) if tsc_hz else None,
+        spread=line["spread"],
+        per_second=round(line["tsc_hz"] / cycles) if operation in ("insert", "evict") else None,
         bytes_per_flow=line.get("bytes_per_flow"),
-        hit_percent=line.get("hit_percent"),
+        hit_percent=line["hit_percent"] if operation in ("hit", "miss") else None,
         updates_per_second=updates,
         repeats=line.get("turns", 0),
     )

@@ -236,11 +236,13 @@ def test_a_line_of_pipeline_becomes_ours_floor_and_stages() -> None:
 def test_a_line_of_flow_table_says_whose_and_with_a_writer_or_without() -> None:
     line = {
         "table": "rte_hash",
+        "operation": "hit",
         "entries": 1000,
         "updates_per_s": 0,
-        "cycles_per_lookup": 30.0,
-        "p10": 29.0,
-        "p90": 31.0,
+        "cycles": 30.0,
+        "spread": 2.0,
+        "tsc_hz": 2_600_000_000,
+        "hit_percent": 100.0,
     }
     (row,) = programs.flow_table_rows(line)
     assert (row.scenario, row.subject, row.spread) == ("flow-table-hit", "rte_hash", 2.0)
