@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from benchmarks import directory, programs
+from benchmarks.miss_path import MissPath
+from benchmarks.quiet import Quiet
 from benchmarks.subject import Component, Subject
 from benchmarks.subjects.floor import Floor
 from benchmarks.subjects.kernel_vxlan import KernelVxlan
@@ -19,4 +21,4 @@ def subjects() -> tuple[Subject, ...]:
 
 def components() -> tuple[Component, ...]:
     """Benchmarks that hold their own clock."""
-    return (programs.PIPELINE, programs.FLOW_TABLE, directory.Directory())
+    return (programs.PIPELINE, programs.FLOW_TABLE, directory.Directory(), MissPath(), Quiet())
