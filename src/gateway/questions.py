@@ -35,6 +35,10 @@ class Batch:
         """Return a batch of some of the rows."""
         return Batch(self.rows[numbers], self.attempts, self.born_s, self.asked_s)
 
+    def between(self, first: int, end: int) -> Batch:
+        """Return a batch that shares these rows with this one."""
+        return Batch(self.rows[first:end], self.attempts, self.born_s, self.asked_s)
+
     def queries(self) -> Rows:
         """Return the QUERY rows of the directory's wire."""
         rows, keys = self.rows, self.rows["key"]

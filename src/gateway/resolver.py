@@ -16,7 +16,7 @@ refused as late is asked again here. Records leave in the order in which they ha
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,7 +69,7 @@ class Resolver:
         self._questions = Questions()
         self._refusals = Refusals()
         self._tables = Tables()
-        self._to_ask: list[Batch] = []
+        self._to_ask: deque[Batch] = deque()
         self._asked: dict[int, Batch] = {}
         self._again = Retries()
         self._attempts: dict[bytes, int] = {}
@@ -98,9 +98,10 @@ class Resolver:
         free = self._messages_free(now_s) if self._to_ask else 0
         if not free:
             return []
-        batches = _parts(together(self._to_ask))
-        self._to_ask = batches[free:]
-        return batches[:free]
+        found: list[Batch] = []
+        while self._to_ask and len(found) < free:
+            found.append(self._next_message())
+        return found
 
     def take_locators(self) -> list[bytes]:
         """Return unknown outer sources (bytes of struct fp_locator_key); `asked_locator` must follow."""
@@ -146,6 +147,18 @@ class Resolver:
             self._unknown_locators(select(records, RecordType.UNKNOWN_LOCATOR), now_s)
             known = (RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED, RecordType.UNKNOWN_LOCATOR)
             self.counters["records_unknown"] += int((~current | ~np.isin(types, known)).sum())
+
+    def _next_message(self) -> Batch:
+        """Take the oldest questions that fit into a message; what is left is only looked at, not copied."""
+        taken, room = [], BATCH_ROWS_MAX
+        while self._to_ask and room:
+            batch = self._to_ask.popleft()
+            if len(batch) > room:
+                self._to_ask.appendleft(batch.between(room, len(batch)))
+                batch = batch.between(0, room)
+            room -= len(batch)
+            taken.append(batch)
+        return together(taken)
 
     def _messages_free(self, now_s: float) -> int:
         """Return how many messages may be sent now. An answer that is late hinders nobody any more."""
@@ -503,14 +516,6 @@ class Resolver:
 
     def _emit(self, records: Rows) -> None:
         self._records.append(records)
-
-
-def _parts(batch: Batch) -> list[Batch]:
-    """Cut a batch into messages."""
-    if len(batch) <= BATCH_ROWS_MAX:
-        return [batch]
-    starts = range(0, len(batch), BATCH_ROWS_MAX)
-    return [batch.part(np.arange(at, min(at + BATCH_ROWS_MAX, len(batch)))) for at in starts]
 
 
 def _why_name(why: int) -> str:

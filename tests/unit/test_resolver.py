@@ -26,7 +26,7 @@ from resolver_world import (
 from directory_client import rows as wire
 from directory_client.events import Changed, Snapshot
 from fastpath.records import Action, ChangeKind, RecordType, Refusal, make
-from gateway.resolver import ATTEMPTS_MAX, LATE_S, Resolver
+from gateway.resolver import ATTEMPTS_MAX, BATCH_ROWS_MAX, LATE_S, Resolver
 
 
 class World:
@@ -499,3 +499,16 @@ def test_an_answer_that_is_late_hinders_nobody() -> None:
     world.now_s += LATE_S
 
     assert world.send() == [1]
+
+
+def test_what_does_not_fit_into_a_message_is_asked_next_in_order() -> None:
+    world = World()
+    rows = np.concatenate([miss((1, 2))] * 3 * BATCH_ROWS_MAX)
+    rows["key"]["ingress"] = np.arange(len(rows))
+    world.resolver.records(records(rows), world.now_s)
+
+    assert world.send() == [BATCH_ROWS_MAX] * 2
+    world.resolver.failed(1, world.now_s, refused=True)
+    assert world.send() == [BATCH_ROWS_MAX]
+    asked = np.concatenate([batch.rows["key"]["ingress"] for batch in world.asked.values()])
+    assert asked.tolist() == list(range(len(rows)))
