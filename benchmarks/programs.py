@@ -21,7 +21,6 @@ from benchmarks.subject import Bed
 
 TIMEOUT_S = 300.0
 BUILDS = ("build/cp311/benchmarks", "build/*/benchmarks", "build/benchmarks")
-TABLES = {"fp_flow": "vnet-gateway", "rte_hash": "rte_hash"}
 
 Printed = Mapping[str, Any]
 
@@ -126,21 +125,19 @@ def pipeline_rows(line: Printed) -> Iterator[Result]:
 
 def flow_table_rows(line: Printed) -> Iterator[Result]:
     """A line of `flow_table`: cycles of one operation of one table."""
-    updates = line.get("updates_per_s") or None
-    operation = line["operation"]
-    name = f"flow-table-{operation}" + ("-with-writer" if updates else "")
-    cycles = line["cycles"]
+    looks = "-hit" in line["scenario"] or "-miss" in line["scenario"]
     yield Result(
-        name,
-        TABLES[line["table"]],
-        int(line["entries"]),
-        cycles_per_packet=cycles,
+        line["scenario"],
+        line["subject"],
+        int(line["flows"]),
+        cycles_per_packet=line["cycles_per_packet"],
         spread=line["spread"],
-        per_second=round(line["tsc_hz"] / cycles) if operation in ("insert", "evict") else None,
-        bytes_per_flow=line.get("bytes_per_flow"),
-        hit_percent=line["hit_percent"] if operation in ("hit", "miss") else None,
-        updates_per_second=updates,
-        repeats=line.get("turns", 0),
+        per_second=None if looks else line["per_second"],
+        bytes_per_flow=line["bytes_per_flow"],
+        hit_percent=100.0 * line["hit_ratio"] if looks else None,
+        updates_per_second=line["writer_updates_per_s"] or None,
+        repeats=line["turns"],
+        hugepages=line["page_bytes"] > 4096,
     )
 
 
@@ -155,6 +152,7 @@ FLOW_TABLE = Program(
     (
         "flow-table-hit",
         "flow-table-hit-with-writer",
+        "flow-table-hit-small-pages",
         "flow-table-miss",
         "flow-table-miss-with-writer",
         "flow-table-insert",

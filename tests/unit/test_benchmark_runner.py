@@ -235,19 +235,30 @@ def test_a_line_of_pipeline_becomes_ours_floor_and_stages() -> None:
 
 def test_a_line_of_flow_table_says_whose_and_with_a_writer_or_without() -> None:
     line = {
-        "table": "rte_hash",
-        "operation": "hit",
-        "entries": 1000,
-        "updates_per_s": 0,
-        "cycles": 30.0,
+        "scenario": "flow-table-hit",
+        "subject": "rte_hash",
+        "flows": 1000,
+        "writer_updates_per_s": 0,
+        "cycles_per_packet": 30.0,
         "spread": 2.0,
-        "tsc_hz": 2_600_000_000,
-        "hit_percent": 100.0,
+        "per_second": 86_666_667,
+        "hit_ratio": 1.0,
+        "bytes_per_flow": 80.0,
+        "turns": 11,
+        "page_bytes": 2 << 20,
     }
     (row,) = programs.flow_table_rows(line)
     assert (row.scenario, row.subject, row.spread) == ("flow-table-hit", "rte_hash", 2.0)
-    (row,) = programs.flow_table_rows(line | {"updates_per_s": 200_000, "table": "fp_flow"})
-    assert (row.scenario, row.subject) == ("flow-table-hit-with-writer", "vnet-gateway")
+    assert (row.hit_percent, row.per_second, row.updates_per_second, row.hugepages) == (
+        100.0,
+        None,
+        None,
+        True,
+    )
+    insert = {"scenario": "flow-table-insert", "subject": "vnet-gateway", "page_bytes": 4096}
+    (row,) = programs.flow_table_rows(line | insert | {"writer_updates_per_s": 200_000})
+    assert (row.subject, row.per_second, row.updates_per_second) == ("vnet-gateway", 86_666_667, 200_000)
+    assert (row.hit_percent, row.hugepages) == (None, False)
 
 
 def test_a_program_that_ends_badly_says_what_it_said_last() -> None:
