@@ -450,10 +450,12 @@ main(int argc, char **argv)
 			printf("{\"benchmark\": \"pipeline\", \"direction\": \"%s\", \"flows\": "
 			       "%u, \"cycles\": %.1f, \"spread\": %.1f, "
 			       "\"floor_cycles\": %.1f, \"hit_ratio\": %.6f, \"tsc_hz\": %" PRIu64
-			       ", \"burst\": %u, \"inner_bytes\": %u}\n",
+			       ", \"burst\": %u, \"inner_bytes\": %u, \"slices\": %u, \"stages\": "
+			       "{\"parse\": %.1f, \"lookup\": %.1f, \"act\": %.1f}}\n",
 			       name, flows, figure.cycles - figure.floor, figure.spread,
 			       figure.floor, figure.hit_ratio, rte_get_tsc_hz(), FP_BURST,
-			       INNER_BYTES);
+			       INNER_BYTES, SLICES, stage[FP_STAGE_PARSE] / timed,
+			       stage[FP_STAGE_LOOKUP] / timed, stage[FP_STAGE_ACT] / timed);
 			fflush(stdout);
 		}
 	}
