@@ -287,7 +287,7 @@ def row(scenario: str, flows: int, rates: Sequence[float], trips: Sequence[float
         "cycles_per_packet": None,
         "mpps": None,
         "spread": round(float(high - low), 1),
-        "per_second": round(statistics.median(rates), 1),
+        "per_second": round(float(statistics.median(rates)), 1),
         "p50_us": curve["50"],
         "p99_us": curve["99"],
         "p999_us": curve["99.9"],

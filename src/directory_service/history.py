@@ -93,10 +93,11 @@ def undo(snapshot: Snapshot, commit: Commit) -> Snapshot:
 
 
 def trim(store: Store, settings: Settings, now_ms: int) -> None:
-    """Forget what is beyond the limits of history. Cheap when there is little to forget."""
+    """Forget what is beyond the limits of history. Looks every 256 revisions only: to see how old commits are
+    they have to be read."""
     newest, oldest = store.revision(), store.oldest()
     keep_from = max(oldest, newest - settings.history_revisions)
-    if newest - oldest < _TRIM_EVERY:
+    if newest - oldest < _TRIM_EVERY or newest % _TRIM_EVERY:
         return
     since_ms = now_ms - int(settings.history_days * _DAY_MS)
     at = keep_from
@@ -110,7 +111,7 @@ def trim(store: Store, settings: Settings, now_ms: int) -> None:
             break
         at = page[-1].revision
     at = min(at, newest - 1)
-    if at - oldest >= _TRIM_EVERY:
+    if at > oldest:
         store.compact(at)
 
 

@@ -71,7 +71,9 @@ class SqliteStore:
             newest = self._newest()
             where = "key >= ? AND key < ?"
             values: list[str | int] = [prefix, prefix + _LAST_KEY]
+            by = ""
             if revision is None:
+                by = "INDEXED BY item_present"  # by the primary key it reads every version of a key
                 revision = newest
                 where += " AND ended IS NULL"
             else:
@@ -81,7 +83,7 @@ class SqliteStore:
                 where += " AND modified <= ? AND (ended IS NULL OR ended > ?)"
                 values += [revision, revision]
             rows = self._db.execute(
-                f"SELECT key, value, created, modified FROM item WHERE {where} ORDER BY key", values
+                f"SELECT key, value, created, modified FROM item {by} WHERE {where} ORDER BY key", values
             )
             return revision, [Item(*row) for row in rows]
 
@@ -193,7 +195,9 @@ class SqliteStore:
 
     def _present(self, key: str) -> Item | None:
         row = self._db.execute(
-            "SELECT key, value, created, modified FROM item WHERE key = ? AND ended IS NULL", (key,)
+            "SELECT key, value, created, modified FROM item INDEXED BY item_present"
+            " WHERE key = ? AND ended IS NULL",
+            (key,),
         ).fetchone()
         return Item(*row) if row else None
 
