@@ -55,6 +55,9 @@ class Limits:
     def text(self) -> str:
         return "".join(f"{name} = {value}\n" for name, value in vars(self).items())
 
+    def words(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in vars(self).items())
+
 
 class Gateway:
     """One gateway. `ports`: name → (device, role); an underlay port is called "underlay". Needs root."""

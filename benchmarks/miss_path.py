@@ -115,7 +115,7 @@ def set_up(scenario: Scenario, bed: Bed, subject: str) -> Result:
         hugepages=bed.hugepages,
         note=f"{round(1000 * scenario.flows / figures.median(rates))} ms until all {scenario.flows} stand; "
         f"{lost // repeats} packets of a source at full speed found no room in the hold meanwhile; "
-        f"limits of the tenant: {Limits()}",
+        f"limits of the tenant: {Limits().words()}",
     )
 
 
@@ -259,7 +259,7 @@ def flood(scenario: Scenario, bed: Bed) -> list[Result]:
             delays,
             note=f"blue: {forwarded / passed_s / 1e6:.2f} million packets/s of established flows, none lost, "
             f"and {FLOOD_PER_S} new flows a second; red: {dropped[traffic.VNI + 1] / passed_s / 1e6:.2f} "
-            f"million packets/s to random addresses, all dropped by name; limits: {DEFAULTS}",
+            f"million packets/s to random addresses, all dropped by name; limits: {DEFAULTS.words()}",
             cpu_shares=_shares(cpu_before, cpu_after, passed_s),
         )
     ]

@@ -27,7 +27,7 @@ class Result:
     `cycles_per_packet` are TSC cycles of the poll threads, source and sink included: take the floor's off to
     see the subject's own part. For tables they are cycles for each operation. `per_second` counts what the
     scenario names (flows set up, decisions, updates); `per_cpu_second` for each second of processor
-    time of all its processes. `cpu_percent` is of one core; `cpu_shares` are by thread or process."""
+    time of all its processes. `cpu_percent` is of one core, `cpu_shares` too, by thread or process."""
 
     scenario: str
     subject: str

@@ -121,7 +121,7 @@ def _sheet(own: Sequence[Result], results: Sequence[Result], scenario: Scenario 
         about=scenario.about if scenario else "",
         columns=tuple(title for title, _ in kept),
         rows=tuple(table),
-        notes=tuple(_notes(own)),
+        notes=tuple(_notes(own, scenario)),
         words=0,
     )
 
@@ -167,7 +167,7 @@ def _beside(result: Result, rows: figures.Rows) -> str:
     return f"{(other[1] / mine[1]) if smaller else (mine[1] / other[1]):.2f} ×"
 
 
-def _notes(own: Iterable[Result]) -> list[str]:
+def _notes(own: Iterable[Result], scenario: Scenario | None) -> list[str]:
     """What rows have to say, each once, with where it holds if it does not hold everywhere."""
     rows = list(own)
     said: dict[tuple[str, str], list[Result]] = {}
@@ -181,13 +181,18 @@ def _notes(own: Iterable[Result]) -> list[str]:
     for (name, text), some in said.items():
         where = ""
         if len(some) < len([one for one in rows if subject_name(one) == name]):
-            where = " at " + ", ".join(f"{grouped(one.flows)} flows, {one.frame_bytes} bytes" for one in some)
+            counts = scenario.counts if scenario else "flows"
+            sized = scenario is not None and scenario.direction
+            where = " at " + ", ".join(
+                f"{grouped(one.flows)} {counts}" + (f", {one.frame_bytes} bytes" if sized else "")
+                for one in some
+            )
         notes.append(f"{name}{where}{text if text.startswith(':') else ' ' + text}")
     shares = {subject_name(one): one.cpu_shares for one in rows if one.cpu_shares}
     for name, parts in shares.items():
         notes.append(
             f"{name}, share of a processor: "
-            + ", ".join(f"{who} {100 * part:.0f} %" for who, part in parts.items())
+            + ", ".join(f"{who} {rounded(part)} %" for who, part in parts.items())
         )
     return notes
 
