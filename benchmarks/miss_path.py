@@ -39,7 +39,7 @@ FLOOD_ADDRESSES = 100_000
 FLOOD_PER_S = 1_000
 FLOOD_S = 2.0
 SETTLE_S = 0.3
-DEFAULTS = Limits(packets_per_vnet=1_024, packets_per_ingress=512, misses_per_ingress_s=20_000)
+DEFAULTS = Limits(packets_per_vnet=2_048, packets_per_ingress=1_024, misses_per_ingress_s=50_000)
 STAND_IN = "vnet-gateway (stand-in directory)"
 _NUMBERS = count()
 

@@ -34,8 +34,8 @@ struct fp_hold_limits {
 	uint32_t misses_per_ingress_s; // new keys that one ingress may ask for; 0: no limit
 };
 #define FP_HOLD_LIMITS_DEFAULT                                                                     \
-	{ .packets = 8192, .packets_per_vnet = 1024, .packets_per_ingress = 512, .packets_per_flow = 16, .wait_ms = 1000,   \
-	  .misses_per_ingress_s = 20000 }
+	{ .packets = 8192, .packets_per_vnet = 2048, .packets_per_ingress = 1024, .packets_per_flow = 16, .wait_ms = 1000,   \
+	  .misses_per_ingress_s = 50000 }
 
 // housekeeping -> poll thread, by a private single-producer ring
 struct fp_release {

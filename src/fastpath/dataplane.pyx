@@ -60,11 +60,11 @@ class HoldSettings:
     """Limits of what waits for decisions, per poll thread."""
 
     packets: int = 8192
-    packets_per_vnet: int = 1024
-    packets_per_ingress: int = 512
+    packets_per_vnet: int = 2048
+    packets_per_ingress: int = 1024
     packets_per_flow: int = 16
     wait_ms: int = 1000
-    misses_per_ingress_s: int = 20000
+    misses_per_ingress_s: int = 50000
 
 
 cdef class Settings:

@@ -97,11 +97,11 @@ class Memory:
 @dataclass(frozen=True)
 class Hold:
     packets: int = field(default=8_192, metadata=LIVE)
-    packets_per_vnet: int = field(default=1_024, metadata=LIVE)
-    packets_per_ingress: int = field(default=512, metadata=LIVE)
+    packets_per_vnet: int = field(default=2_048, metadata=LIVE)
+    packets_per_ingress: int = field(default=1_024, metadata=LIVE)
     packets_per_flow: int = field(default=16, metadata=LIVE)
     wait_ms: int = field(default=1_000, metadata=LIVE)
-    misses_per_ingress_s: int = field(default=20_000, metadata=LIVE)  # new keys; 0: no limit
+    misses_per_ingress_s: int = field(default=50_000, metadata=LIVE)  # new keys; 0: no limit
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ tried again every few milliseconds; a data plane that comes back is told everyth
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -43,6 +44,7 @@ RECONNECT_S = 0.02
 BACKLOG_WAIT_S = 0.001
 CONNECT_TIMEOUT_S = 1.0
 STATISTICS_S = 1.0
+COLLECT_S, COLLECT_BUSY_S = 30.0, 600.0  # a quiet moment is waited for, but not for ever
 
 Rows = np.ndarray[Any, Any]
 
@@ -67,6 +69,7 @@ class SlowPath:
         self._reconnect_s = 0.0
         self._report_s = 0.0
         self._latency = Latency()
+        self._collected_s = time.monotonic()
         self._busy_s = 0.0
         self._cpu_s = time.process_time()
         self._why_apart = ""
@@ -86,6 +89,7 @@ class SlowPath:
             self._poller.register(directory_socket, zmq.POLLIN)
         self._client.subscribe(lambda vni: vni % self._workers == self._worker)
         notify("READY=1")
+        gc.disable()  # it would stop here for milliseconds whenever there was most to do
         try:
             while not self._stopping:
                 ready = self._wait()
@@ -93,6 +97,7 @@ class SlowPath:
                 self._turn(ready, began_s)
                 self._busy_s += time.monotonic() - began_s
         finally:
+            gc.enable()
             self._disconnect()
             self._client.close()
             self._reporter.close()
@@ -279,8 +284,16 @@ class SlowPath:
 
     # -- statistics ----------------------------------------------------------------------------
 
+    def _collect(self, now_s: float) -> None:
+        """Look for garbage in cycles, of which there is hardly any, while nobody waits."""
+        since_s = now_s - self._collected_s
+        if since_s > COLLECT_BUSY_S or (since_s > COLLECT_S and not self._resolver.waiting()):
+            gc.collect()
+            self._collected_s = now_s
+
     def _report(self, now_s: float) -> None:
         self._report_s = now_s + STATISTICS_S
+        self._collect(now_s)
         cpu_s = time.process_time()
         counters = self._resolver.counters
         self._client.set_heartbeat(load={"misses": counters["misses"], "waiting": self._resolver.waiting()})
