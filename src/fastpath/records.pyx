@@ -183,8 +183,9 @@ def select(records, record_type):
 
 def join(batches):
     """Return several batches, of any types, as one array of plain records, in order."""
-    batches = [np.ascontiguousarray(b).view(RECORD).reshape(-1) for b in batches]
-    return np.concatenate(batches) if batches else np.zeros(0, RECORD)
+    # As bytes: numpy compares the members of structured types one by one before it joins them.
+    raw = [np.ascontiguousarray(b).reshape(-1).view(np.uint8) for b in batches]
+    return (raw[0] if len(raw) == 1 else np.concatenate(raw)).view(RECORD) if raw else np.zeros(0, RECORD)
 
 
 def packet_spans(record_type, bytes frame, **columns):
