@@ -11,11 +11,12 @@ from benchmarks.subjects.floor import Floor
 from benchmarks.subjects.kernel_vxlan import KernelVxlan
 from benchmarks.subjects.openvswitch import OpenVSwitch
 from benchmarks.subjects.vnet_gateway import VnetGateway
+from benchmarks.subjects.vpp import Vpp
 
 
 def subjects() -> tuple[Subject, ...]:
     """Programs of their own, measured interleaved: ours first, then the floor, then peers."""
-    peers = (OpenVSwitch(), OpenVSwitch(per_destination=True), KernelVxlan())
+    peers = (OpenVSwitch(), OpenVSwitch(per_destination=True), KernelVxlan(), Vpp())
     return (VnetGateway(), Floor(), *peers)
 
 

@@ -72,7 +72,8 @@ class Program:
         results: list[Result] = []
         for flows in sorted({one.flows for one in scenarios}):
             progress(f"{flows} flows")
-            place = ["taskset", "-c", str(bed.poll_cpu)] if self.pinned else []
+            cpus = [bed.poll_cpu] if self.pinned else [bed.poll_cpu, *bed.other_cpus]
+            place = ["taskset", "-c", ",".join(map(str, cpus))]
             try:
                 printed = run([*place, str(path), str(flows)])
             except RuntimeError as why:

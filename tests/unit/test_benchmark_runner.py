@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import programs, runner
+from benchmarks import catalogue, programs, runner, scenario
 from benchmarks.result import Result
 from benchmarks.runner import Plan, Runner
 from benchmarks.scenario import Scenario
@@ -264,3 +264,16 @@ def test_a_line_of_flow_table_says_whose_and_with_a_writer_or_without() -> None:
 def test_a_program_that_ends_badly_says_what_it_said_last() -> None:
     with pytest.raises(RuntimeError, match="status 3: no memory"):
         programs.run(["sh", "-c", "echo start >&2; echo no memory >&2; exit 3"])
+
+
+# ---- the catalogue
+
+
+def test_every_scenario_of_make_bench_has_somebody_who_measures_it() -> None:
+    programs_of = {name for one in catalogue.components() for name in one.scenarios}
+    subjects = {one.name for one in catalogue.subjects()}
+    for one in scenario.load():
+        if one.measure == "program":
+            assert one.name in programs_of, one.name
+        else:
+            assert set(one.subjects) <= subjects, one.name
