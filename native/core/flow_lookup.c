@@ -151,7 +151,7 @@ FP_FLOW_LOOKUP(const struct fp_arena *arena, const struct fp_flow_key *const *ke
 {
 	const struct fp_arena_view *view = &arena->view;
 	const struct fp_flow_bucket *buckets = view->flow_bucket;
-	const struct fp_flow_entry *entries = view->flow_entry;
+	struct fp_flow_entry *entries = view->flow_entry;
 	const uint32_t index_mask = view->flow_index_mask, bucket_count = view->flow_buckets;
 	const struct fp_flow_bucket *bucket[FP_FLOW_BULK_MAX];
 	uint64_t hits = 0;
@@ -186,6 +186,7 @@ FP_FLOW_LOOKUP(const struct fp_arena *arena, const struct fp_flow_key *const *ke
 			}
 		}
 		word[i] = fp_load(&entries[index].action);
+		fp_flow_used(&entries[index], now_s);
 		hits |= 1ull << i;
 	}
 	return hits;

@@ -8,7 +8,7 @@
 
 static void forward(struct fp_thread *t, struct packet *p, fp_action_word word);
 static void forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
-			   const struct fp_location_half *half, uint32_t vnet);
+			   const struct fp_location_half *half, const struct fp_location *location);
 static void act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word);
 static void count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word);
 
@@ -17,11 +17,9 @@ act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, ui
 {
 	uint64_t narrow = 0;
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t location = fp_action_destination(words[i]);
-
-		rte_prefetch0(&t->view.location[location < t->view.locations ? location : 0]);
-	}
+#pragma GCC unroll 4
+	for (uint32_t i = 0; i < n; i++)
+		rte_prefetch0(&t->view.location[fp_action_destination(words[i])]);
 	for (uint32_t i = 0; i < n; i++) {
 		struct packet *p = &packets[i];
 		uint32_t action = fp_action_of(words[i]);
@@ -54,15 +52,15 @@ forward(struct fp_thread *t, struct packet *p, fp_action_word word)
 		return;
 	}
 	if (half->kind == FP_LOCATION_TUNNEL
-		    ? usual_encapsulate(t, p, t->view.location[index].vnet, half)
-		    : usual_deliver(t, p, t->view.location[index].vnet, half))
+		    ? usual_encapsulate(t, p, &t->view.location[index], half)
+		    : usual_deliver(t, p, &t->view.location[index], half))
 		return;
-	forward_seldom(t, p, word, half, t->view.location[index].vnet);
+	forward_seldom(t, p, word, half, &t->view.location[index]);
 }
 
 static __attribute__((noinline)) void
 forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
-	       const struct fp_location_half *half, uint32_t vnet)
+	       const struct fp_location_half *half, const struct fp_location *location)
 {
 	if (unlikely(p->key.key_class == FP_CLASS_NEIGHBOR)) {
 		drop_packet(t, p, FP_DROP_not_supported);
@@ -70,11 +68,11 @@ forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
 	}
 	switch (half->kind) {
 	case FP_LOCATION_LOCAL:
-		deliver(t, p, vnet, half, word);
+		deliver(t, p, location, half, word);
 		return;
 	case FP_LOCATION_TUNNEL:
 	case FP_LOCATION_SET:
-		encapsulate(t, p, vnet, half, word,
+		encapsulate(t, p, location, half, word,
 			    p->flags & PACKET_TUNNELED ? TX_RELAYED : TX_FORWARDED);
 		return;
 	default:
@@ -127,7 +125,7 @@ send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_ki
 		give_up(t, p, kind, FP_DROP_location_gone);
 		return;
 	}
-	encapsulate(t, p, p->vnet, half, word, kind);
+	encapsulate(t, p, &t->view.location[fp_action_source(word)], half, word, kind);
 }
 
 // A frame of housekeeping's. The object is compared after the word has been read: a new tunnel's
@@ -147,7 +145,7 @@ encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoin
 	}
 	outer_put(mbuf, rte_pktmbuf_mtod(mbuf, uint8_t *), outer, mbuf->data_len, out->wire_id, 0,
 		  outer->tos, 255);
-	tx_put(t, outer->batch, &p, tx_way(TX_OWN, 0, 0) | outer->way);
+	tx_put(t, outer->batch, &p, p.mbuf, tx_way(TX_OWN, 0, 0) | outer->way);
 }
 
 void

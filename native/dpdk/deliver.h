@@ -27,14 +27,14 @@ deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attac
 		store16_be(frame + 12, ETHERTYPE_VLAN);
 		store16_be(frame + 14, attachment->vlan & 0xfff);
 	}
-	tx_put(t, &t->tx[attachment->port], p,
+	tx_put(t, &t->tx[attachment->port], p, p->mbuf,
 	       tx_way(kind, 0, attachment->vlan != 0 ? VLAN_BYTES : 0));
 }
 
 // The usual packet out of the usual attachment: untagged, everything live. false: nothing has
 // changed, deliver() knows why.
 static inline __attribute__((always_inline)) bool
-usual_deliver(struct fp_thread *t, struct packet *p, uint32_t vnet,
+usual_deliver(struct fp_thread *t, struct packet *p, const struct fp_location *location,
 	      const struct fp_location_half *half)
 {
 	const struct fp_ingress *attachment = ingress_at(t, half->target);
@@ -46,14 +46,14 @@ usual_deliver(struct fp_thread *t, struct packet *p, uint32_t vnet,
 		     p->length > (uint16_t)(attachment->mtu_bytes - 1u) + 1u ||
 		     !tx_possible(t, attachment->port)))
 		return false;
-	rewrite_inner(t, p, rte_pktmbuf_mtod(p->mbuf, uint8_t *), vnet, half);
-	tx_put(t, &t->tx[attachment->port], p, tx_way(TX_DELIVERED, 0, 0));
+	rewrite_inner(t, p->flags, rte_pktmbuf_mtod(p->mbuf, uint8_t *), location, half);
+	tx_put(t, &t->tx[attachment->port], p, p->mbuf, tx_way(TX_DELIVERED, 0, 0));
 	return true;
 }
 
 static inline void
-deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_location_half *half,
-	fp_action_word word)
+deliver(struct fp_thread *t, struct packet *p, const struct fp_location *location,
+	const struct fp_location_half *half, fp_action_word word)
 {
 	const struct fp_ingress *attachment = ingress_at(t, half->target);
 
@@ -74,6 +74,6 @@ deliver(struct fp_thread *t, struct packet *p, uint32_t vnet, const struct fp_lo
 		too_big(t, p, word, attachment->mtu_bytes);
 		return;
 	}
-	rewrite_inner(t, p, rte_pktmbuf_mtod(p->mbuf, uint8_t *), vnet, half);
+	rewrite_inner(t, p->flags, rte_pktmbuf_mtod(p->mbuf, uint8_t *), location, half);
 	deliver_by(t, p, attachment, TX_DELIVERED);
 }

@@ -29,7 +29,7 @@ outer_put(struct rte_mbuf *mbuf, uint8_t *inner, const struct outer *outer, uint
 {
 	uint8_t *ip = inner - VXLAN_IPV4_BYTES;
 	uint16_t total = be16((uint16_t)(VXLAN_IPV4_BYTES + inner_bytes));
-	uint32_t sum = outer->checksum_base + (tos << 8) + total;
+	uint32_t sum = outer->checksum_base + (tos << 8) + total, len_bytes = outer->len_bytes;
 
 	memcpy(inner - OUTER_ROOM, outer->bytes, OUTER_ROOM);
 	ip[OUTER_TOS] = (uint8_t)tos;
@@ -44,9 +44,9 @@ outer_put(struct rte_mbuf *mbuf, uint8_t *inner, const struct outer *outer, uint
 	store16_be(ip + OUTER_PORT, (uint16_t)(ENTROPY_PORT_BASE | (entropy & ENTROPY_PORT_MASK)));
 	store16_be(ip + OUTER_UDP_LENGTH, (uint16_t)(VXLAN_IPV4_BYTES - IPV4_BYTES + inner_bytes));
 	store32(ip + OUTER_VNI, be32(wire_id << 8));
-	mbuf->data_off = (uint16_t)(mbuf->data_off - outer->len_bytes);
-	mbuf->data_len = (uint16_t)(inner_bytes + outer->len_bytes);
-	mbuf->pkt_len = inner_bytes + outer->len_bytes;
+	mbuf->data_off = (uint16_t)(mbuf->data_off - len_bytes);
+	mbuf->data_len = (uint16_t)(inner_bytes + len_bytes);
+	mbuf->pkt_len = inner_bytes + len_bytes;
 }
 
 // RFC 6040 section 4.1, normal mode.
@@ -58,18 +58,21 @@ outer_tos(const struct outer *outer, const uint8_t *inner)
 
 // What changes in the inner frame on its way to a location, whatever carries it there.
 static inline void
-rewrite_inner(struct fp_thread *t, const struct packet *p, uint8_t *frame, uint32_t vnet,
-	      const struct fp_location_half *half)
+rewrite_inner(struct fp_thread *t, uint32_t flags, uint8_t *frame,
+	      const struct fp_location *location, const struct fp_location_half *half)
 {
+	uint64_t mac = load64(half->mac); // and two bytes more
 	const struct fp_vnet *destination_vnet;
 	uint8_t *ip = frame + ETHERNET_BYTES;
 	uint32_t sum;
 
-	if (likely(load_mac(half->mac) != 0))
-		memcpy(frame, half->mac, FP_MAC_BYTES);
-	if (!(p->flags & PACKET_ROUTED))
+	if (likely(mac << 16 != 0)) {
+		store32(frame, (uint32_t)mac);
+		store16(frame + 4, (uint16_t)(mac >> 32));
+	}
+	if (!(flags & PACKET_ROUTED))
 		return;
-	destination_vnet = vnet_at(t, vnet);
+	destination_vnet = vnet_at(t, location->vnet);
 	if (likely(destination_vnet != NULL))
 		memcpy(frame + 6, destination_vnet->gateway_mac, FP_MAC_BYTES);
 	// One less in the TTL is one more in the checksum (RFC 1141), whose 0xffff is written 0
@@ -82,30 +85,32 @@ rewrite_inner(struct fp_thread *t, const struct packet *p, uint8_t *frame, uint3
 // The usual packet into the usual tunnel, in one go: whole IPv4 with ports that came in by an
 // attachment, one next hop, everything up. false: nothing has changed, encapsulate() knows why.
 static inline __attribute__((always_inline)) bool
-usual_encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
+usual_encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *location,
 		  const struct fp_location_half *half)
 {
-	const uint32_t flags = p->flags & (PACKET_IP | PACKET_PORTS | PACKET_TUNNELED);
+	const uint32_t flags = p->flags, length = p->length;
 	const struct outer *outer = outer_slot(t, half->target);
-	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *);
+	struct rte_mbuf *mbuf = p->mbuf;
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 
-	if (unlikely(flags != (PACKET_IP | PACKET_PORTS) ||
+	if (unlikely((flags & (PACKET_IP | PACKET_PORTS | PACKET_TUNNELED)) !=
+			     (PACKET_IP | PACKET_PORTS) ||
 		     outer->usual != outer_name(t, half->target) ||
-		     p->length > outer->inner_mtu_bytes || p->mbuf->data_off < OUTER_ROOM))
+		     length > outer->inner_mtu_bytes || mbuf->data_off < OUTER_ROOM))
 		return false;
-	rewrite_inner(t, p, frame, vnet, half);
-	outer_put(p->mbuf, frame, outer, p->length + ETHERNET_BYTES, half->wire_id,
-		  entropy_of_ports(&t->secret, p, frame), outer_tos(outer, frame), 255);
-	tx_put(t, outer->batch, p, outer->way);
+	rewrite_inner(t, flags, frame, location, half);
+	outer_put(mbuf, frame, outer, length + ETHERNET_BYTES, half->wire_id,
+		  entropy_of_ports(t, p, frame), outer_tos(outer, frame), 255);
+	tx_put(t, outer->batch, p, mbuf, outer->way);
 	return true;
 }
 
 static inline void
-encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
+encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *location,
 	    const struct fp_location_half *half, fp_action_word word, enum tx_kind kind)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *);
-	uint32_t entropy = entropy_of(&t->secret, p, frame), ttl = 255;
+	uint32_t entropy = entropy_of(t, p, frame), ttl = 255;
 	const struct outer *outer;
 
 	if (kind == TX_RELAYED && half->node == (uint32_t)t->view.ingress[p->key.ingress].node_id) {
@@ -132,7 +137,7 @@ encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
 			}
 			ttl = p->outer_ttl - 1u;
 		}
-		rewrite_inner(t, p, frame, vnet, half);
+		rewrite_inner(t, p->flags, frame, location, half);
 	}
 	if (p->mbuf->data_off < OUTER_ROOM) {
 		give_up(t, p, kind, FP_DROP_no_buffer);
@@ -140,5 +145,5 @@ encapsulate(struct fp_thread *t, struct packet *p, uint32_t vnet,
 	}
 	outer_put(p->mbuf, frame, outer, p->mbuf->data_len, half->wire_id, entropy,
 		  p->flags & PACKET_IP ? outer_tos(outer, frame) : outer->tos, ttl);
-	tx_put(t, outer->batch, p, tx_way(kind, 0, 0) | outer->way);
+	tx_put(t, outer->batch, p, p->mbuf, tx_way(kind, 0, 0) | outer->way);
 }

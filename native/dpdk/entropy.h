@@ -9,31 +9,37 @@
 #include "fp_hash.h"
 #include "thread.h"
 
-// 64 x 64 -> 128 bits, folded: the mixing step of wyhash.
-static inline uint32_t
-entropy_hash(const struct fp_secret *secret, uint64_t a, uint64_t b)
+// The flow hash's secret, made another one.
+static inline struct fp_secret
+entropy_secret(const struct fp_secret *secret)
 {
-	return (uint32_t)fp_hash_mix(a ^ secret->word[0] ^ 0x2d358dccaa6c78a5ull,
-				     b ^ secret->word[1] ^ 0x8bb84b93962eacc9ull);
+	return (struct fp_secret){
+		{secret->word[0] ^ 0x2d358dccaa6c78a5ull, secret->word[1] ^ 0x8bb84b93962eacc9ull}};
+}
+
+static inline uint32_t
+entropy_hash(const struct fp_thread *t, uint64_t a, uint64_t b)
+{
+	return (uint32_t)fp_hash_mix(a ^ t->entropy.word[0], b ^ t->entropy.word[1]);
 }
 
 // Of a packet with PACKET_PORTS.
 static inline uint32_t
-entropy_of_ports(const struct fp_secret *secret, const struct packet *p, const uint8_t *frame)
+entropy_of_ports(const struct fp_thread *t, const struct packet *p, const uint8_t *frame)
 {
 	static_assert(offsetof(struct packet, protocol) ==
 		      offsetof(struct packet, source_port) + 4);
-	return entropy_hash(secret, load64(frame + ETHERNET_BYTES + 12),
+	return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12),
 			    load64(&p->source_port) & 0xffffffffff);
 }
 
 static inline uint32_t
-entropy_of(const struct fp_secret *secret, const struct packet *p, const uint8_t *frame)
+entropy_of(const struct fp_thread *t, const struct packet *p, const uint8_t *frame)
 {
 	if (p->flags & PACKET_PORTS)
-		return entropy_of_ports(secret, p, frame);
+		return entropy_of_ports(t, p, frame);
 	if (p->flags & PACKET_IP)
-		return entropy_hash(secret, load64(frame + ETHERNET_BYTES + 12),
+		return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12),
 				    (uint64_t)p->protocol << 32);
-	return entropy_hash(secret, load_mac(frame), load_mac(frame + 6));
+	return entropy_hash(t, load_mac(frame), load_mac(frame + 6));
 }

@@ -60,7 +60,7 @@ fragment_ports(struct fp_thread *t, struct packet *p)
 static struct fragment *
 fragment_set(struct fp_thread *t, const struct packet *p, const uint8_t *ip)
 {
-	uint32_t hash = entropy_hash(&t->secret, load64(ip + 12),
+	uint32_t hash = entropy_hash(t, load64(ip + 12),
 				     (uint64_t)load16(ip + 4) << 40 | (uint64_t)p->protocol << 32 |
 					     p->key.ingress);
 

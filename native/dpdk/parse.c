@@ -44,8 +44,7 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 	uint64_t frame_bytes = 0, inner_bytes = 0;
 	uint32_t rc;
 
-#pragma GCC unroll 4
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; port->dma && i < n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
 	if (port->role != FP_PORT_UNDERLAY)
 		context.untagged = attachment_find(t, port, 0);

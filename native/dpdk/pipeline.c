@@ -15,15 +15,15 @@ static bool decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_act
 static bool narrow(struct fp_thread *t, struct packet *p);
 static void connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 			const uint64_t *received_ns);
-static void count_use(struct fp_thread *t, const struct packet *packets, const uint32_t *entries,
-		      uint32_t n);
+static void sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries,
+		   uint32_t n);
 
 void
 fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs,
 		  uint16_t n)
 {
 	uint64_t start = 0, parsed = 0, acting = 0, *cycles = t->counters.stage_cycles;
-	bool timed = ++t->stage_clock % STAGE_CLOCK_EVERY == 0;
+	bool timed = ++t->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
 	uint32_t packets;
 
 	t->generation = fp_arena_generation(t->arena);
@@ -38,9 +38,9 @@ fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mb
 		look_up(t, t->packet, packets, timed ? &acting : NULL);
 	if (unlikely(timed)) {
 		acting = acting != 0 ? acting : parsed;
-		cycles[FP_STAGE_ACT] += (rte_rdtsc() - acting) * STAGE_CLOCK_EVERY;
-		cycles[FP_STAGE_LOOKUP] += (acting - parsed) * STAGE_CLOCK_EVERY;
-		cycles[FP_STAGE_PARSE] += (parsed - start) * STAGE_CLOCK_EVERY;
+		cycles[FP_STAGE_ACT] += (rte_rdtsc() - acting) * FP_STAGE_CLOCK_EVERY;
+		cycles[FP_STAGE_LOOKUP] += (acting - parsed) * FP_STAGE_CLOCK_EVERY;
+		cycles[FP_STAGE_PARSE] += (parsed - start) * FP_STAGE_CLOCK_EVERY;
 	}
 }
 
@@ -65,8 +65,8 @@ static inline void
 look_up(struct fp_thread *t, struct packet *packets, uint32_t n, uint64_t *act_from)
 {
 	const struct fp_flow_key *keys[FP_BURST];
-	fp_action_word words[FP_BURST];
 	uint64_t hashes[FP_BURST], hits, which;
+	fp_action_word words[FP_BURST];
 	uint32_t entries[FP_BURST];
 
 	for (uint32_t i = 0; i < n; i++)
@@ -76,7 +76,7 @@ look_up(struct fp_thread *t, struct packet *packets, uint32_t n, uint64_t *act_f
 	t->counters.hits += (uint32_t)__builtin_popcountll(hits);
 	if (unlikely(act_from != NULL))
 		*act_from = rte_rdtsc();
-	count_use(t, packets, entries, n);
+	sample(t, packets, entries, n);
 	if (unlikely(t->hold.keys != 0 || hits != UINT64_MAX >> (64 - n))) {
 		settle(t, packets, hashes, words, n);
 		return;
@@ -164,7 +164,7 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 	for (uint32_t i = 0; i < n; i++) {
 		struct packet *p = &packets[at[i]];
 
-		count_use(t, p, &entries[i], 1);
+		sample(t, p, &entries[i], 1);
 		if (!decided(t, p, hashes[i], words[i],
 			     received_ns != NULL ? received_ns[at[i]] : t->now_ns))
 			continue;
@@ -173,26 +173,18 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 	}
 }
 
-// Age at most once a second; one hit in FP_SAMPLE_EVERY, at random distances, for the flow's
-// estimates.
+// One hit in FP_SAMPLE_EVERY, at random distances, for the flow's estimates.
 static inline void
-count_use(struct fp_thread *t, const struct packet *packets, const uint32_t *entries, uint32_t n)
+sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries, uint32_t n)
 {
-	struct fp_flow_side *side;
-	const struct packet *p;
-
-	for (uint32_t i = 0; i < n; i++)
-		if (likely(entries[i] != 0))
-			fp_flow_used(&t->view.flow_entry[entries[i]], t->now_s);
 	for (; unlikely(t->sample_in <= n);
 	     t->sample_in += 1 + (t->random >> 16) % (2 * FP_SAMPLE_EVERY - 1)) {
-		uint32_t i = t->sample_in - 1;
+		const struct packet *p = &packets[t->sample_in - 1];
+		struct fp_flow_side *side = &t->view.flow_side[entries[t->sample_in - 1]];
 
 		t->random = t->random * 1664525u + 1013904223u;
-		if (entries[i] == 0)
+		if (side == t->view.flow_side) // entry 0: a miss
 			continue;
-		p = &packets[i];
-		side = &t->view.flow_side[entries[i]];
 		__atomic_store_n(&side->packets_sampled, side->packets_sampled + 1,
 				 __ATOMIC_RELAXED);
 		__atomic_store_n(&side->kbytes_sampled,

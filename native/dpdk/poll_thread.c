@@ -37,13 +37,12 @@
 static void *poll_main(void *argument);
 static void thread_prepare(struct fp_poll *poll);
 static void thread_park(struct fp_poll *poll);
-static uint32_t burst(struct fp_poll *poll, uint64_t *now_ns);
+static uint32_t burst(struct fp_poll *poll, uint64_t tsc);
 static void doorbells_ring(struct fp_poll *poll);
 static void thread_sleep(struct fp_poll *poll, uint32_t sleep_us);
 static uint32_t sleep_limit_us(const struct fp_poll *poll, uint32_t step_us);
 static void interrupts_set(struct fp_poll *poll, bool on);
 static bool ready(struct pollfd *one);
-static uint64_t clock_ns(void);
 
 int
 fp_poll_start(struct fp_poll *poll, struct fp_error *error)
@@ -173,12 +172,13 @@ poll_main(void *argument)
 	fp_arena_reader_online(poll->arena, poll->index);
 	struct fp_counters *counters = fp_thread_counters(poll->thread);
 	const uint64_t spin_cycles = rte_get_tsc_hz() * SPIN_US / 1000000;
-	uint64_t now_ns, before = rte_rdtsc(), idle_since = before;
+	poll->clock = poll_clock_make(rte_get_tsc_hz());
+	uint64_t before = rte_rdtsc(), idle_since = before;
 	uint32_t sleep_us = FIRST_SLEEP_US, unreported = 0, order;
 	while ((order = __atomic_load_n(&poll->order, __ATOMIC_ACQUIRE)) != FP_POLL_STOP) {
 		if (order == FP_POLL_PARK)
 			thread_park(poll);
-		uint32_t received = burst(poll, &now_ns);
+		uint32_t received = burst(poll, before);
 		uint64_t after = rte_rdtsc();
 		counters->polls++;
 		if (++unreported >= QUIESCENT_EVERY) {
@@ -190,7 +190,9 @@ poll_main(void *argument)
 			idle_since = before = after;
 			sleep_us = FIRST_SLEEP_US;
 			if (!poll->first_packet_ns)
-				__atomic_store_n(&poll->first_packet_ns, now_ns, __ATOMIC_RELAXED);
+				__atomic_store_n(&poll->first_packet_ns,
+						 poll_clock_ns(&poll->clock, after),
+						 __ATOMIC_RELAXED);
 			continue;
 		}
 		counters->cycles_idle += after - before;
@@ -214,28 +216,34 @@ poll_main(void *argument)
 	return NULL;
 }
 
-// One round over the queues. Returns the packets received.
+// One round over the queues, begun at `tsc`. Returns the packets received.
 static uint32_t
-burst(struct fp_poll *poll, uint64_t *now_ns)
+burst(struct fp_poll *poll, uint64_t tsc)
 {
+	uint64_t *stages = fp_thread_counters(poll->thread)->stage_cycles, start = 0, acted = 0;
+	bool timed = ++poll->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
 	struct rte_mbuf *mbufs[FP_BURST];
-	struct fp_counters *counters = fp_thread_counters(poll->thread);
 	uint32_t received = 0;
 
+	fp_thread_tick(poll->thread, poll_clock_ns(&poll->clock, tsc));
 	for (uint32_t i = 0; i < poll->queues; i++) {
 		struct fp_port *port = poll->queue[i].port;
-		uint64_t start = rte_rdtsc();
+		if (unlikely(timed))
+			start = rte_rdtsc();
 		uint16_t n =
 			rte_eth_rx_burst(port->dpdk_port, poll->queue[i].queue, mbufs, FP_BURST);
 		if (n == 0)
 			continue;
-		counters->stage_cycles[FP_STAGE_RX] += rte_rdtsc() - start;
+		if (unlikely(timed))
+			stages[FP_STAGE_RX] += (rte_rdtsc() - start) * FP_STAGE_CLOCK_EVERY;
 		fp_thread_receive(poll->thread, port, mbufs, n);
 		received += n;
 	}
-	*now_ns = clock_ns();
-	fp_thread_tick(poll->thread, *now_ns);
+	if (unlikely(timed && received))
+		acted = rte_rdtsc();
 	fp_thread_flush(poll->thread);
+	if (unlikely(timed && received))
+		stages[FP_STAGE_TX] += (rte_rdtsc() - acted) * FP_STAGE_CLOCK_EVERY;
 	doorbells_ring(poll);
 	return received;
 }
@@ -276,8 +284,7 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	__atomic_store_n(&poll->sleeping, 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	interrupts_set(poll, true);
-	uint64_t now_ns;
-	uint32_t received = burst(poll, &now_ns);
+	uint32_t received = burst(poll, rte_rdtsc());
 	fp_arena_reader_offline(poll->arena, poll->index);
 	if (received == 0) {
 		struct timespec timeout = {.tv_sec = sleep_us / 1000000,
@@ -291,8 +298,6 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	fp_arena_reader_online(poll->arena, poll->index);
 	interrupts_set(poll, false);
 	__atomic_store_n(&poll->sleeping, 0, __ATOMIC_RELAXED);
-	fp_thread_tick(poll->thread,
-		       clock_ns()); // what comes now is not stamped with the time before
 }
 
 static void
@@ -352,12 +357,4 @@ thread_prepare(struct fp_poll *poll)
 	CPU_SET(poll->cpu, &set);
 	poll->pinned = poll->cpu < CPU_SETSIZE &&
 		       pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
-}
-
-static uint64_t
-clock_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }

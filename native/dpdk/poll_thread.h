@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fp_dataplane.h"
+#include "poll_clock.h"
 
 #define FP_POLL_QUEUES_MAX (FP_PORTS_MAX * FP_PORT_QUEUES_MAX)
 
@@ -48,6 +49,8 @@ struct fp_poll {
 	int wake_fd;                      // its own eventfd
 	uint64_t first_packet_ns;         // CLOCK_BOOTTIME, 0: none yet
 	uint64_t seen_exceptions;
+	struct poll_clock clock;
+	uint32_t stage_clock;
 };
 
 // queue[] is taken over. The thread runs when this returns.

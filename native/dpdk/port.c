@@ -143,6 +143,7 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 				    port->name, config->device);
 	snprintf(port->driver, sizeof(port->driver), "%s",
 		 info.driver_name ? info.driver_name : "");
+	port->dma = strncmp(config->device, "net_", 4) != 0; // virtual ones copy
 	bool tap = strcmp(port->driver, "net_tap") == 0;
 	bool af_packet = strcmp(port->driver, "net_af_packet") == 0;
 	port->partial_checksums = af_packet;

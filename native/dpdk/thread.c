@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "decap.h"
+#include "entropy.h"
 #include "outer.h"
 #include "thread.h"
 
@@ -35,6 +36,7 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->exceptions_per_s =
 		config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIONS_PER_S;
 	t->secret = *fp_arena_secret(config->arena);
+	t->entropy = entropy_secret(&t->secret);
 	t->random = config->index + 1;
 	t->sample_in = FP_SAMPLE_EVERY;
 	fp_arena_view(config->arena, &t->view);
@@ -272,7 +274,7 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 		if (!tx_possible(t, out->target) || out->mbuf->data_len < ETHERNET_BYTES)
 			break;
 		p.length = (uint16_t)(out->mbuf->data_len - ETHERNET_BYTES);
-		tx_put(t, &t->tx[out->target], &p, tx_way(TX_OWN, 0, 0));
+		tx_put(t, &t->tx[out->target], &p, p.mbuf, tx_way(TX_OWN, 0, 0));
 		return;
 	case FP_LOCATION_LOCAL:
 		attachment = ingress_at(t, out->target);

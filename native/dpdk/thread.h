@@ -74,11 +74,12 @@ tx_way(enum tx_kind kind, uint32_t tunnel, uint32_t added_bytes)
 {
 	return (uint32_t)kind << 29 | added_bytes / 2 << TX_TUNNEL_BITS | tunnel;
 }
-// Whether they count the same but for the tunnel.
+// Whether they count the same but for tunnel and length.
 static inline bool
 tx_notes_alike(const struct tx_note *a, const struct tx_note *b)
 {
-	return a->vnet == b->vnet && (a->way ^ b->way) >> TX_TUNNEL_BITS == 0;
+	static_assert(sizeof(*a) == 8 && offsetof(struct tx_note, way) == 4);
+	return ((load64(a) ^ load64(b)) & (~0ull << (32 + TX_TUNNEL_BITS) | 0xffff)) == 0;
 }
 static inline enum tx_kind
 tx_kind_of(uint32_t way)
@@ -144,14 +145,13 @@ struct outgoing {
 #define OUTGOING_SLOTS 512
 #define EXCEPTION_SLOTS 512
 #define EXCEPTIONS_PER_S 20000
-#define STAGE_CLOCK_EVERY 16 // one burst in so many is timed, and counts for all
 
 struct fp_thread {
 	struct fp_arena *arena;
 	struct fp_arena_view view;
 	struct fp_port *ports;
 	struct rte_mempool *mempool;
-	struct fp_secret secret;
+	struct fp_secret secret, entropy;
 	uint64_t now_ns;
 	uint32_t now_s;
 	uint32_t index;
@@ -213,7 +213,7 @@ location_half(const struct fp_thread *t, uint32_t i)
 {
 	const struct fp_location *location;
 
-	if (unlikely(i == 0 || i >= t->view.locations))
+	if (unlikely(i >= t->view.locations)) // 0 is never live
 		return NULL;
 	location = &t->view.location[i];
 	if (unlikely(__atomic_load_n(&location->state, __ATOMIC_RELAXED) != 1))
@@ -288,7 +288,8 @@ void locator_unknown(struct fp_thread *t, const struct fp_locator_key *key);
 // tx.c
 void tx_flush(struct fp_thread *t, uint32_t port);
 static inline void
-tx_put(struct fp_thread *t, struct tx_batch *batch, const struct packet *p, uint32_t way)
+tx_put(struct fp_thread *t, struct tx_batch *batch, const struct packet *p, struct rte_mbuf *mbuf,
+       uint32_t way)
 {
 	uint32_t n = batch->n;
 
@@ -299,7 +300,7 @@ tx_put(struct fp_thread *t, struct tx_batch *batch, const struct packet *p, uint
 	if (n == 0)
 		t->tx_waiting |= 1ull << (batch - t->tx);
 	batch->n = n + 1;
-	batch->mbuf[n] = p->mbuf;
+	batch->mbuf[n] = mbuf;
 	static_assert(offsetof(struct packet, length) == offsetof(struct packet, vnet) + 2);
 	store32(&batch->note[n], load32(&p->vnet));
 	batch->note[n].way = way;

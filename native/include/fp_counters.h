@@ -11,6 +11,8 @@
 struct fp_port_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_full, exceptions; };
 struct fp_pair_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; };
 
+// One burst in so many is timed by stage, and counts for all.
+#define FP_STAGE_CLOCK_EVERY 16
 enum fp_stage { FP_STAGE_RX, FP_STAGE_PARSE, FP_STAGE_LOOKUP, FP_STAGE_ACT, FP_STAGE_TX, FP_STAGE_OTHER, FP_STAGE_MAX };
 
 struct fp_reason_vnet { uint32_t vnet; uint32_t reason; uint64_t packets; };

@@ -8,7 +8,6 @@
 //
 //	uint64_t hash[32]; fp_action_word word[32]; uint32_t entry[32];
 //	uint64_t hits = fp_flow_lookup_bulk(arena, keys, n, now_s, hash, word, entry); // bit i: hit
-//	for (each hit) fp_flow_used(fp_flow_at(arena, entry[i]), now_s);
 #pragma once
 
 #include "fp_arena.h"
@@ -22,9 +21,9 @@ fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
 	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
 }
 
-// Looks n (<= FP_FLOW_BULK_MAX) keys up, prefetched in stages. An entry whose expire_at_s has come is a miss.
-// hash[i] becomes the key's fp_hash_flow; word[i] is the action word and entry[i] the index (its line is in the
-// cache then) of a hit, 0 of a miss.
+// Looks n (<= FP_FLOW_BULK_MAX) keys up, prefetched in stages, and stamps the age of what is found. An entry whose
+// expire_at_s has come is a miss. hash[i] becomes the key's fp_hash_flow; word[i] is the action word and entry[i]
+// the index (its line is in the cache then) of a hit, 0 of a miss.
 static inline uint64_t
 fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
 		    uint64_t *hash, fp_action_word *word, uint32_t *entry)

@@ -31,6 +31,7 @@ struct fp_port {
 	uint8_t partial_checksums; // af_packet: complete L4 checksums that a local kernel left
 				   // partial
 	uint8_t live;
+	uint8_t dma; // a device writes the frames, not this processor: they are not in its cache
 	uint16_t mtu_bytes; // largest IP packet
 	uint16_t rx_queues, tx_queues;
 	struct rte_ether_addr mac;
