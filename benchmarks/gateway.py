@@ -74,7 +74,6 @@ class Gateway:
         veths: Mapping[str, str] | None = None,
         idle: str = "spin",
         tunnels: Mapping[str, str] | None = None,
-        stand_in: bool = False,
     ) -> None:
         self.bed = bed
         self.run_dir = directory / "run"
@@ -82,7 +81,6 @@ class Gateway:
         self._directory = directory
         self._tunnels = tunnels or {}  # remote locator → MAC of its next hop
         self._veths = veths or {}  # interface here → its peer, an interface in the gateway's namespace
-        self._stand_in = stand_in
         self._processes: list[subprocess.Popen[bytes]] = []
         self._observer: RingClient | None = None
         self._operator: DirectoryClient | None = None
@@ -129,8 +127,7 @@ class Gateway:
             run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside, "netns", self.namespace)
             run("ip", "link", "set", outside, "up", "addrgenmode", "none")
             run("ip", "-n", self.namespace, "link", "set", inside, "up", "addrgenmode", "none")
-        module = "benchmarks.stand_in_directory" if self._stand_in else "directory_service.main"
-        self._spawn("-m", module, "run", str(self._directory / "directory.toml"))
+        self._spawn("-m", "directory_service.main", "run", str(self._directory / "directory.toml"))
         self._spawn("-m", "gateway.main", "run", str(self._file))
         self._operator = DirectoryClient([f"ipc://{self.run_dir}"])
         self.until(self._answers, "the data plane answers", 60.0)

@@ -116,7 +116,7 @@ def world_of(scenario: Scenario) -> World:
 
 
 @contextmanager
-def started(world: World, bed: Bed, stand_in: bool = False) -> Iterator[RunningGateway]:
+def started(world: World, bed: Bed) -> Iterator[RunningGateway]:
     """Start a gateway for this traffic, paused, without flows."""
     number = next(_NUMBERS)
     directory = bed.directory / f"gateway-{number}"
@@ -132,7 +132,6 @@ def started(world: World, bed: Bed, stand_in: bool = False) -> Iterator[RunningG
         packet_buffers=frames,
         tunnels=world.tunnels,
         veths={veth: VETH},
-        stand_in=stand_in,
     )
     with gateway:
         gateway.apply(world.before())
