@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -27,9 +28,10 @@ class Child:
         environment: Mapping[str, str] | None = None,
         namespace: str | None = None,
         new_network: bool = False,
+        terminal: bool = False,
     ) -> None:
         """`namespace` names a network namespace to run in; `new_network` makes one without a name, loopback
-        up and IPv6 off: nothing but what is measured sends packets there."""
+        up and IPv6 off: nothing but what is measured sends packets there. `terminal`: its input is one."""
         self._name = Path(command[0]).name
         self._log = log
         # Should we be killed, it is as well: a stopped one would stay for ever.
@@ -39,15 +41,21 @@ class Child:
         if new_network:
             quiet = "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up; "
             prefix = ["unshare", "--net", "sh", "-c", quiet + 'exec "$@"', "sh", *prefix]
+        self._terminal: int | None = None
+        standard_input = subprocess.PIPE
+        if terminal:
+            self._terminal, standard_input = pty.openpty()
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*prefix, *command],
-                stdin=subprocess.PIPE,
+                stdin=standard_input,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
             )
+        if terminal:
+            os.close(standard_input)
 
     @property
     def pid(self) -> int:
@@ -82,7 +90,10 @@ class Child:
             return False  # not yet there, or gone: alive() tells
 
     def log_end(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return "\n".join(self.log_text().splitlines()[-LOG_LINES:])
+
+    def log_text(self) -> str:
+        return self._log.read_text(errors="replace")
 
     def cpu_seconds(self) -> float:
         """Processor time of all its threads, user and kernel."""
@@ -96,6 +107,8 @@ class Child:
     ) -> None:
         if self.process.stdin:
             self.process.stdin.close()  # testpmd waits for a line of it, whatever the signal
+        if self._terminal is not None:
+            os.close(self._terminal)
         if self.process.poll() is None:
             self.process.terminate()
             self.process.send_signal(signal.SIGCONT)

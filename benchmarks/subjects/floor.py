@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.machine import output_of
 from benchmarks.scenario import Scenario
 from benchmarks.sources import eal, pcap_file, traffic
+from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, Sample, Setup, WrongOutput
 from benchmarks.subjects.child import Child
@@ -38,7 +39,7 @@ class Floor:
         return {PROGRAM: output_of(["dpkg-query", "-W", "-f=${Version}", "dpdk-dev"]) or "unpackaged"}
 
     def start(self, scenario: Scenario, bed: Bed) -> AbstractContextManager[RunningFloor]:
-        return _started(traffic.of(scenario), bed)
+        return _started(traffic.of(scenario), scenario.source, bed)
 
 
 def command(bed: Bed, wiring: eal.Wiring, frames: int) -> list[str]:
@@ -59,24 +60,27 @@ def command(bed: Bed, wiring: eal.Wiring, frames: int) -> list[str]:
 
 
 @contextmanager
-def _started(sent: Traffic, bed: Bed) -> Iterator[RunningFloor]:
+def _started(sent: Traffic, source: str, bed: Bed) -> Iterator[RunningFloor]:
     with TemporaryDirectory(prefix="floor-", dir=bed.directory) as name:
         directory = Path(name)
         groups = traffic.frames(sent)
         file = directory / "source.pcap"
         frames = pcap_file.write(file, groups)
         mean_bytes = sum(rows.size for _, rows in groups) / frames
-        with Child(
-            command(bed, eal.wiring(bed, file), frames),
-            directory / "testpmd.log",
-            [*bed.other_cpus, bed.poll_cpu],
-            environment={"RUNTIME_DIRECTORY": name},
-        ) as child:
+        with (
+            fed(source, bed, directory, file, frames) as feed,
+            Child(
+                command(bed, feed.wiring, frames),
+                directory / "testpmd.log",
+                [*bed.other_cpus, bed.poll_cpu],
+                environment={"RUNTIME_DIRECTORY": name},
+            ) as child,
+        ):
             socket = path_of(directory, PREFIX)
             child.until(socket.exists, "testpmd listens for telemetry")
             telemetry = Telemetry(socket)
             child.until(lambda: _forwards(telemetry, bed), "testpmd forwards")
-            running = RunningFloor(child, telemetry, mean_bytes)
+            running = RunningFloor(child, feed, telemetry, mean_bytes)
             running.pause()
             yield running
             telemetry.close()
@@ -91,14 +95,16 @@ def _forwards(telemetry: Telemetry, bed: Bed) -> bool:
 class RunningFloor:
     """A testpmd that forwards unless stopped."""
 
-    def __init__(self, child: Child, telemetry: Telemetry, mean_bytes: float) -> None:
-        self._child, self._telemetry, self._mean_bytes = child, telemetry, mean_bytes
+    def __init__(self, child: Child, feed: Feed, telemetry: Telemetry, mean_bytes: float) -> None:
+        self._child, self._feed, self._telemetry, self._mean_bytes = child, feed, telemetry, mean_bytes
 
     def resume(self) -> None:
+        self._feed.resume()
         self._child.signal(signal.SIGCONT)
 
     def pause(self) -> None:
         self._child.signal(signal.SIGSTOP)
+        self._feed.pause()
 
     def sample(self, seconds: float) -> Sample:
         before, start_s = self._telemetry.statistics(SINK)

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.machine import output_of
 from benchmarks.scenario import Scenario
 from benchmarks.sources import eal, output, pcap_file, traffic
+from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.output import Judge
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, CannotMeasure, Sample, Setup
@@ -62,7 +63,9 @@ class OpenVSwitch:
     def start(self, scenario: Scenario, bed: Bed) -> AbstractContextManager[RunningSwitch]:
         if scenario.outer != "ipv4":
             raise CannotMeasure("the rules written for it have an IPv4 underlay")
-        return _started(traffic.of(scenario), bed, self._per_destination)
+        if scenario.source in ("testpmd", "pktgen"):
+            raise CannotMeasure("a memif source takes one queue, Open vSwitch always has two; use pcap")
+        return _started(traffic.of(scenario), scenario.source, bed, self._per_destination)
 
 
 def options(bed: Bed) -> dict[str, str]:
@@ -121,20 +124,24 @@ class _Switch:
 
 
 @contextmanager
-def _started(sent: Traffic, bed: Bed, per_destination: bool) -> Iterator[RunningSwitch]:
+def _started(sent: Traffic, source: str, bed: Bed, per_destination: bool) -> Iterator[RunningSwitch]:
     with TemporaryDirectory(prefix="openvswitch-", dir=bed.directory) as name:
         directory = Path(name)
         switch = _Switch(directory)
         file = directory / "source.pcap"
-        pcap_file.write(file, traffic.frames(sent))
-        with _database(switch, bed), _daemon(switch, bed) as daemon:
+        frames = pcap_file.write(file, traffic.frames(sent))
+        with (
+            fed(source, bed, directory, file, frames) as feed,
+            _database(switch, bed),
+            _daemon(switch, bed) as daemon,
+        ):
             control = Control(switch.control_path)
-            running = RunningSwitch(switch, daemon, control, sent)
+            running = RunningSwitch(switch, daemon, feed, control, sent)
             _bridges(switch, control, daemon, sent)
             switch.add_rules("members", rules.rules(sent, per_destination))
             switch.add_rules("members", iter([rules.closed(sent)]))
             switch.add_rules("underlay", rules.underlay_rules())
-            _ports(switch, eal.wiring(bed, file), sent)
+            _ports(switch, feed.wiring, sent)
             control.ask("upcall/set-flow-limit", str(FLOW_LIMIT))
             if not bed.ports:
                 daemon.until(running.receives, "the source port receives")
@@ -214,13 +221,15 @@ def _ports(switch: _Switch, wiring: eal.Wiring, sent: Traffic) -> None:
 class RunningSwitch:
     """An ovs-vswitchd, closed to packets until it is resumed for the first time."""
 
-    def __init__(self, switch: _Switch, daemon: Child, control: Control, sent: Traffic) -> None:
-        self._switch, self._daemon, self._control, self._sent = switch, daemon, control, sent
+    def __init__(self, switch: _Switch, daemon: Child, feed: Feed, control: Control, sent: Traffic) -> None:
+        self._switch, self._daemon, self._feed = switch, daemon, feed
+        self._control, self._sent = control, sent
         self._source, self._sink = (MEMBER, UNDERLAY) if sent.direction == "encap" else (UNDERLAY, MEMBER)
         self._bridge = "underlay" if sent.direction == "encap" else "members"
         self._open = False
 
     def resume(self) -> None:
+        self._feed.resume()
         self._daemon.signal(signal.SIGCONT)
         if not self._open:
             self._switch.delete_rule("members", rules.closed(self._sent))
@@ -228,6 +237,7 @@ class RunningSwitch:
 
     def pause(self) -> None:
         self._daemon.signal(signal.SIGSTOP)
+        self._feed.pause()
 
     def receives(self) -> bool:
         return bool(self._control.counters()[0].received.get(self._source))

@@ -28,6 +28,7 @@ from scapy.layers.vxlan import VXLAN
 from benchmarks.gateway import CAPTURE, NODE, UNDERLAY, Gateway, run
 from benchmarks.scenario import Scenario
 from benchmarks.sources import pcap_file, traffic
+from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.traffic import OUTER_BYTES, Traffic
 from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, WrongOutput
 from benchmarks.topology import Member, Vnet, write
@@ -59,9 +60,7 @@ class VnetGateway:
     def start(self, scenario: Scenario, bed: Bed) -> AbstractContextManager[RunningGateway]:
         if scenario.inner != "ipv4" or scenario.outer != "ipv4":
             raise CannotMeasure("IPv6 is not carried by this data plane")
-        if bed.ports:
-            raise CannotMeasure("PORTS= is run by scenarios whose source is ports")
-        return started(world_of(scenario), bed)
+        return started(world_of(scenario), bed, source=scenario.source)
 
 
 class World:
@@ -116,7 +115,7 @@ def world_of(scenario: Scenario) -> World:
 
 
 @contextmanager
-def started(world: World, bed: Bed) -> Iterator[RunningGateway]:
+def started(world: World, bed: Bed, source: str = "pcap") -> Iterator[RunningGateway]:
     """Start a gateway for this traffic, paused, without flows."""
     number = next(_NUMBERS)
     directory = bed.directory / f"gateway-{number}"
@@ -124,23 +123,24 @@ def started(world: World, bed: Bed) -> Iterator[RunningGateway]:
     file = directory / "source.pcap"
     frames = world.pcap(file)
     veth = f"vb{os.getpid() % 1_000_000}c{number}"
-    gateway = Gateway(
-        bed,
-        directory,
-        devices(world.traffic.direction, f"net_pcap0,rx_pcap={file},infinite_rx=1", SINK),
-        flows=world.traffic.flows,
-        packet_buffers=frames,
-        tunnels=world.tunnels,
-        veths={veth: VETH},
-    )
-    with gateway:
-        gateway.apply(world.before())
-        if world.is_encap:
-            gateway.until(lambda: gateway.tunnels_up() == len(world.tunnels), "all tunnels are up")
-        running = RunningGateway(gateway, world, veth)
-        running.pause()
-        gateway.apply(world.document())
-        yield running
+    with fed(source, bed, directory, file, frames) as feed:
+        gateway = Gateway(
+            bed,
+            directory,
+            devices(world.traffic.direction, feed.wiring.source, feed.wiring.sink),
+            flows=world.traffic.flows,
+            packet_buffers=frames,
+            tunnels=world.tunnels,
+            veths={veth: VETH},
+        )
+        with gateway:
+            gateway.apply(world.before())
+            if world.is_encap:
+                gateway.until(lambda: gateway.tunnels_up() == len(world.tunnels), "all tunnels are up")
+            running = RunningGateway(gateway, world, veth, feed)
+            running.pause()
+            gateway.apply(world.document())
+            yield running
 
 
 def devices(direction: str, source: str, sink: str) -> dict[str, tuple[str, str]]:
@@ -156,16 +156,18 @@ def devices(direction: str, source: str, sink: str) -> dict[str, tuple[str, str]
 class RunningGateway:
     """One started gateway; begins paused, without flows."""
 
-    def __init__(self, gateway: Gateway, world: World, veth: str) -> None:
+    def __init__(self, gateway: Gateway, world: World, veth: str, feed: Feed) -> None:
         self.gateway = gateway
-        self._world, self._veth = world, veth
+        self._world, self._veth, self._feed = world, veth, feed
         self._kind = "forwarded" if world.is_encap else "delivered"
 
     def resume(self) -> None:
+        self._feed.resume()
         self.gateway.signal("data-plane", signal.SIGCONT)
 
     def pause(self) -> None:
         self.gateway.signal("data-plane", signal.SIGSTOP)
+        self._feed.pause()
 
     def flows(self) -> int:
         return self.gateway.counters()["flows"]

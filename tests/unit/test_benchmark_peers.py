@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scenario import Scenario
-from benchmarks.sources import eal, traffic
+from benchmarks.sources import eal, feed, pktgen, traffic
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, CannotMeasure
-from benchmarks.subjects import floor, kernel_vxlan, openvswitch, openvswitch_rules
+from benchmarks.subjects import floor, kernel_vxlan, openvswitch, openvswitch_rules, vpp
 from benchmarks.subjects.child import cpu_seconds
 from benchmarks.subjects.openvswitch_control import parse_counters
 
@@ -190,3 +190,67 @@ def test_kernel_gets_an_entry_for_each_destination():
 def test_kernel_is_not_measured_with_ports():
     with pytest.raises(CannotMeasure, match="PORTS="):
         kernel_vxlan.KernelVxlan().start(Scenario("one", ("kernel-vxlan",)), NICS)
+
+
+def test_source_process_polls_beside_the_subject_not_on_its_processor():
+    command = feed.testpmd_command(WIDE, FRAMES, 1000, Path("/run/memif.sock"))
+
+    assert command[command.index("--lcores") + 1] == "0@(0,2),1@2"
+    assert (
+        "net_memif0,role=server,id=0,socket=/run/memif.sock,socket-abstract=no,bsize=2048,rsize=10" in command
+    )
+
+
+def test_missing_source_program_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        pytest.raises(CannotMeasure, match="source pktgen is not installed"),
+        feed.fed("pktgen", BED, tmp_path, FRAMES, 1),
+    ):
+        pass
+
+
+def test_ports_have_no_source_process(tmp_path):
+    with feed.fed("testpmd", NICS, tmp_path, FRAMES, 1) as fed:
+        assert fed.process is None
+        assert fed.wiring.arguments() == ["-a", "0000:01:00.0", "-a", "0000:01:00.1"]
+
+
+def test_pktgen_sends_the_file_by_its_only_port():
+    one = pktgen.Pktgen(BED, Path("/run"), FRAMES, feed.memif(Path("/run/memif.sock"), "server"))
+    own = one.command()[one.command().index("--") :]
+
+    assert own[own.index("-m") + 1] == "1.0"
+    assert own[own.index("-s") + 1] == "0:/run/source.pcap"
+    assert own[own.index("-g") + 1].startswith("127.0.0.1:")
+
+
+PKTGEN_STATISTICS = "rate.pkts_tx 442880\nport.opackets 568832\nlatency.avg_us 0.0\ntx_failed 0"
+
+
+def test_statistics_of_pktgen():
+    numbers = pktgen.parse(PKTGEN_STATISTICS)
+
+    assert numbers == {
+        "rate.pkts_tx": 442880,
+        "port.opackets": 568832,
+        "latency.avg_us": 0.0,
+        "tx_failed": 0,
+    }
+
+
+def test_lua_error_of_pktgen_is_raised():
+    with pytest.raises(RuntimeError, match="attempt to call a nil value"):
+        pktgen.parse("error stdin:1: attempt to call a nil value")
+
+
+def test_question_to_pktgen_is_one_line():
+    line = pktgen.question('pktgen.start("0")', Path("/run/answer"))
+
+    assert line.count("\n") == 1
+    assert line.index('io.open("/run/answer.new"') < line.index('os.rename("/run/answer.new", "/run/answer")')
+
+
+def test_missing_vpp_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no vpp binary" in (vpp.Vpp().missing() or "")
