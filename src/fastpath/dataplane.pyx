@@ -267,6 +267,11 @@ cdef class DataPlane:
             fp_arena_pages(fp_dataplane_arena(self.c), &pages)
         return pages
 
+    def lookup_variant(self):
+        """Return which compilation of the flow look-up this processor runs: "avx512", "avx2", "baseline"."""
+        self._need_running()
+        return fp_arena_tables(fp_dataplane_arena(self.c)).flow_variant.decode()
+
     def arena_address(self):
         """Return where the arena's handle is, for fastpath.dump.Dump; valid until stop()."""
         self._need_running()

@@ -567,6 +567,10 @@ cdef extern from "fp_arena.h" nogil:
         size_t huge_bytes
         size_t huge_page_bytes
 
+    cdef struct fp_arena_view:
+        const char *flow_variant
+
+    const fp_arena_view *fp_arena_tables(const fp_arena *arena)
     void fp_arena_pages(const fp_arena *arena, fp_arena_pages_t *pages)
     int fp_arena_cost(const fp_arena_config *config, const char **names, size_t *bytes, int n)
     const fp_arena_config *fp_arena_limits(const fp_arena *arena)

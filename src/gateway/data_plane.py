@@ -56,6 +56,7 @@ class Start:
     hugepages: bool = False
     tables_mb: float = 0.0
     tables_huge_mb: float = 0.0  # of these on huge pages
+    lookup: str = ""  # which compilation of the flow look-up this processor runs
     lock_ns: int = field(default=0, repr=False)
 
     def facts(self) -> dict[str, Any]:
@@ -293,7 +294,13 @@ def _say_started(start: Start, plane: DataPlane, report: dict[str, Any]) -> None
     )
     pages = plane.table_pages()
     start.tables_mb, start.tables_huge_mb = pages["len_bytes"] / 1e6, pages["huge_bytes"] / 1e6
-    log.info("tables on huge pages: %.1f of %.1f MB", start.tables_huge_mb, start.tables_mb)
+    start.lookup = plane.lookup_variant()
+    log.info(
+        "tables on huge pages: %.1f of %.1f MB; look-ups: %s",
+        start.tables_huge_mb,
+        start.tables_mb,
+        start.lookup,
+    )
     for row in plane.ports():
         log.info(
             "port=%s device=%s mac=%s queues=%d up=%s",
