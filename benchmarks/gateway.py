@@ -31,7 +31,7 @@ from directory_client.messages import DirectoryError
 from fastpath.rings import DataPlaneUnreachable, RingClient
 from gateway.process import pid_file, read_pid_file, start_time
 
-NODE = "bench"
+NODE = f"bench-{os.getpid()}"  # names the tables in /dev/shm: two runs do not meet
 UNDERLAY, CAPTURE = "underlay", "capture"  # ports, and the names of their exception interfaces
 PROCESSES = ("parent", "control", "slow-path-0", "data-plane")
 STOP_S = 10.0
