@@ -35,6 +35,7 @@ NODE = f"bench-{os.getpid()}"  # names the tables in /dev/shm: two runs do not m
 UNDERLAY, CAPTURE = "underlay", "capture"  # ports, and the names of their exception interfaces
 PROCESSES = ("parent", "control", "slow-path-0", "data-plane")
 STOP_S = 10.0
+VETH_MTU_BYTES = 2000  # the largest frame in VXLAN fits
 _NUMBERS = count()
 
 
@@ -125,8 +126,9 @@ class Gateway:
         run("ip", "-n", self.namespace, "link", "set", "lo", "up")
         for outside, inside in self._veths.items():
             run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside, "netns", self.namespace)
-            run("ip", "link", "set", outside, "up", "addrgenmode", "none")
-            run("ip", "-n", self.namespace, "link", "set", inside, "up", "addrgenmode", "none")
+            up = ("mtu", str(VETH_MTU_BYTES), "up", "addrgenmode", "none")
+            run("ip", "link", "set", outside, *up)
+            run("ip", "-n", self.namespace, "link", "set", inside, *up)
         self._spawn("-m", "directory_service.main", "run", str(self._directory / "directory.toml"))
         self._spawn("-m", "gateway.main", "run", str(self._file))
         self._operator = DirectoryClient([f"ipc://{self.run_dir}"])
