@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether changed endpoints fit in with records that do, without a look at all the others.
 
-integrity.py reads every record; for one endpoint among a million that is ten seconds too long. Here the
+integrity.py reads every record; for one endpoint among 100 thousand that takes a second. Here the
 indexes of the state after the change are asked. True is certain; False means that integrity.py has to look,
 and to say what is wrong: a test compares the two.
 """

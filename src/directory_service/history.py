@@ -93,24 +93,13 @@ def undo(snapshot: Snapshot, commit: Commit) -> Snapshot:
 
 
 def trim(store: Store, settings: Settings, now_ms: int) -> None:
-    """Forget what is beyond the limits of history. Looks every 256 revisions only: to see how old commits are
-    they have to be read."""
+    """Forget what is beyond the limits of history. Looks every 256 revisions only."""
     newest, oldest = store.revision(), store.oldest()
-    keep_from = max(oldest, newest - settings.history_revisions)
     if newest - oldest < _TRIM_EVERY or newest % _TRIM_EVERY:
         return
-    since_ms = now_ms - int(settings.history_days * _DAY_MS)
-    at = keep_from
-    while True:
-        page = store.commits(at, _PAGE)
-        young = next((commit for commit in page if commit.time_ms >= since_ms), None)
-        if young is not None:
-            at = young.revision - 1
-            break
-        if not page:
-            break
-        at = page[-1].revision
-    at = min(at, newest - 1)
+    keep_from = max(oldest, newest - settings.history_revisions)
+    young = store.first_since(keep_from, now_ms - int(settings.history_days * _DAY_MS))
+    at = newest - 1 if young is None else min(young - 1, newest - 1)
     if at > oldest:
         store.compact(at)
 

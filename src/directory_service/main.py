@@ -112,7 +112,7 @@ def _serve(configuration: Configuration) -> None:
         keys = load_key_file(configuration.key_file)
     store = _open_store(configuration)
     # Nearly all that is made while loading stays: looking through it for garbage doubles the time, and
-    # later stops everything for 4 s where there are a million endpoints.
+    # later stops everything, for 0.4 s where there are 100 thousand endpoints.
     gc.disable()
     directory = Directory(store, configuration.settings, lambda: time.time_ns() // 1_000_000)
     gc.freeze()

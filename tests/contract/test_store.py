@@ -117,6 +117,15 @@ def test_commits_say_what_changed_when_and_why(store: Store) -> None:
     assert store.commits(2) == []
 
 
+def test_the_first_revision_since_a_time_is_found(store: Store) -> None:
+    for number, time_ms in enumerate([100, 200, 150, 300]):
+        store.transact([], [Write("a", b"%d" % number)], b"", time_ms)
+    assert [store.first_since(0, time_ms) for time_ms in (0, 100, 101, 201, 301)] == [1, 1, 2, 4, None]
+    assert store.first_since(2, 150) == 3
+    store.compact(3)
+    assert store.first_since(0, 0) == 4
+
+
 def test_a_compacted_revision_is_an_error_that_names_the_oldest(store: Store) -> None:
     for value in "12345":
         put(store, a=value, **{"b" + value: value})

@@ -116,6 +116,10 @@ class Store(Protocol):
         Raises Compacted if commits after `after` have been compacted: read everything with `range` instead.
         """
 
+    def first_since(self, after: int, time_ms: int) -> int | None:
+        """Return the first revision above `after` that was not made before a time; None: there is none. Reads
+        no items."""
+
     def compact(self, revision: int) -> None:
         """Forget what only revisions before `revision` held. Older than `oldest`: nothing happens."""
 

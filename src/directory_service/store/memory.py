@@ -4,6 +4,7 @@
 import secrets
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import islice
 
 from directory_service.store.contract import Change, Commit, Compacted, Compare, Conflict, Item, Write
 
@@ -84,6 +85,11 @@ class MemoryStore:
             raise Compacted(after, self._oldest)
         start = bisect_right(self._commits, after, key=lambda commit: commit.revision)
         return self._commits[start : start + limit]
+
+    def first_since(self, after: int, time_ms: int) -> int | None:
+        start = bisect_right(self._commits, after, key=lambda commit: commit.revision)
+        commits = islice(self._commits, start, None)
+        return next((commit.revision for commit in commits if commit.time_ms >= time_ms), None)
 
     def compact(self, revision: int) -> None:
         if revision > self.revision():

@@ -156,6 +156,14 @@ class SqliteStore:
                 for number, time_ms, note in heads
             ]
 
+    def first_since(self, after: int, time_ms: int) -> int | None:
+        with self._errors():
+            row = self._db.execute(
+                "SELECT number FROM revision WHERE number > ? AND time_ms >= ? ORDER BY number LIMIT 1",
+                (after, time_ms),
+            ).fetchone()
+            return None if row is None else int(row[0])
+
     def compact(self, revision: int) -> None:
         with self._errors(), self._transaction("IMMEDIATE"):
             oldest = self._about("oldest")
