@@ -13,6 +13,7 @@ struct hold_packet {
 	uint32_t next;
 };
 
+// The first ones only for a question that found no room in the ring.
 static const uint16_t ask_after_ms[] = {20, 60, 140};
 #define ASK_STAGES (sizeof(ask_after_ms) / sizeof(ask_after_ms[0]))
 
@@ -148,8 +149,10 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 	hold->packets++;
 	t->counters.held++;
 	t->counters.held_now = hold->packets;
-	if (first)
+	if (first) {
 		slot_ask(t, slot);
+		slot_time(t, slot);
+	}
 }
 
 void
@@ -269,7 +272,6 @@ slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t r
 		s->generation = 1;
 	hold->chain[hash & hold->chain_mask] = i;
 	hold->keys++;
-	slot_time(t, i);
 	return i;
 }
 
@@ -336,7 +338,8 @@ word_now(struct fp_thread *t, const struct fp_flow_key *key)
 	return word;
 }
 
-// Writes the record; if it does not fit, a timer tries again.
+// Writes the record; if it does not fit, the next timer tries again, else only the last one does: a
+// worker that is busy is not helped by hearing everything twice.
 static void
 slot_ask(struct fp_thread *t, uint32_t slot)
 {
@@ -358,9 +361,11 @@ slot_ask(struct fp_thread *t, uint32_t slot)
 
 	memcpy(record.destination_mac, frame, FP_MAC_BYTES);
 	memcpy(record.source_mac, frame + 6, FP_MAC_BYTES);
-	if (worker_write(t, vnet->worker, (const struct fp_record *)&record) &&
-	    s->asked < UINT8_MAX)
+	if (!worker_write(t, vnet->worker, (const struct fp_record *)&record))
+		return;
+	if (s->asked < UINT8_MAX)
 		s->asked++;
+	s->stage = RTE_MAX(s->stage, (uint8_t)(ASK_STAGES - 1)); // it is read, sooner or later
 }
 
 // A timer of the slot ran out. A decision that came by another way (another thread asked) is taken

@@ -30,7 +30,7 @@ struct hold_slot { // one key
 	uint16_t place; // in the wheel
 	uint8_t used;
 	uint8_t asked; // records written
-	uint8_t stage; // timers that ran out: 0, 1, 2, 3
+	uint8_t stage; // timers that ran out or are not needed: 0, 1, 2, 3
 };
 
 struct hold_packet;
