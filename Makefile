@@ -32,7 +32,7 @@ help: ## this list
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip -q --disable-pip-version-check install $(foreach p,$(BUILD_NEEDS),'$(p)')
 	@echo "setup: building"
-	@$(BIN)/pip -q --disable-pip-version-check install --no-build-isolation --editable '.[test]'
+	@$(BIN)/pip -q --disable-pip-version-check install --no-build-isolation --editable '.[test,bench]'
 	@touch $@
 
 setup: .stamp-venv ## install what is needed, build (editable: rebuilds on import)
@@ -55,31 +55,7 @@ format: setup ## clang-format and ruff format
 demo: setup ## two gateways and a kernel VTEP in namespaces; KEEP=1 leaves it running
 	@$(SUDO) $(BIN)/python -m demo $(if $(KEEP),--keep)
 
-demo-.stamp-bench: .stamp-venv
-	@missing=$$(for p in $(PEERS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
-	if [ -n "$$missing" ]; then \
-	  echo "setup: installing peers to measure beside us:" $$missing; \
-	  { $(SUDO) apt-get -qq update && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -qq install -y --no-install-recommends $$missing >/dev/null; } || \
-	  echo "setup: could not install:" $$missing "(what is measured beside them will be missing)"; fi
-	@$(BIN)/pip -q --disable-pip-version-check install --no-build-isolation --editable '.[test,bench]' || \
-	  echo "setup: could not install the extra 'bench' (make bench-docs needs it for the plots)"
-	@touch $@
-
-BENCH := $(SUDO) env PATH="$(PATH)" $(BIN)/python -m benchmarks
-
-bench: build .stamp-bench ## measure, beside peers; QUICK=1, SCENARIO=vxlan-*, FLOWS=1000, FRAMES=64, PORTS="0000:3b:00.0 0000:3b:00.1"
-	@$(BENCH) run $(if $(QUICK),--quick) --scenario '$(SCENARIO)' --flows '$(FLOWS)' --frames '$(FRAMES)' --subjects '$(SUBJECTS)' --ports '$(PORTS)'
-
-bench-check: build .stamp-bench ## judge the last figures: gates, and ratios beside the recorded ones
-	@$(BENCH) check
-
-bench-record: build .stamp-bench ## keep the ratios of the last run for bench-check
-	@$(BENCH) record
-
-bench-docs: build .stamp-bench ## write the figures of the last run into docs/benchmarks.md
-	@$(BENCH) docs
-
-clean: ## remove what make demo KEEP=1 left running
+demo-clean: ## remove what make demo KEEP=1 left running
 	@$(SUDO) $(BIN)/python -m demo --clean
 
 .stamp-bench: .stamp-venv
@@ -88,8 +64,6 @@ clean: ## remove what make demo KEEP=1 left running
 	  echo "setup: installing peers to measure beside us:" $$missing; \
 	  { $(SUDO) apt-get -qq update && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -qq install -y --no-install-recommends $$missing >/dev/null; } || \
 	  echo "setup: could not install:" $$missing "(what is measured beside them will be missing)"; fi
-	@$(BIN)/pip -q --disable-pip-version-check install --no-build-isolation --editable '.[test,bench]' || \
-	  echo "setup: could not install the extra 'bench' (make bench-docs needs it for the plots)"
 	@touch $@
 
 BENCH := $(SUDO) env PATH="$(PATH)" $(BIN)/python -m benchmarks

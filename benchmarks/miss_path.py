@@ -26,10 +26,9 @@ from benchmarks.sources import pcap_file, traffic, wire
 from benchmarks.sources.traffic import Traffic
 from benchmarks.sources.wire import Wire
 from benchmarks.subject import Bed, WrongOutput
-from benchmarks.subjects.vnet_gateway import QUIET_VLAN, RunningGateway, World, started
+from benchmarks.subjects.vnet_gateway import RunningGateway, World, started
 from benchmarks.topology import Member, Vnet, write
 
-THERE = 1_000  # members there: small documents, so that many set-ups fit into a run
 REPEATS, REPEATS_QUICK = 5, 3
 SETUP_S = 10.0
 SOURCES, TARGETS = 256, 1_000
@@ -77,17 +76,15 @@ class MissPath:
 
 def set_up(scenario: Scenario, bed: Bed) -> Result:
     """Set all flows up, forget them, and again: the directory knows the members from the second time on."""
-    world = World(Traffic(scenario.flows, endpoints_there=THERE))
+    world = World(Traffic(scenario.flows, endpoints_there=traffic.ENDPOINTS_KNOWN))
     rates, cpu_rates, lost = [], [], 0
     shares: dict[str, float] = {}
     repeats = REPEATS_QUICK if bed.quick else REPEATS
     with started(world, bed) as running:
         running.setup(SETUP_S)
         for _ in range(repeats):
-            _forget(running, world)
             lost_before = _lost(running)
-            running.pause()
-            running.gateway.apply(world.document())
+            running.forget()
             before = running.gateway.cpu_seconds()
             done = running.setup(SETUP_S)
             after = running.gateway.cpu_seconds()
@@ -114,13 +111,6 @@ def set_up(scenario: Scenario, bed: Bed) -> Result:
         f"{lost // repeats} packets of a source at full speed found no room in the hold meanwhile; "
         f"limits of the tenant: {Limits().words()}",
     )
-
-
-def _forget(running: RunningGateway, world: World) -> None:
-    """Take the members away from the port, and with the attachment all flows."""
-    running.resume()
-    running.gateway.apply(world.document(QUIET_VLAN))
-    running.gateway.until(lambda: running.flows() == 0, "all flows are forgotten")
 
 
 def _lost(running: RunningGateway) -> int:

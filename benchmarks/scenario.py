@@ -24,7 +24,7 @@ FrameBytes = int | Literal["IMIX"]
 IMIX = ((64, 7), (594, 4), (1518, 1))
 
 SOURCES = ("in-process", "pcap", "testpmd", "pktgen", "ports", "none")
-MEASURES = ("steady", "setup", "program")
+MEASURES = ("steady", "setup", "setup-again", "program")
 WORDS = ("title", "about", "operation", "counts", "rate")
 
 
@@ -35,8 +35,8 @@ class Scenario:
     `frame_bytes` counts the FCS, as testers do: 64 means 60 bytes in memory. For decapsulation it is the
     inner frame, so that both directions carry the same members' packets. `flows` are flows in use, in
     random order; for tables the entries. `miss_ratio` is the share of packets whose flow is not cached.
-    `measure` says who holds the clock: "steady" and "setup" the runner, with subjects in interleaved
-    samples or fresh starts; "program" a component that measures itself."""
+    `measure` says who holds the clock: "steady", "setup" and "setup-again" the runner, with subjects in
+    interleaved samples or fresh starts; "program" a component that measures itself."""
 
     name: str
     subjects: tuple[str, ...]

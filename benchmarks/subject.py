@@ -79,7 +79,10 @@ class Running(Protocol):
         """Flows cached now; the runner waits until this is stable. The floor has none: 0."""
 
     def setup(self, seconds: float) -> Setup:
-        """On a fresh start only: forward until all flows of the scenario are cached, at most so long."""
+        """Fresh or after forget(): resume, and forward until all flows are cached, at most so long."""
+
+    def forget(self) -> None:
+        """Forget all flows and pause: as on a fresh start, but for what it has learnt besides flows."""
 
     def verify(self) -> None:
         """Look at packets that came out just now. Raises WrongOutput."""

@@ -25,6 +25,8 @@ Numbers = npt.NDArray[np.int64]
 VNI = 100
 VXLAN_PORT = 4789
 TUNNELS = 16
+# Where all is known already: fewer, so that what is told anew when members leave and come is small.
+ENDPOINTS_KNOWN = 1_000
 ENDPOINTS_THERE = 10_000
 LOCAL_UNDERLAY = (192, 0, 2, 1)
 UNDERLAY_MAC = bytes((2, 0, 0, 0, 0, 0xF1))
@@ -76,10 +78,11 @@ class Traffic:
 def of(scenario: Scenario) -> Traffic:
     """The traffic of a scenario. IPv6 needs 66 bytes where IPv4 needs 64, and gets them."""
     family = 6 if scenario.inner == "ipv6" else 4
-    if scenario.frame_bytes == "IMIX":
-        return Traffic(scenario.flows, 0, scenario.direction or "encap", family)
-    size = max(int(scenario.frame_bytes), SMALLEST_BYTES[family])
-    return Traffic(scenario.flows, size, scenario.direction or "encap", family)
+    size = 0  # IMIX
+    if scenario.frame_bytes != "IMIX":
+        size = max(int(scenario.frame_bytes), SMALLEST_BYTES[family])
+    there = ENDPOINTS_KNOWN if scenario.measure == "setup-again" else ENDPOINTS_THERE
+    return Traffic(scenario.flows, size, scenario.direction or "encap", family, endpoints_there=there)
 
 
 def address_here(family: int, number: int) -> str:

@@ -120,6 +120,9 @@ class RunningFloor:
     def setup(self, seconds: float) -> Setup:
         raise LookupError("the floor has no flows to set up; take it out of the scenario's subjects")
 
+    def forget(self) -> None:
+        raise LookupError("the floor has no flows to forget; take it out of the scenario's subjects")
+
     def verify(self) -> None:
         """It does nothing to packets: those received have the mean length of those of the source."""
         counters, _ = self._telemetry.statistics(SOURCE)

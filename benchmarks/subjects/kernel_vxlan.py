@@ -169,6 +169,9 @@ class RunningKernel:
     def setup(self, seconds: float) -> Setup:
         raise LookupError("the kernel keeps no flows; take it out of the scenario's subjects")
 
+    def forget(self) -> None:
+        raise LookupError("the kernel keeps no flows; take it out of the scenario's subjects")
+
     def verify(self) -> None:
         file = self._directory / "output.pcap"
         command = ["tcpdump", "-i", SINK, "-c", str(CAPTURED), "-w", str(file), "-s", "2000", "-n", "udp"]

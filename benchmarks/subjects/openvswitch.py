@@ -254,6 +254,7 @@ class RunningSwitch:
     def setup(self, seconds: float) -> Setup:
         """The rule that kept packets out has just been deleted and some flows are there already: what these
         took is taken from the rate of the others."""
+        self.resume()
         before, start_s = self._control.counters()
         cpu_before_s = self._daemon.cpu_seconds()
         after, at_s = self._control.counters()
@@ -269,6 +270,19 @@ class RunningSwitch:
             self._sent_since(before, after),
             self._lost_since(before, after),
         )
+
+    def forget(self) -> None:
+        self.resume()
+        self._switch.add_rules("members", iter([rules.closed(self._sent)]))
+        self._open = False
+        self._daemon.until(self._emptied, "all flows are forgotten")
+        self.pause()
+
+    def _emptied(self) -> bool:
+        """What came in before the rule stood may be cached after the deletion: until hardly any is left."""
+        self._control.ask("revalidator/purge")
+        self._control.ask("upcall/set-flow-limit", str(FLOW_LIMIT))
+        return self._control.counters()[0].flows < 10
 
     def verify(self) -> None:
         """Turn the output into a capture port: cached flows get the new action, all else stays as it is."""

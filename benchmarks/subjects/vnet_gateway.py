@@ -60,7 +60,7 @@ class VnetGateway:
     def start(self, scenario: Scenario, bed: Bed) -> AbstractContextManager[RunningGateway]:
         if scenario.inner != "ipv4" or scenario.outer != "ipv4":
             raise CannotMeasure("IPv6 is not carried by this data plane")
-        return started(world_of(scenario), bed, source=scenario.source)
+        return started(World(traffic.of(scenario)), bed, source=scenario.source)
 
 
 class World:
@@ -107,11 +107,6 @@ class World:
         ports = ((INSIDE, vlan),) if self.is_encap else ((INSIDE, 0), (CAPTURE, 0))
         members = (*here, *there)
         return write(self.tunnels, [Vnet("tenant", traffic.VNI, "10.0.0.0/8", ports, members)])
-
-
-def world_of(scenario: Scenario) -> World:
-    size = 0 if scenario.frame_bytes == "IMIX" else int(scenario.frame_bytes)
-    return World(Traffic(scenario.flows, size, scenario.direction or "encap"))
 
 
 @contextmanager
@@ -201,6 +196,14 @@ class RunningGateway:
         lost = sum(row["packets"] for row in snapshot["drops"] if row["vni"] == traffic.VNI)
         counters = snapshot["counters"]
         return Setup(counters["flows"], at_s - start_s, cpu_s, counters[self._kind], lost)
+
+    def forget(self) -> None:
+        """Take the members away from the port, and with the attachment all flows; then bring them back."""
+        self.resume()
+        self.gateway.apply(self._world.before())
+        self.gateway.until(lambda: self.flows() == 0, "all flows are forgotten")
+        self.pause()
+        self.gateway.apply(self._world.document())
 
     def verify(self) -> None:
         if self._world.is_encap:

@@ -34,8 +34,7 @@ fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mb
 	t->counters.bursts++;
 	if (unlikely(timed))
 		parsed = rte_rdtsc();
-	if (likely(packets != 0))
-		look_up(t, t->packet, packets, timed ? &acting : NULL);
+	look_up(t, t->packet, packets, timed ? &acting : NULL);
 	if (unlikely(timed)) {
 		acting = acting != 0 ? acting : parsed;
 		cycles[FP_STAGE_ACT] += (rte_rdtsc() - acting) * FP_STAGE_CLOCK_EVERY;
@@ -69,6 +68,8 @@ look_up(struct fp_thread *t, struct packet *packets, uint32_t n, uint64_t *act_f
 	fp_action_word words[FP_BURST];
 	uint32_t entries[FP_BURST];
 
+	if (unlikely(n == 0 || n > FP_BURST))
+		return;
 	for (uint32_t i = 0; i < n; i++)
 		keys[i] = &packets[i].key;
 	hits = fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,9 @@ class Pretender:
 
     def setup(self, seconds: float) -> Setup:
         return Setup(flows=10, seconds=0.001, cpu_seconds=0.002, packets=90, lost=10)
+
+    def forget(self) -> None:
+        self.log.append(f"{self.name} forget")
 
     def verify(self) -> None:
         if self.wrong:
@@ -143,6 +146,15 @@ def test_setup_starts_afresh_each_time_in_turn() -> None:
     assert rows[0].per_cpu_second == pytest.approx(5_000)
     assert rows[0].lost_percent == pytest.approx(10)
     assert rows[0].note is None
+
+
+def test_setup_again_leaves_the_first_time_out_and_forgets_before_each_other() -> None:
+    log: list[str] = []
+    again = replace(SETUP, measure="setup-again")
+    rows = runner.setup(again, [Pretender("a", log)], BED, PLAN, nothing)
+    life = [line for line in log if line.split()[1] in ("start", "forget")]
+    assert life == ["a start", *["a forget"] * runner.AGAIN] * 3
+    assert rows[0].repeats == 3 * runner.AGAIN
 
 
 def test_setup_that_ran_out_of_time_says_how_far_it_came() -> None:

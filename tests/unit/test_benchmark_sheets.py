@@ -123,7 +123,6 @@ def test_ticks_of_a_latency_are_round_numbers_around_it() -> None:
 
 
 def test_the_same_results_draw_the_same_bytes(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the extra bench is not installed")
     for one in plot.plots(RESULTS):
         first = plot.draw(one, tmp_path / "1").read_bytes()
         assert plot.draw(one, tmp_path / "2").read_bytes() == first
