@@ -39,7 +39,7 @@ static void thread_prepare(struct fp_poll *poll);
 static void thread_park(struct fp_poll *poll);
 static uint32_t burst(struct fp_poll *poll, uint64_t tsc);
 static void doorbells_ring(struct fp_poll *poll);
-static void thread_sleep(struct fp_poll *poll, uint32_t sleep_us);
+static uint32_t thread_sleep(struct fp_poll *poll, uint32_t sleep_us);
 static uint32_t sleep_limit_us(const struct fp_poll *poll, uint32_t step_us);
 static void interrupts_set(struct fp_poll *poll, bool on);
 static bool ready(struct pollfd *one);
@@ -176,8 +176,10 @@ poll_main(void *argument)
 	uint64_t before = rte_rdtsc(), idle_since = before;
 	uint32_t sleep_us = FIRST_SLEEP_US, unreported = 0, order;
 	while ((order = __atomic_load_n(&poll->order, __ATOMIC_ACQUIRE)) != FP_POLL_STOP) {
-		if (order == FP_POLL_PARK)
+		if (order == FP_POLL_PARK) {
 			thread_park(poll);
+			before = rte_rdtsc(); // what comes now is not stamped with the time before
+		}
 		uint32_t received = burst(poll, before);
 		uint64_t after = rte_rdtsc();
 		counters->polls++;
@@ -185,11 +187,11 @@ poll_main(void *argument)
 			fp_arena_reader_quiescent(poll->arena, poll->index);
 			unreported = 0;
 		}
-		if (received) {
+		if (received || fp_thread_has_work(poll->thread)) {
 			counters->cycles_busy += after - before;
 			idle_since = before = after;
 			sleep_us = FIRST_SLEEP_US;
-			if (!poll->first_packet_ns)
+			if (received && !poll->first_packet_ns)
 				__atomic_store_n(&poll->first_packet_ns,
 						 poll_clock_ns(&poll->clock, after),
 						 __ATOMIC_RELAXED);
@@ -202,12 +204,18 @@ poll_main(void *argument)
 			rte_pause();
 			continue;
 		}
-		thread_sleep(poll, sleep_limit_us(poll, sleep_us));
-		sleep_us = RTE_MIN(sleep_us * 2, 1u << 20);
-		counters->sleeps++;
+		received = thread_sleep(poll, sleep_limit_us(poll, sleep_us));
 		unreported = 0;
 		after = rte_rdtsc();
-		counters->cycles_idle += after - before;
+		if (received) { // the last look found packets: it did not sleep
+			counters->cycles_busy += after - before;
+			idle_since = after;
+			sleep_us = FIRST_SLEEP_US;
+		} else {
+			counters->cycles_idle += after - before;
+			counters->sleeps++;
+			sleep_us = RTE_MIN(sleep_us * 2, 1u << 20);
+		}
 		before = after;
 	}
 	fp_arena_reader_offline(poll->arena, poll->index);
@@ -278,7 +286,8 @@ sleep_limit_us(const struct fp_poll *poll, uint32_t step_us)
 	return poll->all_wake ? limit : RTE_MIN(limit, step_us);
 }
 
-static void
+// Sleeps unless there is something to do after all. Returns the packets that the last look found.
+static uint32_t
 thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 {
 	__atomic_store_n(&poll->sleeping, 1, __ATOMIC_RELAXED);
@@ -286,7 +295,7 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	interrupts_set(poll, true);
 	uint32_t received = burst(poll, rte_rdtsc());
 	fp_arena_reader_offline(poll->arena, poll->index);
-	if (received == 0) {
+	if (received == 0 && !fp_thread_has_work(poll->thread)) {
 		struct timespec timeout = {.tv_sec = sleep_us / 1000000,
 					   .tv_nsec = sleep_us % 1000000 * 1000};
 		int n = ppoll(poll->wait, poll->waits, &timeout, NULL);
@@ -298,6 +307,7 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	fp_arena_reader_online(poll->arena, poll->index);
 	interrupts_set(poll, false);
 	__atomic_store_n(&poll->sleeping, 0, __ATOMIC_RELAXED);
+	return received;
 }
 
 static void

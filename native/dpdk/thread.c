@@ -109,6 +109,12 @@ fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 	send_outgoing(t);
 }
 
+bool
+fp_thread_has_work(const struct fp_thread *t)
+{
+	return !rte_ring_empty(t->releases) || !rte_ring_empty(t->outgoing);
+}
+
 void
 fp_thread_flush(struct fp_thread *t)
 {

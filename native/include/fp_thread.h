@@ -66,6 +66,8 @@ void fp_thread_destroy(struct fp_thread *thread); // frees held packets (counted
 void fp_thread_receive(struct fp_thread *thread, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n);
 void fp_thread_tick(struct fp_thread *thread, uint64_t now_ns);
 void fp_thread_flush(struct fp_thread *thread);
+// More is in its rings than the last tick took: not the time to sleep.
+bool fp_thread_has_work(const struct fp_thread *thread);
 
 // Attaches or detaches (ring NULL) the miss ring of a worker. Only while the thread is parked between two
 // bursts (fp_poll_pause) or from itself.
