@@ -64,6 +64,16 @@ class Setup:
     lost: int = 0
 
 
+SHORTEST_LOOK_S, LONGEST_LOOK_S = 0.003, 0.1
+
+
+def next_look_s(since_s: float, flows: int, wanted: int) -> float:
+    """When to look how far a set-up has come: at half of the time that is left if it goes on like this, since
+    each look takes processor time from what is measured."""
+    left_s = since_s * (wanted - flows) / max(flows, 1)
+    return min(max(left_s / 2, SHORTEST_LOOK_S), LONGEST_LOOK_S)
+
+
 class Running(Protocol):
     """A started subject. It begins paused; the runner resumes one at a time."""
 

@@ -24,10 +24,10 @@ from benchmarks.sources import eal, output, pcap_file, traffic
 from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.output import Judge
 from benchmarks.sources.traffic import Traffic
-from benchmarks.subject import Bed, CannotMeasure, Sample, Setup
+from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, next_look_s
 from benchmarks.subjects import openvswitch_rules as rules
 from benchmarks.subjects.child import Child, run
-from benchmarks.subjects.openvswitch_control import Control, Counters
+from benchmarks.subjects.openvswitch_control import Control, Counters, listens
 
 SWITCH = Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
@@ -37,7 +37,6 @@ FLOW_LIMIT = 4_000_000
 UNDERLAY_MTU = 1600
 MEMBER, UNDERLAY, CAPTURE = "member", "uplink", "capture"
 CAPTURED = 2000  # packets looked at
-POLL_S = 0.002
 
 
 class OpenVSwitch:
@@ -180,7 +179,7 @@ def _daemon(switch: _Switch, bed: Bed) -> Iterator[Child]:
         environment=switch.environment,
         new_network=True,
     ) as child:
-        child.until(switch.control_path.exists, "ovs-vswitchd listens")
+        child.until(lambda: listens(switch.control_path), "ovs-vswitchd listens")
         yield child
 
 
@@ -259,7 +258,7 @@ class RunningSwitch:
         cpu_before_s = self._daemon.cpu_seconds()
         after, at_s = self._control.counters()
         while after.flows < self._sent.flows and at_s < start_s + seconds:
-            time.sleep(POLL_S)
+            time.sleep(next_look_s(at_s - start_s, after.flows, self._sent.flows))
             after, at_s = self._control.counters()
         cpu_s = self._daemon.cpu_seconds() - cpu_before_s
         whole = after.flows / max(after.flows - before.flows, 1)

@@ -67,6 +67,15 @@ class Control:
         self._socket.close()
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody answers there: the socket is made before it listens."""
+    try:
+        Control(path).close()
+    except OSError:
+        return False
+    return True
+
+
 def parse_counters(text: str) -> Counters:
     """Read what `dpctl/show -s` prints of one datapath. Raises ValueError if it is something else."""
     lookups = re.search(r"lookups: hit:(\d+) missed:(\d+) lost:(\d+)", text)

@@ -30,7 +30,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.sources import pcap_file, traffic
 from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.traffic import OUTER_BYTES, Traffic
-from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, WrongOutput
+from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, WrongOutput, next_look_s
 from benchmarks.topology import Member, Vnet, write
 from gateway.data_plane import own_mac
 
@@ -42,7 +42,6 @@ CAPTURED = 256
 CAPTURE_S = 5.0
 ETH_P_ALL = 3
 SINK = "net_null0,no-rx=1"
-POLL_S = 0.005
 _NUMBERS = count()
 
 
@@ -189,7 +188,7 @@ class RunningGateway:
         while snapshot["counters"]["flows"] < wanted and at_s < start_s + seconds:
             if not snapshot["counters"]["held"]:
                 start_s = at_s  # before the first miss
-            time.sleep(POLL_S)
+            time.sleep(next_look_s(at_s - start_s, snapshot["counters"]["flows"], wanted))
             snapshot, at_s = self._snapshot()
         cpu_s = sum(self.gateway.cpu_seconds().values()) - cpu_before
         # What came before the tenant was there is not counted as lost.

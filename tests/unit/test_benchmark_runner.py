@@ -14,7 +14,7 @@ from benchmarks import catalogue, programs, runner, scenario
 from benchmarks.result import Result
 from benchmarks.runner import Plan, Runner
 from benchmarks.scenario import Scenario
-from benchmarks.subject import Bed, CannotMeasure, Running, Sample, Setup, WrongOutput
+from benchmarks.subject import Bed, CannotMeasure, Running, Sample, Setup, WrongOutput, next_look_s
 
 BED = Bed(poll_cpu=1, other_cpus=(0,), hugepages=False, directory=Path("/nonexistent"))
 PLAN = Plan(repeats=3, sample_s=0.5, warm_s=0.0, settle_s=0.25, settle_looks=4, setup_repeats=3)
@@ -289,3 +289,10 @@ def test_every_scenario_of_make_bench_has_somebody_who_measures_it() -> None:
             assert one.name in programs_of, one.name
         else:
             assert set(one.subjects) <= subjects, one.name
+
+
+def test_looks_are_rare_at_first_and_dense_at_the_end() -> None:
+    assert next_look_s(0.0, 0, 1000) == pytest.approx(0.003)
+    assert next_look_s(0.02, 200, 1000) == pytest.approx(0.04)  # 80 ms are left
+    assert next_look_s(1.0, 10, 1000) == pytest.approx(0.1)
+    assert next_look_s(0.099, 999, 1000) == pytest.approx(0.003)
