@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -27,9 +27,6 @@ class Directory:
 
     def missing(self) -> str | None:
         return None
-
-    def versions(self) -> Mapping[str, str]:
-        return {}
 
     def measure(
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]

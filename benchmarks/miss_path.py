@@ -25,7 +25,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.sources import pcap_file, traffic, wire
 from benchmarks.sources.traffic import Traffic
 from benchmarks.sources.wire import Wire
-from benchmarks.subject import Bed, WrongOutput
+from benchmarks.subject import Bed, WrongOutput, not_root
 from benchmarks.subjects.vnet_gateway import RunningGateway, World, started
 from benchmarks.topology import Member, Vnet, write
 
@@ -49,10 +49,7 @@ class MissPath:
     scenarios = ("miss-path", "first-packet-delay", "flood")
 
     def missing(self) -> str | None:
-        return None if os.geteuid() == 0 else "needs root: network namespaces, veth; run it with sudo"
-
-    def versions(self) -> Mapping[str, str]:
-        return {}
+        return not_root()
 
     def measure(
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]

@@ -59,9 +59,6 @@ class Program:
             None if program(self.name) else f"build/cp311/benchmarks/{self.name} is not built; run make build"
         )
 
-    def versions(self) -> Mapping[str, str]:
-        return {}
-
     def measure(
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]
     ) -> Sequence[Result]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 
@@ -19,7 +19,7 @@ from benchmarks.result import Result
 from benchmarks.scenario import Scenario
 from benchmarks.sources import wire
 from benchmarks.sources.wire import Wire
-from benchmarks.subject import Bed, WrongOutput
+from benchmarks.subject import Bed, WrongOutput, not_root
 from benchmarks.topology import Member, Vnet, write
 
 IDLE_S, IDLE_QUICK_S = 10.0, 4.0
@@ -35,10 +35,7 @@ class Quiet:
     scenarios = ("idle", "wake-up")
 
     def missing(self) -> str | None:
-        return None if os.geteuid() == 0 else "needs root: network namespaces, veth; run it with sudo"
-
-    def versions(self) -> Mapping[str, str]:
-        return {}
+        return not_root()
 
     def measure(
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]

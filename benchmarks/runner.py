@@ -296,7 +296,6 @@ class Runner:
             with failed.of(component.name):
                 try:
                     rows = component.measure(scenarios, self.bed, lambda text: progress(scenarios[0], text))
-                    rows = [replace(one, versions=component.versions()) for one in rows]
                 except CannotMeasure as cannot:
                     note = str(cannot)
         for scenario in scenarios:

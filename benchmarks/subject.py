@@ -11,6 +11,7 @@ prints JSON lines, or a benchmark whose clock is inside.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ class Setup:
     cpu_seconds: float  # processor time of all the subject's processes, poll thread included
     packets: int = 0
     lost: int = 0
+
+
+def not_root() -> str | None:
+    """Why whatever makes network namespaces cannot run; None as root."""
+    return None if os.geteuid() == 0 else "needs root: network namespaces and interfaces; run it with sudo"
 
 
 SHORTEST_LOOK_S, LONGEST_LOOK_S = 0.003, 0.1
@@ -131,8 +137,6 @@ class Component(Protocol):
 
     def missing(self) -> str | None:
         """Why it cannot run on this machine, with the remedy; None if it can."""
-
-    def versions(self) -> Mapping[str, str]: ...
 
     def measure(
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]

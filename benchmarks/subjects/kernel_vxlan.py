@@ -24,7 +24,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.sources import eal, output, pcap_file, traffic
 from benchmarks.sources.output import Judge
 from benchmarks.sources.traffic import VNI, VXLAN_PORT, Traffic
-from benchmarks.subject import Bed, CannotMeasure, Sample, Setup
+from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, not_root
 from benchmarks.subjects import floor
 from benchmarks.subjects.child import Child, run
 
@@ -47,8 +47,8 @@ class KernelVxlan:
         for program, package in PROGRAMS.items():
             if not shutil.which(program):
                 return f"{program} is not installed; apt install {package}"
-        if os.geteuid() != 0:
-            return "the kernel's devices need root; run as root"
+        if why := not_root():
+            return why
         for kind in ("vxlan id 1 dstport 4789", "veth", "bridge", "ifb"):
             try:
                 run(["unshare", "--net", "ip", "link", "add", "probe", "type", *kind.split()])

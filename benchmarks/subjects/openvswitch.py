@@ -9,7 +9,6 @@ test, pauses included."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -24,7 +23,7 @@ from benchmarks.sources import eal, output, pcap_file, traffic
 from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.output import Judge
 from benchmarks.sources.traffic import Traffic
-from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, next_look_s
+from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, next_look_s, not_root
 from benchmarks.subjects import openvswitch_rules as rules
 from benchmarks.subjects.child import Child, run
 from benchmarks.subjects.openvswitch_control import Control, Counters, listens
@@ -52,9 +51,7 @@ class OpenVSwitch:
         for program in ("ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl"):
             if not shutil.which(program):
                 return f"{program} is not installed; apt install {PACKAGE}"
-        if os.geteuid() != 0:
-            return "Open vSwitch makes TAP interfaces in a network namespace; run as root"
-        return None
+        return not_root()
 
     def versions(self) -> Mapping[str, str]:
         return {"openvswitch": output_of(["dpkg-query", "-W", "-f=${Version}", PACKAGE]) or "unpackaged"}

@@ -30,7 +30,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.sources import pcap_file, traffic
 from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.traffic import OUTER_BYTES, Traffic
-from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, WrongOutput, next_look_s
+from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, WrongOutput, next_look_s, not_root
 from benchmarks.topology import Member, Vnet, write
 from gateway.data_plane import own_mac
 
@@ -51,7 +51,7 @@ class VnetGateway:
     name = "vnet-gateway"
 
     def missing(self) -> str | None:
-        return None
+        return not_root()
 
     def versions(self) -> Mapping[str, str]:
         return {"vnet-gateway": version("vnet-gateway")}

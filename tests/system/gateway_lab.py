@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,18 @@ class Lab:
             left.unlink()
 
 
+@contextlib.contextmanager
+def running(directory: Path, settings: str = "") -> Iterator[Lab]:
+    """A gateway with its topology applied and its TAPs up."""
+    lab = Lab(directory, settings)
+    try:
+        lab.apply()
+        until(lab.has_taps, "the TAPs are up")
+        yield lab
+    finally:
+        lab.close()
+
+
 class Stream:
     """Numbered UDP packets from a to b, `rate` a second, as long as it is open."""
 
@@ -218,6 +230,16 @@ class Stream:
                 number = struct.unpack("!Q", data[42:50])[0]
                 self.repeated += number in self.received
                 self.received[number] = time.monotonic()
+
+
+@contextlib.contextmanager
+def streaming(lab: Lab) -> Iterator[Stream]:
+    stream = Stream(lab)
+    try:
+        stream.flowing()
+        yield stream
+    finally:
+        stream.close()
 
 
 def udp_frame(source: str, destination: str) -> bytes:

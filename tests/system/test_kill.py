@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from gateway_lab import DOCUMENT, RULE, Lab, Stream, until
+from gateway_lab import DOCUMENT, RULE, Lab, Stream, running, streaming, until
 
 pytestmark = [
     pytest.mark.root,
@@ -21,23 +21,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("lab"))
-    try:
-        made.apply()
-        until(made.has_taps, "the TAPs are up")
+    with running(tmp_path_factory.mktemp("lab")) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
 def stream(lab: Lab) -> Iterator[Stream]:
-    made = Stream(lab)
-    try:
-        made.flowing()
+    with streaming(lab) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.parametrize("name", ["control", "slow-path-0", "directory", "data-plane-1"])

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from gateway_lab import DOCUMENT, RULE, Lab, Stream, until
+from gateway_lab import DOCUMENT, RULE, Lab, Stream, running, streaming, until
 
 from fastpath.rings import RingClient
 
@@ -21,23 +21,14 @@ SERVING, OTHER = "slow-path-1", "slow-path-0"  # V-net 7001 belongs to worker 70
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("lab"), "[threads]\nslow_path_workers = 2\n")
-    try:
-        made.apply()
-        until(made.has_taps, "the TAPs are up")
+    with running(tmp_path_factory.mktemp("lab"), "[threads]\nslow_path_workers = 2\n") as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
 def stream(lab: Lab) -> Iterator[Stream]:
-    made = Stream(lab)
-    try:
-        made.flowing()
+    with streaming(lab) as made:
         yield made
-    finally:
-        made.close()
 
 
 def installed(lab: Lab) -> dict[str, int]:

@@ -196,9 +196,6 @@ class Clockwork:
     def missing(self) -> str | None:
         return None
 
-    def versions(self) -> Mapping[str, str]:
-        return {}
-
     def measure(
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]
     ) -> Sequence[Result]:
