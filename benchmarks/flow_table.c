@@ -6,8 +6,10 @@
 //
 //	flow_table [--quick] [flows ...]            default 1000 10000 100000 1000000, and 10000000 if not quick
 //
-//	hit, miss                look-ups in bursts of 32 in random order; a burst's keys lie in the first-level cache,
-//	                         as they do after parsing
+//	hit, miss                look-ups in bursts of 32 in random order. A burst's keys are made just before, as by
+//	                         parsing, which is taken off; and as in a poll thread ours finishes a burst when the next
+//	                         one has been started
+//	  -alone                 each burst finished before the next one is made
 //	  -with-writer           the same while a thread on another processor takes flows out and puts them back,
 //	                         200 000 updates a second
 //	hit-small-pages          on pages of 4 KB
@@ -29,7 +31,7 @@
 #include <rte_errno.h>
 #include <rte_pause.h>
 
-#define BURSTS 16     // prepared at once: 27 KB of keys
+#define BURSTS 32     // from one quiescent state to the next, as in a poll thread; two take turns
 #define BATCHES_MAX 512
 #define TURN_MS 3     // and at least so many batches:
 #define BATCHES_MIN 64
@@ -86,7 +88,7 @@ report(const struct tables *tables, enum table table, const char *scenario, stru
 	       "\"writer_updates_per_s\": %.0f, \"page_bytes\": %zu, \"variant\": \"%s\"}\n",
 	       scenario, subjects[table], tables->entries, median, median, spread, hz / median, figure->turns, BURST,
 	       sizeof(struct fp_flow_key), hit_ratio, resident_ratio, bytes, updates_per_s, tables->page_bytes[table],
-	       table == OURS ? tables->arena->view.flow_variant : "");
+	       table == OURS ? tables->arena->view.flow_lookup->variant : "");
 	fflush(stdout);
 }
 
@@ -151,43 +153,80 @@ writer_run(void *argument)
 
 // ---- look-ups --------------------------------------------------------------------------------
 
-// Keys of flows first .. first + entries - 1.
-static double
-look_turn(struct tables *tables, enum table table, uint32_t first, uint64_t *random, struct figure *figure)
+// What a batch does to its bursts. Keys are those of flows first .. first + entries - 1.
+struct batch {
+	struct tables *tables;
+	enum table table;
+	uint32_t first;
+	bool alone;
+	uint64_t random;
+	struct burst burst[2];
+};
+
+static inline void
+keys_make(struct batch *batch, uint32_t b)
 {
-	static struct burst bursts[BURSTS];
+	for (int i = 0; i < BURST; i++)
+		key_make(batch->tables, batch->first + (uint32_t)(mix(batch->random++) % batch->tables->entries),
+			 &batch->burst[b % 2].key[i]);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); // they are written, looked up or not
+}
+
+static double
+cycles_a_key(uint64_t since)
+{
+	return (double)(rte_rdtsc_precise() - since) / (BURSTS * BURST);
+}
+
+// The keys of a burst are made just before it is looked up, as parsing does; what that takes by itself is taken off.
+static double
+batch_look(struct batch *batch, uint64_t *hits)
+{
+	const uint64_t random = batch->random;
+	uint64_t start = rte_rdtsc_precise();
+
+	for (uint32_t b = 0; b < BURSTS; b++)
+		keys_make(batch, b);
+	const double keys_alone = cycles_a_key(start);
+
+	batch->random = random; // the same ones again
+	start = rte_rdtsc_precise();
+	for (uint32_t b = 0; b < BURSTS; b++) {
+		keys_make(batch, b);
+		*hits += table_look(batch->tables, batch->table, &batch->burst[b % 2], batch->alone);
+	}
+	*hits += table_finish(batch->tables, batch->table);
+	table_quiescent(batch->tables, batch->table);
+	return cycles_a_key(start) - keys_alone;
+}
+
+static double
+look_turn(struct batch *batch, struct figure *figure)
+{
 	double cycles[BATCHES_MAX];
 	const uint64_t end = rte_rdtsc() + rte_get_tsc_hz() / 1000 * TURN_MS;
-	uint32_t batch = 0;
+	uint32_t n = 0;
 
-	table_online(tables, table);
-	while (batch < BATCHES_MIN || (batch < BATCHES_MAX && rte_rdtsc() < end)) {
-		for (int b = 0; b < BURSTS; b++) {
-			for (int i = 0; i < BURST; i++) {
-				key_make(tables, first + (uint32_t)(mix((*random)++) % tables->entries), &bursts[b].key[i]);
-				bursts[b].pointer[i] = &bursts[b].key[i];
-			}
-			table_quiescent(tables, table); // a real reader is, after every burst
-		}
-		const uint64_t start = rte_rdtsc_precise();
-		for (int b = 0; b < BURSTS; b++) {
-			figure->hits += (uint64_t)__builtin_popcountll(table_look(tables, table, &bursts[b]));
-			table_quiescent(tables, table);
-		}
-		cycles[batch++] = (double)(rte_rdtsc_precise() - start) / (BURSTS * BURST);
-	}
-	table_offline(tables, table);
-	figure->lookups += batch * BURSTS * BURST;
-	qsort(cycles, batch, sizeof(cycles[0]), by_value);
-	return cycles[batch / 2]; // not the mean: another process may have had the processor for a while
+	table_online(batch->tables, batch->table);
+	while (n < BATCHES_MIN || (n < BATCHES_MAX && rte_rdtsc() < end))
+		cycles[n++] = batch_look(batch, &figure->hits);
+	table_offline(batch->tables, batch->table);
+	figure->lookups += n * BURSTS * BURST;
+	qsort(cycles, n, sizeof(cycles[0]), by_value);
+	return cycles[n / 2]; // not the mean: another process may have had the processor for a while
 }
 
 static void
-look(struct tables *tables, const struct options *options, const char *scenario, uint32_t first, struct writer *writer)
+look(struct tables *tables, const struct options *options, const char *scenario, uint32_t first, bool alone,
+     struct writer *writer)
 {
+	static struct batch batch;
 	struct figure figure[TABLES] = { 0 };
-	uint64_t random = 12345;
 
+	batch = (struct batch){ .tables = tables, .first = first, .alone = alone, .random = 12345 };
+	for (uint32_t b = 0; b < 2; b++)
+		for (uint32_t i = 0; i < BURST; i++)
+			batch.burst[b].pointer[i] = &batch.burst[b].key[i];
 	for (uint32_t t = 0; t <= options->turns; t++) // the first one warms up
 		for (int table = 0; table < TABLES; table++) {
 			const uint64_t start = rte_rdtsc();
@@ -197,7 +236,8 @@ look(struct tables *tables, const struct options *options, const char *scenario,
 				updates = __atomic_load_n(&writer->updates, __ATOMIC_RELAXED);
 				__atomic_store_n(&writer->target, table, __ATOMIC_RELEASE);
 			}
-			const double cycles = look_turn(tables, (enum table)table, first, &random, &figure[table]);
+			batch.table = (enum table)table;
+			const double cycles = look_turn(&batch, &figure[table]);
 			if (t == 0) {
 				figure[table] = (struct figure){ 0 };
 				continue;
@@ -226,8 +266,8 @@ look_with_writer(struct tables *tables, const struct options *options)
 	}
 	if (pthread_create(&thread, NULL, writer_run, &writer))
 		die("pthread_create", errno);
-	look(tables, options, "flow-table-hit-with-writer", 0, &writer);
-	look(tables, options, "flow-table-miss-with-writer", tables->entries, &writer);
+	look(tables, options, "flow-table-hit-with-writer", 0, false, &writer);
+	look(tables, options, "flow-table-miss-with-writer", tables->entries, false, &writer);
 	__atomic_store_n(&writer.target, -2, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
 }
@@ -269,14 +309,12 @@ resident_count(struct tables *tables)
 	static struct burst burst;
 
 	for (uint32_t n = 0; n < tables->entries; n += BURST) {
-		const uint64_t in_range = tables->entries - n < BURST ? (1ull << (tables->entries - n)) - 1 : UINT32_MAX;
 		for (uint32_t i = 0; i < BURST; i++) {
 			key_make(tables, n + i, &burst.key[i]);
 			burst.pointer[i] = &burst.key[i];
 		}
 		for (int table = 0; table < TABLES; table++)
-			tables->resident[table] +=
-				(uint32_t)__builtin_popcountll(table_look(tables, (enum table)table, &burst) & in_range);
+			tables->resident[table] += table_look(tables, (enum table)table, &burst, true);
 	}
 }
 
@@ -301,8 +339,9 @@ run(uint32_t entries, const struct options *options, int huge_heap, int small_he
 
 	tables_make(&tables, entries, huge_heap, true);
 	put_measured(&tables, "flow-table-insert", 0, entries, false);
-	look(&tables, options, "flow-table-hit", 0, NULL);
-	look(&tables, options, "flow-table-miss", entries, NULL);
+	look(&tables, options, "flow-table-hit", 0, false, NULL);
+	look(&tables, options, "flow-table-hit-alone", 0, true, NULL);
+	look(&tables, options, "flow-table-miss", entries, false, NULL);
 	look_with_writer(&tables, options);
 	put_measured(&tables, "flow-table-evict", entries, entries < 1 << 18 ? entries : 1 << 18, true);
 	tables_free(&tables);
@@ -310,7 +349,7 @@ run(uint32_t entries, const struct options *options, int huge_heap, int small_he
 	tables_make(&tables, entries, small_heap, false);
 	put(&tables, 0, entries, false, NULL);
 	resident_count(&tables);
-	look(&tables, options, "flow-table-hit-small-pages", 0, NULL);
+	look(&tables, options, "flow-table-hit-small-pages", 0, false, NULL);
 	tables_free(&tables);
 }
 

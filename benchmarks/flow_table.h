@@ -15,6 +15,8 @@ enum table { OURS, RTE_HASH, TABLES };
 struct burst {
 	struct fp_flow_key key[BURST];
 	const void *pointer[BURST];
+	uint64_t hash[BURST];
+	uint32_t entry[BURST];
 };
 
 struct rte_hash;
@@ -23,6 +25,7 @@ struct tables {
 	uint32_t entries;
 	struct fp_arena *arena;
 	uint32_t vnet, ingress, location;
+	struct burst *before; // started and not finished
 	struct rte_hash *hash;
 	struct rte_rcu_qsbr *qsbr;
 	int heap_socket;
@@ -53,7 +56,10 @@ void key_make(const struct tables *tables, uint32_t n, struct fp_flow_key *key);
 bool table_put(struct tables *tables, enum table table, const struct fp_flow_key *key);
 void table_remove(struct tables *tables, enum table table, const struct fp_flow_key *key);
 
-uint64_t table_look(struct tables *tables, enum table table, struct burst *burst); // bit per hit
+// Look a burst up. Ours takes turns as a poll thread does: it starts this one and finishes the one before, or, `alone`,
+// this one. Return the hits of what was finished; table_finish finishes the last one.
+uint32_t table_look(struct tables *tables, enum table table, struct burst *burst, bool alone);
+uint32_t table_finish(struct tables *tables, enum table table);
 void table_quiescent(struct tables *tables, enum table table);
 void table_online(struct tables *tables, enum table table);
 void table_offline(struct tables *tables, enum table table);

@@ -198,21 +198,45 @@ table_remove(struct tables *tables, enum table table, const struct fp_flow_key *
 
 // ---- the reader's side -----------------------------------------------------------------------
 
-uint64_t
-table_look(struct tables *tables, enum table table, struct burst *burst)
+static inline const struct fp_flow_key *const *
+keys_of(const struct burst *burst)
 {
+	return (const struct fp_flow_key *const *)(const void *)burst->pointer;
+}
+
+uint32_t
+table_finish(struct tables *tables, enum table table)
+{
+	struct burst *burst = tables->before;
+	fp_action_word word[BURST];
+
+	tables->before = NULL;
+	if (table != OURS || burst == NULL)
+		return 0;
+	return fp_flow_lookup_finish(tables->arena, keys_of(burst), BURST, fp_arena_now_s(tables->arena), burst->hash,
+				     word, burst->entry);
+}
+
+static uint32_t
+ours_look(struct tables *tables, struct burst *burst, bool alone)
+{
+	fp_flow_lookup_start(tables->arena, keys_of(burst), BURST, burst->hash, burst->entry);
+	const uint32_t hits = table_finish(tables, OURS);
+	fp_flow_lookup_find(tables->arena, BURST, burst->hash, burst->entry);
+	tables->before = burst;
+	return alone ? hits + table_finish(tables, OURS) : hits;
+}
+
+uint32_t
+table_look(struct tables *tables, enum table table, struct burst *burst, bool alone)
+{
+	void *data[BURST];
 	uint64_t hits = 0;
 
-	if (table == RTE_HASH) {
-		void *data[BURST];
-		rte_hash_lookup_bulk_data(tables->hash, burst->pointer, BURST, &hits, data);
-		return hits;
-	}
-	uint64_t hash[BURST];
-	fp_action_word word[BURST];
-	uint32_t entry[BURST];
-	return fp_flow_lookup_bulk(tables->arena, (const struct fp_flow_key *const *)(const void *)burst->pointer,
-				   BURST, fp_arena_now_s(tables->arena), hash, word, entry);
+	if (table == OURS)
+		return ours_look(tables, burst, alone);
+	rte_hash_lookup_bulk_data(tables->hash, burst->pointer, BURST, &hits, data);
+	return (uint32_t)__builtin_popcountll(hits);
 }
 
 void

@@ -289,6 +289,8 @@ slice(struct bench *b, uint32_t from, bool pipeline)
 			rte_eth_tx_burst(sink, 0, mbufs, FP_BURST);
 		}
 	}
+	fp_thread_finish(thread); // as a poll thread does before a quiescent state
+	fp_thread_flush(thread);
 	return (double)(rte_rdtsc() - start) / SLICE_PACKETS;
 }
 
@@ -303,6 +305,7 @@ verify(struct bench *b, const uint32_t *order)
 	for (uint32_t i = 0; i < FP_BURST; i++)
 		rte_mbuf_refcnt_update(mbufs[i], 1);
 	fp_thread_receive(rig_thread(b->rig), port, mbufs, FP_BURST);
+	fp_thread_finish(rig_thread(b->rig));
 	fp_thread_flush(rig_thread(b->rig));
 	for (uint32_t i = 0; i < FP_BURST; i++) {
 		const uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], const uint8_t *), *inner = frame;

@@ -149,6 +149,7 @@ FLOW_TABLE = Program(
     "flow_table",
     (
         "flow-table-hit",
+        "flow-table-hit-alone",
         "flow-table-hit-with-writer",
         "flow-table-hit-small-pages",
         "flow-table-miss",

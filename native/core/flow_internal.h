@@ -64,7 +64,7 @@ fp_flow_key_equal(const struct fp_flow_key *a, const struct fp_flow_key *b)
 }
 
 // flow_lookup.c, compiled for each; flow_variant.c chooses.
-fp_flow_lookup fp_flow_lookup_baseline, fp_flow_lookup_avx2, fp_flow_lookup_avx512;
+extern const struct fp_flow_lookup fp_flow_lookup_baseline, fp_flow_lookup_avx2, fp_flow_lookup_avx512;
 void fp_flow_variant_choose(struct fp_arena_view *view);
 
 // Why an entry is not to be believed. One function for the installer's values and for adoption.

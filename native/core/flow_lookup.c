@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The readers' half: three passes over a burst, so that the cache misses of all its packets overlap. The
-// first pass hashes and asks for the bucket lines, the second compares signatures and asks for the entry lines,
-// the third compares keys.
+// The readers' half: three steps over a burst, so that the cache misses of all its packets overlap. The first
+// hashes and asks for the bucket lines, the second compares signatures and asks for the entry lines, the third
+// compares keys. Between two steps a poll thread does something else: what was asked for comes meanwhile.
 //
 // A way may change under the reader's eyes. It is harmless: it is old or new, and what an old one leads to
 // stays as it is until this thread's next quiescent state. A look-up without a matching way goes to entry 0,
-// whose key is zero and whose time is always over.
+// whose key is zero and whose time is always over; what the second step did not find, the third looks for once
+// more, since its way may have come, or moved, in between.
 //
-// Compiled once for each variant (flow_variant.c says which one runs), with FP_FLOW_LOOKUP as its name and the
-// compiler's flags saying what may be used. A variant without AES hashes by a call.
+// Compiled once for each variant (flow_variant.c says which one runs), with FP_FLOW_VARIANT as its name and
+// the compiler's flags saying what may be used. A variant without AES hashes by a call.
 #include "flow_hash.h"
 #include "flow_internal.h"
 
@@ -121,7 +122,7 @@ entry_answers(const struct fp_flow_entry *entry, const struct fp_flow_key *key, 
 	return key_equal(entry, key) & (fp_load(&entry->expire_at_s) > now_s);
 }
 
-// The first way that matched was another key's (of a million flows one look-up in 300), or expired: try all.
+// No way matched, or the first one was another key's (of a million flows one look-up in 300), or expired: try all.
 static __attribute__((noinline)) uint32_t
 entry_search(const struct fp_arena_view *view, const struct fp_flow_key *key, uint64_t hash, uint32_t now_s)
 {
@@ -145,49 +146,71 @@ prefetch(const void *line)
 	__builtin_prefetch(line, 0, 2);
 }
 
-uint64_t
-FP_FLOW_LOOKUP(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
-	       uint64_t *hash, fp_action_word *word, uint32_t *entry)
+static void
+start(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint64_t *hash, uint32_t *entry)
 {
 	const struct fp_arena_view *view = &arena->view;
 	const struct fp_flow_bucket *buckets = view->flow_bucket;
-	struct fp_flow_entry *entries = view->flow_entry;
-	const uint32_t index_mask = view->flow_index_mask, bucket_count = view->flow_buckets;
-	const struct fp_flow_bucket *bucket[FP_FLOW_BULK_MAX];
-	uint64_t hits = 0;
-
-	if (n > FP_FLOW_BULK_MAX)
-		n = FP_FLOW_BULK_MAX;
+	const uint32_t bucket_count = view->flow_buckets;
 #if defined(__AES__)
 	const struct fp_flow_hash_keys keys = fp_flow_hash_keys(&view->secret);
 #endif
+
 	for (uint32_t i = 0; i < n; i++) {
 #if defined(__AES__)
 		hash[i] = fp_flow_hash_aes(keys, key[i]);
 #else
 		hash[i] = fp_hash_flow(&view->secret, key[i]);
 #endif
-		bucket[i] = &buckets[(hash[i] >> 32) * bucket_count >> 32];
-		prefetch(bucket[i]);
+		entry[i] = (uint32_t)((hash[i] >> 32) * bucket_count >> 32);
+		prefetch(&buckets[entry[i]]);
 	}
+}
+
+static void
+find(const struct fp_arena *arena, uint32_t n, const uint64_t *hash, uint32_t *entry)
+{
+	const struct fp_arena_view *view = &arena->view;
+	const struct fp_flow_bucket *buckets = view->flow_bucket;
+	const struct fp_flow_entry *entries = view->flow_entry;
+	const uint32_t index_mask = view->flow_index_mask;
+
 	for (uint32_t i = 0; i < n; i++) {
-		entry[i] = entry_matching(bucket[i], fp_flow_signature_of(hash[i], index_mask), index_mask);
+		entry[i] = entry_matching(&buckets[entry[i]], fp_flow_signature_of(hash[i], index_mask), index_mask);
 		prefetch(&entries[entry[i]]);
 	}
+}
+
+static uint32_t
+finish(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
+       const uint64_t *hash, fp_action_word *word, uint32_t *entry)
+{
+	const struct fp_arena_view *view = &arena->view;
+	struct fp_flow_entry *entries = view->flow_entry;
+	uint32_t misses = 0;
+
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t index = entry[i];
 
 		if (__builtin_expect(!entry_answers(&entries[index], key[i], now_s), 0)) {
-			index = index ? entry_search(view, key[i], hash[i], now_s) : 0;
+			index = entry_search(view, key[i], hash[i], now_s);
 			entry[i] = index;
 			if (index == 0) {
 				word[i] = 0;
+				misses++;
 				continue;
 			}
 		}
 		word[i] = fp_load(&entries[index].action);
+		__builtin_prefetch(&view->location[fp_action_destination(word[i])]);
 		fp_flow_used(&entries[index], now_s);
-		hits |= 1ull << i;
 	}
-	return hits;
+	return n - misses;
 }
+
+#ifndef FP_FLOW_VARIANT
+#define FP_FLOW_VARIANT baseline
+#endif
+#define LOOKUP_NAMED(name) fp_flow_lookup_##name = { #name, start, find, finish }
+#define LOOKUP(name) LOOKUP_NAMED(name) // with what the name stands for
+const struct fp_flow_lookup LOOKUP(FP_FLOW_VARIANT);

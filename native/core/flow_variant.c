@@ -11,16 +11,13 @@ fp_flow_variant_choose(struct fp_arena_view *view)
 	// Not on processors that slow down for wide registers: those with VBMI2 do not.
 	if (__builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
 	    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("aes")) {
-		view->flow_lookup = fp_flow_lookup_avx512;
-		view->flow_variant = "avx512";
+		view->flow_lookup = &fp_flow_lookup_avx512;
 		return;
 	}
 	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("aes")) {
-		view->flow_lookup = fp_flow_lookup_avx2;
-		view->flow_variant = "avx2";
+		view->flow_lookup = &fp_flow_lookup_avx2;
 		return;
 	}
 #endif
-	view->flow_lookup = fp_flow_lookup_baseline;
-	view->flow_variant = "baseline";
+	view->flow_lookup = &fp_flow_lookup_baseline;
 }

@@ -2,12 +2,14 @@
 //
 // What happens to a burst: parse all, look all up, hold what misses, act. The journey is told in
 // docs/architecture.md; each stage has its own file.
+//
+// Two bursts take turns: while one is parsed and hashed, the lines of the other one's flows come,
+// and while that is acted on, this one's buckets.
 #include <rte_cycles.h>
 
 #include "outer.h"
 #include "thread.h"
 
-static void look_up(struct fp_thread *t, struct packet *packets, uint32_t n, uint64_t *act_from);
 static void settle(struct fp_thread *t, struct packet *packets, const uint64_t *hashes,
 		   const fp_action_word *words, uint32_t n);
 static bool decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word,
@@ -15,6 +17,7 @@ static bool decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_act
 static bool narrow(struct fp_thread *t, struct packet *p);
 static void connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 			const uint64_t *received_ns);
+static inline uint64_t stage_passed(struct fp_thread *t, enum fp_stage stage, uint64_t since);
 static void sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries,
 		   uint32_t n);
 
@@ -22,25 +25,59 @@ void
 fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs,
 		  uint16_t n)
 {
-	uint64_t start = 0, parsed = 0, acting = 0, *cycles = t->counters.stage_cycles;
-	bool timed = ++t->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
-	uint32_t packets;
+	struct burst *b = &t->burst[t->pending == &t->burst[0]];
+	uint64_t at = 0;
 
 	t->generation = fp_arena_generation(t->arena);
-	if (unlikely(timed))
-		start = rte_rdtsc();
-	packets = parse(t, port, mbufs, n, t->packet);
+	b->timed = ++t->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
+	if (unlikely(b->timed))
+		at = rte_rdtsc();
+	b->n = parse(t, port, mbufs, n, b->packet);
 	t->counters.received += n;
 	t->counters.bursts++;
-	if (unlikely(timed))
-		parsed = rte_rdtsc();
-	look_up(t, t->packet, packets, timed ? &acting : NULL);
-	if (unlikely(timed)) {
-		acting = acting != 0 ? acting : parsed;
-		cycles[FP_STAGE_ACT] += (rte_rdtsc() - acting) * FP_STAGE_CLOCK_EVERY;
-		cycles[FP_STAGE_LOOKUP] += (acting - parsed) * FP_STAGE_CLOCK_EVERY;
-		cycles[FP_STAGE_PARSE] += (parsed - start) * FP_STAGE_CLOCK_EVERY;
+	if (unlikely(b->timed))
+		at = stage_passed(t, FP_STAGE_PARSE, at);
+	fp_flow_lookup_start(t->arena, b->key, b->n, b->hash, b->entry);
+	if (unlikely(b->timed))
+		at = stage_passed(t, FP_STAGE_LOOKUP, at);
+	fp_thread_finish(t);
+	if (unlikely(b->timed))
+		at = rte_rdtsc();
+	fp_flow_lookup_find(t->arena, b->n, b->hash, b->entry);
+	if (unlikely(b->timed))
+		stage_passed(t, FP_STAGE_LOOKUP, at);
+	t->pending = b;
+}
+
+// What misses is held, what follows a held packet queues behind it; on the rest is acted.
+void
+fp_thread_finish(struct fp_thread *t)
+{
+	fp_action_word words[FP_BURST];
+	struct burst *b = t->pending;
+	uint32_t hits;
+	uint64_t at = 0, which;
+
+	t->pending = NULL;
+	if (b == NULL || unlikely(b->n == 0))
+		return;
+	if (unlikely(b->timed))
+		at = rte_rdtsc();
+	hits = fp_flow_lookup_finish(t->arena, b->key, b->n, t->now_s, b->hash, words, b->entry);
+	t->counters.lookups += b->n;
+	t->counters.hits += hits;
+	if (unlikely(b->timed))
+		at = stage_passed(t, FP_STAGE_LOOKUP, at);
+	sample(t, b->packet, b->entry, b->n);
+	if (unlikely(t->hold.keys != 0 || hits != b->n)) {
+		settle(t, b->packet, b->hash, words, b->n);
+	} else {
+		which = act(t, b->packet, words, b->n);
+		if (unlikely(which != 0))
+			connections(t, b->packet, which, NULL);
 	}
+	if (unlikely(b->timed))
+		stage_passed(t, FP_STAGE_ACT, at);
 }
 
 // Packets that waited for the same decision, in order.
@@ -56,35 +93,6 @@ pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *re
 	which = act(t, packets, words, n);
 	if (which != 0)
 		connections(t, packets, which, received_ns);
-}
-
-// Looks packets up at pair level, and where policy needs ports again at connection level. What
-// misses is held, what follows a held packet queues behind it; on the rest is acted.
-static inline void
-look_up(struct fp_thread *t, struct packet *packets, uint32_t n, uint64_t *act_from)
-{
-	const struct fp_flow_key *keys[FP_BURST];
-	uint64_t hashes[FP_BURST], hits, which;
-	fp_action_word words[FP_BURST];
-	uint32_t entries[FP_BURST];
-
-	if (unlikely(n == 0 || n > FP_BURST))
-		return;
-	for (uint32_t i = 0; i < n; i++)
-		keys[i] = &packets[i].key;
-	hits = fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
-	t->counters.lookups += n;
-	t->counters.hits += (uint32_t)__builtin_popcountll(hits);
-	if (unlikely(act_from != NULL))
-		*act_from = rte_rdtsc();
-	sample(t, packets, entries, n);
-	if (unlikely(t->hold.keys != 0 || hits != UINT64_MAX >> (64 - n))) {
-		settle(t, packets, hashes, words, n);
-		return;
-	}
-	which = act(t, packets, words, n);
-	if (unlikely(which != 0))
-		connections(t, packets, which, NULL);
 }
 
 // Some packets have no decision, or packets of the same key wait for one: one by one, in order.
@@ -144,7 +152,7 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 	    const uint64_t *received_ns)
 {
 	const struct fp_flow_key *keys[FP_BURST] = {NULL};
-	uint64_t hashes[FP_BURST] = {0}, hits;
+	uint64_t hashes[FP_BURST] = {0};
 	fp_action_word words[FP_BURST];
 	uint32_t entries[FP_BURST], at[FP_BURST], n = 0;
 
@@ -158,10 +166,10 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 	}
 	if (n == 0)
 		return;
-	hits = fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
+	t->counters.hits +=
+		fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
 	t->counters.lookups += n;
 	t->counters.narrowed += n;
-	t->counters.hits += (uint32_t)__builtin_popcountll(hits);
 	for (uint32_t i = 0; i < n; i++) {
 		struct packet *p = &packets[at[i]];
 
@@ -172,6 +180,16 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 		if (unlikely(act(t, p, &words[i], 1) != 0)) // once is enough
 			drop_packet(t, p, FP_DROP_not_supported);
 	}
+}
+
+// Cycles of one burst in FP_STAGE_CLOCK_EVERY, counted for all of them. Returns the time.
+static inline uint64_t
+stage_passed(struct fp_thread *t, enum fp_stage stage, uint64_t since)
+{
+	uint64_t now = rte_rdtsc();
+
+	t->counters.stage_cycles[stage] += (now - since) * FP_STAGE_CLOCK_EVERY;
+	return now;
 }
 
 // One hit in FP_SAMPLE_EVERY, at random distances, for the flow's estimates.

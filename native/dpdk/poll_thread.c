@@ -30,14 +30,14 @@
 
 #define SPIN_US 20
 #define FIRST_SLEEP_US 50
-#define QUIESCENT_EVERY 8      // bursts
+#define QUIESCENT_EVERY 32     // rounds
 #define IDLE_WAKEABLE_US 50000 // with nothing to poll by time: the rest of the thread's timers
 #define HELD_US 1000           // with packets in the hold: its timers
 
 static void *poll_main(void *argument);
 static void thread_prepare(struct fp_poll *poll);
 static void thread_park(struct fp_poll *poll);
-static uint32_t burst(struct fp_poll *poll, uint64_t tsc);
+static uint32_t receive(struct fp_poll *poll, uint64_t tsc, bool finish);
 static void doorbells_ring(struct fp_poll *poll);
 static uint32_t thread_sleep(struct fp_poll *poll, uint32_t sleep_us);
 static uint32_t sleep_limit_us(const struct fp_poll *poll, uint32_t step_us);
@@ -177,13 +177,16 @@ poll_main(void *argument)
 	uint32_t sleep_us = FIRST_SLEEP_US, unreported = 0, order;
 	while ((order = __atomic_load_n(&poll->order, __ATOMIC_ACQUIRE)) != FP_POLL_STOP) {
 		if (order == FP_POLL_PARK) {
+			fp_thread_finish(poll->thread);
+			fp_thread_flush(poll->thread);
 			thread_park(poll);
 			before = rte_rdtsc(); // what comes now is not stamped with the time before
 		}
-		uint32_t received = burst(poll, before);
+		bool report = ++unreported >= QUIESCENT_EVERY;
+		uint32_t received = receive(poll, before, report);
 		uint64_t after = rte_rdtsc();
 		counters->polls++;
-		if (++unreported >= QUIESCENT_EVERY) {
+		if (report) {
 			fp_arena_reader_quiescent(poll->arena, poll->index);
 			unreported = 0;
 		}
@@ -218,20 +221,24 @@ poll_main(void *argument)
 		}
 		before = after;
 	}
+	fp_thread_finish(poll->thread);
+	fp_thread_flush(poll->thread);
 	fp_arena_reader_offline(poll->arena, poll->index);
 	fp_arena_reader_unregister(poll->arena, poll->index);
 	rte_thread_unregister();
 	return NULL;
 }
 
-// One round over the queues, begun at `tsc`. Returns the packets received.
+// One round over the queues, begun at `tsc`. The last burst of a round that had a full one waits for
+// the next round, where there will be more, unless it is told to finish. Returns the packets received.
 static uint32_t
-burst(struct fp_poll *poll, uint64_t tsc)
+receive(struct fp_poll *poll, uint64_t tsc, bool finish)
 {
 	uint64_t *stages = fp_thread_counters(poll->thread)->stage_cycles, start = 0, acted = 0;
 	bool timed = ++poll->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
 	struct rte_mbuf *mbufs[FP_BURST];
 	uint32_t received = 0;
+	bool full = false;
 
 	fp_thread_tick(poll->thread, poll_clock_ns(&poll->clock, tsc));
 	for (uint32_t i = 0; i < poll->queues; i++) {
@@ -246,7 +253,10 @@ burst(struct fp_poll *poll, uint64_t tsc)
 			stages[FP_STAGE_RX] += (rte_rdtsc() - start) * FP_STAGE_CLOCK_EVERY;
 		fp_thread_receive(poll->thread, port, mbufs, n);
 		received += n;
+		full |= n == FP_BURST;
 	}
+	if (finish || !full)
+		fp_thread_finish(poll->thread);
 	if (unlikely(timed && received))
 		acted = rte_rdtsc();
 	fp_thread_flush(poll->thread);
@@ -293,7 +303,7 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	__atomic_store_n(&poll->sleeping, 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	interrupts_set(poll, true);
-	uint32_t received = burst(poll, rte_rdtsc());
+	uint32_t received = receive(poll, rte_rdtsc(), true);
 	fp_arena_reader_offline(poll->arena, poll->index);
 	if (received == 0 && !fp_thread_has_work(poll->thread)) {
 		struct timespec timeout = {.tv_sec = sleep_us / 1000000,

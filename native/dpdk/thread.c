@@ -39,6 +39,11 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->entropy = entropy_secret(&t->secret);
 	t->random = config->index + 1;
 	t->sample_in = FP_SAMPLE_EVERY;
+	for (uint32_t i = 0; i < 2 * FP_BURST; i++) {
+		struct burst *burst = &t->burst[i / FP_BURST];
+
+		burst->key[i % FP_BURST] = &burst->packet[i % FP_BURST].key;
+	}
 	fp_arena_view(config->arena, &t->view);
 	for (uint32_t i = 0; i < FP_WORKERS_MAX; i++)
 		t->worker[i].doorbell_fd = -1;
@@ -73,6 +78,8 @@ fp_thread_destroy(struct fp_thread *t)
 
 	if (t == NULL)
 		return;
+	for (uint32_t i = 0; t->pending != NULL && i < t->pending->n; i++)
+		drop_packet(t, &t->pending->packet[i], FP_DROP_shutdown);
 	if (t->counters.vnet != NULL)
 		hold_destroy(t);
 	for (uint32_t i = 0; i < FP_PORTS_MAX; i++)

@@ -141,6 +141,17 @@ struct outgoing {
 	uint64_t object; // of the ingress or tunnel: the index may be another's when it is sent
 };
 
+// Packets of a V-net between parse and act. Their look-up is under way while the next burst is
+// parsed; no quiescent state in between.
+struct burst {
+	struct packet packet[FP_BURST];
+	const struct fp_flow_key *key[FP_BURST]; // of packet[i]
+	uint64_t hash[FP_BURST];
+	uint32_t entry[FP_BURST];
+	uint32_t n;
+	bool timed; // its stages are
+} __attribute__((aligned(FP_CACHE_LINE)));
+
 #define RELEASE_SLOTS 4096
 #define OUTGOING_SLOTS 512
 #define EXCEPTION_SLOTS 512
@@ -166,7 +177,8 @@ struct fp_thread {
 	uint32_t *tunnel_of; // by ingress: through which tunnel answers go, for its counters; 0:
 			     // not known
 	struct hold hold;
-	struct packet packet[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
+	struct burst burst[2]; // taken in turns
+	struct burst *pending; // the one that waits for fp_thread_finish; NULL: none
 	struct tx_batch tx[FP_PORTS_MAX];
 
 	struct rte_ring *releases, *outgoing, *exceptions;

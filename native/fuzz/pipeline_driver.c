@@ -107,6 +107,7 @@ pipeline_driver_run(const uint8_t *data, size_t size)
 	now_ns += (data[0] >> 4) * 5000000ull;
 	rig_step(rig, now_ns);
 	fp_thread_receive(rig_thread(rig), rig_port(rig, (data[0] & PORT) % 3), &mbuf, 1);
+	fp_thread_finish(rig_thread(rig));
 	fp_thread_flush(rig_thread(rig));
 	while (rig_sent(rig, &port, buffer, &len))
 		assert(len >= 14);

@@ -76,10 +76,16 @@ void fp_arena_reader_online(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_offline(struct fp_arena *arena, uint32_t thread);
 void fp_arena_reader_quiescent(struct fp_arena *arena, uint32_t thread);
 
-// fp_flow_table.h's fp_flow_lookup_bulk, as compiled for this processor.
+// The steps of a look-up (fp_flow_table.h) as compiled for this processor.
 struct fp_arena;
-typedef uint64_t fp_flow_lookup(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n,
-				uint32_t now_s, uint64_t *hash, fp_action_word *word, uint32_t *entry);
+struct fp_flow_lookup {
+	const char *variant; // its name
+	void (*start)(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint64_t *hash,
+		      uint32_t *entry);
+	void (*find)(const struct fp_arena *arena, uint32_t n, const uint64_t *hash, uint32_t *entry);
+	uint32_t (*finish)(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
+			   const uint64_t *hash, fp_action_word *word, uint32_t *entry);
+};
 
 // Where the tables stand in this process, so that a poll thread follows an index inline: arrays of the records
 // with their lengths; index 0 is there and never live. Does not change while the arena is open.
@@ -100,8 +106,7 @@ struct fp_arena_view {
 	uint32_t flow_index_mask; // bits of a bucket's way that are the index of an entry
 	uint32_t *now_s;      // see fp_arena_now_s
 	uint32_t *generation; // see fp_arena_generation
-	fp_flow_lookup *flow_lookup;
-	const char *flow_variant; // its name
+	const struct fp_flow_lookup *flow_lookup;
 	struct fp_secret secret;
 };
 

@@ -7,12 +7,10 @@
 // fp_flow_lookup_*: poll threads. All else: the writer.
 //
 //	uint64_t hash[32]; fp_action_word word[32]; uint32_t entry[32];
-//	uint64_t hits = fp_flow_lookup_bulk(arena, keys, n, now_s, hash, word, entry); // bit i: hit
+//	uint32_t hits = fp_flow_lookup_bulk(arena, keys, n, now_s, hash, word, entry);
 #pragma once
 
 #include "fp_arena.h"
-
-#define FP_FLOW_BULK_MAX 64
 
 // Bucket of a hash: its high 32 bits, scaled.
 static inline uint32_t
@@ -21,14 +19,39 @@ fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
 	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
 }
 
-// Looks n (<= FP_FLOW_BULK_MAX) keys up, prefetched in stages, and stamps the age of what is found. An entry whose
-// expire_at_s has come is a miss. hash[i] becomes the key's fp_hash_flow; word[i] is the action word and entry[i]
-// the index (its line is in the cache then) of a hit, 0 of a miss.
-static inline uint64_t
+// A look-up of n keys is three calls. Each asks for cache lines that the next one reads, so that whoever has two
+// bursts takes turns: start one, finish the other. Between the first and the last of them no quiescent state.
+//
+// start: hash[i] becomes the key's fp_hash_flow, entry[i] the number of its bucket.
+static inline void
+fp_flow_lookup_start(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint64_t *hash,
+		     uint32_t *entry)
+{
+	fp_arena_tables(arena)->flow_lookup->start(arena, key, n, hash, entry);
+}
+// find: entry[i] becomes the entry that is probably the key's.
+static inline void
+fp_flow_lookup_find(const struct fp_arena *arena, uint32_t n, const uint64_t *hash, uint32_t *entry)
+{
+	fp_arena_tables(arena)->flow_lookup->find(arena, n, hash, entry);
+}
+// finish: word[i] becomes the action word and entry[i] the index of a hit, 0 of a miss. An entry whose expire_at_s has
+// come is a miss. Stamps the age of what is found, asks for the destination's location. Returns the number of hits.
+static inline uint32_t
+fp_flow_lookup_finish(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
+		      const uint64_t *hash, fp_action_word *word, uint32_t *entry)
+{
+	return fp_arena_tables(arena)->flow_lookup->finish(arena, key, n, now_s, hash, word, entry);
+}
+
+// All three at once.
+static inline uint32_t
 fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
 		    uint64_t *hash, fp_action_word *word, uint32_t *entry)
 {
-	return fp_arena_tables(arena)->flow_lookup(arena, key, n, now_s, hash, word, entry);
+	fp_flow_lookup_start(arena, key, n, hash, entry);
+	fp_flow_lookup_find(arena, n, hash, entry);
+	return fp_flow_lookup_finish(arena, key, n, now_s, hash, word, entry);
 }
 
 // Stamps the entry's age if it is older than this second. Poll threads.

@@ -6,7 +6,8 @@
 //	while (running) {
 //		fp_thread_tick(t, now_ns);                     // the thread's time; releases, hold timers, sends
 //		n = rte_eth_rx_burst(port->dpdk_port, queue, mbufs, FP_BURST);
-//		if (n) fp_thread_receive(t, port, mbufs, n);   // parse, look up, act; ends in tx batches
+//		if (n) fp_thread_receive(t, port, mbufs, n);   // parses, acts on the burst before; ends in tx batches
+//		if (n < FP_BURST) fp_thread_finish(t);         // acts on this one too
 //		fp_thread_flush(t);                            // sends the tx batches
 //		for each worker in fp_thread_doorbells(t): ring
 //	}
@@ -15,7 +16,7 @@
 //
 // Every packet received ends exactly once. At any time between two calls:
 //	received == forwarded + delivered + relayed + answered + exceptions + sum(dropped) + held_now
-//	            + what waits in the tx batches (nothing after a flush)
+//	            + the burst that waits (none after a finish) + what waits in the tx batches (nothing after a flush)
 #pragma once
 
 #include "fp_arena.h"
@@ -63,7 +64,10 @@ struct fp_thread; // in native/dpdk/thread.h
 int fp_thread_create(const struct fp_thread_config *config, struct fp_thread **thread);
 void fp_thread_destroy(struct fp_thread *thread); // frees held packets (counted as shutdown)
 
+// Parses a burst and begins to look it up; acts on the one received before, whose tables' lines have come meanwhile.
 void fp_thread_receive(struct fp_thread *thread, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n);
+// Acts on the burst received last, if that has not happened. Before every quiescent state and before any wait.
+void fp_thread_finish(struct fp_thread *thread);
 void fp_thread_tick(struct fp_thread *thread, uint64_t now_ns);
 void fp_thread_flush(struct fp_thread *thread);
 // More is in its rings than the last tick took: not the time to sleep.

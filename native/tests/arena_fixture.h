@@ -99,7 +99,7 @@ lookup(const struct fp_arena *arena, const struct fp_flow_key *key, uint32_t now
 {
 	uint64_t hash;
 	uint32_t entry;
-	return fp_flow_lookup_bulk(arena, &key, 1, now_s, &hash, word, &entry) & 1;
+	return fp_flow_lookup_bulk(arena, &key, 1, now_s, &hash, word, &entry) == 1;
 }
 
 // A small generator, so that a failing run can be repeated from the seed that it printed.

@@ -249,6 +249,7 @@ rig_step(struct rig *rig, uint64_t now_ns)
 	for (uint32_t i = 0; i < rig->config.ports; i++)
 		while ((n = rte_eth_rx_burst(rig->port[i].dpdk_port, 0, mbufs, FP_BURST)) != 0)
 			fp_thread_receive(rig->thread, &rig->port[i], mbufs, n);
+	fp_thread_finish(rig->thread);
 	fp_thread_flush(rig->thread);
 	fp_arena_reader_quiescent(rig->arena, 0);
 }

@@ -270,7 +270,7 @@ cdef class DataPlane:
     def lookup_variant(self):
         """Return which compilation of the flow look-up this processor runs: "avx512", "avx2", "baseline"."""
         self._need_running()
-        return fp_arena_tables(fp_dataplane_arena(self.c)).flow_variant.decode()
+        return fp_arena_tables(fp_dataplane_arena(self.c)).flow_lookup.variant.decode()
 
     def arena_address(self):
         """Return where the arena's handle is, for fastpath.dump.Dump; valid until stop()."""

@@ -567,8 +567,11 @@ cdef extern from "fp_arena.h" nogil:
         size_t huge_bytes
         size_t huge_page_bytes
 
+    cdef struct fp_flow_lookup:
+        const char *variant
+
     cdef struct fp_arena_view:
-        const char *flow_variant
+        const fp_flow_lookup *flow_lookup
 
     const fp_arena_view *fp_arena_tables(const fp_arena *arena)
     void fp_arena_pages(const fp_arena *arena, fp_arena_pages_t *pages)
@@ -627,7 +630,7 @@ cdef extern from "fp_flow_table.h" nogil:
         uint32_t refusals
 
     ctypedef void (*fp_flow_visit)(void *context, uint32_t index, fp_flow_entry *entry, fp_flow_side *side) noexcept
-    uint64_t fp_flow_lookup_bulk(const fp_arena *arena, const fp_flow_key *const *key, uint32_t n, uint32_t now_s,
+    uint32_t fp_flow_lookup_bulk(const fp_arena *arena, const fp_flow_key *const *key, uint32_t n, uint32_t now_s,
                                  uint64_t *hash, uint64_t *word, uint32_t *entry)
     void fp_flow_used(fp_flow_entry *entry, uint32_t now_s)
     int fp_flow_insert(fp_arena *arena, const fp_flow_key *key, const fp_flow_value *value)
