@@ -14,6 +14,7 @@
 #include <rte_malloc.h>
 
 #include "eal.h"
+#include "fp_packet_pool.h"
 
 #define MBUF_CACHE 256
 #define QUEUE_MBUFS 2048 // what a port's queue pair of one thread can bind: both rings of a NIC
@@ -62,9 +63,8 @@ fp_dataplane_create(const struct fp_dataplane_config *config, struct fp_dataplan
 
 	uint64_t start_ns = clock_ns();
 	dp->report.mbufs = mbufs_needed(config);
-	dp->mempool = rte_pktmbuf_pool_create("packets", dp->report.mbufs, MBUF_CACHE, 0,
-					      (uint16_t)(RTE_PKTMBUF_HEADROOM + data_room(config)),
-					      SOCKET_ID_ANY);
+	dp->mempool = fp_packet_pool_create("packets", dp->report.mbufs, MBUF_CACHE,
+					    (uint16_t)(RTE_PKTMBUF_HEADROOM + data_room(config)));
 	dp->report.mempool_ns = clock_ns() - start_ns;
 	if (!dp->mempool) {
 		rc = fp_error_set(

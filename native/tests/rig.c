@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "rig.h"
 
+#include "fp_packet_pool.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -79,8 +81,7 @@ rig_create(const struct rig_config *config, struct rig **out)
 	rig->number = rigs++;
 	rig->config = *config;
 	snprintf(name, sizeof(name), "rig%u", rig->number);
-	rig->mempool = rte_pktmbuf_pool_create(name, config->mbufs, config->mbuf_cache, 0,
-					       RIG_MBUF_BYTES, SOCKET_ID_ANY);
+	rig->mempool = fp_packet_pool_create(name, config->mbufs, config->mbuf_cache, RIG_MBUF_BYTES);
 	if (rig->mempool == NULL)
 		goto err;
 	for (uint32_t i = 0; i < config->ports; i++)
