@@ -8,7 +8,7 @@
 //
 //	hit, miss                look-ups in bursts of 32 in random order. A burst's keys are made just before, as by
 //	                         parsing, which is taken off; and as in a poll thread ours finishes a burst when the next
-//	                         one has been started
+//	                         one has been started, if flows are many
 //	  -alone                 each burst finished before the next one is made
 //	  -with-writer           the same while a thread on another processor takes flows out and puts them back,
 //	                         200 000 updates a second
@@ -223,6 +223,7 @@ look(struct tables *tables, const struct options *options, const char *scenario,
 	static struct batch batch;
 	struct figure figure[TABLES] = { 0 };
 
+	alone |= tables->entries < FP_FLOWS_BEYOND_CACHE; // as a poll thread does it then
 	batch = (struct batch){ .tables = tables, .first = first, .alone = alone, .random = 12345 };
 	for (uint32_t b = 0; b < 2; b++)
 		for (uint32_t i = 0; i < BURST; i++)

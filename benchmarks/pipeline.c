@@ -284,6 +284,8 @@ slice(struct bench *b, uint32_t from, bool pipeline)
 		burst_make(b, mbufs, b->order + at % ORDER_PACKETS);
 		if (pipeline) {
 			fp_thread_receive(thread, port, mbufs, FP_BURST);
+			if (!fp_thread_takes_turns(thread))
+				fp_thread_finish(thread);
 			fp_thread_flush(thread);
 		} else {
 			rte_eth_tx_burst(sink, 0, mbufs, FP_BURST);

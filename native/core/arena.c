@@ -267,6 +267,7 @@ void
 fp_arena_tick(struct fp_arena *arena, uint64_t now_ns)
 {
 	__atomic_store_n(&arena->now_s, (uint32_t)(now_ns / 1000000000u), __ATOMIC_RELEASE);
+	__atomic_store_n(&arena->flows_resident, arena->pool[FP_POOL_FLOW].live, __ATOMIC_RELAXED);
 }
 
 uint32_t

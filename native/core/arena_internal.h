@@ -92,6 +92,7 @@ struct fp_arena {
 
 	uint32_t now_s __attribute__((aligned(FP_CACHE_LINE)));
 	uint32_t generation; // never 0
+	uint32_t flows_resident;
 };
 
 // After the stores that it is about: see fp_arena_generation.

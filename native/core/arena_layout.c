@@ -168,6 +168,7 @@ fp_layout_apply(struct fp_arena *arena, const struct fp_layout *layout)
 	view->flow_index_mask = mask_over(view->flows - 1);
 	view->now_s = &arena->now_s;
 	view->generation = &arena->generation;
+	view->flows_resident = &arena->flows_resident;
 	view->secret = arena->header->secret;
 #undef AT
 #undef RECORDS

@@ -17,24 +17,22 @@ act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, ui
 {
 	uint64_t narrow = 0;
 
-#pragma GCC unroll 4
-	for (uint32_t i = 0; i < n; i++)
-		rte_prefetch0(&t->view.location[fp_action_destination(words[i])]);
 	for (uint32_t i = 0; i < n; i++) {
 		struct packet *p = &packets[i];
-		uint32_t action = fp_action_of(words[i]);
+		const fp_action_word word = words[i];
+		uint32_t action = fp_action_of(word);
 
 		if (unlikely(action == FP_ACTION_NARROW)) {
 			narrow |= 1ull << i;
 			continue;
 		}
 		if (p->flags & PACKET_TUNNELED)
-			count_tunnel(t, p, words[i]);
+			count_tunnel(t, p, word);
 		if (likely(action - FP_ACTION_ENCAPSULATE <=
 			   (uint32_t)FP_ACTION_RELAY - FP_ACTION_ENCAPSULATE))
-			forward(t, p, words[i]);
+			forward(t, p, word);
 		else
-			act_seldom(t, p, words[i]);
+			act_seldom(t, p, word);
 	}
 	return narrow;
 }
@@ -80,6 +78,19 @@ forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
 	}
 }
 
+void
+outlet_make(struct fp_thread *t, struct outlet *outlet, uint32_t ingress)
+{
+	const struct fp_ingress *attachment = ingress_at(t, ingress);
+
+	*outlet = (struct outlet){.name = outer_name(t, ingress)};
+	if (attachment == NULL || attachment->kind != FP_INGRESS_ATTACHMENT ||
+	    !ingress_live(attachment) || attachment->vlan != 0 || !tx_possible(t, attachment->port))
+		return;
+	outlet->batch = &t->tx[attachment->port];
+	outlet->usual_bytes = attachment->mtu_bytes != 0 ? attachment->mtu_bytes : UINT32_MAX;
+}
+
 static void
 act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word)
 {
@@ -99,6 +110,7 @@ static inline void
 count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word)
 {
 	uint32_t tunnel = t->tunnel_of[p->key.ingress];
+	struct fp_pair_counters *counters;
 
 	if (unlikely(tunnel == 0)) {
 		const struct fp_location_half *source = location_half(t, fp_action_source(word));
@@ -107,8 +119,9 @@ count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word)
 		    source->target < t->view.tunnels)
 			tunnel = t->tunnel_of[p->key.ingress] = source->target;
 	}
-	t->counters.tunnel[tunnel].rx_packets++;
-	t->counters.tunnel[tunnel].rx_bytes += p->mbuf->data_len + TUNNEL_BYTES;
+	counters = &t->counters.tunnel[tunnel];
+	counters->rx_packets++;
+	counters->rx_bytes += p->mbuf->data_len + TUNNEL_BYTES;
 }
 
 void

@@ -106,8 +106,7 @@ static uint32_t
 locator_ingress(struct fp_thread *t, const struct parse_context *context, const uint8_t *ip,
 		const uint8_t *udp)
 {
-	uint64_t addresses = load64(ip + 12),
-		 port_id = locator_port_id(load64(udp), load64(udp + UDP_BYTES));
+	uint64_t addresses = load64(ip + 12), vxlan = locator_vxlan(udp + UDP_BYTES);
 	struct fp_locator_key key = {.wire_id = be32(load32(udp + UDP_BYTES + 4)) >> 8,
 				     .protocol = FP_PROTOCOL_VXLAN};
 	const struct fp_ingress *ingress;
@@ -122,9 +121,10 @@ locator_ingress(struct fp_thread *t, const struct parse_context *context, const 
 		locator_unknown(t, &key);
 		return 0;
 	}
-	*locator_seen_at(t, addresses, port_id) =
+	*locator_seen_at(t, addresses, vxlan) =
 		(struct locator_seen){.addresses = addresses,
-				      .port_id = port_id,
+				      .vxlan = vxlan,
+				      .udp_port = load16(udp + 2),
 				      .current = locator_current(t, context->port),
 				      .inside = inside_of(t, context->port, i, 0)};
 	return i;

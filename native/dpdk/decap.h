@@ -13,9 +13,10 @@
 #define LOCATORS_SEEN 256
 struct locator_seen {
 	uint64_t addresses; // remote, local: as they lie in the outer header
-	uint64_t port_id;   // locator_port_id()
+	uint64_t vxlan;     // locator_vxlan()
 	uint64_t current;   // generation << 32 | index of the port; 0: never used
-	uint64_t zero;
+	uint16_t udp_port;  // that it was sent to, as it lies in the packet
+	uint16_t zero[3];
 	struct inside inside;
 };
 static_assert(sizeof(struct locator_seen) == 64, "locator_seen");
@@ -28,19 +29,18 @@ uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet
 uint32_t decap_ecn(struct packet *p, uint8_t outer_ecn);
 #pragma GCC visibility pop
 
-// The id, and the UDP port it was sent to, both as they lie in the packet.
+// The I flag and the id of a VXLAN header, as they lie in it.
 static inline uint64_t
-locator_port_id(uint64_t udp, uint64_t vxlan)
+locator_vxlan(const uint8_t *vxlan)
 {
-	return (vxlan >> 32 & 0xffffff) | (udp & 0xffff0000) << 16;
+	return load64(vxlan) & 0x00ffffff00000008;
 }
 
 static inline struct locator_seen *
-locator_seen_at(struct fp_thread *t, uint64_t addresses, uint64_t port_id)
+locator_seen_at(struct fp_thread *t, uint64_t addresses, uint64_t vxlan)
 {
-	uint32_t mixed = ((uint32_t)addresses ^ (uint32_t)port_id * 0x9e3779b1u) * 0x85ebca6bu;
-
-	return &t->locator_seen[mixed >> 24];
+	// The id lies over the local address, of which there are few.
+	return &t->locator_seen[(addresses ^ vxlan) * 0x9e3779b97f4a7c15ull >> 56];
 }
 
 static inline uint64_t
@@ -59,25 +59,23 @@ usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte
 	uint32_t len = mbuf->data_len, total, udp_bytes, inner_bytes;
 	const struct locator_seen *seen;
 	struct usual_words w;
-	uint64_t udp, vxlan, port_id;
+	uint64_t vxlan;
 
 	if (unlikely(len < TUNNEL_BYTES + ETHERNET_BYTES))
 		return NULL;
 	w = usual_load(frame);
-	udp = load64(frame + 34);
-	vxlan = load64(frame + 42);
-	port_id = locator_port_id(udp, vxlan);
-	seen = locator_seen_at(t, w.addresses, port_id);
+	vxlan = locator_vxlan(frame + 42);
+	seen = locator_seen_at(t, w.addresses, vxlan);
 	total = usual_total_bytes(&w);
-	udp_bytes = be16((uint16_t)(udp >> 32));
+	udp_bytes = load16_be(frame + 38);
 	if (unlikely(w.macs << 16 != context->port_mac || !usual_ipv4(frame, &w) ||
-		     usual_protocol(&w) != PROTOCOL_UDP || !(vxlan & 0x08)))
+		     usual_protocol(&w) != PROTOCOL_UDP))
 		return NULL;
 	if (unlikely(total > len - ETHERNET_BYTES || udp_bytes + IPV4_BYTES > total ||
 		     udp_bytes < UDP_BYTES + VXLAN_BYTES + ETHERNET_BYTES))
 		return NULL;
-	if (unlikely(seen->addresses != w.addresses || seen->port_id != port_id ||
-		     seen->current != context->locators))
+	if (unlikely(seen->addresses != w.addresses || seen->vxlan != vxlan ||
+		     seen->udp_port != load16(frame + 36) || seen->current != context->locators))
 		return NULL;
 	inner_bytes = udp_bytes - UDP_BYTES - VXLAN_BYTES;
 	mbuf->data_off = (uint16_t)(mbuf->data_off + TUNNEL_BYTES);

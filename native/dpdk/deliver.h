@@ -31,23 +31,36 @@ deliver_by(struct fp_thread *t, struct packet *p, const struct fp_ingress *attac
 	       tx_way(kind, 0, attachment->vlan != 0 ? VLAN_BYTES : 0));
 }
 
+// What there is to know of an attachment that packets go out of, kept by each poll thread for one
+// generation of the tables.
+#define OUTLETS 256 // attachments whose low bits are equal take turns
+struct outlet {
+	uint64_t name; // outer_name() of the attachment's index
+	struct tx_batch *batch;
+	uint32_t usual_bytes; // longest IP packet that is usual; 0: none is
+	uint32_t zero[3];
+};
+static_assert(sizeof(struct outlet) == 32, "outlet");
+
+#pragma GCC visibility push(hidden)
+void outlet_make(struct fp_thread *t, struct outlet *outlet, uint32_t ingress); // act.c
+#pragma GCC visibility pop
+
 // The usual packet out of the usual attachment: untagged, everything live. false: nothing has
 // changed, deliver() knows why.
 static inline __attribute__((always_inline)) bool
 usual_deliver(struct fp_thread *t, struct packet *p, const struct fp_location *location,
 	      const struct fp_location_half *half)
 {
-	const struct fp_ingress *attachment = ingress_at(t, half->target);
+	struct outlet *outlet = &t->outlet[half->target % OUTLETS];
 
+	if (unlikely(outlet->name != outer_name(t, half->target)))
+		outlet_make(t, outlet, half->target);
 	if (unlikely(half->kind != FP_LOCATION_LOCAL || !(p->flags & PACKET_IP) ||
-		     half->target == p->key.ingress || attachment == NULL ||
-		     attachment->kind != FP_INGRESS_ATTACHMENT || !ingress_live(attachment) ||
-		     attachment->vlan != 0 ||
-		     p->length > (uint16_t)(attachment->mtu_bytes - 1u) + 1u ||
-		     !tx_possible(t, attachment->port)))
+		     half->target == p->key.ingress || p->length > outlet->usual_bytes))
 		return false;
 	rewrite_inner(t, p->flags, rte_pktmbuf_mtod(p->mbuf, uint8_t *), location, half);
-	tx_put(t, &t->tx[attachment->port], p, p->mbuf, tx_way(TX_DELIVERED, 0, 0));
+	tx_put(t, outlet->batch, p, p->mbuf, tx_way(TX_DELIVERED, 0, 0));
 	return true;
 }
 

@@ -7,11 +7,19 @@
 #include "thread.h"
 #include "usual.h"
 
-static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, struct packet *p,
-			  struct rte_mbuf *mbuf);
-static uint32_t parse_tunneled(struct fp_thread *t, struct parse_context *context, struct packet *p,
-			       struct rte_mbuf *mbuf, const struct inside *inside,
-			       uint32_t outer_ecn, uint32_t outer_ttl);
+// Of untagged frames: which are recognized in one go.
+enum usual_way { USUAL_NOTHING, USUAL_INSIDE, USUAL_UNDERLAY };
+struct run {
+	uint32_t vnet; // 0: of none
+	uint64_t packets, bytes;
+};
+static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way,
+			  struct run *run, struct packet *p, struct rte_mbuf *mbuf);
+static void run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes);
+static void run_end(struct fp_thread *t, const struct run *run);
+static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *context,
+			       struct packet *p, const struct inside *inside, uint32_t outer_ecn,
+			       uint32_t outer_ttl);
 static uint32_t parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p);
 static uint32_t parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
 			       const struct inside *inside, uint16_t ethertype, uint32_t tag_bytes);
@@ -25,13 +33,15 @@ static uint32_t parse_ipv4(struct fp_thread *t, struct packet *p, const struct f
 static uint32_t parse_ports(struct packet *p, const uint8_t *l4, uint32_t len);
 static struct inside attachment_find(struct fp_thread *t, const struct fp_port *port,
 				     uint32_t vlan);
-static void count_received(struct fp_thread *t, const struct packet *run, uint32_t packets,
-			   uint64_t bytes);
 
-#define BAD(i) [i] = 1
-#define BAD4(i) BAD(i), BAD(i + 1), BAD(i + 2), BAD(i + 3)
-#define BAD16(i) BAD4(i), BAD4(i + 4), BAD4(i + 8), BAD4(i + 12)
-const uint8_t usual_not_unicast[256] = {BAD(0), BAD(127), BAD16(224), BAD16(240)};
+const uint8_t usual_not_unicast[256] = {[0] = 1, [127] = 1, [224 ... 255] = 1};
+const uint16_t usual_least_bytes[256] = {
+	[0 ... PROTOCOL_TCP - 1] = UINT16_MAX,
+	[PROTOCOL_TCP] = IPV4_BYTES + TCP_BYTES,
+	[PROTOCOL_TCP + 1 ... PROTOCOL_UDP - 1] = UINT16_MAX,
+	[PROTOCOL_UDP] = IPV4_BYTES + UDP_BYTES,
+	[PROTOCOL_UDP + 1 ... 255] = UINT16_MAX,
+};
 
 uint32_t
 parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
@@ -40,34 +50,31 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 	struct parse_context context = {.port = port,
 					.port_mac = load_mac(port->mac.addr_bytes) << 16,
 					.locators = locator_current(t, port)};
-	struct packet *p = packets, *run = packets;
-	uint64_t frame_bytes = 0, inner_bytes = 0;
+	enum usual_way way = USUAL_NOTHING;
+	struct packet *p = packets;
+	uint64_t frame_bytes = 0;
+	struct run run = {0};
 	uint32_t rc;
 
 	for (uint32_t i = 0; port->dma && i < n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
 	if (port->role != FP_PORT_UNDERLAY)
 		context.untagged = attachment_find(t, port, 0);
+	if (context.untagged.ingress != 0)
+		way = USUAL_INSIDE;
+	else if (port->role != FP_PORT_INSIDE)
+		way = USUAL_UNDERLAY;
 	for (uint32_t i = 0; i < n; i++) {
 		frame_bytes += mbufs[i]->pkt_len;
-		rc = parse_one(t, &context, p, mbufs[i]);
-		if (unlikely(rc != 0)) {
-			if (rc == PARSE_EXCEPTION)
-				exception(t, port, mbufs[i]);
-			else
-				drop(t, mbufs[i], p->vnet, rc);
-			continue;
-		}
-		if (unlikely(p->vnet != run->vnet)) {
-			count_received(t, run, (uint32_t)(p - run), inner_bytes);
-			run = p;
-			inner_bytes = 0;
-		}
-		inner_bytes += mbufs[i]->data_len;
-		p++;
+		rc = parse_one(t, &context, way, &run, p, mbufs[i]);
+		if (likely(rc == 0))
+			p++;
+		else if (rc == PARSE_EXCEPTION)
+			exception(t, port, mbufs[i]);
+		else
+			drop(t, mbufs[i], p->vnet, rc);
 	}
-	if (likely(p != run))
-		count_received(t, run, (uint32_t)(p - run), inner_bytes);
+	run_end(t, &run);
 	t->counters.port[port->index].rx_packets += n;
 	t->counters.port[port->index].rx_bytes += frame_bytes;
 	return (uint32_t)(p - packets);
@@ -96,49 +103,67 @@ inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingres
 	return inside;
 }
 
-// A reason, 0 (the packet is filled in), or PARSE_EXCEPTION.
+// A reason, 0 (the packet is filled in and counted), or PARSE_EXCEPTION. What is counted comes from
+// where the packet's line was written from: the line itself would be read too soon after.
 static inline uint32_t
-parse_one(struct fp_thread *t, struct parse_context *context, struct packet *p,
-	  struct rte_mbuf *mbuf)
+parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way, struct run *run,
+	  struct packet *p, struct rte_mbuf *mbuf)
 {
-	uint32_t outer_tos, outer_ttl;
-	const struct inside *inside;
-	uint8_t tos;
+	uint32_t outer_tos = 0, outer_ttl = 0, bytes, rc;
+	const struct inside *inside = NULL;
 
-	if (likely(mbuf->nb_segs == 1)) {
-		if (context->untagged.ingress != 0) {
-			if (likely(usual_parse(p, mbuf, &context->untagged, &tos)))
-				return 0;
-		} else if (context->port->role != FP_PORT_INSIDE) {
-			inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
-			if (likely(inside != NULL))
-				return parse_tunneled(t, context, p, mbuf, inside,
-						      outer_tos & ECN_MASK, outer_ttl);
+	if (likely(mbuf->nb_segs == 1) && way == USUAL_INSIDE)
+		inside = &context->untagged;
+	else if (likely(mbuf->nb_segs == 1) && way == USUAL_UNDERLAY)
+		inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
+	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside)) != 0)) {
+		if (way == USUAL_UNDERLAY) {
+			p->outer_ttl = (uint8_t)outer_ttl;
+			if (unlikely((outer_tos & ECN_MASK) != ECN_NOT_ECT) &&
+			    (rc = decap_ecn(p, outer_tos & ECN_MASK)) != 0)
+				return rc;
 		}
+		run_add(t, run, inside->vnet, bytes);
+		return 0;
 	}
 	p->mbuf = mbuf;
 	p->flags = 0;
 	p->vnet = 0;
 	p->port = (uint8_t)context->port->index;
-	return parse_seldom(t, context, p);
+	rc = way == USUAL_UNDERLAY && inside != NULL
+		     ? parse_tunneled(t, context, p, inside, outer_tos & ECN_MASK, outer_ttl)
+		     : parse_seldom(t, context, p);
+	if (rc == 0)
+		run_add(t, run, p->vnet, p->mbuf->data_len);
+	return rc;
 }
 
-// What came out of a tunnel: the inner frame, and then its ECN.
-static inline uint32_t
-parse_tunneled(struct fp_thread *t, struct parse_context *context, struct packet *p,
-	       struct rte_mbuf *mbuf, const struct inside *inside, uint32_t outer_ecn,
-	       uint32_t outer_ttl)
+// Packets received by a V-net, one after the other.
+static inline void
+run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes)
 {
-	uint8_t tos;
+	if (unlikely(vnet != run->vnet)) {
+		run_end(t, run);
+		*run = (struct run){.vnet = vnet};
+	}
+	run->packets++;
+	run->bytes += bytes;
+}
+
+static inline void
+run_end(struct fp_thread *t, const struct run *run)
+{
+	t->counters.vnet[run->vnet].rx_packets += run->packets;
+	t->counters.vnet[run->vnet].rx_bytes += run->bytes;
+}
+
+// What came out of a tunnel and is not usual: the inner frame, and then its ECN.
+static uint32_t
+parse_tunneled(struct fp_thread *t, const struct parse_context *context, struct packet *p,
+	       const struct inside *inside, uint32_t outer_ecn, uint32_t outer_ttl)
+{
 	uint32_t rc;
 
-	if (likely(usual_parse(p, mbuf, inside, &tos))) {
-		p->outer_ttl = (uint8_t)outer_ttl;
-		return likely(outer_ecn == ECN_NOT_ECT || outer_ecn == (tos & ECN_MASK))
-			       ? 0
-			       : decap_ecn(p, (uint8_t)outer_ecn);
-	}
-	p->mbuf = mbuf;
 	p->flags = PACKET_TUNNELED;
 	p->vnet = 0;
 	p->port = inside->port;
@@ -184,7 +209,7 @@ static uint32_t
 parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
 	       const struct inside *inside, uint16_t ethertype, uint32_t tag_bytes)
 {
-	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *), tos;
+	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *);
 
 	if (inside->ingress == 0 && context->port->role == FP_PORT_BOTH)
 		return parse_underlay(t, context, p, ethertype, tag_bytes);
@@ -195,7 +220,7 @@ parse_attached(struct fp_thread *t, struct parse_context *context, struct packet
 	if (tag_bytes != 0) {
 		memmove(frame + VLAN_BYTES, frame, 12);
 		rte_pktmbuf_adj(p->mbuf, VLAN_BYTES);
-		if (likely(usual_parse(p, p->mbuf, inside, &tos)))
+		if (likely(usual_parse(p, p->mbuf, inside)))
 			return 0;
 	}
 	p->key.ingress = inside->ingress;
@@ -221,14 +246,7 @@ parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet
 	if (unlikely(rc != 0))
 		return rc;
 	inside = inside_of(t, context->port, p->key.ingress, 0);
-	return parse_tunneled(t, context, p, p->mbuf, &inside, outer_ecn, p->outer_ttl);
-}
-
-static void
-count_received(struct fp_thread *t, const struct packet *run, uint32_t packets, uint64_t bytes)
-{
-	t->counters.vnet[run->vnet].rx_packets += packets;
-	t->counters.vnet[run->vnet].rx_bytes += bytes;
+	return parse_tunneled(t, context, p, &inside, outer_ecn, p->outer_ttl);
 }
 
 static uint32_t

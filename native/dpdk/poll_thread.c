@@ -229,8 +229,9 @@ poll_main(void *argument)
 	return NULL;
 }
 
-// One round over the queues, begun at `tsc`. The last burst of a round that had a full one waits for
-// the next round, where there will be more, unless it is told to finish. Returns the packets received.
+// One round over the queues, begun at `tsc`. The last burst of a round that had a full one may wait
+// for the next round, where there will be more, unless it is told to finish. Returns the packets
+// received.
 static uint32_t
 receive(struct fp_poll *poll, uint64_t tsc, bool finish)
 {
@@ -255,7 +256,7 @@ receive(struct fp_poll *poll, uint64_t tsc, bool finish)
 		received += n;
 		full |= n == FP_BURST;
 	}
-	if (finish || !full)
+	if (finish || !full || !fp_thread_takes_turns(poll->thread))
 		fp_thread_finish(poll->thread);
 	if (unlikely(timed && received))
 		acted = rte_rdtsc();

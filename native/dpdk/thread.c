@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "decap.h"
+#include "deliver.h"
 #include "entropy.h"
 #include "outer.h"
 #include "thread.h"
@@ -55,10 +56,11 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->counters.tunnel = calloc(t->view.tunnels, sizeof(*t->counters.tunnel));
 	t->tunnel_of = calloc(t->view.ingresses, sizeof(*t->tunnel_of));
 	t->outer = lines_make(OUTER_TUNNELS * FP_NEXTHOPS_MAX, sizeof(*t->outer));
+	t->outlet = lines_make(OUTLETS, sizeof(*t->outlet));
 	t->locator_seen = lines_make(LOCATORS_SEEN, sizeof(*t->locator_seen));
 	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL ||
 	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->tunnel_of == NULL ||
-	    t->outer == NULL || t->locator_seen == NULL)
+	    t->outer == NULL || t->outlet == NULL || t->locator_seen == NULL)
 		goto err;
 	rc = hold_create(t, &config->hold);
 	if (rc != 0)
@@ -96,6 +98,7 @@ fp_thread_destroy(struct fp_thread *t)
 	free(t->counters.tunnel);
 	free(t->tunnel_of);
 	free(t->outer);
+	free(t->outlet);
 	free(t->locator_seen);
 	free(t);
 }
@@ -120,6 +123,12 @@ bool
 fp_thread_has_work(const struct fp_thread *t)
 {
 	return !rte_ring_empty(t->releases) || !rte_ring_empty(t->outgoing);
+}
+
+bool
+fp_thread_takes_turns(const struct fp_thread *t)
+{
+	return fp_flow_beyond_cache(t->arena);
 }
 
 void

@@ -173,6 +173,7 @@ struct fp_thread {
 	uint64_t tx_waiting;               // bit per port with a batch
 	uint32_t generation;               // of the tables, as this burst sees them
 	struct outer *outer;               // outer.h
+	struct outlet *outlet;             // deliver.h
 	struct locator_seen *locator_seen; // decap.h
 	uint32_t *tunnel_of; // by ingress: through which tunnel answers go, for its counters; 0:
 			     // not known

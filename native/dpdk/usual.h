@@ -22,6 +22,8 @@
 
 // 1: first octet of an address that is not unicast (as ipv4_is_unicast).
 extern const uint8_t usual_not_unicast[256] __attribute__((visibility("hidden")));
+// Least length of a usual IP packet by its protocol; no packet has that of the unusual ones.
+extern const uint16_t usual_least_bytes[256] __attribute__((visibility("hidden")));
 
 struct usual_words {
 	uint64_t macs;      // bytes 0..7
@@ -77,7 +79,7 @@ usual_ipv4(const uint8_t *frame, const struct usual_words *w)
 	sum += sum << 32 | sum >> 32;
 	half = (uint32_t)(sum >> 32);
 	half += half << 16 | half >> 16;
-	return half >> 16 == 0xffff;
+	return half >= 0xffff0000;
 }
 
 // The packet's line, in four moves: addresses, ports, protocol and length come out of the frame,
@@ -113,35 +115,30 @@ usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame,
 					       _mm_shuffle_epi8(low, length)));
 }
 
-// Fills the packet, or leaves it and the buffer as they are.
-static inline bool
-usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside, uint8_t *tos)
+// Fills the packet and returns the length of its frame; or 0, with packet and buffer as they were.
+static inline uint32_t
+usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	uint32_t len = mbuf->data_len, total, protocol;
+	uint32_t len = mbuf->data_len, total;
 	struct usual_words w;
 
 	if (unlikely(len < USUAL_BYTES))
-		return false;
+		return 0;
 	w = usual_load(frame);
 	total = usual_total_bytes(&w);
-	protocol = usual_protocol(&w);
 	if (unlikely((w.macs & GROUP_BITS) != 0 || load64(frame + 6) << 16 == 0 ||
 		     !usual_ipv4(frame, &w)))
-		return false;
-	if (unlikely(total > len - ETHERNET_BYTES || total > inside->usual_bytes))
-		return false;
-	if (unlikely(total < (protocol == PROTOCOL_TCP   ? IPV4_BYTES + TCP_BYTES
-			      : protocol == PROTOCOL_UDP ? IPV4_BYTES + UDP_BYTES
-							 : UINT32_MAX)))
-		return false;
+		return 0;
+	if (unlikely(total > len - ETHERNET_BYTES || total > inside->usual_bytes ||
+		     total < usual_least_bytes[usual_protocol(&w)]))
+		return 0;
 	if (unlikely(usual_not_unicast[(uint8_t)w.addresses] |
 		     usual_not_unicast[(uint8_t)(w.addresses >> 32)]))
-		return false;
-	*tos = (uint8_t)usual_tos(&w);
+		return 0;
 	if (w.macs << 16 == inside->gateway_mac) {
 		if (unlikely(usual_ttl(&w) <= 1))
-			return false;
+			return 0;
 		usual_fill(p, mbuf, frame, inside);
 		p->key.key_class = FP_CLASS_ROUTED;
 		p->flags |= PACKET_ROUTED;
@@ -152,5 +149,5 @@ usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside
 		mbuf->data_len = (uint16_t)(total + ETHERNET_BYTES);
 		mbuf->pkt_len = total + ETHERNET_BYTES;
 	}
-	return true;
+	return total + ETHERNET_BYTES;
 }

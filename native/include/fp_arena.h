@@ -61,7 +61,7 @@ struct fp_arena_pages {
 void fp_arena_pages(const struct fp_arena *arena, struct fp_arena_pages *pages);
 uint64_t fp_arena_incarnation(const struct fp_arena *arena); // another at every open
 
-// The arena's clock in seconds: CLOCK_BOOTTIME. The writer stores it once a tick; readers read it.
+// The arena's clock in seconds: CLOCK_BOOTTIME. The writer stores it once a tick, and the number of flows; readers read.
 void fp_arena_tick(struct fp_arena *arena, uint64_t now_ns);
 // What no reader can see any more comes free, in every table. Once a tick.
 uint32_t fp_arena_reclaim(struct fp_arena *arena);
@@ -106,6 +106,7 @@ struct fp_arena_view {
 	uint32_t flow_index_mask; // bits of a bucket's way that are the index of an entry
 	uint32_t *now_s;      // see fp_arena_now_s
 	uint32_t *generation; // see fp_arena_generation
+	uint32_t *flows_resident; // as of the last tick
 	const struct fp_flow_lookup *flow_lookup;
 	struct fp_secret secret;
 };

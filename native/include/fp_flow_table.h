@@ -19,6 +19,14 @@ fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
 	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
 }
 
+// So many flows leave no room for themselves in a second-level cache of a megabyte: 75 bytes each.
+#define FP_FLOWS_BEYOND_CACHE 8192
+static inline bool
+fp_flow_beyond_cache(const struct fp_arena *arena)
+{
+	return __atomic_load_n(fp_arena_tables(arena)->flows_resident, __ATOMIC_RELAXED) >= FP_FLOWS_BEYOND_CACHE;
+}
+
 // A look-up of n keys is three calls. Each asks for cache lines that the next one reads, so that whoever has two
 // bursts takes turns: start one, finish the other. Between the first and the last of them no quiescent state.
 //

@@ -7,7 +7,8 @@
 //		fp_thread_tick(t, now_ns);                     // the thread's time; releases, hold timers, sends
 //		n = rte_eth_rx_burst(port->dpdk_port, queue, mbufs, FP_BURST);
 //		if (n) fp_thread_receive(t, port, mbufs, n);   // parses, acts on the burst before; ends in tx batches
-//		if (n < FP_BURST) fp_thread_finish(t);         // acts on this one too
+//		if (n < FP_BURST || !fp_thread_takes_turns(t))
+//			fp_thread_finish(t);                   // acts on this one too
 //		fp_thread_flush(t);                            // sends the tx batches
 //		for each worker in fp_thread_doorbells(t): ring
 //	}
@@ -66,6 +67,9 @@ void fp_thread_destroy(struct fp_thread *thread); // frees held packets (counted
 
 // Parses a burst and begins to look it up; acts on the one received before, whose tables' lines have come meanwhile.
 void fp_thread_receive(struct fp_thread *thread, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n);
+// Whether a full burst had better wait for the next one: the flows are too many for the caches near. With few of them
+// nothing is gained, and what waits is crowded out itself.
+bool fp_thread_takes_turns(const struct fp_thread *thread);
 // Acts on the burst received last, if that has not happened. Before every quiescent state and before any wait.
 void fp_thread_finish(struct fp_thread *thread);
 void fp_thread_tick(struct fp_thread *thread, uint64_t now_ns);

@@ -96,6 +96,19 @@ def test_release_acts_on_all_in_order(world):
     assert sum(found["delay_us_bucket"]) == 1
 
 
+def test_bursts_that_take_turns_keep_their_order(world):
+    install(world, pair_key(world), Action("forward", destination=world.c))
+    held = {i for i in range(100) if i % 10 == 3}
+    world.bench.send(*[(0, frame(i, source=B_IP if i in held else A_IP)) for i in range(100)])  # four bursts
+    assert payloads(world) == [i for i in range(100) if i not in held]
+    assert counters(world)["held_now"] == 10
+    (row,) = misses(world)
+    key = pair_key(world, source=B_IP)
+    install(world, key, Action("forward", destination=world.c), token=row["token"])
+    step(world)
+    assert payloads(world) == sorted(held)
+
+
 def test_packet_that_finds_the_decision_first_does_not_overtake(world):
     world.bench.send(*[(0, frame(i)) for i in range(3)])
     install(world, pair_key(world), Action("forward", destination=world.c))  # nobody released
