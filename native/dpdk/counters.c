@@ -142,8 +142,6 @@ counters_add(struct fp_counters *sum, const struct fp_counters *one,
 	ADD(released);
 	ADD(expired);
 	ADD(dropped_full);
-	for (int i = 0; i < FP_DELAY_BUCKETS; i++)
-		ADD(delay_us_bucket[i]);
 	ADD(bursts);
 	ADD(polls);
 	ADD(cycles_busy);
@@ -151,6 +149,9 @@ counters_add(struct fp_counters *sum, const struct fp_counters *one,
 	ADD(sleeps);
 	for (int i = 0; i < FP_STAGE_MAX; i++)
 		ADD(stage_cycles[i]);
+	ADD(delay.sum_ns);
+	for (int i = 0; i < FP_DELAY_BUCKETS; i++)
+		ADD(delay.bucket[i]);
 #undef ADD
 }
 

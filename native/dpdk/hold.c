@@ -160,20 +160,15 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 {
 	struct packet packets[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
 	struct hold_slot *s = &t->hold.slot[slot];
-	uint64_t received_ns[FP_BURST], delay_us;
+	uint64_t received_ns[FP_BURST];
 	uint32_t n, rest;
 
 	if (unlikely(!slot_current(t, slot))) {
 		slot_end(t, slot, FP_DROP_ingress_gone);
 		return;
 	}
-	if (fp_action_of(word) != FP_ACTION_NARROW) {
-		delay_us = (t->now_ns - RTE_MIN(s->first_ns, t->now_ns)) / 1000;
-		t->counters.delay_us_bucket[delay_us == 0 ? 0
-							  : RTE_MIN(64u - (uint32_t)__builtin_clzll(
-										  delay_us),
-								    FP_DELAY_BUCKETS - 1u)]++;
-	}
+	if (fp_action_of(word) != FP_ACTION_NARROW)
+		fp_delay_add(&t->counters.delay, t->now_ns - RTE_MIN(s->first_ns, t->now_ns));
 	do {
 		n = packets_take(t, slot, packets, received_ns);
 		rest = s->packets;

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "fp_delay.h"
 #include "fp_types.h"
 
 struct fp_port_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_full, exceptions; };
@@ -32,7 +33,8 @@ struct fp_counters {
 	// look-ups, misses, hold
 	uint64_t lookups, hits, narrowed, misses, miss_records, miss_ring_full, refreshes;
 	uint64_t held, held_now, released, expired, dropped_full;
-	uint64_t delay_us_bucket[24]; // first-packet delay: bucket i counts those under 2^i microseconds
 	// time
 	uint64_t bursts, polls, cycles_busy, cycles_idle, sleeps, stage_cycles[FP_STAGE_MAX];
+	// first-packet delay, stamped in the hold: from the receipt of a key's first packet until its release
+	struct fp_delay delay;
 };

@@ -99,6 +99,3 @@ bool fp_thread_send_inner(struct fp_thread *thread, uint8_t kind, uint32_t targe
 uint32_t fp_thread_exceptions(struct fp_thread *thread, struct rte_mbuf **mbufs, uint32_t n);
 
 struct fp_counters *fp_thread_counters(struct fp_thread *thread);
-
-// Histogram of the first-packet delay, stamped in the hold: bucket i counts delays < 2^i microseconds.
-#define FP_DELAY_BUCKETS 24

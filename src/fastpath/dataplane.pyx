@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from libc.string cimport memcpy, memset
 
+from .delay cimport delay_dict
 from .native cimport *
 from .native_dpdk cimport *
 
@@ -283,8 +284,9 @@ cdef class DataPlane:
         return fp_arena_incarnation(fp_dataplane_arena(self.c))
 
     def counters(self):
-        """Return (counters, drops, delay_us_bucket): sums over all threads; drops is a list of
-        (reason name, V-net index or 0 where unknown, packets)."""
+        """Return (counters, drops, delay): sums over all threads; drops is a list of (reason name, V-net index
+        or 0 where unknown, packets), delay that of first packets: {"sum_ns", "buckets": [[from_ns, below_ns,
+        packets], …]} without those that are empty."""
         self._need_running()
         cdef fp_counters sum
         cdef fp_flow_stats_t flows
@@ -305,7 +307,7 @@ cdef class DataPlane:
             "flows_inserted": flows.inserted, "flows_expired": flows.expired,
             "flows_evicted": flows.evicted_bucket + flows.evicted_hand, "flows_waited": flows.waited,
         }
-        return counters, _drops(&sum), [sum.delay_us_bucket[i] for i in range(FP_DELAY_BUCKETS)]
+        return counters, _drops(&sum), delay_dict(&sum.delay)
 
     def pair_counters(self, indexes, bint tunnels):
         """Return {index: (tx_packets, tx_bytes, rx_packets, rx_bytes)} for V-net or tunnel indexes."""

@@ -6,6 +6,18 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from .native cimport fp_arena, fp_arena_config, fp_installer
 
 
+cdef extern from "fp_delay.h" nogil:
+    enum:
+        FP_DELAY_BUCKETS
+
+    cdef struct fp_delay:
+        uint64_t sum_ns
+        uint64_t bucket[432]
+
+    uint64_t fp_delay_from_ns(uint32_t bucket)
+    void fp_delay_add(fp_delay *delay, uint64_t ns)
+
+
 cdef extern from "fp_counters.h" nogil:
     enum:
         FP_REASONS_MAX
@@ -58,19 +70,18 @@ cdef extern from "fp_counters.h" nogil:
         uint64_t released
         uint64_t expired
         uint64_t dropped_full
-        uint64_t delay_us_bucket[24]
         uint64_t bursts
         uint64_t polls
         uint64_t cycles_busy
         uint64_t cycles_idle
         uint64_t sleeps
         uint64_t stage_cycles[6]
+        fp_delay delay
 
 
 cdef extern from "fp_thread.h" nogil:
     enum:
         FP_WORKERS_MAX
-        FP_DELAY_BUCKETS
 
     cdef struct fp_thread:
         pass

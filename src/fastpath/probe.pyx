@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from libc.string cimport memcpy, memset
 
+from .delay cimport delay_dict
 from .native cimport *
 from .rig cimport *
 
@@ -26,6 +27,15 @@ UNDERLAY = 2
 BOTH = 3
 
 _started = []
+
+
+def delay_of(delays_ns):
+    """Return the histogram of these delays as DataPlane.counters() returns that of first packets."""
+    cdef fp_delay delay
+    memset(&delay, 0, sizeof(delay))
+    for ns in delays_ns:
+        fp_delay_add(&delay, ns)
+    return delay_dict(&delay)
 
 
 @dataclass(frozen=True)
@@ -207,7 +217,7 @@ cdef class Probe:
         found["reason_vnet"] = {
             (fp_drop_name(c.reason_vnet[i].reason).decode(), c.reason_vnet[i].vnet):
                 c.reason_vnet[i].packets for i in range(FP_REASON_VNETS) if c.reason_vnet[i].packets}
-        found["delay_us_bucket"] = [c.delay_us_bucket[i] for i in range(FP_DELAY_BUCKETS)]
+        found["delay"] = delay_dict(&c.delay)
         found["ports"] = [c.port[i] for i in range(RIG_PORTS_MAX)]
         found["vnets"] = [c.vnet[i] for i in range(16)]
         found["tunnels"] = [c.tunnel[i] for i in range(64)]

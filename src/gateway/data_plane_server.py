@@ -366,7 +366,7 @@ class DataPlaneServer:
             "ok": True,
             "counters": counters,
             "drops": [{"reason": r, "vni": vni.get(index), "packets": n} for r, index, n in drops],
-            "delay_us_bucket": delay,
+            "delay": delay,
             "adoption": self._plane.adoption(),
             "housekeeping": self._plane.housekeeping(),
             **self._facts(),

@@ -38,6 +38,8 @@ PORT_COUNTERS = (
     "exceptions",
 )
 THREAD_COUNTERS = ("packets", "bursts", "polls", "cycles_busy", "cycles_idle", "sleeps")
+# Two to a power of two, 65.5 µs to 1.07 s: of the hold's own bounds, which are eight times as many.
+DELAY_BOUNDS_NS = (*(half << power for power in range(15, 29) for half in (2, 3)), 1 << 30)
 TRAFFIC = ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")
 
 
@@ -100,16 +102,13 @@ class Collector:
         for (reason, vni), packets in last.drops.items():
             dropped.add_metric([reason, self._state.names.vnet(vni) if vni else ""], packets)
         yield dropped
-        if last.delay_us_bucket:
-            # Bucket i counts what took less than 2^i µs. The sum is not kept.
-            running, buckets = 0, []
-            for index, count in enumerate(last.delay_us_bucket):
-                running += count
-                buckets.append((str((1 << index) / 1e6), float(running)))
-            buckets.append(("+Inf", float(running)))
-            delay = HistogramMetricFamily("vnet_first_packet_delay_seconds", "from hold to release")
-            delay.add_metric([], buckets, sum_value=None)
-            yield delay
+        buckets = [(str(ns / 1e9), float(last.delay.packets_below(ns))) for ns in DELAY_BOUNDS_NS]
+        buckets.append(("+Inf", float(last.delay.packets)))
+        delay = HistogramMetricFamily(
+            "vnet_first_packet_delay_seconds", "of first packets, from their receipt until their release"
+        )
+        delay.add_metric([], buckets, sum_value=last.delay.sum_ns / 1e9)
+        yield delay
 
     def _tables(self) -> Iterator[Metric]:
         last = self._state.statistics.last

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.delay import Delay, delay_of
+
 RATE_S = 10.0
 DROPS_STEP_S = 10.0
 DROPS_KEPT_S = 3600.0
@@ -27,7 +29,7 @@ class Sample:
     time_s: float
     counters: Mapping[str, float]
     drops: Drops = field(default_factory=dict)
-    delay_us_bucket: tuple[int, ...] = ()
+    delay: Delay = field(default_factory=Delay)
     ports: Mapping[str, Row] = field(default_factory=dict)
     threads: Mapping[str, Row] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ def sample_of(time_s: float, counters: Any, ports: Sequence[Row], threads: Seque
         time_s,
         {name: value for name, value in plain.items() if isinstance(value, (int, float))},
         drops,
-        tuple(counters.get("delay_us_bucket", ())),
+        delay_of(counters),
         {str(row["name"]): row for row in ports},
         {str(row["thread"]): row for row in threads},
     )
@@ -140,10 +142,9 @@ class Statistics:
         packets, else since the data plane started."""
         if self.last is None:
             return [None] * len(ratios)
-        now = self.last.delay_us_bucket
-        then = self._samples[0].delay_us_bucket
-        recent = [a - b for a, b in zip(now, then, strict=True)] if len(now) == len(then) else list(now)
-        return percentiles_us(recent if sum(recent) > 0 else now, *ratios)
+        recent = self.last.delay.since(self._samples[0].delay)
+        chosen = recent if recent.packets else self.last.delay
+        return [chosen.percentile_us(ratio) for ratio in ratios]
 
     @staticmethod
     def _difference(now: Mapping[str, Any], then: Mapping[str, Any], counter: str) -> int:

@@ -38,7 +38,7 @@ class FakeDataPlane:
         self.counters: dict[str, Any] = {
             "counters": {"received": 0, "flows": 0, "flows_max": 1000, "uptime_s": 1},
             "drops": [],
-            "delay_us_bucket": [0] * 24,
+            "delay": {"sum_ns": 0, "buckets": []},
             "adoption": {},
         }
         self.neighbours: dict[str, str] = {}  # address -> MAC that answers on the wire

@@ -95,7 +95,7 @@ class World:
         self.counters: dict[str, Any] = {
             "counters": {"received": 10, "uptime_s": 5},
             "drops": [],
-            "delay_us_bucket": [],
+            "delay": {"sum_ns": 0, "buckets": []},
         }
         self.lists: dict[str, list[dict[str, Any]]] = {
             "vnets": [{"name": "red", "vni": 7001, "object_id": 1}],

@@ -128,7 +128,7 @@ def test_metrics_have_the_names_of_the_screens_and_parse(state: State) -> None:
     counters = {
         "counters": {"received": 7, "flows": 3, "flows_max": 9, "held_now": 1, "hits": 5},
         "drops": [{"reason": "no_rule", "vni": 7001, "packets": 4}],
-        "delay_us_bucket": [0, 2, 3],
+        "delay": {"sum_ns": 8_000_000, "buckets": [[90112, 94208, 2], [2097152, 2228224, 3]]},
     }
     ports = [{"name": "uplink", "rx_packets": 11}]
     state.statistics.add(sample_of(1.0, counters, ports, [{"thread": "poll-0", "packets": 12}]))
@@ -150,8 +150,13 @@ def test_metrics_have_the_names_of_the_screens_and_parse(state: State) -> None:
     assert samples["vnet_tunnel_tx_packets_total", "203.0.113.7", "7", "node None"] == 13
     assert samples["vnet_vnet_flows", "red"] == 3
     assert samples["vnet_directory_up", "dir1"] == 1
-    assert samples["vnet_first_packet_delay_seconds_bucket", "4e-06"] == 5
-    assert samples["vnet_first_packet_delay_seconds_bucket", "+Inf"] == 5
+    delay = "vnet_first_packet_delay_seconds"
+    assert samples[f"{delay}_bucket", "6.5536e-05"] == 0
+    assert samples[f"{delay}_bucket", "9.8304e-05"] == 2
+    assert samples[f"{delay}_bucket", "0.002097152"] == 2
+    assert samples[f"{delay}_bucket", "0.003145728"] == 5
+    assert samples[f"{delay}_bucket", "+Inf"] == samples[f"{delay}_count",] == 5
+    assert samples[f"{delay}_sum",] == 0.008
 
 
 def test_metrics_without_a_data_plane_say_that_it_is_down(state: State) -> None:

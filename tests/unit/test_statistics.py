@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.delay import Delay
 from gateway.statistics import Sample, Statistics, percentiles_us, sample_of
 
 
@@ -64,10 +65,11 @@ def test_percentiles_lie_within_their_bucket() -> None:
 
 def test_delays_of_the_last_seconds_count_if_there_were_any() -> None:
     statistics = Statistics()
-    statistics.add(sample(0, 0, delay_us_bucket=(0, 0, 0, 1000)))
-    statistics.add(sample(1, 1, delay_us_bucket=(0, 0, 0, 1000)))
+    assert statistics.delay_percentiles_us(0.5, 1.0) == [None, None]
+    for second in (0, 1):
+        statistics.add(sample(second, second, delay=Delay(((7000, 8000, 1000),))))
     assert statistics.delay_percentiles_us(1.0) == [8.0]
-    statistics.add(sample(2, 2, delay_us_bucket=(0, 1, 0, 1000)))
+    statistics.add(sample(2, 2, delay=Delay(((1900, 2000, 1), (7000, 8000, 1000)))))
     assert statistics.delay_percentiles_us(1.0) == [2.0]
 
 
@@ -78,9 +80,10 @@ def test_a_sample_sums_what_is_said_twice_and_leaves_out_what_is_no_number() -> 
             {"reason": "no_rule", "vni": 1, "packets": 2},
             {"reason": "no_rule", "vni": 1, "packets": 3},
         ],
-        "delay_us_bucket": [1, 2],
+        "delay": {"sum_ns": 90, "buckets": [[0, 64, 2]]},
     }
     made = sample_of(5.0, answer, [{"name": "uplink"}], [{"thread": "poll-0"}])
     assert made.counters == {"received": 1}
     assert made.drops == {("no_rule", 1): 5}
+    assert made.delay == Delay(((0, 64, 2),), 90)
     assert (list(made.ports), list(made.threads)) == (["uplink"], ["poll-0"])
