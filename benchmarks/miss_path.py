@@ -3,8 +3,8 @@
 wait, and what one tenant's flood does to the others.
 
 One poll thread spins on a processor of its own; directory, slow path, control, parent and housekeeping share
-the others. First packets come over a veth and leave by another, and the time is taken outside: by the sender,
-and by the kernel when they arrive."""
+the others. First packets come over a veth and leave by another. How long they wait is stamped in the hold,
+and once more outside: by the sender, and by the kernel when they arrive."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from benchmarks.sources.wire import Wire
 from benchmarks.subject import Bed, WrongOutput, not_root
 from benchmarks.subjects.vnet_gateway import RunningGateway, World, started
 from benchmarks.topology import Member, Vnet, write
+from gateway.delay import Delay, delay_of
 
 REPEATS, REPEATS_QUICK = 5, 3
 SETUP_S = 10.0
@@ -38,15 +39,17 @@ FLOOD_ADDRESSES = 100_000
 FLOOD_PER_S = 1_000
 FLOOD_S = 2.0
 SETTLE_S = 0.3
+HELD, OUTSIDE = "first-packet-delay", "first-packet-delay-outside"
+PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100)
 DEFAULTS = Limits(packets_per_vnet=2_048, packets_per_ingress=1_024, misses_per_ingress_s=50_000)
 _NUMBERS = count()
 
 
 class MissPath:
-    """Serves "miss-path", "first-packet-delay" and "flood"."""
+    """Serves "miss-path", "first-packet-delay" and its like from outside and "flood"."""
 
     name = "miss-path"
-    scenarios = ("miss-path", "first-packet-delay", "flood")
+    scenarios = ("miss-path", HELD, OUTSIDE, "flood")
 
     def missing(self) -> str | None:
         return not_root()
@@ -55,7 +58,7 @@ class MissPath:
         self, scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]
     ) -> Sequence[Result]:
         results: list[Result] = []
-        delays = [one for one in scenarios if one.name == "first-packet-delay"]
+        delays = {one.flows: one for one in scenarios if one.name in (HELD, OUTSIDE)}
         for scenario in scenarios:
             if scenario.name == "miss-path":
                 progress(f"sets up {scenario.flows} flows, again and again")
@@ -64,7 +67,7 @@ class MissPath:
                 progress("one tenant floods, another goes on")
                 results += flood(scenario, bed)
         if delays:
-            results += delay(delays, bed, progress)
+            results += delay(list(delays.values()), bed, progress)
         return results
 
 
@@ -197,9 +200,10 @@ def first_packets(sender: Wire, receiver: Wire, first: int, flows: int, per_s: f
 
 
 def delay(scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], None]) -> list[Result]:
-    """First-packet delay at rates of new flows (`flows` of a scenario: new flows a second)."""
+    """First-packet delay at rates of new flows (`flows` of a scenario: new flows a second): for each a row of
+    what the hold stamped, and one of the same packets from the sender to the receiver."""
     seconds = DELAY_QUICK_S if bed.quick else DELAY_S
-    results = []
+    results: list[Result] = []
     with tenants(bed, Limits(), flooding=False) as (gateway, sender, receiver):
         first_packets(sender, receiver, 0, SOURCES + TARGETS, 2_000)
         used = SOURCES + TARGETS
@@ -211,16 +215,13 @@ def delay(scenarios: Sequence[Scenario], bed: Bed, progress: Callable[[str], Non
             after, hold_after = gateway.cpu_seconds(), gateway.snapshot()
             passed_s = time.monotonic() - start_s
             used += flows
+            held = delay_of(hold_after).since(delay_of(hold_before))
+            sent = f"{flows / (passed_s - SETTLE_S):.0f} new flows a second were sent"
+            note = f"{sent}; {held.packets} first packets were stamped"
             results.append(
-                _delay_result(
-                    scenario,
-                    bed,
-                    delays,
-                    note=f"{flows / (passed_s - SETTLE_S):.0f} new flows a second were sent; "
-                    + _held(hold_before, hold_after),
-                    cpu_shares=_shares(before, after, passed_s),
-                )
+                _held_result(scenario, bed, held, note=note, cpu_shares=_shares(before, after, passed_s))
             )
+            results.append(_outside_result(OUTSIDE, scenario, bed, delays, note=sent))
     return results
 
 
@@ -237,7 +238,8 @@ def flood(scenario: Scenario, bed: Bed) -> list[Result]:
     if dropped[traffic.VNI]:
         raise WrongOutput(f"blue lost {dropped[traffic.VNI]} packets while red flooded")
     return [
-        _delay_result(
+        _outside_result(
+            scenario.name,
             scenario,
             bed,
             delays,
@@ -253,40 +255,38 @@ def _drops(snapshot: Mapping[str, Any], vni: int) -> int:
     return sum(row["packets"] for row in snapshot["drops"] if row["vni"] == vni)
 
 
-def _delay_result(scenario: Scenario, bed: Bed, delays: np.ndarray, note: str, **more: Any) -> Result:
+def _outside_result(name: str, scenario: Scenario, bed: Bed, delays: np.ndarray, **more: Any) -> Result:
+    """A row of delays stamped by the sender and by the kernel at the receiver; -1 is lost."""
     came = delays[delays >= 0]
     if not len(came):
         raise WrongOutput("no first packet came out")
-    shares = (50, 90, 99, 99.9, 100)
-    found = {f"{share:g}": round(float(np.percentile(came, share)), 1) for share in shares}
+    found = {f"{percent:g}": round(float(np.percentile(came, percent)), 1) for percent in PERCENTS}
+    lost = 100.0 * (len(delays) - len(came)) / len(delays)
+    return _delay_result(name, scenario, bed, found, lost_percent=round(lost, 4), **more)
+
+
+def _held_result(scenario: Scenario, bed: Bed, delay: Delay, **more: Any) -> Result:
+    """A row of the delays that the hold has stamped itself."""
+    found = {f"{percent:g}": delay.percentile_us(percent / 100) for percent in PERCENTS}
+    known = {percent: round(value, 1) for percent, value in found.items() if value is not None}
+    if not known:
+        raise WrongOutput("the hold has released no first packet")
+    return _delay_result(HELD, scenario, bed, known, **more)
+
+
+def _delay_result(name: str, scenario: Scenario, bed: Bed, found: dict[str, float], **more: Any) -> Result:
     return Result(
-        scenario=scenario.name,
+        scenario=name,
         subject="vnet-gateway",
         flows=scenario.flows,
         p50_us=found["50"],
         p99_us=found["99"],
         p999_us=found["99.9"],
         percentiles_us=found,
-        lost_percent=round(100.0 * (len(delays) - len(came)) / len(delays), 4),
         source=scenario.source,
         hugepages=bed.hugepages,
-        note=note,
         **more,
     )
-
-
-def _held(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What the hold's own stamps say: the bounds of the buckets in which its percentiles lie."""
-    counts = [b - a for a, b in zip(before["delay_us_bucket"], after["delay_us_bucket"], strict=True)]
-    bounds = []
-    for share in (0.5, 0.99, 0.999):
-        seen, wanted = 0, share * sum(counts)
-        for exponent, n in enumerate(counts):
-            seen += n
-            if seen >= wanted:
-                bounds.append(f"{1 << exponent} us")
-                break
-    return "stamped in the hold p50, p99, p99.9 are under " + ", ".join(bounds)
 
 
 def _shares(before: Mapping[str, float], after: Mapping[str, float], seconds: float) -> dict[str, float]:

@@ -143,7 +143,7 @@ def _gigabits(result: Result, spread: bool = False) -> float:
 
 def _latencies(results: Sequence[Result]) -> Iterator[Plot]:
     for scenario, title in (
-        ("first-packet-delay", "First-packet delay in the hold"),
+        ("first-packet-delay", "First-packet delay, stamped in the hold, by new flows a second"),
         ("wake-up", "Wake-up of an idle gateway"),
         ("directory-decide", "Round trip of a question to the directory"),
     ):
