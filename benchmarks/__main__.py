@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +18,21 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
-from benchmarks import catalogue, document, gates, machine, recorded, result, runner, scenario, sheet
+from benchmarks import (
+    catalogue,
+    document,
+    enclosure,
+    gates,
+    machine,
+    recorded,
+    result,
+    runner,
+    scenario,
+    sheet,
+)
 from benchmarks.progress import Progress
 from benchmarks.result import Result
+from benchmarks.run_directory import run_directory
 from benchmarks.scenario import Scenario
 from benchmarks.subject import Bed
 
@@ -86,8 +97,8 @@ def measure(
     began = time.monotonic()
     built()
     signal.signal(signal.SIGTERM, _terminated)  # leave every context: nothing is left running
-    with tempfile.TemporaryDirectory(prefix="vnet-bench-") as name:
-        bed = bed_of(Path(name), ports, choice.quick)
+    with run_directory() as directory:
+        bed = bed_of(directory, ports, choice.quick)
         described = machine.describe() | {"quick": choice.quick}
         plan = runner.QUICK if choice.quick else runner.Plan()
         console.print(
@@ -258,4 +269,5 @@ def docs() -> None:
 
 
 if __name__ == "__main__":
+    enclosure.enter()
     main()
