@@ -74,8 +74,8 @@ bench: build .stamp-bench ## measure, beside peers; QUICK=1, SCENARIO=vxlan-*, F
 bench-check: build .stamp-bench ## judge the last figures: gates, and ratios beside the recorded ones
 	@$(BENCH) check
 
-bench-record: build .stamp-bench ## keep the ratios of the last run for bench-check
-	@$(BENCH) record
+bench-record: build .stamp-bench ## keep the ratios of the last run for bench-check; ANEW=1 forgets those before
+	@$(BENCH) record $(if $(ANEW),--anew)
 
 bench-docs: build .stamp-bench ## write the figures of the last run into docs/benchmarks.md
 	@$(BENCH) docs

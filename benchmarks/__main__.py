@@ -177,9 +177,12 @@ def check(results: Sequence[Result], console: Console) -> int:
     if comparisons:
         show(sheet.comparison_sheet(comparisons), console)
     else:
+        kind = recorded.kind_of(recorded.machine_of(results))
         console.print(
-            "\nno recorded ratio to compare with: make bench-record keeps those of the last run",
+            f"\nno figures recorded for this kind of machine ({kind}): make bench-record keeps those of the "
+            "last run; until then gates alone are judged",
             style="yellow",
+            highlight=False,
         )
     failing = [one for one in verdicts if one.fails]
     regressed = [one for one in comparisons if one.regressed]
@@ -255,10 +258,12 @@ def check_() -> None:
 
 
 @main.command()
-def record() -> None:
-    """Keep the ratios of the last run as those that bench-check compares with."""
-    count = recorded.write(result.read())
-    print(f"{count} ratios recorded in {shown(recorded.FILE)}")
+@click.option("--anew", is_flag=True, help="forget what was recorded on this kind of machine")
+def record(anew: bool) -> None:
+    """Add the ratios of the last run to those that bench-check compares with on this kind of machine."""
+    run = recorded.record(result.read(), anew=anew)
+    runs = sum(one.kind == run.kind for one in recorded.read())
+    print(f"{len(run.ratios)} ratios recorded in {shown(recorded.FILE)}, {runs} runs on {run.kind}")
 
 
 @main.command()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from benchmarks import figures, recorded
+from benchmarks import figures
 from benchmarks.gates import OURS, Verdict
 from benchmarks.recorded import Comparison
 from benchmarks.result import Result
@@ -224,31 +224,28 @@ def comparison_sheet(comparisons: Sequence[Comparison]) -> Sheet:
     """Recorded ratios beside today's."""
     table, notes = [], []
     for one in comparisons:
-        was, now = one.recorded, one.now
+        was, now = one.recorded[0], one.now
         name = f"{was.scenario}, {grouped(was.flows)} flows, {was.frame_bytes} bytes, beside {was.beside}"
         if now is None:
             notes.append(f"{name}: {one.why}")
             continue
-        verdict = (
-            "REGRESSED"
-            if one.regressed
-            else "better"
-            if now.ratio < was.ratio - was.noise - now.noise
-            else "same"
-        )
+        verdict = "REGRESSED" if one.regressed else "better" if one.better else "same"
+        several = f"{one.lowest:.3f} to {one.highest:.3f}" if len(one.recorded) > 1 else ""
         table.append(
             (
                 name,
-                f"{was.ratio:.3f} ± {was.noise:.3f}",
-                f"{now.ratio:.3f} ± {now.noise:.3f}",
+                str(len(one.recorded)),
+                f"{one.median:.3f}",
+                several,
+                f"{now.ratio:.3f}",
                 f"{one.allowed:.3f}",
                 verdict,
             )
         )
     return Sheet(
         "Ratios beside the recorded ones",
-        f"Smaller is better. Allowed is the recorded one and the noise of both and {recorded.TOLERANCE:.0%}.",
-        ("what", "recorded", "now", "allowed", ""),
+        "Smaller is better. Recorded on this kind of machine: how many runs, their median and range.",
+        ("what", "runs", "recorded", "range", "now", "allowed", ""),
         tuple(table),
         tuple(notes),
     )

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from benchmarks import __main__ as bench
 from benchmarks import gates, recorded, scenario
 from benchmarks.gates import Gate, Verdict
-from benchmarks.recorded import Ratio
+from benchmarks.recorded import Ratio, Run
 from benchmarks.result import Result
 from benchmarks.scenario import Scenario
 
@@ -168,32 +170,122 @@ def test_ratios_of_different_figures_are_none() -> None:
     assert recorded.ratios([row("vnet-gateway", 100.0), row("b", None, per_second=1.0)]) == []
 
 
+HERE = {"cpu": "Z80 (family 1, model 1)", "hugepages_free": 512, "measured_at": "today"}
+
+
+def ours(cycles: float, spread: float = 0.0) -> list[Result]:
+    """Results whose ratio to b is a hundredth of the cycles."""
+    return [row("vnet-gateway", cycles, spread=spread, machine=HERE), row("b", 100.0, spread=0.0)]
+
+
+def runs(*ratios: float, noise: float = 0.0, **machine: object) -> list[Run]:
+    return [Run({**HERE, **machine}, (Ratio("vxlan-encap", 1000, 64, "b", one, noise),)) for one in ratios]
+
+
 @pytest.mark.parametrize(
-    ("cycles", "regressed"),
-    [(100.0, False), (114.0, False), (116.0, True), (50.0, False)],
+    ("recorded_ratios", "allowed"),
+    [
+        ((1.0,), 1.1),  # a tenth more
+        ((1.0, 1.02, 1.04), 1.04 + 0.102),  # a tenth of the median above the highest
+        ((0.9, 1.0, 1.2), 1.5),  # as far above the highest as they lie apart
+    ],
 )
-def test_a_regression_is_beyond_the_noise_of_both_and_the_tolerance(cycles: float, regressed: bool) -> None:
-    kept = [Ratio("vxlan-encap", 1000, 64, "b", 1.0, 0.03)]
-    now = [row("vnet-gateway", cycles, spread=2.0), row("b", 100.0, spread=0.0)]
-    (comparison,) = recorded.compare(kept, now)
-    assert comparison.regressed is regressed
+def test_allowed_is_the_highest_recorded_and_how_far_they_lie_apart(
+    recorded_ratios: tuple[float, ...], allowed: float
+) -> None:
+    for percent, regressed in ((0.5, True), (-0.5, False)):
+        (comparison,) = recorded.compare(runs(*recorded_ratios), ours(100 * allowed + percent))
+        assert comparison.allowed == pytest.approx(allowed)
+        assert comparison.regressed is regressed
+
+
+def test_noise_of_repeats_counts_where_it_is_more_than_the_runs_show() -> None:
+    (comparison,) = recorded.compare(runs(1.0, 1.0, 1.0, noise=0.15), ours(120.0, spread=10.0))
+    assert comparison.allowed == pytest.approx(1.0 + 0.15 + 0.1)
+    assert not comparison.regressed
+
+
+@pytest.mark.parametrize(("cycles", "better"), [(89.0, False), (75.0, True)])
+def test_better_is_as_far_below_the_lowest(cycles: float, better: bool) -> None:
+    (comparison,) = recorded.compare(runs(0.9, 0.95, 1.0), ours(cycles))
+    assert comparison.better is better
+
+
+@pytest.mark.parametrize("other", [{"cpu": "Z80 (family 1, model 2)"}, {"hugepages_free": 0}])
+def test_ratios_of_another_kind_of_machine_are_not_compared_with(other: dict[str, object]) -> None:
+    assert recorded.compare(runs(0.1, **other), ours(100.0)) == []
+    (comparison,) = recorded.compare([*runs(0.1, **other), *runs(1.0, hugepages_free=7)], ours(100.0))
+    assert comparison.median == 1.0
+
+
+def test_a_check_without_figures_of_this_kind_of_machine_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recorded, "read", lambda: tuple(runs(0.1, cpu="another")))
+    monkeypatch.setattr(gates, "load", tuple)
+    status = bench.check(ours(100.0), Console(width=300))
+    said = capsys.readouterr().out
+    assert status == 0
+    assert "no figures recorded for this kind of machine (Z80 (family 1, model 1), hugepages)" in said
+    assert "make bench-record" in said
 
 
 def test_what_cannot_be_compared_says_why() -> None:
-    kept = [Ratio("vxlan-encap", 1000, 64, "openvswitch", 0.3, 0.01)]
+    kept = [Run({}, (Ratio("vxlan-encap", 1000, 64, "openvswitch", 0.3, 0.01),))]
     missing = row("openvswitch", None, missing="not installed")
+    kept = [replace(kept[0], machine={"cpu": "unknown processor"})]
     (comparison,) = recorded.compare(kept, [row("vnet-gateway", 78.0), FLOOR, missing])
     assert not comparison.regressed
     assert comparison.why == "openvswitch: not installed"
 
 
 def test_what_was_not_measured_is_not_compared() -> None:
-    assert recorded.compare([Ratio("idle", 1, 64, "b", 0.3, 0.01)], [row("vnet-gateway", 78.0)]) == []
+    kept = [Run(HERE, (Ratio("idle", 1, 64, "b", 0.3, 0.01),))]
+    assert recorded.compare(kept, ours(78.0)) == []
 
 
-def test_recorded_ratios_are_written_and_read(tmp_path: Path) -> None:
-    rows = [row("vnet-gateway", 78.0, machine={"cores": 2}), FLOOR, OVS]
-    count = recorded.write(rows, tmp_path / "recorded.json")
-    assert count == 2
-    assert list(recorded.read(tmp_path / "recorded.json")) == recorded.ratios(rows)
-    assert recorded.read(tmp_path / "none.json") == ()
+def recording(path: Path, when: str, cycles: float, anew: bool = False, **machine: object) -> Run:
+    measured = {**HERE, "measured_at": when, **machine}
+    rows = [row("vnet-gateway", cycles, machine=measured), row("b", 100.0)]
+    return recorded.record(rows, path, anew)
+
+
+def test_runs_are_recorded_beside_those_before_and_read_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    assert recorded.read(path) == ()
+    kept = [recording(path, "1", 10.0), recording(path, "2", 20.0), recording(path, "3", 30.0, cpu="another")]
+    assert list(recorded.read(path)) == kept
+    assert [one.ratios[0].ratio for one in kept] == [0.1, 0.2, 0.3]
+
+
+def test_the_same_run_is_recorded_once(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    recording(path, "1", 10.0)
+    again = recording(path, "1", 20.0)
+    assert recorded.read(path) == (again,)
+
+
+def test_anew_forgets_the_runs_on_this_kind_of_machine_only(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    recording(path, "1", 10.0)
+    other = recording(path, "2", 20.0, cpu="another")
+    new = recording(path, "3", 30.0, anew=True)
+    assert recorded.read(path) == (other, new)
+
+
+def test_of_each_ratio_the_last_runs_are_kept_and_what_only_an_older_run_has(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    measured = {**HERE, "measured_at": "0"}
+    whole = [row("vnet-gateway", 1.0, machine=measured), row("b", 100.0), row("c", 100.0)]
+    recorded.record(whole, path)
+    for at in range(recorded.RUNS_KEPT):
+        recording(path, str(at + 1), 10.0)
+    first, *others = recorded.read(path)
+    assert [one.beside for one in first.ratios] == ["c"]
+    assert len(others) == recorded.RUNS_KEPT
+    assert all(one.ratios[0].beside == "b" for one in others)
+
+
+def test_what_is_recorded_in_the_repository_can_be_read() -> None:
+    kinds = [run.kind for run in recorded.read()]
+    assert "AMD EPYC (family 25, model 17), hugepages" in kinds

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from benchmarks import document, plot, result, scenario, sheet
 from benchmarks.gates import Gate, Verdict
+from benchmarks.recorded import Comparison, Ratio
 from benchmarks.result import Result
 
 MACHINE = {"cpu": "Z80", "cores": 2, "tsc_hz": 2.5e9, "kernel": "6.1", "commit": "abc", "measured_at": "now"}
@@ -88,6 +89,21 @@ def test_a_gate_that_fails_is_said_so_and_a_goal_is_short() -> None:
         ("goal", "≤ 45", "50.0", "short"),
     ]
     assert one.notes == ("vxlan-encap, 1 000 flows: own part beside b's: b is missing: install b",)
+
+
+def test_a_comparison_shows_the_runs_recorded_their_range_and_what_it_comes_to() -> None:
+    was = tuple(Ratio("vxlan-encap", 1000, 64, "openvswitch", one, 0.0) for one in (0.2, 0.25, 0.24))
+    now = [Ratio("vxlan-encap", 1000, 64, "openvswitch", one, 0.01) for one in (0.31, 0.22, 0.14)]
+    unknown = Comparison(was[:1], None, "openvswitch: not installed")
+    one = sheet.comparison_sheet([*(Comparison(was, each) for each in now), unknown])
+    assert [row[1:] for row in one.rows] == [
+        ("3", "0.240", "0.200 to 0.250", "0.310", "0.300", "REGRESSED"),
+        ("3", "0.240", "0.200 to 0.250", "0.220", "0.300", "same"),
+        ("3", "0.240", "0.200 to 0.250", "0.140", "0.300", "better"),
+    ]
+    assert one.notes == (
+        "vxlan-encap, 1 000 flows, 64 bytes, beside openvswitch: openvswitch: not installed",
+    )
 
 
 def test_markdown_has_a_row_for_each_row() -> None:
