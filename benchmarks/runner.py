@@ -9,6 +9,7 @@ measured all the same, but its row says so."""
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -197,14 +198,19 @@ def setup_figures(setups: Sequence[Setup], flows: int) -> Mapping[str, Any]:
     lost = sum(one.lost for one in setups)
     offered = lost + sum(one.packets for one in setups)
     cpu_rates = [one.flows / one.cpu_seconds for one in setups if one.cpu_seconds]
-    note = f"only {short} of {flows} flows were cached when time was up"
+    notes = []
+    if short < 0.99 * flows:
+        notes.append(f"only {short} of {flows} flows were cached when time was up")
+    if reasons := sum((Counter(one.lost_by) for one in setups), Counter[str]()):
+        shares = (f"{reason} {100 * n / reasons.total():.1f} %" for reason, n in reasons.most_common())
+        notes.append("lost: " + ", ".join(shares))
     return {
         "repeats": len(setups),
         "per_second": round(figures.median(rates), 1),
         "spread": round(figures.spread(rates), 1),
         "per_cpu_second": round(figures.median(cpu_rates), 1) if cpu_rates else None,
         "lost_percent": round(100.0 * lost / offered, 3) if offered else None,
-        "note": note if short < 0.99 * flows else None,
+        "note": "; ".join(notes) or None,
     }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +63,7 @@ class Setup:
     cpu_seconds: float  # processor time of all the subject's processes, poll thread included
     packets: int = 0
     lost: int = 0
+    lost_by: Mapping[str, int] = field(default_factory=dict)  # reason → packets, where the subject names them
 
 
 def not_root() -> str | None:

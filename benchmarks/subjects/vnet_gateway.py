@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
@@ -154,6 +155,7 @@ class RunningGateway:
         self.gateway = gateway
         self._world, self._veth, self._feed = world, veth, feed
         self._kind = "forwarded" if world.is_encap else "delivered"
+        self._forgot: Mapping[str, Any] = {}  # what was counted when the flows were last forgotten
 
     def resume(self) -> None:
         self._feed.resume()
@@ -191,16 +193,31 @@ class RunningGateway:
             time.sleep(next_look_s(at_s - start_s, snapshot["counters"]["flows"], wanted))
             snapshot, at_s = self._snapshot()
         cpu_s = sum(self.gateway.cpu_seconds().values()) - cpu_before
-        # What came before the tenant was there is not counted as lost.
-        lost = sum(row["packets"] for row in snapshot["drops"] if row["vni"] == traffic.VNI)
-        counters = snapshot["counters"]
-        return Setup(counters["flows"], at_s - start_s, cpu_s, counters[self._kind], lost)
+        passed, lost = self._passed(snapshot), self._lost(snapshot) - self._lost(self._forgot)
+        return Setup(
+            snapshot["counters"]["flows"],
+            at_s - start_s,
+            cpu_s,
+            passed - self._passed(self._forgot),
+            lost.total(),
+            lost,
+        )
+
+    def _passed(self, snapshot: Mapping[str, Any]) -> int:
+        return snapshot["counters"][self._kind] if snapshot else 0
+
+    @staticmethod
+    def _lost(snapshot: Mapping[str, Any]) -> Counter[str]:
+        """Drops by reason; what came before the tenant was there is not counted as lost."""
+        rows = snapshot.get("drops", ())
+        return Counter({row["reason"]: row["packets"] for row in rows if row["vni"] == traffic.VNI})
 
     def forget(self) -> None:
         """Take the members away from the port, and with the attachment all flows; then bring them back."""
         self.resume()
         self.gateway.apply(self._world.before())
         self.gateway.until(lambda: self.flows() == 0, "all flows are forgotten")
+        self._forgot = self.gateway.snapshot()
         self.pause()
         self.gateway.apply(self._world.document())
 

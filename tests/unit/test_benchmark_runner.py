@@ -162,6 +162,15 @@ def test_setup_that_ran_out_of_time_says_how_far_it_came() -> None:
     assert row["note"] == "only 5 of 10 flows were cached when time was up"
 
 
+def test_setup_that_lost_packets_says_by_which_reasons() -> None:
+    one = Setup(10, 1.0, 1.0, packets=40, lost=100, lost_by={"hold_full": 100})
+    other = Setup(10, 1.0, 1.0, packets=40, lost=20, lost_by={"hold_full": 17, "miss_rate": 3})
+    row = runner.setup_figures([one, other, Setup(10, 1.0, 1.0)], 10)
+    assert row["lost_percent"] == 60.0
+    assert row["note"] == "lost: hold_full 97.5 %, miss_rate 2.5 %"
+    assert runner.setup_figures([Setup(10, 1.0, 1.0, packets=9)], 10)["note"] is None
+
+
 def all_of(subjects: Sequence[Pretender], *scenarios: Scenario, **more: object) -> list[Result]:
     components = more.pop("components", ())
     one = Runner(subjects, components, BED, PLAN, {"tsc_hz": TSC_HZ}, {"vnet-gateway": "0"})  # type: ignore[arg-type]
