@@ -68,7 +68,10 @@ def by_key(results: Sequence[Result]) -> dict[tuple[str, str, int, object], Resu
 
 
 def own_cycles(rows: Rows, result: Result) -> float | None:
-    """The subject's own part: its cycles less those of the floor, source and sink alone, in the same run."""
+    """The subject's own part: its cycles less those of source and sink alone, in the same run. These are the
+    floor's, unless it has a source and sink of its own."""
+    if result.cycles_per_packet is not None and result.floor_cycles is not None:
+        return result.cycles_per_packet - result.floor_cycles
     floor = rows.get((result.scenario, "floor", result.flows, result.frame_bytes))
     if floor is None or floor.cycles_per_packet is None or result.cycles_per_packet is None:
         return None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures to reach, judged. `gates.toml` holds the gates as data; here stands what each kind compares.
 
-own-part    (ours − floor) / (peer − floor), cycles per packet: how much of the peer's work ours takes
+own-part    (ours − floor) / (peer − floor), cycles per packet: how much of the peer's work ours takes;
+            a peer with a source and sink of its own is taken without those
 times       how many times as fast as the peer ours is: rates, or cycles per operation the other way round
 growth      cycles per packet at `flows` / at `from_flows`
 own-cycles  ours − floor
@@ -150,10 +151,12 @@ def _value(gate: Gate, rows: figures.Rows) -> float:
     peer = _row(rows, gate, gate.peer, gate.flows)
     if gate.kind == "own-part":
         floor = _cycles(_row(rows, gate, "floor", gate.flows))
-        theirs = _cycles(peer) - floor
+        theirs = _cycles(peer) - (floor if peer.floor_cycles is None else peer.floor_cycles)
         if theirs <= 0:
             raise NotThere(f"{gate.peer} is not above the floor: measure again on a quiet machine")
         return (_cycles(ours) - floor) / theirs
+    if peer.floor_cycles is not None:
+        raise NotThere(f"{gate.peer} has a source and sink of its own: only own parts can be compared")
     if ours.cycles_per_packet is not None and peer.cycles_per_packet is not None:
         return peer.cycles_per_packet / ours.cycles_per_packet
     if ours.per_second and peer.per_second:

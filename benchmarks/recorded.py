@@ -127,6 +127,8 @@ def _of(ours: Result, rows: figures.Rows) -> Iterator[Ratio]:
             continue
         if theirs is None or theirs[0] != name or not value or not theirs[1]:
             continue
+        if other.floor_cycles is not None and floor is None:
+            continue  # whole figures with unlike sources
         ratio, noise = _ratio(ours, value, other, theirs[1], floor, name in figures.SMALLER_IS_BETTER)
         if ratio is not None:
             yield Ratio(
@@ -140,7 +142,8 @@ def _ratio(
     a, b = ours.spread or 0.0, other.spread or 0.0
     if floor is not None and floor.cycles_per_packet is not None and other is not floor:
         f = floor.spread or 0.0
-        part, whole = value - floor.cycles_per_packet, theirs - floor.cycles_per_packet
+        part = value - floor.cycles_per_packet
+        whole = theirs - (floor.cycles_per_packet if other.floor_cycles is None else other.floor_cycles)
         if part <= 0 or whole <= 0:
             return None, 0.0
         ratio = part / whole

@@ -41,6 +41,7 @@ class Result:
     p50_us: float | None = None
     p99_us: float | None = None
     p999_us: float | None = None
+    floor_cycles: float | None = None  # of cycles_per_packet, where source and sink are the subject's own
     cpu_percent: float | None = None
     cpu_shares: Mapping[str, float] | None = None
     bytes_per_flow: float | None = None

@@ -132,7 +132,8 @@ def steady(
             rows.append(row(scenario, name, failed=failed[name]))
         else:
             some = steady_figures(samples.get(name, ()), tsc_hz, scenario.poll_threads)
-            rows.append(row(scenario, name, note=notes[name], **some))
+            said = [text for text in (notes[name], own_source(some)) if text]
+            rows.append(row(scenario, name, note="; ".join(said) or None, **some))
     return rows
 
 
@@ -147,11 +148,23 @@ def steady_figures(samples: Sequence[Sample], tsc_hz: float, poll_threads: int) 
         return common
     cycles = [figures.cycles_per_packet(tsc_hz, one.seconds, one.packets, poll_threads) for one in samples]
     rates = [one.packets / one.seconds / 1e6 for one in samples]
+    floors = [one.floor_cycles for one in samples if one.floor_cycles is not None]
     return common | {
+        "floor_cycles": round(figures.median(floors), 2) if floors else None,
         "cycles_per_packet": round(figures.median(cycles), 2),
         "spread": round(figures.spread(cycles), 2),
         "mpps": round(figures.median(rates), 4),
     }
+
+
+def own_source(figures_: Mapping[str, Any]) -> str | None:
+    """What a row has to say if its packets do not come from the scenario's source."""
+    if figures_.get("floor_cycles") is None:
+        return None
+    return (
+        "fed by a packet generator of its own, which repeats the same packets; its own part is without the "
+        "clocks of that and of its sink, not without the floor"
+    )
 
 
 def setup(

@@ -160,6 +160,8 @@ def _beside(result: Result, rows: figures.Rows) -> str:
     own, theirs = figures.own_cycles(rows, ours), figures.own_cycles(rows, result)
     if own and theirs and own > 0:
         return f"{theirs / own:.2f} ×"
+    if result.floor_cycles is not None:
+        return ""  # whole figures have unlike sources
     mine, other = figures.leading(ours), figures.leading(result)
     if mine is None or other is None or mine[0] != other[0] or not mine[1] or not other[1]:
         return ""

@@ -47,11 +47,15 @@ class Bed:
 
 @dataclass(frozen=True)
 class Sample:
-    """What passed in a time: packets counted at the sink, and how many of those offered were lost."""
+    """What passed in a time: packets counted at the sink, and how many of those offered were lost.
+
+    `floor_cycles`: what source and sink took of a packet, where they are the subject's own and not the
+    floor's."""
 
     packets: int
     seconds: float
     lost: int = 0
+    floor_cycles: float | None = None
 
 
 @dataclass(frozen=True)

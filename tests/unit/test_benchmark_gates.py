@@ -37,6 +37,18 @@ def test_own_part_is_without_the_floor() -> None:
     assert not verdict.fails
 
 
+def test_own_part_of_a_peer_with_a_source_of_its_own_is_without_that() -> None:
+    gate = replace(GATE, peer="vpp")
+    verdict = only(gate, row("vnet-gateway", 78), row("floor", 28), row("vpp", 220, floor_cycles=20.0))
+    assert verdict.value == pytest.approx(50 / 200)
+
+
+def test_times_are_no_gate_beside_a_peer_with_a_source_of_its_own() -> None:
+    gate = Gate("times", "vxlan-encap", 1000, peer="vpp", at_least=1.0)
+    verdict = only(gate, row("vnet-gateway", 78), row("vpp", 220, floor_cycles=20.0))
+    assert "only own parts can be compared" in verdict.why
+
+
 def test_a_gate_that_is_short_fails() -> None:
     verdict = only(GATE, row("vnet-gateway", 128), row("floor", 28), row("openvswitch", 228))
     assert verdict.fails
@@ -154,6 +166,13 @@ def test_ratios_are_of_own_parts_and_to_the_floor() -> None:
         "floor": pytest.approx(78 / 28, abs=1e-4),
         "openvswitch": 0.25,
     }
+
+
+def test_a_ratio_to_a_peer_with_a_source_of_its_own_is_without_that() -> None:
+    own = row("vpp", 220.0, floor_cycles=20.0)
+    found = {one.beside: one.ratio for one in recorded.ratios([row("vnet-gateway", 78.0), FLOOR, own])}
+    assert found["vpp"] == pytest.approx(50 / 200)
+    assert recorded.ratios([row("vnet-gateway", 78.0), own]) == []
 
 
 def test_a_ratio_of_rates_is_turned_so_that_smaller_is_better() -> None:

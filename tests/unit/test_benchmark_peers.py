@@ -9,7 +9,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.sources import eal, feed, pktgen, traffic
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, CannotMeasure
-from benchmarks.subjects import floor, kernel_vxlan, openvswitch, openvswitch_rules, vpp
+from benchmarks.subjects import floor, kernel_vxlan, openvswitch, openvswitch_rules
 from benchmarks.subjects.child import cpu_seconds
 from benchmarks.subjects.openvswitch_control import parse_counters
 
@@ -249,8 +249,3 @@ def test_question_to_pktgen_is_one_line():
 
     assert line.count("\n") == 1
     assert line.index('io.open("/run/answer.new"') < line.index('os.rename("/run/answer.new", "/run/answer")')
-
-
-def test_missing_vpp_is_said(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no vpp binary" in (vpp.Vpp().missing() or "")

@@ -131,6 +131,14 @@ def test_nothing_passed_is_no_rate() -> None:
     assert row.note
 
 
+def test_a_source_of_its_own_is_measured_and_said() -> None:
+    samples = [Sample(1000, 0.5, floor_cycles=cycles) for cycles in (19.0, 21.0, 20.0)]
+    some = runner.steady_figures(samples, TSC_HZ, 1)
+    assert some["floor_cycles"] == 20.0
+    assert "its own part is without" in (runner.own_source(some) or "")
+    assert runner.own_source(runner.steady_figures([Sample(1000, 0.5)], TSC_HZ, 1)) is None
+
+
 def test_a_subject_that_cannot_is_noted_and_not_resumed() -> None:
     log: list[str] = []
     rows = steady(Pretender("a", log, refuses="no decapsulation here"), Pretender("b", []))

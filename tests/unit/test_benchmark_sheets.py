@@ -54,6 +54,15 @@ def test_a_sheet_shows_own_parts_and_how_much_better_ours_is() -> None:
     assert first.rows[2] == ("", "", "Open vSwitch", "228", "200", "11.0", "4.00 ×")
 
 
+def test_own_part_beside_a_source_of_its_own_is_without_that() -> None:
+    own = steady("vpp", 220.0, floor_cycles=20.0)
+    first = sheet.sheets([*RESULTS[:2], own], scenario.load())[0]
+    assert first.rows[2] == ("", "", "VPP", "220", "200", "11.4", "4.00 ×")
+    without_floor = sheet.sheets([RESULTS[0], own], scenario.load())[0]
+    assert without_floor.rows[1][:5] == ("", "", "VPP", "220", "200")
+    assert not any("×" in cell for cell in without_floor.rows[1])
+
+
 def test_what_is_missing_stands_below_the_sheet_once() -> None:
     first = sheet.sheets(RESULTS, scenario.load())[0]
     assert first.notes == ("VPP is missing: no binary; install VPP",)
