@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks.result import Result
+from benchmarks.scenario import PROCESSES
 
 LEADING = ("cycles_per_packet", "per_second", "p50_us", "cpu_percent", "bytes_per_flow")
 SMALLER_IS_BETTER = frozenset({"cycles_per_packet", "p50_us", "cpu_percent", "bytes_per_flow"})
@@ -67,12 +68,18 @@ def by_key(results: Sequence[Result]) -> dict[tuple[str, str, int, object], Resu
     return rows
 
 
-def own_cycles(rows: Rows, result: Result) -> float | None:
-    """The subject's own part: its cycles less those of source and sink alone, in the same run. These are the
-    floor's, unless it has a source and sink of its own."""
-    if result.cycles_per_packet is not None and result.floor_cycles is not None:
-        return result.cycles_per_packet - result.floor_cycles
+def floor_cycles(rows: Rows, result: Result) -> float | None:
+    """What source and sink took of the subject's cycles, in the same run: what the floor took, unless it has
+    its own. None without a floor, and where the source is a process that is waited for."""
+    if result.floor_cycles is not None or result.source in PROCESSES:
+        return result.floor_cycles
     floor = rows.get((result.scenario, "floor", result.flows, result.frame_bytes))
-    if floor is None or floor.cycles_per_packet is None or result.cycles_per_packet is None:
+    return floor.cycles_per_packet if floor else None
+
+
+def own_cycles(rows: Rows, result: Result) -> float | None:
+    """The subject's own part: its cycles less those of source and sink alone."""
+    floor = floor_cycles(rows, result)
+    if floor is None or result.cycles_per_packet is None:
         return None
-    return result.cycles_per_packet - floor.cycles_per_packet
+    return result.cycles_per_packet - floor

@@ -120,16 +120,13 @@ def _of(ours: Result, rows: figures.Rows) -> Iterator[Ratio]:
     if figure is None:
         return
     name, value = figure
-    floor = rows.get((ours.scenario, "floor", ours.flows, ours.frame_bytes))
     for other in rows.values():
         theirs = figures.leading(other)
         if other.key[0] != ours.scenario or other.key[2:] != ours.key[2:] or other.subject == OURS:
             continue
         if theirs is None or theirs[0] != name or not value or not theirs[1]:
             continue
-        if other.floor_cycles is not None and floor is None:
-            continue  # whole figures with unlike sources
-        ratio, noise = _ratio(ours, value, other, theirs[1], floor, name in figures.SMALLER_IS_BETTER)
+        ratio, noise = _ratio(ours, value, other, theirs[1], rows, name in figures.SMALLER_IS_BETTER)
         if ratio is not None:
             yield Ratio(
                 ours.scenario, ours.flows, ours.frame_bytes, other.subject, round(ratio, 4), round(noise, 4)
@@ -137,17 +134,19 @@ def _of(ours: Result, rows: figures.Rows) -> Iterator[Ratio]:
 
 
 def _ratio(
-    ours: Result, value: float, other: Result, theirs: float, floor: Result | None, smaller_is_better: bool
+    ours: Result, value: float, other: Result, theirs: float, rows: figures.Rows, smaller_is_better: bool
 ) -> tuple[float | None, float]:
     a, b = ours.spread or 0.0, other.spread or 0.0
-    if floor is not None and floor.cycles_per_packet is not None and other is not floor:
-        f = floor.spread or 0.0
-        part = value - floor.cycles_per_packet
-        whole = theirs - (floor.cycles_per_packet if other.floor_cycles is None else other.floor_cycles)
+    part, whole = figures.own_cycles(rows, ours), figures.own_cycles(rows, other)
+    if other.subject != "floor" and part is not None and whole is not None:
+        floor = rows.get((ours.scenario, "floor", ours.flows, ours.frame_bytes))
+        f = floor.spread or 0.0 if floor else 0.0
         if part <= 0 or whole <= 0:
             return None, 0.0
         ratio = part / whole
         return ratio, ratio * math.hypot(math.hypot(a, f) / part, math.hypot(b, f) / whole)
+    if other.floor_cycles is not None:
+        return None, 0.0  # whole figures with unlike sources
     ratio = value / theirs if smaller_is_better else theirs / value
     return ratio, ratio * math.hypot(a / value, b / theirs)
 

@@ -23,7 +23,8 @@ FrameBytes = int | Literal["IMIX"]
 # Simple IMIX: frame sizes with FCS and how many of twelve frames have them; 361.8 bytes on average.
 IMIX = ((64, 7), (594, 4), (1518, 1))
 
-SOURCES = ("in-process", "pcap", "testpmd", "pktgen", "ports", "none")
+PROCESSES = ("testpmd", "pktgen")  # sources that are waited for: what is measured is the throughput of both
+SOURCES = ("in-process", "pcap", *PROCESSES, "ports", "none")
 MEASURES = ("steady", "setup", "setup-again", "program")
 WORDS = ("title", "about", "operation", "counts", "rate")
 

@@ -3,10 +3,12 @@
 
     pcap     a looping pcap port within the subject's own process (`eal.looping`)
     testpmd  dpdk-testpmd in a process of its own: it sends the same looping file over memif
-    pktgen   Pktgen-DPDK in a process of its own, told over its Lua socket to send the same file over memif
+    pktgen   Pktgen-DPDK in a process of its own, told over its Lua socket to send the same file over virtio
 
 A source process polls on the other processors, beside the subject's handlers: with two processors it has one
-to share, so throughput over memif is what both together reach. With PORTS= packets come from a tester."""
+to share, so throughput is what both together reach. Pktgen insists on setting its port's MTU: memif of DPDK
+22.11 cannot, a virtio port can, and vhost in the subject's process reads from that. With PORTS= packets come
+from a tester."""
 
 from __future__ import annotations
 
@@ -34,6 +36,12 @@ class Feed:
     process: Child | None = None
     pktgen: Pktgen | None = None
 
+    def begin(self) -> None:
+        """Let packets come, now that the subject's ports are there: what a source over virtio waits for."""
+        if self.pktgen and self.process:
+            self.pktgen.connect(self.process)
+            self.pktgen.start()
+
     def resume(self) -> None:
         if self.process:
             self.process.signal(signal.SIGCONT)
@@ -47,6 +55,16 @@ def memif(socket: Path, role: str) -> str:
     """A memif port of 1024 descriptors. The source is the server, since a client without one does not start.
     A server refuses clients with more queues than it has, one here: Open vSwitch, which always has two."""
     return f"net_memif0,role={role},id=0,socket={socket},socket-abstract=no,bsize=2048,rsize=10"
+
+
+def virtio(socket: Path) -> str:
+    """A source's virtio port of 1024 descriptors: its process goes on once somebody has connected."""
+    return f"net_virtio_user0,path={socket},server=1,queue_size=1024"
+
+
+def vhost(socket: Path) -> str:
+    """A subject's port, which connects to `virtio`."""
+    return f"net_vhost0,iface={socket},client=1"
 
 
 def testpmd_command(bed: Bed, file: Path, frames: int, socket: Path) -> list[str]:
@@ -78,20 +96,19 @@ def fed(source: str, bed: Bed, directory: Path, file: Path, frames: int) -> Iter
             "apt install dpdk-dev" if source == "testpmd" else "build Pktgen-DPDK 23.06, put it into PATH"
         )
         raise CannotMeasure(f"source {program} is not installed; {remedy}")
-    socket = directory / "memif.sock"
-    wiring = eal.Wiring(memif(socket, "client"))
     environment = {"RUNTIME_DIRECTORY": str(directory)}
     if source == "testpmd":
+        socket = directory / "memif.sock"
         command = testpmd_command(bed, file, frames, socket)
         with Child(command, directory / "source.log", bed.other_cpus, environment=environment) as child:
             child.until(socket.exists, "testpmd offers its memif socket")
-            yield Feed(wiring, child)
+            yield Feed(eal.Wiring(memif(socket, "client")), child)
         return
-    pktgen = Pktgen(bed, directory, file, memif(socket, "server"))
+    socket = directory / "virtio.sock"
+    pktgen = Pktgen(bed, directory, file, virtio(socket))
     with Child(
         pktgen.command(), directory / "source.log", bed.other_cpus, environment=environment, terminal=True
     ) as child:
-        pktgen.connect(child)
-        pktgen.start()
-        yield Feed(wiring, child, pktgen)
+        child.until(socket.exists, "Pktgen offers its virtio socket")
+        yield Feed(eal.Wiring(vhost(socket)), child, pktgen)
         pktgen.close()

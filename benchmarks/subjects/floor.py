@@ -79,6 +79,7 @@ def _started(sent: Traffic, source: str, bed: Bed) -> Iterator[RunningFloor]:
             socket = path_of(directory, PREFIX)
             child.until(socket.exists, "testpmd listens for telemetry")
             telemetry = Telemetry(socket)
+            feed.begin()
             child.until(lambda: _forwards(telemetry, bed), "testpmd forwards")
             running = RunningFloor(child, feed, telemetry, mean_bytes)
             running.pause()

@@ -59,7 +59,7 @@ class OpenVSwitch:
     def start(self, scenario: Scenario, bed: Bed) -> AbstractContextManager[RunningSwitch]:
         if scenario.outer != "ipv4":
             raise CannotMeasure("the rules written for it have an IPv4 underlay")
-        if scenario.source in ("testpmd", "pktgen"):
+        if scenario.source == "testpmd":
             raise CannotMeasure("a memif source takes one queue, Open vSwitch always has two; use pcap")
         return _started(traffic.of(scenario), scenario.source, bed, self._per_destination)
 
@@ -138,6 +138,7 @@ def _started(sent: Traffic, source: str, bed: Bed, per_destination: bool) -> Ite
             switch.add_rules("members", iter([rules.closed(sent)]))
             switch.add_rules("underlay", rules.underlay_rules())
             _ports(switch, feed.wiring, sent)
+            feed.begin()
             control.ask("upcall/set-flow-limit", str(FLOW_LIMIT))
             if not bed.ports:
                 daemon.until(running.receives, "the source port receives")

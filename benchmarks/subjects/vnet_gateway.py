@@ -129,6 +129,7 @@ def started(world: World, bed: Bed, source: str = "pcap") -> Iterator[RunningGat
             veths={veth: VETH},
         )
         with gateway:
+            feed.begin()
             gateway.apply(world.before())
             if world.is_encap:
                 gateway.until(lambda: gateway.tunnels_up() == len(world.tunnels), "all tunnels are up")

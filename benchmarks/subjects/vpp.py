@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.machine import output_of
 from benchmarks.scenario import Scenario
 from benchmarks.sources import eal, output, pcap_file, traffic
+from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.output import Judge
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, not_root
@@ -53,9 +54,11 @@ class Vpp:
     def start(self, scenario: Scenario, bed: Bed) -> AbstractContextManager[RunningVpp]:
         if scenario.outer != "ipv4":
             raise CannotMeasure("its tunnels are configured for an IPv4 underlay")
-        if scenario.source in ("testpmd", "pktgen"):
-            raise CannotMeasure("it is not driven over memif; use pcap")
-        return _started(traffic.of(scenario), bed)
+        if scenario.source == "testpmd":
+            raise CannotMeasure(
+                "its DPDK plugin sets an MTU, which DPDK's memif cannot, and receives nothing then"
+            )
+        return _started(traffic.of(scenario), scenario.source, bed)
 
 
 def program() -> Path | None:
@@ -71,17 +74,19 @@ def version(said: str) -> str:
 
 
 @contextmanager
-def _started(sent: Traffic, bed: Bed) -> Iterator[RunningVpp]:
+def _started(sent: Traffic, source: str, bed: Bed) -> Iterator[RunningVpp]:
     with TemporaryDirectory(prefix="vpp-", dir=bed.directory) as name, ExitStack() as stack:
         directory = Path(name)
         file = directory / "source.pcap"
         frames = pcap_file.write(file, _frames(sent, bed))
+        feed = stack.enter_context(fed(source, bed, directory, file, frames))
+        stack = stack.enter_context(ExitStack())  # of VPP alone: it may be started twice
         try:
-            process = stack.enter_context(_process(bed, directory, eal.wiring(bed, file), frames))
+            process = stack.enter_context(_process(bed, directory, feed.wiring, frames))
             ports = dpdk_ports(process.control.counters()[0])
         except (RuntimeError, LookupError) as why:
             # No DPDK plugin, or not these drivers in it: the row will say what it was fed by instead.
-            if bed.ports:
+            if bed.ports or feed.process:
                 raise CannotMeasure(f"its DPDK plugin does not take the ports: {why}") from why
             stack.close()
             process = stack.enter_context(_process(bed, directory, None, frames))
@@ -90,7 +95,8 @@ def _started(sent: Traffic, bed: Bed) -> Iterator[RunningVpp]:
         script = directory / "commands"
         script.write_text("".join(f"{line}\n" for line in configuration.commands(sent, ports)))
         process.control.order(f"exec {script}")
-        running = RunningVpp(process, sent, ports)
+        feed.begin()
+        running = RunningVpp(process, feed, sent, ports)
         if not bed.ports:
             process.child.until(running.forwards, "packets are forwarded")
         running.pause()
@@ -146,15 +152,17 @@ def _process(bed: Bed, directory: Path, wiring: eal.Wiring | None, frames: int) 
 class RunningVpp:
     """A VPP that forwards unless stopped."""
 
-    def __init__(self, process: _Process, sent: Traffic, ports: Ports) -> None:
-        self._child, self._control = process.child, process.control
+    def __init__(self, process: _Process, feed: Feed, sent: Traffic, ports: Ports) -> None:
+        self._child, self._control, self._feed = process.child, process.control, feed
         self._sent, self._ports = sent, ports
 
     def resume(self) -> None:
+        self._feed.resume()
         self._child.signal(signal.SIGCONT)
 
     def pause(self) -> None:
         self._child.signal(signal.SIGSTOP)
+        self._feed.pause()
 
     def forwards(self) -> bool:
         return bool(self._control.counters()[0].sent[self._ports.sink])

@@ -175,6 +175,12 @@ def test_a_ratio_to_a_peer_with_a_source_of_its_own_is_without_that() -> None:
     assert recorded.ratios([row("vnet-gateway", 78.0), own]) == []
 
 
+def test_a_ratio_is_of_whole_figures_where_a_source_process_is_waited_for() -> None:
+    rows = [row(name, cycles, source="pktgen") for name, cycles in (("vnet-gateway", 78.0), ("b", 156.0))]
+    found = {one.beside: one.ratio for one in recorded.ratios([*rows, replace(FLOOR, source="pktgen")])}
+    assert found["b"] == pytest.approx(0.5)
+
+
 def test_a_ratio_of_rates_is_turned_so_that_smaller_is_better() -> None:
     (one,) = recorded.ratios([row("vnet-gateway", None, per_second=200.0), row("b", None, per_second=50.0)])
     assert one.ratio == 0.25

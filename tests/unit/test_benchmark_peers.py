@@ -216,8 +216,33 @@ def test_ports_have_no_source_process(tmp_path):
         assert fed.wiring.arguments() == ["-a", "0000:01:00.0", "-a", "0000:01:00.1"]
 
 
+def test_pktgen_and_the_subject_meet_at_a_socket_that_pktgen_offers():
+    socket = Path("/run/virtio.sock")
+
+    assert feed.virtio(socket) == "net_virtio_user0,path=/run/virtio.sock,server=1,queue_size=1024"
+    assert feed.vhost(socket) == "net_vhost0,iface=/run/virtio.sock,client=1"
+
+
+def test_pktgen_is_asked_for_packets_when_the_subject_is_there():
+    asked = []
+
+    class Recorder(pktgen.Pktgen):
+        def connect(self, child):
+            asked.append(child)
+
+        def start(self, rate_percent=100.0):
+            asked.append("start")
+
+    one = Recorder(BED, Path("/run"), FRAMES, feed.virtio(Path("/run/virtio.sock")))
+    source = feed.Feed(eal.Wiring(feed.vhost(Path("/run/virtio.sock"))), "process", one)
+    assert asked == []
+    source.begin()
+    assert asked == ["process", "start"]
+    feed.Feed(eal.wiring(BED, FRAMES)).begin()  # a file has nothing to be asked for
+
+
 def test_pktgen_sends_the_file_by_its_only_port():
-    one = pktgen.Pktgen(BED, Path("/run"), FRAMES, feed.memif(Path("/run/memif.sock"), "server"))
+    one = pktgen.Pktgen(BED, Path("/run"), FRAMES, feed.virtio(Path("/run/virtio.sock")))
     own = one.command()[one.command().index("--") :]
 
     assert own[own.index("-m") + 1] == "1.0"
