@@ -16,7 +16,7 @@ struct run {
 static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way,
 			  struct run *run, struct packet *p, struct rte_mbuf *mbuf);
 static void run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes);
-static void run_end(struct fp_thread *t, const struct run *run);
+static void run_end(struct fp_thread *t, struct run run);
 static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *context,
 			       struct packet *p, const struct inside *inside, uint32_t outer_ecn,
 			       uint32_t outer_ttl);
@@ -74,7 +74,7 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 		else
 			drop(t, mbufs[i], p->vnet, rc);
 	}
-	run_end(t, &run);
+	run_end(t, run);
 	t->counters.port[port->index].rx_packets += n;
 	t->counters.port[port->index].rx_bytes += frame_bytes;
 	return (uint32_t)(p - packets);
@@ -143,7 +143,7 @@ static inline void
 run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes)
 {
 	if (unlikely(vnet != run->vnet)) {
-		run_end(t, run);
+		run_end(t, *run);
 		*run = (struct run){.vnet = vnet};
 	}
 	run->packets++;
@@ -151,10 +151,10 @@ run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes)
 }
 
 static inline void
-run_end(struct fp_thread *t, const struct run *run)
+run_end(struct fp_thread *t, struct run run)
 {
-	t->counters.vnet[run->vnet].rx_packets += run->packets;
-	t->counters.vnet[run->vnet].rx_bytes += run->bytes;
+	t->counters.vnet[run.vnet].rx_packets += run.packets;
+	t->counters.vnet[run.vnet].rx_bytes += run.bytes;
 }
 
 // What came out of a tunnel and is not usual: the inner frame, and then its ECN.
