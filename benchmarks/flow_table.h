@@ -25,12 +25,12 @@ struct tables {
 	uint32_t entries;
 	struct fp_arena *arena;
 	uint32_t vnet, ingress, location;
-	struct burst *before; // started and not finished
 	struct rte_hash *hash;
 	struct rte_rcu_qsbr *qsbr;
 	int heap_socket;
 	size_t bytes[TABLES], page_bytes[TABLES];
 	uint32_t resident[TABLES]; // of the flows that were inserted, once all were
+	struct burst *started __attribute__((aligned(64))), *found; // the reader's own line
 };
 
 void die(const char *what, int rc); // prints, ends the program
@@ -56,8 +56,8 @@ void key_make(const struct tables *tables, uint32_t n, struct fp_flow_key *key);
 bool table_put(struct tables *tables, enum table table, const struct fp_flow_key *key);
 void table_remove(struct tables *tables, enum table table, const struct fp_flow_key *key);
 
-// Look a burst up. Ours takes turns as a poll thread does: it starts this one and finishes the one before, or, `alone`,
-// this one. Return the hits of what was finished; table_finish finishes the last one.
+// Look a burst up. Ours takes turns as a poll thread does: it starts this one, finds the one before and finishes the one
+// before that, or, `alone`, does all of this one. Return the hits of what was finished; table_finish finishes the last ones.
 uint32_t table_look(struct tables *tables, enum table table, struct burst *burst, bool alone);
 uint32_t table_finish(struct tables *tables, enum table table);
 void table_quiescent(struct tables *tables, enum table table);

@@ -204,26 +204,43 @@ keys_of(const struct burst *burst)
 	return (const struct fp_flow_key *const *)(const void *)burst->pointer;
 }
 
+static uint32_t
+burst_finish(struct tables *tables, struct burst *burst)
+{
+	fp_action_word word[BURST];
+	return fp_flow_lookup_finish(tables->arena, keys_of(burst), BURST, fp_arena_now_s(tables->arena), burst->hash,
+				     word, burst->entry);
+}
+
+// Each of those that wait goes one step further.
+static uint32_t
+bursts_step(struct tables *tables)
+{
+	struct burst *found = tables->found;
+
+	tables->found = tables->started;
+	tables->started = NULL;
+	if (tables->found)
+		fp_flow_lookup_find(tables->arena, BURST, tables->found->hash, tables->found->entry);
+	return found ? burst_finish(tables, found) : 0;
+}
+
 uint32_t
 table_finish(struct tables *tables, enum table table)
 {
-	struct burst *burst = tables->before;
-	fp_action_word word[BURST];
+	uint32_t hits = 0;
 
-	tables->before = NULL;
-	if (table != OURS || burst == NULL)
-		return 0;
-	return fp_flow_lookup_finish(tables->arena, keys_of(burst), BURST, fp_arena_now_s(tables->arena), burst->hash,
-				     word, burst->entry);
+	while (table == OURS && (tables->started || tables->found))
+		hits += bursts_step(tables);
+	return hits;
 }
 
 static uint32_t
 ours_look(struct tables *tables, struct burst *burst, bool alone)
 {
 	fp_flow_lookup_start(tables->arena, keys_of(burst), BURST, burst->hash, burst->entry);
-	const uint32_t hits = table_finish(tables, OURS);
-	fp_flow_lookup_find(tables->arena, BURST, burst->hash, burst->entry);
-	tables->before = burst;
+	const uint32_t hits = bursts_step(tables);
+	tables->started = burst;
 	return alone ? hits + table_finish(tables, OURS) : hits;
 }
 

@@ -10,6 +10,8 @@
 #include "outer.h"
 #include "thread.h"
 
+static void burst_find(struct fp_thread *t);
+static void burst_finish(struct fp_thread *t, struct burst *b);
 static void settle(struct fp_thread *t, struct packet *packets, const uint64_t *hashes,
 		   const fp_action_word *words, uint32_t n);
 static bool decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word,
@@ -25,9 +27,10 @@ void
 fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs,
 		  uint16_t n)
 {
-	struct burst *b = &t->burst[t->pending == &t->burst[0]];
+	struct burst *b = &t->burst[t->next_burst], *found = t->found;
 	uint64_t at = 0;
 
+	t->next_burst = t->next_burst == BURSTS - 1 ? 0 : t->next_burst + 1;
 	t->generation = fp_arena_generation(t->arena);
 	b->timed = ++t->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
 	if (unlikely(b->timed))
@@ -39,27 +42,52 @@ fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mb
 		at = stage_passed(t, FP_STAGE_PARSE, at);
 	fp_flow_lookup_start(t->arena, b->key, b->n, b->hash, b->entry);
 	if (unlikely(b->timed))
-		at = stage_passed(t, FP_STAGE_LOOKUP, at);
-	fp_thread_finish(t);
+		stage_passed(t, FP_STAGE_LOOKUP, at);
+	burst_find(t);
+	t->started = b;
+	if (found != NULL)
+		burst_finish(t, found);
+}
+
+void
+fp_thread_finish(struct fp_thread *t)
+{
+	while (t->found != NULL || t->started != NULL) {
+		struct burst *found = t->found;
+
+		burst_find(t);
+		if (found != NULL)
+			burst_finish(t, found);
+	}
+}
+
+// The one that was started, if there is one.
+static inline void
+burst_find(struct fp_thread *t)
+{
+	struct burst *b = t->started;
+	uint64_t at = 0;
+
+	t->started = NULL;
+	t->found = b;
+	if (b == NULL)
+		return;
 	if (unlikely(b->timed))
 		at = rte_rdtsc();
 	fp_flow_lookup_find(t->arena, b->n, b->hash, b->entry);
 	if (unlikely(b->timed))
 		stage_passed(t, FP_STAGE_LOOKUP, at);
-	t->pending = b;
 }
 
 // What misses is held, what follows a held packet queues behind it; on the rest is acted.
-void
-fp_thread_finish(struct fp_thread *t)
+static inline void
+burst_finish(struct fp_thread *t, struct burst *b)
 {
 	fp_action_word words[FP_BURST];
-	struct burst *b = t->pending;
-	uint32_t hits;
 	uint64_t at = 0, which;
+	uint32_t hits;
 
-	t->pending = NULL;
-	if (b == NULL || unlikely(b->n == 0))
+	if (unlikely(b->n == 0))
 		return;
 	if (unlikely(b->timed))
 		at = rte_rdtsc();

@@ -14,6 +14,7 @@
 #define TICK_OUTGOING 64
 
 static struct rte_ring *private_ring(uint32_t slots, uint32_t element_bytes, const char *name);
+static void burst_destroy(struct fp_thread *t, const struct burst *burst);
 static void *lines_make(size_t count, size_t record_bytes);
 static void send_outgoing(struct fp_thread *t);
 static void send_one(struct fp_thread *t, const struct outgoing *out);
@@ -40,7 +41,7 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->entropy = entropy_secret(&t->secret);
 	t->random = config->index + 1;
 	t->sample_in = FP_SAMPLE_EVERY;
-	for (uint32_t i = 0; i < 2 * FP_BURST; i++) {
+	for (uint32_t i = 0; i < BURSTS * FP_BURST; i++) {
 		struct burst *burst = &t->burst[i / FP_BURST];
 
 		burst->key[i % FP_BURST] = &burst->packet[i % FP_BURST].key;
@@ -80,8 +81,8 @@ fp_thread_destroy(struct fp_thread *t)
 
 	if (t == NULL)
 		return;
-	for (uint32_t i = 0; t->pending != NULL && i < t->pending->n; i++)
-		drop_packet(t, &t->pending->packet[i], FP_DROP_shutdown);
+	burst_destroy(t, t->started);
+	burst_destroy(t, t->found);
 	if (t->counters.vnet != NULL)
 		hold_destroy(t);
 	for (uint32_t i = 0; i < FP_PORTS_MAX; i++)
@@ -101,6 +102,13 @@ fp_thread_destroy(struct fp_thread *t)
 	free(t->outlet);
 	free(t->locator_seen);
 	free(t);
+}
+
+static void
+burst_destroy(struct fp_thread *t, const struct burst *burst)
+{
+	for (uint32_t i = 0; burst != NULL && i < burst->n; i++)
+		drop_packet(t, &burst->packet[i], FP_DROP_shutdown);
 }
 
 void

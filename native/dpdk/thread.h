@@ -141,8 +141,9 @@ struct outgoing {
 	uint64_t object; // of the ingress or tunnel: the index may be another's when it is sent
 };
 
-// Packets of a V-net between parse and act. Their look-up is under way while the next burst is
+// Packets of a V-net between parse and act. Their look-up is under way while the next bursts are
 // parsed; no quiescent state in between.
+#define BURSTS 3 // one for each step of a look-up
 struct burst {
 	struct packet packet[FP_BURST];
 	const struct fp_flow_key *key[FP_BURST]; // of packet[i]
@@ -178,8 +179,9 @@ struct fp_thread {
 	uint32_t *tunnel_of; // by ingress: through which tunnel answers go, for its counters; 0:
 			     // not known
 	struct hold hold;
-	struct burst burst[2]; // taken in turns
-	struct burst *pending; // the one that waits for fp_thread_finish; NULL: none
+	struct burst burst[BURSTS]; // taken in turns
+	struct burst *started, *found; // what waits, by the last step of its look-up; NULL: none
+	uint32_t next_burst;
 	struct tx_batch tx[FP_PORTS_MAX];
 
 	struct rte_ring *releases, *outgoing, *exceptions;

@@ -19,8 +19,8 @@ fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
 	return (uint32_t)((hash >> 32) * view->flow_buckets >> 32);
 }
 
-// So many flows leave no room for themselves in a second-level cache of a megabyte: 75 bytes each.
-#define FP_FLOWS_BEYOND_CACHE 8192
+// So many flows, 75 bytes each, find no room in a second-level cache: a look-up waits for its lines.
+#define FP_FLOWS_BEYOND_CACHE 32768
 static inline bool
 fp_flow_beyond_cache(const struct fp_arena *arena)
 {
