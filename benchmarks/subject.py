@@ -75,14 +75,17 @@ def not_root() -> str | None:
     return None if os.geteuid() == 0 else "needs root: network namespaces and interfaces; run it with sudo"
 
 
-SHORTEST_LOOK_S, LONGEST_LOOK_S = 0.003, 0.1
+SHORTEST_LOOK_S, LONGEST_LOOK_S = 0.001, 0.1
+LOOKS_BLUR = 0.02  # how much later than it was the end may be seen, as a share of the whole
 
 
 def next_look_s(since_s: float, flows: int, wanted: int) -> float:
     """When to look how far a set-up has come: at half of the time that is left if it goes on like this, since
-    each look takes processor time from what is measured."""
+    each look takes processor time from what is measured. While hardly a flow is there that guess says
+    nothing: no look is further away than twice the time that has passed."""
     left_s = since_s * (wanted - flows) / max(flows, 1)
-    return min(max(left_s / 2, SHORTEST_LOOK_S), LONGEST_LOOK_S)
+    soonest_s = max(SHORTEST_LOOK_S, LOOKS_BLUR * since_s)
+    return min(max(min(left_s / 2, 2 * since_s), soonest_s), LONGEST_LOOK_S)
 
 
 class Running(Protocol):

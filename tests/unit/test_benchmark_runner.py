@@ -306,7 +306,9 @@ def test_every_scenario_of_make_bench_has_somebody_who_measures_it() -> None:
 
 
 def test_looks_are_rare_at_first_and_dense_at_the_end() -> None:
-    assert next_look_s(0.0, 0, 1000) == pytest.approx(0.003)
+    assert next_look_s(0.0, 0, 1000) == pytest.approx(0.001)
+    assert next_look_s(0.003, 0, 1000) == pytest.approx(0.006)  # not after 1.5 s
     assert next_look_s(0.02, 200, 1000) == pytest.approx(0.04)  # 80 ms are left
     assert next_look_s(1.0, 10, 1000) == pytest.approx(0.1)
-    assert next_look_s(0.099, 999, 1000) == pytest.approx(0.003)
+    assert next_look_s(0.099, 999, 1000) == pytest.approx(0.00198)
+    assert next_look_s(0.02, 9_999, 10_000) == pytest.approx(0.001)
