@@ -29,6 +29,7 @@ class FakeDirectory:
         self.diff = [{"sign": "+", "kind": "rule", "name": "red/web", "text": "allow"}]
         self.error: Exception | None = None
         self.vnets: dict[int, list[dict[str, Any]]] = {7001: [{"op": "vnet", "vni": 7001}]}
+        self.to_learn = 0  # quiet moments that are needed
 
     def change(self, *node_vnis: tuple[int, int]) -> int:
         """Make a revision that concerns these topics."""
@@ -42,6 +43,15 @@ class FakeDirectory:
         if node not in NODES:
             raise Refused(f"there is no node {node}", "vnetctl show nodes")
         return NODES[node]
+
+    @property
+    def has_to_learn(self) -> bool:
+        return self.to_learn > 0
+
+    def learn_ahead(self) -> None:
+        self.to_learn -= 1
+        if self.error is not None:
+            raise self.error
 
     def resolve(self, node: str, capabilities: Any, queries: rows.Rows, explain: bool = False) -> Resolved:
         self._maybe_fail()

@@ -149,16 +149,12 @@ def _add_location(locations: _Table, tunnels: _Table, location: Location | None,
         return locations[key]
     if location.tunnel is not None:
         tunnels.add(location.tunnel.object_id, pack_tunnel(location.tunnel, revision))
-    row = bytearray(_LOCATION.size)
-    pack_location_into(row, 0, location, revision)
-    return locations.add(key, bytes(row))
+    return locations.add(key, pack_location(location, revision))
 
 
-def pack_location_into(buffer: bytearray | memoryview, at: int, location: Location, revision: int) -> None:
-    """Write a LOCATION row."""
-    _LOCATION.pack_into(
-        buffer,
-        at,
+def pack_location(location: Location, revision: int = 0) -> bytes:
+    """Return the bytes of a LOCATION row."""
+    return _LOCATION.pack(
         location.vni,
         0,
         location.kind,

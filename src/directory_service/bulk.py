@@ -14,6 +14,7 @@ import numpy as np
 
 from directory_client.numbers import Granularity, IngressKind, KeyClass, KeyFlag
 from directory_client.rows import DECISION, SCOPE, Rows
+from directory_service.ahead import ADDRESSES_MAX, Ahead
 from directory_service.answer import Answer, decide_rows, decision_row, pack_scope, queries_of
 from directory_service.decide import REFRESH_RATIO, Asker, decide
 from directory_service.model import Snapshot
@@ -47,11 +48,25 @@ class Bulk:
     def __init__(self) -> None:
         self._sides = Sides()
         self._verdicts = Verdicts()
+        self._ahead = Ahead(self._sides)
         self._generation: object = None
 
     def follow(self, snapshot: Snapshot) -> None:
         """Go over to a snapshot. Called for each one in turn, no more is forgotten than a change touched."""
         self._sides.follow(snapshot)
+
+    def expect(self, node: str) -> None:
+        """Take note of a node that will ask."""
+        self._ahead.expect(node)
+
+    def has_to_learn(self, snapshot: Snapshot) -> bool:
+        """Tell whether `learn_ahead` has something to do."""
+        return self._ahead.waits(snapshot)
+
+    def learn_ahead(self, snapshot: Snapshot) -> None:
+        """Use a quiet moment: learn some of what will be asked about."""
+        self._make_ready(snapshot, ADDRESSES_MAX)
+        self._ahead.learn(snapshot)
 
     def decide_rows(
         self, snapshot: Snapshot, rows: Rows, asker: Asker, now_ms: int, settings: Settings

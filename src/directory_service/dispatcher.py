@@ -94,6 +94,19 @@ class Dispatcher:
             due.append(at)
         return min(due)
 
+    @property
+    def has_to_learn(self) -> bool:
+        """Whether `learn_ahead` has something to do."""
+        return self.directory.has_to_learn
+
+    def learn_ahead(self) -> None:
+        """Use a quiet moment, half a millisecond of it at most."""
+        try:
+            self.directory.learn_ahead()
+        except Exception as error:  # what it failed on is left out; whoever asks about it is told
+            self.counters["internal_errors"] += 1
+            log.error("could not learn ahead", exc_info=error)
+
     def tick(self, now: float) -> list[Out]:
         """Let time pass: heartbeats, deadlines, and commits that others made in the same store."""
         outs: list[Out] = []

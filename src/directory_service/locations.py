@@ -7,11 +7,12 @@ import numpy as np
 
 from directory_client.numbers import LocationKind
 from directory_client.rows import LOCATION, TUNNEL, Rows
-from directory_service.answer import pack_location_into, pack_tunnel
+from directory_service.answer import pack_location, pack_tunnel
 from directory_service.fabric import Tunnel
 from directory_service.locate import Location
 
 LOCATIONS_MAX = 1 << 20
+_NO_MAC = bytes(6)
 
 
 class Locations:
@@ -28,27 +29,55 @@ class Locations:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._numbers: dict[Location, int] = {}
+        self._numbers: dict[tuple[int, int, bytes], int] = {}  # by course, object and MAC
+        self._course_numbers: dict[Location, int] = {}
+        self._courses: list[Location] = []
         self._tunnel_numbers: dict[Tunnel, int] = {}
         self._tunnels: list[Tunnel] = []
-        self._set_rows(np.zeros(1024, LOCATION))
+        self._rows: Rows = np.zeros(1024, LOCATION)
         self._tunnel_of = np.zeros(1024, np.int64)
         self._first = np.zeros(1024, np.int64)  # scratch: where a location is named first
 
     def number(self, location: Location) -> int:
         """Return the number of a location."""
-        number = self._numbers.get(location)
-        if number is not None:
-            return number
-        number = self._numbers[location] = len(self._numbers)
-        if number == len(self._rows):
-            more = 3 * len(self._rows)
-            self._set_rows(np.concatenate([self._rows, np.zeros(more, LOCATION)]))
+        return self.numbers([(self.course(location), location.object_id, location.mac)])[0]
+
+    def course(self, location: Location) -> int:
+        """Return the number of what a location has in common with those of all objects at the same place."""
+        course = location._replace(object_id=0, mac=_NO_MAC)
+        number = self._course_numbers.get(course)
+        if number is None:
+            number = self._course_numbers[course] = len(self._courses)
+            self._courses.append(course)
+        return number
+
+    def numbers(self, keys: list[tuple[int, int, bytes]]) -> list[int]:
+        """Return the number of each location, given as (course, object id, MAC)."""
+        numbers = self._numbers
+        before = len(numbers)
+        found = [numbers.setdefault(key, len(numbers)) for key in keys]
+        if len(numbers) > before:
+            new = [key for key, number in zip(keys, found, strict=True) if number >= before]
+            self._add(before, list(dict.fromkeys(new)))
+        return found
+
+    def _add(self, first: int, keys: list[tuple[int, int, bytes]]) -> None:
+        """Write the rows of new locations, which have numbers in their order."""
+        last = first + len(keys)
+        if last > len(self._rows):
+            more = max(last, 4 * len(self._rows)) - len(self._rows)
+            self._rows = np.concatenate([self._rows, np.zeros(more, LOCATION)])
             self._tunnel_of = np.concatenate([self._tunnel_of, np.zeros(more, np.int64)])
             self._first = np.zeros(len(self._rows), np.int64)
-        pack_location_into(self._bytes, number * LOCATION.itemsize, location, 0)
-        self._tunnel_of[number] = -1 if location.tunnel is None else self._tunnel(location.tunnel)
-        return number
+        courses, object_ids, macs = zip(*keys, strict=True)
+        each, which = np.unique(courses, return_inverse=True)
+        known = [self._courses[number] for number in each.tolist()]
+        rows = np.frombuffer(b"".join(map(pack_location, known)), LOCATION).take(which)
+        rows["object_id"] = object_ids
+        rows["mac"] = np.frombuffer(b"".join(macs), np.uint8).reshape(-1, len(_NO_MAC))
+        self._rows[first:last] = rows
+        tunnels = [-1 if one.tunnel is None else self._tunnel(one.tunnel) for one in known]
+        self._tunnel_of[first:last] = np.array(tunnels)[which]
 
     def are_here(self, numbers: Any) -> Any:
         """Tell of each number whether it is on an attachment of the node that it was found for."""
@@ -76,10 +105,6 @@ class Locations:
         row_of = np.full(len(named), -1)
         row_of[there] = at
         return row_of, rows, self._tunnel_rows(chosen, revision)
-
-    def _set_rows(self, rows: Rows) -> None:
-        self._rows = rows
-        self._bytes = rows.view(np.uint8).data
 
     def _tunnel(self, tunnel: Tunnel) -> int:
         number = self._tunnel_numbers.setdefault(tunnel, len(self._tunnels))

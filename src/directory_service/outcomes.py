@@ -10,7 +10,8 @@ from directory_client.reasons import reason_number
 from directory_client.rows import SCOPE, Rows
 from directory_client.scopes import PORT_MAX
 from directory_service.port_rules import Connections
-from directory_service.sides import MEMBER, NOBODY, Sides
+from directory_service.scene import MEMBER, NOBODY
+from directory_service.sides import Sides
 from directory_service.verdicts import ALLOW, PORTS, Verdicts
 
 ASK, DELIVER, ENCAPSULATE, NARROW, REFUSED = range(5)

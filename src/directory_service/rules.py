@@ -56,7 +56,8 @@ class RuleSet:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(sorted(rules, key=sort_key))
         self._bits: dict[str, int] = {}
-        self._prefixes: list[tuple[int, int, int, int]] = []  # family, network >> shift, shift, bit
+        self._prefixes: dict[int, dict[int, dict[int, int]]] = {}  # family → shift → network >> shift → bit
+        self._group_masks: dict[frozenset[str], int] = {}
         for rule in self.rules:
             for selector in (rule.source, rule.destination):
                 self._add_selector(selector)
@@ -67,17 +68,29 @@ class RuleSet:
 
     def mask(self, side: Side) -> int:
         """Return the bits of the selectors that select this side."""
-        bits = self._bits
-        mask = bits.get("any", 0)
-        if side.endpoint:
-            mask |= bits.get(side.endpoint, 0)
-            for group in side.groups:
-                mask |= bits.get("group:" + group, 0)
-        if side.family and self._prefixes:
-            number = int.from_bytes(side.address, "big")
-            for family, network, shift, bit in self._prefixes:
-                if family == side.family and number >> shift == network:
-                    mask |= bit
+        mask = self.member_mask(side.endpoint, side.groups) if side.endpoint else self._bits.get("any", 0)
+        return mask | self.address_mask(side.family, side.address)
+
+    def member_mask(self, endpoint: str, groups: frozenset[str]) -> int:
+        """Return the bits of the selectors that select an endpoint, whatever its address."""
+        mask = self._group_masks.get(groups)
+        if mask is None:
+            mask = self._bits.get("any", 0)
+            for group in groups:
+                mask |= self._bits.get("group:" + group, 0)
+            if len(self._group_masks) >= _MEMO_MAX:
+                self._group_masks.clear()
+            self._group_masks[groups] = mask
+        return mask | self._bits.get(endpoint, 0)
+
+    def address_mask(self, family: int, address: bytes) -> int:
+        """Return the bits of the prefixes that select an address."""
+        mask = 0
+        prefixes = self._prefixes.get(family)
+        if prefixes:
+            number = int.from_bytes(address, "big")
+            for shift, bits in prefixes.items():
+                mask |= bits.get(number >> shift, 0)
         return mask
 
     def matches(self, source: int, destination: int) -> tuple[Match, ...]:
@@ -98,9 +111,10 @@ class RuleSet:
         if "/" in selector:
             network = ipaddress.ip_network(selector)
             packed, bits = pack_network(network)
-            self._prefixes.append(
-                (network.version, int.from_bytes(packed, "big") >> (128 - bits), 128 - bits, bit)
-            )
+            shift, number = 128 - bits, int.from_bytes(packed, "big")
+            by_shift = self._prefixes.setdefault(network.version, {})
+            by_shift.setdefault(shift, {}).setdefault(number >> shift, 0)
+            by_shift[shift][number >> shift] |= bit
 
     def _find(self, source: int, destination: int) -> Iterable[Match]:
         for from_bit, to_bit, rule in self._compiled:

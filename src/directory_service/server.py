@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 RESOLVE_BATCH = 256  # messages read from one socket before the others have their turn
 WRITE_BATCH = 16
 HIGH_WATER = 1_000  # messages kept for one connection, each way
+QUIET_MS = 2  # after so long without a message, what will be asked about is learned
 DEAD_PEER_MS = 3_000
 HANDSHAKE_MS = 5_000
 TOPIC_BYTES_MAX = 64
@@ -103,6 +104,7 @@ class Server:
             self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
         self._watched: set[int] = set()
+        self._quiet = False  # nobody asked lately, and something is to be learned
 
     @property
     def wake_descriptor(self) -> int:
@@ -124,7 +126,13 @@ class Server:
         """Wait for something to do, but not longer than this, and do it."""
         self._watch()
         due_ms = int((self._dispatcher.due_at() - time.monotonic()) * 1000) + 1
+        has_to_learn = self._dispatcher.has_to_learn
+        if has_to_learn:
+            at_most_ms = min(at_most_ms, 0 if self._quiet else QUIET_MS)
         ready = dict(self._poller.poll(max(0, min(at_most_ms, due_ms))))
+        self._quiet = has_to_learn and not ready
+        if self._quiet:
+            self._dispatcher.learn_ahead()
         if self._wake_reader.fileno() in ready:
             self._drain_wakeups()
         if self._zap in ready:

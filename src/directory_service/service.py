@@ -140,6 +140,7 @@ class Directory:
         """Decide every row of QUERY. Raises Refused for a node that is not known."""
         asker = Asker(self._node(node), frozenset(capabilities))
         snapshot = self._snapshot
+        self._bulk.expect(node)
         in_bulk = decide_rows if explain else self._bulk.decide_rows
         answer = in_bulk(snapshot, queries, asker, self._clock_ms(), self._settings)
         reasons: list[dict[str, Any]] = []
@@ -153,9 +154,19 @@ class Directory:
             answer.decisions, answer.locations, answer.tunnels, answer.scopes, reasons, snapshot.revision
         )
 
+    @property
+    def has_to_learn(self) -> bool:
+        """Whether `learn_ahead` has something to do."""
+        return self._bulk.has_to_learn(self._snapshot)
+
+    def learn_ahead(self) -> None:
+        """Use a quiet moment, at most half a millisecond of it, for what will be asked."""
+        self._bulk.learn_ahead(self._snapshot)
+
     def snapshot(self, node: str, vnis: Sequence[int] | None = None) -> NodeSnapshot:
         """Return what builds up a node's view; V-nets that it does not host are left out. Raises Refused."""
         found = self._node(node)
+        self._bulk.expect(node)
         vnets: dict[int, list[dict[str, Any]]] = {}
         for vni, state in self._snapshot.by_vni.items():
             if (vnis is None or vni in vnis) and hosts(state, node):

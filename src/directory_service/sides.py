@@ -10,26 +10,23 @@ service address, the V-net's gateway) is a side too, of kind PLAIN: decide has t
 asked: for a change of endpoints that is their addresses, for any other the V-net, for one of the fabric all.
 """
 
-import struct
 import zlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from directory_client.addresses import ZERO
 from directory_client.rows import Rows
-from directory_service.decide import is_gateway_address
 from directory_service.key_index import KeyIndex, mix
-from directory_service.locate import find_location, object_of
 from directory_service.locations import Locations
 from directory_service.model import Snapshot
 from directory_service.records import Node
-from directory_service.rules import RuleSet
-from directory_service.vnet import FAMILY_IPV4, FAMILY_MAC, Holder, VnetState
+from directory_service.scene import FORGOTTEN, NOBODY, PLACES, RulesClass, Scene
+from directory_service.vnet import VnetState
 
 SIDES_MAX = 1 << 20  # 96 MB with the index
-PLAIN, MEMBER, NOBODY, FORGOTTEN = 0, 1, 2, 3
+TOGETHER_MIN = 8  # fewer addresses are described one by one: the calls of numpy take as long
 
 SIDE = np.dtype(
     [
@@ -49,42 +46,32 @@ SIDE = np.dtype(
         ("zero", "u1", (6,)),
     ]
 )
-_SIDE = struct.Struct("<QQQQQQQIiIIBB6x")
+_SIDE_BYTES = f"V{SIDE.itemsize}"
 _TAG_SPREAD = np.uint64(0xA24BAED4963EE407)
 _HIGH_SPREAD = np.uint64(0x9FB21C651E98DF25)
-_NO_ADDRESSES_SPREAD = zlib.crc32(ZERO + ZERO)
-_UNUSED_BYTES = {FAMILY_IPV4: 12, FAMILY_MAC: 10}
 
 
-class _Description(NamedTuple):
-    places: tuple[int, ...]
-    rules_class: int
-    location: int
-    kind: int
-    hole_bits: int
+def _spread_tables(before: bytes, after: bytes) -> Any:
+    """Return by place and value of a byte how it changes the CRC-32 of an address among others. The checksum
+    is linear: what bytes change is changed by exclusive or."""
+    none = zlib.crc32(before + ZERO + after)
+    tables = np.zeros((len(ZERO), 256), np.uint32)
+    for place in range(len(ZERO)):
+        for bit in range(8):
+            address = bytes(1 << bit if at == place else 0 for at in range(len(ZERO)))
+            changes = zlib.crc32(before + address + after) ^ none
+            tables[place, 1 << bit : 2 << bit] = tables[place, : 1 << bit] ^ np.uint32(changes)
+    return tables
 
 
-_NOWHERE = (0, 0, 0, 0)
-_PLAIN_SIDE = _Description(_NOWHERE, 0, -1, PLAIN, 0)
+_SOURCE_SPREADS, _DESTINATION_SPREADS = _spread_tables(b"", ZERO), _spread_tables(ZERO, b"")
+_NO_ADDRESSES_SPREAD = np.uint32(zlib.crc32(ZERO + ZERO))
 
 
-class Scene:
-    """A V-net as seen from a node, and what of it was learned."""
-
-    def __init__(self, here: Node, state: VnetState) -> None:
-        self.here = here
-        self.state = state
-        self.tags: dict[int, int] = {}  # by family
-        self.classes: dict[tuple[bool, int], int] = {}  # (MAC, selectors) → rules class
-        self.nobodies: list[int] = []  # numbers of sides
-
-
-class RulesClass(NamedTuple):
-    """What the rules see of a side."""
-
-    rule_set: RuleSet
-    mac: bool
-    mask: int
+def _spread(tables: Any, octets: Any) -> Any:
+    """Return what each address, a row of bytes, changes."""
+    used = np.flatnonzero(octets.any(axis=0))  # four of sixteen for IPv4
+    return np.bitwise_xor.reduce(tables[used, octets[:, used]], axis=1, dtype=np.uint32)
 
 
 class Sides:
@@ -95,10 +82,15 @@ class Sides:
         self.classes: list[RulesClass | None] = []
         self._snapshot: Snapshot | None = None
         self._index = KeyIndex()
-        self._set_rows(np.zeros(1024, SIDE))
+        self._rows: Rows = np.zeros(1024, SIDE)
         self._scenes: dict[tuple[int, int], Scene] = {}  # (node id, VNI)
         self._families: list[tuple[Scene, int] | None] = []  # by tag
         self.clear()
+
+    @property
+    def count(self) -> int:
+        """How many were learned since all were forgotten."""
+        return self._count
 
     def clear(self) -> None:
         """Forget everything."""
@@ -147,7 +139,8 @@ class Sides:
             raise ValueError("a V-net that is gone has no sides")
         scene = self._scenes.get((here.id, state.vnet.vni))
         if scene is None:
-            scene = self._scenes[here.id, state.vnet.vni] = Scene(here, state)
+            scene = Scene(here, state, self.classes, self.locations)
+            self._scenes[here.id, state.vnet.vni] = scene
         tag = scene.tags.get(family)
         if tag is None:
             tag = scene.tags[family] = len(self._families)
@@ -170,86 +163,58 @@ class Sides:
         same = (sides["low"] == low) & (sides["high"] == high) & (sides["tag"] == tags)
         return sides if same.all() else self._rows.take(np.where(same, numbers, 0))
 
-    def _set_rows(self, rows: Rows) -> None:
-        self._rows = rows
-        self._bytes = rows.view(np.uint8).data
-
     def _number(self, marks: Any, numbers: Any) -> Any:
         """Give a number to each mark that has none yet."""
         new = np.flatnonzero(numbers < 0)
         last = self._count + len(new)
         if last > len(self._rows):
             more = max(last, 4 * len(self._rows)) - len(self._rows)
-            self._set_rows(np.concatenate([self._rows, np.zeros(more, SIDE)]))
+            self._rows = np.concatenate([self._rows, np.zeros(more, SIDE)])
         numbers[new] = np.arange(self._count, last)
         self._index.add(marks[new], numbers[new])
         self._count = last
         return numbers
 
     def _learn(self, numbers: Any, tags: Any, highs: Any, lows: Any) -> None:
-        columns = (column.tolist() for column in (numbers, tags, highs, lows))
-        for number, tag, high, low in zip(*columns, strict=True):
-            address = high.to_bytes(8, "little") + low.to_bytes(8, "little")
-            places, rules_class, location, kind, hole_bits = self._describe(tag, address, number)
-            spread, other_spread = (
-                zlib.crc32(address + ZERO) ^ _NO_ADDRESSES_SPREAD,
-                zlib.crc32(ZERO + address),
-            )
-            row = (high, low, tag, *places, rules_class, location, spread, other_spread, kind, hole_bits)
-            _SIDE.pack_into(self._bytes, number * _SIDE.size, *row)
+        """Write the sides of addresses, each named once."""
+        if (tags == tags[0]).all():
+            self._learn_alike(int(tags[0]), numbers, highs, lows)
+            return
+        for tag in np.unique(tags).tolist():
+            at = np.flatnonzero(tags == tag)
+            self._learn_alike(tag, numbers[at], highs[at], lows[at])
 
-    def _describe(self, tag: int, address: bytes, number: int) -> _Description:
-        found = self._families[tag]
-        if found is None:
-            return _PLAIN_SIDE
-        scene, family = found
-        state, unused = scene.state, _UNUSED_BYTES.get(family, 0)
-        if any(address[:unused]) or is_gateway_address(state, address, family):
-            return _PLAIN_SIDE
-        holders = state.find_holders(family, address)
-        if not holders:
-            scene.nobodies.append(number)
-            return _Description(_NOWHERE, 0, -1, NOBODY, state.hole(family, address))
-        if len(holders) > 1:
-            return _PLAIN_SIDE
-        holder = holders[0]
-        member = holder.member
-        nodes = [
-            self._node_id(name)
-            for name in (member.nodes if member else (holder.route.via,) if holder.route else ())
-        ]
-        attachments = [*member.attachments] if member else []
-        if len(attachments) > 2 or len(nodes) > 2:
-            return _PLAIN_SIDE
-        places = (*(*attachments, 0, 0)[:2], *(*nodes, 0, 0)[:2])
-        rules_class = self._class_of(scene, family == FAMILY_MAC, state.find_mask(family, address, holder))
-        return _Description(places, rules_class, self._locate(scene, holder), MEMBER, 0)
-
-    def _node_id(self, name: str) -> int:
-        node = self._snapshot.fabric.nodes.get(name) if self._snapshot else None
-        return node.id if node else 0
-
-    def _class_of(self, scene: Scene, mac: bool, mask: int) -> int:
-        number = scene.classes.get((mac, mask))
-        if number is None:
-            number = scene.classes[mac, mask] = len(self.classes)
-            self.classes.append(RulesClass(scene.state.rule_set, mac, mask))
-        return number
-
-    def _locate(self, scene: Scene, holder: Holder) -> int:
-        if self._snapshot is None:
-            return -1
-        object_id = object_of(holder)
-        location = find_location(self._snapshot, scene.state, scene.here, holder, object_id).location
-        return -1 if location is None else self.locations.number(location)
+    def _learn_alike(self, tag: int, numbers: Any, highs: Any, lows: Any) -> None:
+        """Write the sides of addresses of one V-net, node and family."""
+        sides = np.zeros(len(numbers), SIDE)
+        sides["high"], sides["low"], sides["tag"], sides["location"] = highs, lows, tag, -1
+        words = np.stack((highs, lows), axis=1)
+        octets = words.view(np.uint8)
+        sides["source_spread"] = _spread(_SOURCE_SPREADS, octets)
+        sides["destination_spread"] = _spread(_DESTINATION_SPREADS, octets) ^ _NO_ADDRESSES_SPREAD
+        if (found := self._families[tag]) is not None and self._snapshot is not None:
+            scene, family = found
+            addresses = words.view(f"V{len(ZERO)}").reshape(-1).tolist()
+            others: Iterable[int] = range(len(addresses))
+            if len(addresses) >= TOGETHER_MIN:
+                others = scene.describe_members(self._snapshot, family, addresses, sides)
+            for at in others:
+                side = scene.describe(self._snapshot, family, addresses[at])
+                places = zip(PLACES, side.places, strict=True)
+                for name, value in (*zip(side._fields[1:], side[1:], strict=True), *places):
+                    sides[name][at] = value
+                if side.kind == NOBODY:
+                    scene.nobodies.append(int(numbers[at]))
+        self._rows.view(_SIDE_BYTES)[numbers] = sides.view(_SIDE_BYTES)
 
     def _drop(self, key: tuple[int, int]) -> None:
         """Forget a V-net as seen from a node: no key leads to its sides any more."""
         scene = self._scenes.pop(key)
         for tag in scene.tags.values():
             self._families[tag] = None
-        for number in scene.classes.values():
-            self.classes[number] = None
+        for classes in scene.class_numbers.values():
+            for number in classes.values():
+                self.classes[number] = None
 
     def _forget(self, scene: Scene, keys: Iterable[tuple[int, bytes]]) -> None:
         """Forget what was learned of addresses, given as (family, packed)."""

@@ -12,7 +12,7 @@ from directory_service.key_index import KeyIndex, mix
 from directory_service.port_rules import Connections, first_matches, like_destination_ports
 from directory_service.records import Rule
 from directory_service.rules import Match, is_pair
-from directory_service.sides import RulesClass
+from directory_service.scene import RulesClass
 
 VERDICTS_MAX = 1 << 20
 ALLOW, REFUSE, PORTS = 0, 1, 2

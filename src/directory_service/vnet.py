@@ -14,6 +14,7 @@ from directory_service.layered import Edit, Layered
 from directory_service.records import (
     Attachment,
     Endpoint,
+    Place,
     Record,
     Route,
     Rule,
@@ -38,16 +39,39 @@ class Spot(NamedTuple):
     attachment: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Whereabouts:
+    """Resolved places, in order of preference. Members that are at the same ones share this object, so that
+    what follows from where they are is found once for all of them."""
+
+    spots: tuple[Spot, ...]
+    nodes: frozenset[str]
+    attachments: frozenset[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An endpoint with its places resolved, in order of preference."""
+    """An endpoint with its places resolved."""
 
     endpoint: Endpoint
     id: int
     name: str
-    spots: tuple[Spot, ...]
-    nodes: frozenset[str]
-    attachments: frozenset[int]
+    whereabouts: Whereabouts
+
+    @property
+    def spots(self) -> tuple[Spot, ...]:
+        """Its places, in order of preference."""
+        return self.whereabouts.spots
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes that it is at."""
+        return self.whereabouts.nodes
+
+    @property
+    def attachments(self) -> frozenset[int]:
+        """The attachments that it is at."""
+        return self.whereabouts.attachments
 
 
 class Holder(NamedTuple):
@@ -59,10 +83,10 @@ class Holder(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What made a state from the one before, where endpoints alone changed."""
+    """What made a state from the one before, where endpoints and attachments alone changed."""
 
     before: object  # the token of that state
-    names: frozenset[str]  # of the endpoints
+    names: frozenset[str]  # of the endpoints that differ, or are at other attachments
     keys: frozenset[tuple[int, bytes]]  # (family, packed address) of all that they had or have
     populates: bool  # addresses became known or unknown
     routes: bool  # there are routes via them: what is behind these may differ too
@@ -91,6 +115,7 @@ class VnetState:
         self.attachments_by_node: dict[str, tuple[Attachment, ...]] = {}
         self.rule_set = RuleSet(())
         self.moves: dict[int, tuple[tuple[str, int], ...]] = {}  # member id → (node it left, when in ms)
+        self._whereabouts: dict[tuple[tuple[Place, ...], str], Whereabouts] = {}
         self._route_index: dict[int, list[tuple[int, dict[int, Route]]]] = {}
         self._holes: dict[int, Holes] = {}
         self._masks: dict[tuple[int, bytes, int], int] = {}
@@ -130,16 +155,17 @@ class VnetState:
             for attachment in new.attachments.values():
                 by_node[attachment.place.node] = (*by_node.get(attachment.place.node, ()), attachment)
             new.attachments_by_node = by_node
-            touched.update(new.endpoints)
+            touched |= new._moved(self, touched)
         else:
             new.attachments_by_id = self.attachments_by_id
             new.attachments_by_node = self.attachments_by_node
+            new._whereabouts = self._whereabouts
         new.rule_set = RuleSet(new.rules.values()) if "rule" in kinds else self.rule_set
         new._route_index = _index_routes(new.routes.values()) if "route" in kinds else self._route_index
         new._take_members(self, touched, time_ms)
         if not kinds & {"rule", "endpoint", "attachment"}:
             new._masks = self._masks
-        if kinds == {"endpoint"}:
+        if kinds <= {"endpoint", "attachment"}:
             new.step = new._step_from(self, touched)
             new._take_holes(self, new.step.keys)
         return new
@@ -218,6 +244,18 @@ class VnetState:
     def resolve(self, endpoint: Endpoint) -> Member:
         """Find the V-net's attachments at an endpoint's places; a place without one on a foreign node is
         the node."""
+        return Member(endpoint, endpoint.id, endpoint.name, self._resolved(endpoint))
+
+    def _resolved(self, endpoint: Endpoint) -> Whereabouts:
+        key = (endpoint.at, endpoint.node)
+        found = self._whereabouts.get(key)
+        if found is None:
+            if len(self._whereabouts) >= _MEMO_MAX:
+                self._whereabouts.clear()
+            found = self._whereabouts[key] = self._find_whereabouts(endpoint)
+        return found
+
+    def _find_whereabouts(self, endpoint: Endpoint) -> Whereabouts:
         spots: list[Spot] = []
         for place in endpoint.at:
             attachment = self.attachments.get(str(place))
@@ -226,14 +264,19 @@ class VnetState:
         if endpoint.node:
             here = self.attachments_by_node.get(endpoint.node, ())
             spots.append(Spot(endpoint.node, here[0].id if here else 0))
-        return Member(
-            endpoint,
-            endpoint.id,
-            endpoint.name,
+        return Whereabouts(
             tuple(spots),
             frozenset(spot.node for spot in spots),
             frozenset(spot.attachment for spot in spots if spot.attachment),
         )
+
+    def _moved(self, old: "VnetState", touched: set[str]) -> set[str]:
+        """Return the names of the endpoints that are elsewhere only since attachments changed."""
+        return {
+            name
+            for name, member in old.members.items()
+            if name not in touched and self._resolved(member.endpoint).spots != member.spots
+        }
 
     def _take_members(self, old: "VnetState", touched: set[str], time_ms: int) -> None:
         self.moves = {

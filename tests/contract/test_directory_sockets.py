@@ -26,6 +26,17 @@ def test_a_batch_is_resolved_in_order(house):
     assert len(resolved.locations) == 1
 
 
+def test_quiet_moments_are_used_to_learn_and_a_failure_there_ends_nothing(house):
+    house.directory.to_learn = 20
+    house.serve(ipc(house))
+    house.until(lambda: house.directory.to_learn == 10)
+    house.directory.error = RuntimeError("cannot be learned")
+    house.until(lambda: house.directory.to_learn == 0)
+    house.directory.error = None
+    client = house.client(ipc(house), node="gw1", role="slow-path")
+    assert len(house.event(client, Resolved, client.send_resolve(queries(1))).decisions) == 1
+
+
 def test_sockets_are_for_the_group_only(house):
     house.serve(ipc(house))
     assert (house.path / "run").stat().st_mode & 0o777 == 0o750

@@ -25,6 +25,7 @@ from directory_service.decide import Asker, Query
 from directory_service.model import Snapshot
 from directory_service.outcomes import ASK
 from directory_service.settings import Settings
+from learning import note_learned
 from red_vnet import id_of, snapshot, topology
 from topologies import GATEWAYS, Topology, draw_edit, draw_query, draw_topology, make_snapshot
 
@@ -111,16 +112,24 @@ def test_bulk_says_what_decide_says_through_any_changes(seed: int) -> None:
     random = Random(seed)
     world, now_ms, asked = draw_topology(random), 0, []
     model, bulk = make_snapshot(with_ipv6(world)), Bulk()
+    for node in random.sample(GATEWAYS, random.randrange(3)):
+        bulk.expect(node)
     answers = Settings(jitter_ratio=random.choice([0.0, 0.1, 0.5]), lifetime_s=random.choice([1.5, 300.0]))
     for _ in range(6):
         for node in random.sample(GATEWAYS, 2):
-            with mock.patch.object(verdicts_module, "ALIKE_MIN", random.choice([1, 4])):
+            with (
+                mock.patch.object(verdicts_module, "ALIKE_MIN", random.choice([1, 4])),
+                mock.patch.object(sides_module, "TOGETHER_MIN", random.choice([1, 4])),
+            ):
                 compare(bulk, model, draw_rows(random, model, node, asked), node, now_ms, answers)
         for _ in range(random.choice([1, 1, 2, 3])):
             world, now_ms = draw_edit(random, world), now_ms + random.choice([0, 10, 20_000, 400_000])
             model = make_snapshot(with_ipv6(world), model, now_ms)
             if random.random() < 0.8:  # a snapshot that is left out costs time only
                 bulk.follow(model)
+            for _ in range(random.choice([0, 1, 50])):
+                if bulk.has_to_learn(model):
+                    bulk.learn_ahead(model)
 
 
 def test_most_of_a_random_world_is_decided_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,17 +192,25 @@ def test_a_change_of_one_endpoint_leaves_the_others_learned(monkeypatch: pytest.
     asker = Asker(before.fabric.nodes["gw1"], VXLAN)
     rows = pairs(before, ("10.0.0.11", "10.0.0.21"), ("10.0.0.12", "10.0.0.22"), ("10.0.0.12", "10.0.0.31"))
     bulk.decide_rows(before, rows, asker, 0, Settings())
-    learned: list[bytes] = []
-    describe = sides_module.Sides._describe
-
-    def noting(self: Any, tag: int, address: bytes, number: int) -> Any:
-        learned.append(address)
-        return describe(self, tag, address, number)
-
-    monkeypatch.setattr(sides_module.Sides, "_describe", noting)
+    learned = note_learned(monkeypatch)
     there = {"addresses": ["10.0.0.31"], "mac": "02:00:5e:00:00:31", "at": ["gw2/rack:101"]}
     after = make_snapshot(topology(endpoint__red__far=there), before, 1)
     bulk.decide_rows(after, rows, asker, 0, Settings())
+    assert learned == [pack_address("10.0.0.31")]
+
+
+def test_an_attachment_that_comes_leaves_the_others_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    bulk = Bulk()
+    here = {"addresses": ["10.0.0.31"], "mac": "02:00:5e:00:00:31", "at": ["gw2/rack:777"]}
+    before = make_snapshot(topology(endpoint__red__far=here))
+    asker = Asker(before.fabric.nodes["gw1"], VXLAN)
+    rows = pairs(before, ("10.0.0.11", "10.0.0.21"), ("10.0.0.12", "10.0.0.31"))
+    assert 0 in bulk.decide_rows(before, rows, asker, 0, Settings()).decisions["destination_location"] + 1
+    learned = note_learned(monkeypatch)
+    after = make_snapshot(
+        topology(**{"endpoint__red__far": here, "attachment/red/gw2/rack:777": {}}), before, 1
+    )
+    compare(bulk, after, rows, "gw1", 1, Settings())
     assert learned == [pack_address("10.0.0.31")]
 
 

@@ -97,6 +97,7 @@ def test_a_layered_mapping_is_a_dict(first: dict, steps: list) -> None:
         assert dict(made.items()) == expected
         assert len(made) == len(expected)
         assert [made.get(key) for key in range(100)] == [expected.get(key) for key in range(100)]
+        assert made.get_all(range(100)) == [expected.get(key) for key in range(100)]
         assert all((key in made) == (key in expected) for key in range(100))
 
 
