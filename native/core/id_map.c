@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint32_t home_of(const struct fp_id_map *map, uint64_t id, uint64_t more);
 static uint32_t slot_of(const struct fp_id_map *map, uint64_t id, uint64_t more);
@@ -14,8 +15,14 @@ fp_id_map_init(struct fp_id_map *map, const struct fp_secret *secret, uint32_t c
 	while (slots < 2 * (uint64_t)capacity)
 		slots *= 2;
 	*map = (struct fp_id_map){ .secret = secret, .mask = slots - 1 };
-	map->slot = calloc(slots, sizeof(*map->slot));
-	return map->slot ? 0 : -ENOMEM;
+	// Written now: a slot that is read before its page was ever written gets the kernel's page of zeros, and
+	// the first write there takes that away again, for which it interrupts every poll thread.
+	const size_t bytes = slots * sizeof(*map->slot);
+	map->slot = aligned_alloc(FP_CACHE_LINE, bytes);
+	if (map->slot == NULL)
+		return -ENOMEM;
+	memset(map->slot, 0, bytes);
+	return 0;
 }
 
 void

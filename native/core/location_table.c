@@ -14,7 +14,7 @@
 static int target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
 		       uint32_t *target);
 static int location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
-			const struct fp_location_half *half);
+			const struct fp_location_half *half, uint32_t *added);
 static int location_move(struct fp_installer *in, uint32_t index, const struct fp_location_half *half);
 static bool location_settled(struct fp_installer *in, uint32_t index);
 static void location_drop(struct fp_installer *in, uint32_t index);
@@ -70,8 +70,7 @@ fp_location_set(struct fp_installer *in, const struct fp_record_location *record
 	if (index && record->head.revision < in->location_revision[index])
 		return FP_REFUSED_LATE;
 	if (index == 0) {
-		rc = location_add(in, vnet, record, &half);
-		index = fp_location_by_id(in, record->object_id, record->head.vni, record->way);
+		rc = location_add(in, vnet, record, &half, &index);
 	} else if (memcmp(half_now(in, index), &half, sizeof(half)) != 0) {
 		rc = location_move(in, index, &half);
 	}
@@ -200,7 +199,7 @@ target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record
 
 static int
 location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
-	     const struct fp_location_half *half)
+	     const struct fp_location_half *half, uint32_t *added)
 {
 	uint32_t index;
 	int rc = fp_take(in, FP_POOL_LOCATION, &index);
@@ -223,6 +222,7 @@ location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_loca
 	in->location_token[index] = 0;
 	if (index > in->location_high)
 		in->location_high = index;
+	*added = index;
 	return 0;
 }
 
