@@ -16,7 +16,7 @@ import os
 
 import numpy as np
 
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from .native cimport *
@@ -29,11 +29,15 @@ cdef struct _Key:
     uint32_t vni
     fp_flow_key key
 
-cdef struct _Place:
+cdef struct _Question:
     _Key key
     uint64_t token  # 0: of a refresh
     uint32_t more  # first further token, _NOBODY: none
-    uint32_t used
+    uint32_t next  # of those that are free
+
+cdef struct _Slot:
+    uint32_t hash
+    uint32_t number  # of a question, _NOBODY: free
 
 cdef struct _Token:
     uint64_t token
@@ -41,12 +45,17 @@ cdef struct _Token:
 
 
 cdef class Pending:
-    """Open addressing, linear, at most half full; what leaves is closed up behind it."""
+    """Questions stand in the order in which they came, and are answered in about that order, so that they are
+    found in the processor's cache. What is searched at random is only a table of their numbers: open addressing,
+    linear, at most half full; what leaves is closed up behind it."""
 
     cdef fp_secret _secret
-    cdef _Place *_place
+    cdef _Slot *_slot
     cdef uint32_t _mask
     cdef uint32_t _count
+    cdef _Question *_question  # half as many as slots
+    cdef uint32_t _questions_used  # from here on none was ever used
+    cdef uint32_t _free_question
     cdef _Token *_token
     cdef uint32_t _tokens_room
     cdef uint32_t _free  # list of unused tokens
@@ -55,14 +64,12 @@ cdef class Pending:
     def __cinit__(self):
         secret = os.urandom(sizeof(fp_secret))
         memcpy(&self._secret, <const char *>secret, sizeof(fp_secret))
-        self._mask = _ROOM_MIN - 1
-        self._place = <_Place *>calloc(_ROOM_MIN, sizeof(_Place))
-        self._free = _NOBODY
-        if self._place == NULL:
-            raise MemoryError
+        self._free = self._free_question = _NOBODY
+        self._resize(_ROOM_MIN)
 
     def __dealloc__(self):
-        free(self._place)
+        free(self._slot)
+        free(self._question)
         free(self._token)
 
     def __len__(self):
@@ -76,22 +83,28 @@ cdef class Pending:
         numbers = np.empty(n, np.intp)
         cdef Py_ssize_t[::1] number = numbers
         cdef _Key key
-        cdef _Place *place
+        cdef uint32_t hash
+        cdef _Slot *slot
+        cdef _Question *question
         for i in range(n):
             if self._count * 2 > self._mask:
-                self._grow()
-            _key_of(&row[i], &key)
-            place = self._find(&key)
-            if not place.used:
-                place.key = key
-                place.token = row[i].token
-                place.more = _NOBODY
-                place.used = 1
+                self._resize((self._mask + 1) * 2)
+            hash = self._key_of(&row[i], &key)
+            slot = self._find(&key, hash)
+            if slot.number == _NOBODY:
+                slot.hash = hash
+                slot.number = self._take_question()
+                question = &self._question[slot.number]
+                question.key = key
+                question.token = row[i].token
+                question.more = _NOBODY
                 self._count += 1
                 number[asked] = i
                 asked += 1
-            elif row[i].token != 0 and row[i].token != place.token:
-                self._join(place, row[i].token)
+                continue
+            question = &self._question[slot.number]
+            if row[i].token != 0 and row[i].token != question.token:
+                self._join(question, row[i].token)
         return numbers[:asked]
 
     def settle(self, rows):
@@ -100,19 +113,22 @@ cdef class Pending:
         cdef Py_ssize_t i, n = row.shape[0]
         cdef uint32_t at
         cdef _Key key
-        cdef _Place *place
+        cdef _Slot *slot
         numbers, tokens = [], []
         for i in range(n):
-            _key_of(&row[i], &key)
-            place = self._find(&key)
-            if not place.used:
+            slot = self._find(&key, self._key_of(&row[i], &key))
+            if slot.number == _NOBODY:
                 continue
-            at = place.more
+            at = self._question[slot.number].more
             while at != _NOBODY:
                 numbers.append(i)
                 tokens.append(self._token[at].token)
                 at = self._token_free(at)
-            self._remove(<uint32_t>(place - self._place))
+            self._question[slot.number].next = self._free_question
+            self._free_question = slot.number
+            self._remove(<uint32_t>(slot - self._slot))
+            if self._count == 0:  # from the beginning again
+                self._questions_used, self._free_question = 0, _NOBODY
         return np.array(numbers, np.intp), np.array(tokens, np.uint64)
 
     def joined(self, rows):
@@ -120,66 +136,88 @@ cdef class Pending:
         cdef const fp_record_miss[::1] row = rows
         cdef Py_ssize_t i
         cdef _Key key
-        cdef _Place *place
+        cdef _Slot *slot
         for i in range(row.shape[0] if self.joined_tokens else 0):
-            _key_of(&row[i], &key)
-            place = self._find(&key)
-            if place.used and place.more != _NOBODY:
+            slot = self._find(&key, self._key_of(&row[i], &key))
+            if slot.number != _NOBODY and self._question[slot.number].more != _NOBODY:
                 return True
         return False
 
     def clear(self):
         """Forget everything."""
         cdef uint32_t i
-        memset(self._place, 0, (<size_t>self._mask + 1) * sizeof(_Place))
-        self._count = 0
+        memset(self._slot, 0xFF, (<size_t>self._mask + 1) * sizeof(_Slot))
+        self._count = self._questions_used = 0
+        self._free_question = _NOBODY
         self.joined_tokens = 0
         self._free = _NOBODY
         for i in range(self._tokens_room):
             self._token[i].next = self._free
             self._free = i
 
-    cdef _Place *_find(self, const _Key *key) noexcept:
-        """Where the key is, or the empty place where it belongs."""
-        cdef uint32_t at = self._home(key)
-        while self._place[at].used and memcmp(&self._place[at].key, key, sizeof(_Key)) != 0:
-            at = (at + 1) & self._mask
-        return &self._place[at]
-
-    cdef uint32_t _home(self, const _Key *key) noexcept:
+    cdef uint32_t _key_of(self, const fp_record_miss *row, _Key *key) noexcept:
+        """Fill in the key of a row; returns its hash."""
+        key.vni = row.head.vni
+        key.key = row.key
         cdef uint64_t hash = fp_hash_flow(&self._secret, &key.key) ^ key.vni * <uint64_t>0x9E3779B97F4A7C15
-        return <uint32_t>(hash ^ hash >> 32) & self._mask
+        return <uint32_t>(hash ^ hash >> 32)
+
+    cdef _Slot *_find(self, const _Key *key, uint32_t hash) noexcept:
+        """Where the key is, or the free slot where it belongs."""
+        cdef uint32_t at = hash & self._mask
+        cdef _Slot *slot = &self._slot[at]
+        while slot.number != _NOBODY:
+            if slot.hash == hash and memcmp(&self._question[slot.number].key, key, sizeof(_Key)) == 0:
+                break
+            at = (at + 1) & self._mask
+            slot = &self._slot[at]
+        return slot
 
     cdef void _remove(self, uint32_t hole) noexcept:
         """Close the gap: what probing would not find any more moves up."""
-        cdef uint32_t at = hole, home
+        cdef uint32_t at = hole
         while True:
             at = (at + 1) & self._mask
-            if not self._place[at].used:
+            if self._slot[at].number == _NOBODY:
                 break
-            home = self._home(&self._place[at].key)
-            if ((at - home) & self._mask) >= ((at - hole) & self._mask):
-                self._place[hole] = self._place[at]
+            if ((at - self._slot[at].hash) & self._mask) >= ((at - hole) & self._mask):
+                self._slot[hole] = self._slot[at]
                 hole = at
-        self._place[hole].used = 0
+        self._slot[hole].number = _NOBODY
         self._count -= 1
 
-    cdef int _grow(self) except -1:
-        cdef _Place *old = self._place
-        cdef uint32_t i, room = self._mask + 1
-        cdef _Place *place = <_Place *>calloc(<size_t>room * 2, sizeof(_Place))
-        if place == NULL:
+    cdef uint32_t _take_question(self) noexcept:
+        cdef uint32_t number = self._free_question
+        if number != _NOBODY:
+            self._free_question = self._question[number].next
+            return number
+        self._questions_used += 1
+        return self._questions_used - 1
+
+    cdef int _resize(self, uint32_t room) except -1:
+        cdef uint32_t i, at, old_room = self._mask + 1 if self._slot != NULL else 0
+        cdef _Slot *old = self._slot
+        cdef _Question *question = <_Question *>realloc(self._question, (room // 2 + 1) * sizeof(_Question))
+        if question == NULL:
             raise MemoryError
-        self._place = place
-        self._mask = room * 2 - 1
-        for i in range(room):
-            if old[i].used:
-                self._find(&old[i].key)[0] = old[i]
+        self._question = question
+        cdef _Slot *slot = <_Slot *>malloc(<size_t>room * sizeof(_Slot))
+        if slot == NULL:
+            raise MemoryError
+        memset(slot, 0xFF, <size_t>room * sizeof(_Slot))
+        self._slot = slot
+        self._mask = room - 1
+        for i in range(old_room):
+            if old[i].number != _NOBODY:
+                at = old[i].hash & self._mask
+                while self._slot[at].number != _NOBODY:
+                    at = (at + 1) & self._mask
+                self._slot[at] = old[i]
         free(old)
         return 0
 
-    cdef int _join(self, _Place *place, uint64_t token) except -1:
-        cdef uint32_t at = place.more, i, room
+    cdef int _join(self, _Question *question, uint64_t token) except -1:
+        cdef uint32_t at = question.more, i, room
         cdef _Token *more
         while at != _NOBODY:
             if self._token[at].token == token:
@@ -198,8 +236,8 @@ cdef class Pending:
         at = self._free
         self._free = self._token[at].next
         self._token[at].token = token
-        self._token[at].next = place.more
-        place.more = at
+        self._token[at].next = question.more
+        question.more = at
         self.joined_tokens += 1
         return 0
 
@@ -209,8 +247,3 @@ cdef class Pending:
         self._free = at
         self.joined_tokens -= 1
         return next
-
-
-cdef void _key_of(const fp_record_miss *row, _Key *key) noexcept:
-    key.vni = row.head.vni
-    key.key = row.key

@@ -76,6 +76,26 @@ class PendingAgainstDict(RuleBasedStateMachine):
         assert self.pending.joined_tokens == sum(len(tokens) - 1 for tokens in self.model.values())
 
 
+def test_thousands_wait_and_leave_in_another_order() -> None:
+    rows = np.zeros(20_000, MISS)
+    rows["key"]["source"][:, 12:] = np.arange(20_000, dtype=">u4").view(np.uint8).reshape(-1, 4)
+    rows["token"] = 1
+    again, random = rows.copy(), np.random.default_rng(1)
+    again["token"] = 2
+    pending = Pending()
+    for _ in range(3):
+        assert len(pending.admit(rows)) == 20_000
+        assert len(pending.admit(again)) == 0
+        order = random.permutation(20_000)
+        for part in np.split(order, 10):
+            numbers, tokens = pending.settle(rows[part])
+            assert numbers.tolist() == list(range(len(part)))
+            assert set(tokens.tolist()) == {2}
+            assert len(pending.admit(rows[part[:100]])) == 100  # asked anew beside the others
+            pending.settle(rows[part[:100]])
+        assert len(pending) == 0
+
+
 TestPending = PendingAgainstDict.TestCase
 TestPending.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
