@@ -201,6 +201,12 @@ fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_
 	fp_index_retire(&arena->pool[FP_POOL_FLOW], index);
 }
 
+void
+fp_flow_foresee(const struct fp_arena *arena, const struct fp_flow_key *key)
+{
+	__builtin_prefetch(bucket_of(arena, fp_hash_flow(&arena->view.secret, key)), 1);
+}
+
 int
 fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const struct fp_flow_value *value)
 {

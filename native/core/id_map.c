@@ -32,6 +32,12 @@ fp_id_map_free(struct fp_id_map *map)
 	map->slot = NULL;
 }
 
+void
+fp_id_map_foresee(const struct fp_id_map *map, uint64_t id, uint64_t more)
+{
+	__builtin_prefetch(&map->slot[home_of(map, id, more)]);
+}
+
 uint32_t
 fp_id_map_find(const struct fp_id_map *map, uint64_t id, uint64_t more)
 {

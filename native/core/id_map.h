@@ -25,6 +25,7 @@ struct fp_id_map {
 
 int fp_id_map_init(struct fp_id_map *map, const struct fp_secret *secret, uint32_t capacity);
 void fp_id_map_free(struct fp_id_map *map);
+void fp_id_map_foresee(const struct fp_id_map *map, uint64_t id, uint64_t more); // it will be looked for soon
 uint32_t fp_id_map_find(const struct fp_id_map *map, uint64_t id, uint64_t more);
 void fp_id_map_put(struct fp_id_map *map, uint64_t id, uint64_t more, uint32_t index);
 void fp_id_map_remove(struct fp_id_map *map, uint64_t id, uint64_t more);

@@ -77,6 +77,24 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 	return rc > 0 ? refuse(in, client_worker, &record, rc) : rc;
 }
 
+void
+fp_installer_foresee(const struct fp_installer *in, const struct fp_record *records, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t vni = records[i].head.vni;
+		if (records[i].head.type == FP_RECORD_FLOW_INSTALL) {
+			const struct fp_record_flow *flow = (const void *)&records[i];
+			fp_flow_foresee(in->arena, &flow->key);
+			fp_location_foresee(in, flow->destination_object,
+					    flow->destination_vni ? flow->destination_vni : vni,
+					    flow->ways & 15);
+		} else if (records[i].head.type == FP_RECORD_LOCATION_SET) {
+			const struct fp_record_location *location = (const void *)&records[i];
+			fp_location_foresee(in, location->object_id, vni, location->way);
+		}
+	}
+}
+
 bool
 fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
 {

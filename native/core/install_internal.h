@@ -148,6 +148,7 @@ void fp_locations_forget_revisions(struct fp_installer *in, uint32_t vnet);
 void fp_locations_leave(struct fp_installer *in, uint32_t ingress); // an attachment goes
 int fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set);
 void fp_locations_collect(struct fp_installer *in, uint32_t count); // bounded: what nobody uses
+void fp_location_foresee(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
 uint32_t fp_location_by_id(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
 
 // tunnel_table.c, tunnel_set.c

@@ -47,6 +47,12 @@ fp_location_by_id(const struct fp_installer *in, uint64_t object_id, uint32_t vn
 	return fp_id_map_find(&in->locations, object_id, vni << 8 | way);
 }
 
+void
+fp_location_foresee(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way)
+{
+	fp_id_map_foresee(&in->locations, object_id, vni << 8 | way);
+}
+
 int
 fp_location_set(struct fp_installer *in, const struct fp_record_location *record)
 {

@@ -87,6 +87,7 @@ fp_client_drain(struct fp_housekeeping *hk, struct fp_client *client, uint64_t n
 			client->broken = true;
 			hk->counters.broken_rings++;
 		}
+		fp_installer_foresee(hk->installer, client->batch, client->batch_n);
 	}
 	bool any = client->batch_next < client->batch_n;
 	while (client->batch_next < client->batch_n && !hk->backlog.waits) {

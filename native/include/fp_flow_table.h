@@ -85,6 +85,9 @@ struct fp_flow_value {
 // Flows and refusals have quotas of their own: quota_flows of a V-net (0: the whole table), and
 // refusal_share_percent of that. A refusal never evicts a flow of another V-net, whatever its bucket.
 int fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const struct fp_flow_value *value);
+
+// Writer. Asks for the line that the insert of this key will look at first.
+void fp_flow_foresee(const struct fp_arena *arena, const struct fp_flow_key *key);
 int fp_flow_remove(struct fp_arena *arena, const struct fp_flow_key *key); // 0 or -ENOENT
 // By index, from fp_flow_find or a walk. Nothing happens to one that is not live.
 void fp_flow_remove_at(struct fp_arena *arena, uint32_t entry);

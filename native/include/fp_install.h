@@ -45,6 +45,9 @@ void fp_installer_destroy(struct fp_installer *installer);
 // Any other negative: refused, counted, and told to the client by a REFUSED record (by emit).
 int fp_installer_apply(struct fp_installer *installer, uint8_t client_worker, const struct fp_record *record, uint64_t now_ns);
 
+// Asks for the memory that these records will touch, so that their misses overlap; changes nothing.
+void fp_installer_foresee(const struct fp_installer *installer, const struct fp_record *records, uint32_t n);
+
 // Once a tick (about 10 ms when busy, 100 ms when idle): reclaims, goes on with change scans, asks refreshes
 // again at a bounded rate, expires. Returns true if there is more to do at once.
 bool fp_installer_tick(struct fp_installer *installer, uint64_t now_ns);
