@@ -8,73 +8,127 @@ what has to be fast. Any thread; nothing here keeps state.
 
 import numpy as np
 
+from libc.string cimport memcpy
+
+from fastpath.columns import place_of
 from fastpath.records import FLOW_RECORD
 
 from .native cimport *
+from .rows cimport rows_of
+
+cdef struct _Decision:
+    uint8_t action
+    uint8_t granularity
+    uint16_t reason
+    int32_t source
+    int32_t destination
+    uint32_t lifetime_ms
+    uint32_t refresh_ms
+    uint64_t revision
 
 
-def install_records(rows, decisions, locations, const uint8_t[::1] carried, const uint8_t[::1] reasons,
-                    uint16_t not_supported, uint8_t by_connection, uint64_t incarnation):
-    """Return (records, how many decisions could not be carried).
+cdef class Installs:
+    """How decisions are read and carried out: made once.
 
-    `carried`: by action, 0: not carried, 1: carried, 2: needs a destination. `reasons`: by number, whether it is a
-    reason. `by_connection`: the granularity that makes a key without ports narrow. Raises IndexError if there
-    are fewer decisions than rows.
+    `decision`, `location`: their types, with the columns of the directory's wire. `carried`: by action, 0: not
+    carried, 1: carried, 2: needs a destination. `reasons`: by number, whether it is a reason. `by_connection`: the
+    granularity that makes a key without ports narrow.
     """
-    cdef Py_ssize_t i, n = len(rows), bad = 0
-    if len(decisions) < n:
-        raise IndexError(f"{len(decisions)} decisions for {n} rows")
-    found = np.zeros(n, FLOW_RECORD)
-    if n == 0:
-        return found, 0
-    cdef const fp_record_miss[::1] row = rows
-    cdef fp_record_flow[::1] record = found
-    cdef const uint8_t[:] action = decisions["action"], granularity = decisions["granularity"]
-    cdef const uint16_t[:] reason = decisions["reason"]
-    cdef const int32_t[:] source = decisions["source_location"], destination = decisions["destination_location"]
-    cdef const uint32_t[:] lifetime_ms = decisions["lifetime_ms"], refresh_ms = decisions["refresh_ms"]
-    cdef const uint64_t[:] revision = decisions["revision"]
-    cdef Py_ssize_t known = len(locations)
-    cdef const uint64_t[:] object_id = locations["object_id"]
-    cdef const uint32_t[:] vni = locations["vni"]
-    cdef const uint8_t[:] way = locations["way"]
-    cdef uint8_t does
-    cdef bint is_bad
-    for i in range(n):
-        does = action[i]
-        if granularity[i] == by_connection and _can_narrow(&row[i].key):
-            does = FP_ACTION_NARROW
-        is_bad = carried[does] == 0 or source[i] >= known or destination[i] >= known
-        is_bad = is_bad or (carried[does] == 2 and destination[i] < 0)
-        is_bad = is_bad or (does == FP_ACTION_DROP and not reasons[reason[i]])
-        if is_bad:
-            does = FP_ACTION_DROP
-            bad += 1
-        record[i].head.type = FP_RECORD_FLOW_INSTALL
-        record[i].head.version = FP_RECORD_VERSION
-        record[i].head.vni = row[i].head.vni
-        record[i].head.revision = revision[i]
-        record[i].key = row[i].key
-        record[i].action = does
-        record[i].ingress_object = row[i].ingress_object
-        record[i].lifetime_ms = lifetime_ms[i] if lifetime_ms[i] else 1
-        record[i].refresh_ms = refresh_ms[i]
-        record[i].token = row[i].token
-        record[i].incarnation = incarnation
-        if does == FP_ACTION_DROP:
-            record[i].reason = not_supported if is_bad else reason[i]
-            continue
-        if does == FP_ACTION_NARROW:
-            continue
-        if source[i] >= 0:
-            record[i].source_object = object_id[source[i]]
-            record[i].ways = <uint8_t>(way[source[i]] << 4)
-        if destination[i] >= 0:
-            record[i].destination_object = object_id[destination[i]]
-            record[i].ways |= way[destination[i]]
-            if vni[destination[i]] != row[i].head.vni:
-                record[i].destination_vni = vni[destination[i]]
-    return found, bad
+
+    cdef Py_ssize_t _decision_bytes, _location_bytes
+    cdef Py_ssize_t _action_at, _granularity_at, _reason_at, _source_at, _destination_at
+    cdef Py_ssize_t _lifetime_at, _refresh_at, _revision_at
+    cdef Py_ssize_t _object_at, _vni_at, _way_at
+    cdef uint8_t _carried[256]
+    cdef uint8_t _is_reason[65536]
+    cdef uint16_t _not_supported
+    cdef uint8_t _by_connection
+
+    def __init__(self, decision, location, carried, reasons, uint16_t not_supported, uint8_t by_connection):
+        cdef const uint8_t[::1] table
+        self._decision_bytes, self._location_bytes = decision.itemsize, location.itemsize
+        self._action_at, self._granularity_at, self._reason_at = _places(decision, "action", "granularity", "reason")
+        self._source_at, self._destination_at = _places(decision, "source_location", "destination_location")
+        self._lifetime_at, self._refresh_at = _places(decision, "lifetime_ms", "refresh_ms")
+        self._revision_at, = _places(decision, "revision")
+        self._object_at, self._vni_at, self._way_at = _places(location, "object_id", "vni", "way")
+        table = np.ascontiguousarray(carried, np.uint8)
+        memcpy(self._carried, &table[0], min(table.nbytes, sizeof(self._carried)))
+        table = np.ascontiguousarray(reasons, np.uint8)
+        memcpy(self._is_reason, &table[0], min(table.nbytes, sizeof(self._is_reason)))
+        self._not_supported, self._by_connection = not_supported, by_connection
+
+    def records(self, rows, decisions, locations, uint64_t incarnation):
+        """Return (records, how many decisions could not be carried). Raises IndexError if there are fewer
+        decisions than rows."""
+        cdef Py_ssize_t i, n, decided, known, bad = 0
+        cdef const fp_record_miss *row = <const fp_record_miss *>rows_of(rows, sizeof(fp_record_miss), &n)
+        cdef const uint8_t *decision = rows_of(decisions, self._decision_bytes, &decided)
+        cdef const uint8_t *location = rows_of(locations, self._location_bytes, &known)
+        if decided < n:
+            raise IndexError(f"{decided} decisions for {n} rows")
+        found = np.zeros(n, FLOW_RECORD)
+        cdef fp_record_flow *record = <fp_record_flow *>rows_of(found, sizeof(fp_record_flow), &n)
+        cdef _Decision said
+        for i in range(n):
+            self._read(decision + i * self._decision_bytes, &said)
+            bad += not self._is_carried(&row[i].key, &said, known)
+            record[i].head.type = FP_RECORD_FLOW_INSTALL
+            record[i].head.version = FP_RECORD_VERSION
+            record[i].head.vni = row[i].head.vni
+            record[i].head.revision = said.revision
+            record[i].key = row[i].key
+            record[i].action = said.action
+            record[i].ingress_object = row[i].ingress_object
+            record[i].lifetime_ms = said.lifetime_ms if said.lifetime_ms else 1
+            record[i].refresh_ms = said.refresh_ms
+            record[i].token = row[i].token
+            record[i].incarnation = incarnation
+            if said.action == FP_ACTION_DROP:
+                record[i].reason = said.reason
+            elif said.action != FP_ACTION_NARROW:
+                if said.source >= 0:
+                    self._lead_from(location + said.source * self._location_bytes, &record[i])
+                if said.destination >= 0:
+                    self._lead_to(location + said.destination * self._location_bytes, &record[i])
+        return found, bad
+
+    cdef inline void _read(self, const uint8_t *row, _Decision *said) noexcept:
+        said.action, said.granularity = row[self._action_at], row[self._granularity_at]
+        memcpy(&said.reason, row + self._reason_at, sizeof(said.reason))
+        memcpy(&said.source, row + self._source_at, sizeof(said.source))
+        memcpy(&said.destination, row + self._destination_at, sizeof(said.destination))
+        memcpy(&said.lifetime_ms, row + self._lifetime_at, sizeof(said.lifetime_ms))
+        memcpy(&said.refresh_ms, row + self._refresh_at, sizeof(said.refresh_ms))
+        memcpy(&said.revision, row + self._revision_at, sizeof(said.revision))
+
+    cdef inline bint _is_carried(self, const fp_flow_key *key, _Decision *said, Py_ssize_t known) noexcept:
+        """Look whether a decision says something that can be done; if not it becomes a drop."""
+        if said.granularity == self._by_connection and _can_narrow(key):
+            said.action = FP_ACTION_NARROW
+        cdef uint8_t carried = self._carried[said.action]
+        if carried != 0 and said.source < known and said.destination < known:
+            if carried != 2 or said.destination >= 0:
+                if said.action != FP_ACTION_DROP or self._is_reason[said.reason]:
+                    return True
+        said.action, said.reason = FP_ACTION_DROP, self._not_supported
+        return False
+
+    cdef inline void _lead_from(self, const uint8_t *location, fp_record_flow *record) noexcept:
+        memcpy(&record.source_object, location + self._object_at, sizeof(record.source_object))
+        record.ways |= <uint8_t>(location[self._way_at] << 4)
+
+    cdef inline void _lead_to(self, const uint8_t *location, fp_record_flow *record) noexcept:
+        cdef uint32_t vni
+        memcpy(&record.destination_object, location + self._object_at, sizeof(record.destination_object))
+        record.ways |= location[self._way_at]
+        memcpy(&vni, location + self._vni_at, sizeof(vni))
+        if vni != record.head.vni:
+            record.destination_vni = vni
+
+
+def _places(dtype, *names):
+    return tuple([place_of(dtype, name)[0] for name in names])
 
 
 cdef inline bint _can_narrow(const fp_flow_key *key) noexcept:

@@ -20,6 +20,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from .native cimport *
+from .rows cimport rows_of
 
 cdef enum:
     _ROOM_MIN = 1024
@@ -77,11 +78,11 @@ cdef class Pending:
 
     def admit(self, rows):
         """Take MISS rows. Returns the numbers of those that have to be asked; the others wait along."""
-        cdef const fp_record_miss[::1] row = rows
-        cdef Py_ssize_t i, n = row.shape[0]
+        cdef Py_ssize_t i, n
+        cdef const fp_record_miss *row = <const fp_record_miss *>rows_of(rows, sizeof(fp_record_miss), &n)
         cdef Py_ssize_t asked = 0
         numbers = np.empty(n, np.intp)
-        cdef Py_ssize_t[::1] number = numbers
+        cdef Py_ssize_t *number = <Py_ssize_t *>rows_of(numbers, sizeof(Py_ssize_t), &n)
         cdef _Key key
         cdef uint32_t hash
         cdef _Slot *slot
@@ -109,8 +110,8 @@ cdef class Pending:
 
     def settle(self, rows):
         """Forget the keys of these MISS rows. Returns (numbers, tokens) of all that joined them meanwhile."""
-        cdef const fp_record_miss[::1] row = rows
-        cdef Py_ssize_t i, n = row.shape[0]
+        cdef Py_ssize_t i, n
+        cdef const fp_record_miss *row = <const fp_record_miss *>rows_of(rows, sizeof(fp_record_miss), &n)
         cdef uint32_t at
         cdef _Key key
         cdef _Slot *slot
@@ -133,11 +134,11 @@ cdef class Pending:
 
     def joined(self, rows):
         """Tell whether further tokens wait for any of these MISS rows."""
-        cdef const fp_record_miss[::1] row = rows
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, n
+        cdef const fp_record_miss *row = <const fp_record_miss *>rows_of(rows, sizeof(fp_record_miss), &n)
         cdef _Key key
         cdef _Slot *slot
-        for i in range(row.shape[0] if self.joined_tokens else 0):
+        for i in range(n if self.joined_tokens else 0):
             slot = self._find(&key, self._key_of(&row[i], &key))
             if slot.number != _NOBODY and self._question[slot.number].more != _NOBODY:
                 return True

@@ -2,8 +2,8 @@
 # cython: language_level=3
 """At which revision an object of a V-net was last told of: what gateway.tables stands on.
 
-    told = Revisions()
-    numbers = told.newer(object_id, vni, way, revision)   # rows that are new or newer, noted from now on
+    told = Revisions(LOCATION)   # rows with columns object_id and revision; vni and way, if they have them
+    numbers = told.newer(rows)   # those that are new or newer, noted from now on
 
 One thread.
 """
@@ -11,9 +11,12 @@ One thread.
 import numpy as np
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
+
+from fastpath.columns import place_of
 
 from .native cimport *
+from .rows cimport rows_of
 
 cdef enum:
     _ROOM_MIN = 1024
@@ -32,8 +35,14 @@ cdef class Revisions:
     cdef _Place *_place
     cdef uint32_t _mask
     cdef uint32_t _count
+    cdef Py_ssize_t _row_bytes
+    cdef Py_ssize_t _object_at, _revision_at, _vni_at, _way_at  # -1: no such column, always 0
 
-    def __cinit__(self):
+    def __cinit__(self, dtype):
+        self._row_bytes = dtype.itemsize
+        self._object_at, self._revision_at = place_of(dtype, "object_id")[0], place_of(dtype, "revision")[0]
+        self._vni_at = place_of(dtype, "vni")[0] if "vni" in dtype.names else -1
+        self._way_at = place_of(dtype, "way")[0] if "way" in dtype.names else -1
         self._mask = _ROOM_MIN - 1
         self._place = <_Place *>calloc(_ROOM_MIN, sizeof(_Place))
         if self._place == NULL:
@@ -45,33 +54,50 @@ cdef class Revisions:
     def __len__(self):
         return self._count
 
-    def newer(self, const uint64_t[:] object_id, const uint32_t[:] vni, const uint8_t[:] way,
-              const uint64_t[:] revision):
+    def newer(self, rows):
         """Note these revisions; return the numbers of the rows that were not noted at that revision yet."""
-        cdef Py_ssize_t i, n = object_id.shape[0], found = 0
+        cdef Py_ssize_t i, n, found = 0
+        cdef const uint8_t *row = rows_of(rows, self._row_bytes, &n)
         numbers = np.empty(n, np.intp)
-        cdef Py_ssize_t[::1] number = numbers
+        cdef Py_ssize_t *number = <Py_ssize_t *>rows_of(numbers, sizeof(Py_ssize_t), &n)
         cdef _Place *place
+        cdef _Place told
         for i in range(n):
-            place = self._at(object_id[i], vni[i], way[i])
-            if place.used and place.revision >= revision[i]:
+            self._read(row + i * self._row_bytes, &told)
+            place = self._at(told.object_id, told.vni, told.way)
+            if place.used and place.revision >= told.revision:
                 continue
-            self._put(place, object_id[i], vni[i], way[i], revision[i])
+            self._put(place, told.object_id, told.vni, told.way, told.revision)
             number[found] = i
             found += 1
         return numbers[:found]
 
-    def later(self, const uint64_t[:] object_id, const uint32_t[:] vni, const uint8_t[:] way,
-              const uint64_t[:] revision):
-        """Tell for each row whether a later revision is noted; notes nothing."""
-        cdef Py_ssize_t i, n = object_id.shape[0]
-        found = np.zeros(n, np.bool_)
-        cdef uint8_t[::1] later = found.view(np.uint8)
+    def later(self, rows, numbers):
+        """Return those of the numbers of rows of which a later revision is noted; notes nothing."""
+        cdef Py_ssize_t i, n, known, found = 0
+        cdef const uint8_t *row = rows_of(rows, self._row_bytes, &known)
+        chosen = np.array(numbers, np.intp)
+        cdef Py_ssize_t *number = <Py_ssize_t *>rows_of(chosen, sizeof(Py_ssize_t), &n)
         cdef _Place *place
+        cdef _Place told
         for i in range(n if self._count else 0):
-            place = self._at(object_id[i], vni[i], way[i])
-            later[i] = place.used and place.revision > revision[i]
-        return found
+            if number[i] < 0 or number[i] >= known:
+                raise IndexError(f"row {number[i]} of {known}")
+            self._read(row + number[i] * self._row_bytes, &told)
+            place = self._at(told.object_id, told.vni, told.way)
+            if place.used and place.revision > told.revision:
+                number[found] = number[i]
+                found += 1
+        return chosen[:found]
+
+    cdef inline void _read(self, const uint8_t *row, _Place *told) noexcept:
+        memset(told, 0, sizeof(told[0]))
+        memcpy(&told.object_id, row + self._object_at, sizeof(told.object_id))
+        memcpy(&told.revision, row + self._revision_at, sizeof(told.revision))
+        if self._vni_at >= 0:
+            memcpy(&told.vni, row + self._vni_at, sizeof(told.vni))
+        if self._way_at >= 0:
+            told.way = row[self._way_at]
 
     def get(self, uint64_t object_id, uint32_t vni=0, uint8_t way=0):
         """Return the revision noted, or None."""

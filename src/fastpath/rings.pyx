@@ -150,7 +150,8 @@ cdef class RingMemory:
     @staticmethod
     def _map_descriptor(int fd, size_t total_bytes, uint32_t miss_rings):
         cdef RingMemory self = RingMemory.__new__(RingMemory)
-        self._map = mmap.mmap(fd, total_bytes)
+        # With all pages: else each is looked up when it is first used, while packets wait.
+        self._map = mmap.mmap(fd, total_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._view = self._map
         self.base = &self._view[0]
         self.len_bytes = total_bytes
@@ -258,12 +259,16 @@ cdef class RingClient:
 
         Raises DataPlaneUnreachable if a ring broke.
         """
+        cdef uint32_t n = 0, i, ring, share, took, there = 0
+        cdef bint whole = False
+        for i in range(self._rings):
+            there += fp_ring_pending(&self._miss[i])
+        limit = min(limit, there)  # no megabyte is asked for and given back for a single record
         found = np.empty((limit, _RECORD_BYTES), np.uint8)
         cdef uint8_t[:, ::1] raw = found
-        cdef uint32_t n = 0, i, ring, share, took
-        cdef bint whole = False
-        if self._rings == 0 or limit == 0:
-            return found[:0].view(RECORD)[:, 0]
+        if limit == 0:
+            self._check_rings()
+            return found.view(RECORD)[:, 0]
         share = max(1, limit // self._rings)
         # First everybody up to a share, then whoever has more; another ring begins each time.
         while n < limit:
@@ -277,11 +282,16 @@ cdef class RingClient:
                 break
             whole = True
         self._first = (self._first + 1) % self._rings
+        self._check_rings()
+        self.drained += n
+        return found[:n].view(RECORD)[:, 0]
+
+    cdef int _check_rings(self) except -1:
+        cdef uint32_t i
         for i in range(self._rings):
             if self._miss[i].broken:
                 raise self._odd(f"miss ring {i} has an impossible index")
-        self.drained += n
-        return found[:n].view(RECORD)[:, 0]
+        return 0
 
     def send(self, records):
         """Write records (any array of 128-byte rows) in order; return how many found room.

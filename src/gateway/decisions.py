@@ -14,7 +14,8 @@ import numpy as np
 
 from directory_client.numbers import Granularity
 from directory_client.reasons import all_reasons
-from fastpath.installs import install_records
+from directory_client.rows import DECISION, LOCATION
+from fastpath.installs import Installs
 from fastpath.records import Action, KeyFlag, RecordType, make
 
 from .refusals import Group, Refusal
@@ -38,19 +39,16 @@ _CARRIED[[Action.ENCAPSULATE, Action.DELIVER, Action.RELAY]] = 2  # with a desti
 _DROP = int(Action.DROP)
 _BY_CONNECTION = int(Granularity.CONNECTION)
 _IPV6 = int(KeyFlag.IPV6)
+_INSTALLS = Installs(DECISION, LOCATION, _CARRIED, _IS_REASON, REASONS["not_supported"], _BY_CONNECTION)
 
 
 def installs(rows: Rows, decisions: Rows, locations: Rows, incarnation: int) -> tuple[Rows, int]:
     """Make the records for MISS rows and, row for row, their decisions. Returns them, and how many decisions
     could not be carried."""
-    found: tuple[Rows, int] = install_records(
+    found: tuple[Rows, int] = _INSTALLS.records(
         np.ascontiguousarray(rows),
-        decisions,
-        locations,
-        _CARRIED,
-        _IS_REASON.view(np.uint8),
-        REASONS["not_supported"],
-        _BY_CONNECTION,
+        np.ascontiguousarray(decisions),
+        np.ascontiguousarray(locations),
         incarnation,
     )
     return found

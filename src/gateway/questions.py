@@ -13,9 +13,23 @@ from typing import Any
 import numpy as np
 
 from directory_client.rows import QUERY
+from fastpath.columns import Transcript
 from fastpath.pending import Pending
+from fastpath.records import MISS
 
 Rows = np.ndarray[Any, Any]
+
+_QUERIES = Transcript(
+    MISS,
+    QUERY,
+    {
+        "vni": "head.vni",
+        **{name: f"key.{name}" for name in ("key_class", "protocol", "source", "destination")},
+        **{name: f"key.{name}" for name in ("source_port", "destination_port")},
+        **{name: name for name in ("ingress_kind", "ingress_object")},
+        "key_flags": "key.flags",
+    },
+)
 
 
 @dataclass
@@ -41,20 +55,7 @@ class Batch:
 
     def queries(self) -> Rows:
         """Return the QUERY rows of the directory's wire."""
-        rows, keys = self.rows, self.rows["key"]
-        queries = np.zeros(len(rows), QUERY)
-        queries["vni"] = rows["head"]["vni"]
-        queries["key_class"] = keys["key_class"]
-        queries["key_flags"] = keys["flags"]
-        queries["protocol"] = keys["protocol"]
-        queries["ingress_kind"] = rows["ingress_kind"]
-        queries["source"] = keys["source"]
-        queries["destination"] = keys["destination"]
-        # Both stand in wire order; one dtype says so, the other does not.
-        queries["source_port"] = keys["source_port"].byteswap()
-        queries["destination_port"] = keys["destination_port"].byteswap()
-        queries["ingress_object"] = rows["ingress_object"]
-        return queries
+        return _QUERIES.rows(self.rows)
 
 
 class Questions:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fastpath.records import RecordType, make
+from directory_client.rows import LOCATION, TUNNEL
+from fastpath.columns import Transcript
+from fastpath.records import RECORD_VERSION, STRUCT_OF, RecordType
 from fastpath.revisions import Revisions
 
 Rows = np.ndarray[Any, Any]
@@ -23,35 +25,40 @@ _TUNNEL_FIELDS = (
 _LOCATION_FIELDS = ("object_id", "target_id", "node_id", "wire_id", "way", "kind", "mac")
 
 
+def _records(record_type: RecordType, wire: np.dtype, fields: tuple[str, ...], *heads: str) -> Transcript:
+    return Transcript(
+        wire,
+        STRUCT_OF[record_type],
+        {**{name: name for name in fields}, **{f"head.{name}": name for name in heads}},
+        constants={"head.type": record_type, "head.version": RECORD_VERSION},
+    )
+
+
+_TUNNELS = _records(RecordType.TUNNEL_SET, TUNNEL, _TUNNEL_FIELDS, "revision")
+_LOCATIONS = _records(RecordType.LOCATION_SET, LOCATION, _LOCATION_FIELDS, "vni", "revision")
+
+
 class Tables:
     """What one data plane has. `clear` when it is another one."""
 
     def __init__(self) -> None:
-        self._locations = Revisions()  # told by answers: it has them
-        self._tunnels = Revisions()
-        self._newest = Revisions()  # told by pushes: it has them only where in use
+        self._locations = Revisions(LOCATION)  # told by answers: it has them
+        self._tunnels = Revisions(TUNNEL)
+        self._newest = Revisions(LOCATION)  # told by pushes: it has them only where in use
 
     def answer(self, tunnels: Rows, locations: Rows) -> list[Rows]:
         """Return TUNNEL_SET and LOCATION_SET records for what the data plane does not have yet."""
         records = []
         if len(tunnels):
-            nothing = np.zeros(len(tunnels), np.uint32)
-            revisions = tunnels["revision"]
-            new = self._tunnels.newer(tunnels["object_id"], nothing, nothing.view(np.uint8)[::4], revisions)
+            new = self._tunnels.newer(tunnels)
             if len(new):
-                rows = tunnels[new]
-                columns = {name: rows[name] for name in _TUNNEL_FIELDS}
-                records.append(make(RecordType.TUNNEL_SET, len(new), revision=rows["revision"], **columns))
+                records.append(_TUNNELS.rows(tunnels, new))
         if len(locations):
-            new = self._locations.newer(*_columns(locations), locations["revision"])
+            new = self._locations.newer(locations)
             if len(new) and len(self._newest):
-                rows = locations[new]
-                new = new[~self._newest.later(*_columns(rows), rows["revision"])]
+                new = np.setdiff1d(new, self._newest.later(locations, new), assume_unique=True)
             if len(new):
-                rows = locations[new]
-                columns = {name: rows[name] for name in _LOCATION_FIELDS}
-                told = {"vni": rows["vni"], "revision": rows["revision"]}
-                records.append(make(RecordType.LOCATION_SET, len(new), **told, **columns))
+                records.append(_LOCATIONS.rows(locations, new))
         return records
 
     def pushed(self, record: Rows) -> None:
@@ -78,7 +85,3 @@ class Tables:
         """Send everything anew when it is next named."""
         self._locations.clear()
         self._tunnels.clear()
-
-
-def _columns(locations: Rows) -> tuple[Rows, Rows, Rows]:
-    return locations["object_id"], locations["vni"], locations["way"]
