@@ -33,26 +33,38 @@ class _Work(NamedTuple):
     addresses: Iterator[bytes]
 
 
+class _Seen(NamedTuple):
+    """A state of a V-net whose addresses are learned, or are work; and the nodes that hosted it then."""
+
+    token: object
+    hosts: frozenset[str]
+
+
+_NOTHING_SEEN = _Seen(None, frozenset())
+
+
 class Ahead:
     """See the module. `sides` are those of whoever calls, who has them follow each snapshot first."""
 
     def __init__(self, sides: Sides) -> None:
         self._sides = sides
         self._nodes: set[str] = set()
+        self._new_nodes: set[str] = set()  # of which nothing is work yet
         self._work: deque[_Work] = deque()
         self._snapshot: Snapshot | None = None
-        self._tokens: dict[int, object] = {}  # VNI → the state whose addresses are learned, or work
+        self._seen: dict[int, _Seen] = {}  # by VNI
         self._generation: object = None
 
     def expect(self, node: str) -> None:
         """Take note of a node that asks."""
         if node not in self._nodes:
             self._nodes.add(node)
-            self._start_over()
+            self._new_nodes.add(node)
 
     def waits(self, snapshot: Snapshot) -> bool:
         """Tell whether `learn` has something to do."""
-        return bool(self._nodes) and (bool(self._work) or snapshot is not self._snapshot)
+        news = bool(self._new_nodes) or snapshot is not self._snapshot
+        return bool(self._nodes) and (news or bool(self._work))
 
     def learn(self, snapshot: Snapshot) -> None:
         """Learn some addresses."""
@@ -71,34 +83,46 @@ class Ahead:
         tags = np.full(len(addresses), self._sides.tag(here, state, work.family), np.uint64)
         self._sides.find(tags, np.ascontiguousarray(high), np.ascontiguousarray(low))
 
-    def _start_over(self) -> None:
-        self._work.clear()
-        self._tokens.clear()
-        self._snapshot = None
-
     def _follow(self, snapshot: Snapshot) -> None:
-        """Find out what may not be learned any more."""
+        """Find out what may not be learned, or not any more."""
         if self._generation is not self._sides.generation:
             self._generation = self._sides.generation
-            self._start_over()
+            self._work.clear()
+            self._seen.clear()
+            self._snapshot = None
+        self._follow_changes(snapshot)
+        for vni, state in snapshot.by_vni.items() if self._new_nodes else ():
+            self._add(vni, state, self._new_nodes, _everybody(state))
+        self._new_nodes.clear()
+
+    def _follow_changes(self, snapshot: Snapshot) -> None:
         if snapshot is self._snapshot:
             return
         self._snapshot = snapshot
-        for vni in self._tokens.keys() - snapshot.by_vni.keys():
-            del self._tokens[vni]
+        known = self._nodes - self._new_nodes
+        for vni in self._seen.keys() - snapshot.by_vni.keys():
+            del self._seen[vni]
         for vni, state in snapshot.by_vni.items():
-            before = self._tokens.get(vni)
-            if before is state.token:
+            before = self._seen.get(vni, _NOTHING_SEEN)
+            if before.token is state.token:
                 continue
-            self._tokens[vni] = state.token
-            step = state.step
-            if step is None or step.before is not before or step.routes:
-                self._add(vni, state, {family: state.by_address[family] for family in _FAMILIES})
-            else:
+            self._seen[vni] = _Seen(state.token, frozenset(state.attachments_by_node))
+            step, hosts = state.step, before.hosts
+            if step is None or step.before is not before.token or step.routes:
+                step, hosts = None, frozenset()
+            self._add(vni, state, known - hosts, _everybody(state))
+            if step is not None:
                 by_family = {family: [key for one, key in step.keys if one == family] for family in _FAMILIES}
-                self._add(vni, state, by_family)
+                self._add(vni, state, known & hosts, by_family)
 
-    def _add(self, vni: int, state: VnetState, by_family: Mapping[int, Iterable[bytes]]) -> None:
-        for node in sorted(self._nodes & state.attachments_by_node.keys()):
+    def _add(
+        self, vni: int, state: VnetState, nodes: set[str], by_family: Mapping[int, Iterable[bytes]]
+    ) -> None:
+        for node in sorted(nodes & state.attachments_by_node.keys()):
             for family, addresses in by_family.items():
                 self._work.append(_Work(node, vni, family, iter(addresses)))
+
+
+def _everybody(state: VnetState) -> dict[int, Iterable[bytes]]:
+    """Return all known addresses of a V-net."""
+    return {family: state.by_address[family] for family in _FAMILIES}

@@ -8,6 +8,7 @@ from directory_client.addresses import pack_address
 from directory_client.numbers import IngressKind, KeyClass
 from directory_client.rows import QUERY, Rows
 from directory_service import ahead as ahead_module
+from directory_service import sides as sides_module
 from directory_service.answer import decide_rows
 from directory_service.bulk import ROWS_MIN, Bulk
 from directory_service.decide import Asker
@@ -66,6 +67,25 @@ def test_nothing_is_learned_for_nodes_that_never_asked() -> None:
     assert bulk._sides.count == 1
 
 
+def test_another_node_brings_up_only_what_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    bulk, model = Bulk(), snapshot()
+    bulk.expect("gw1")
+    learn_all(bulk, model)
+    before = bulk._sides.count
+    asked: list[int] = []
+    find = sides_module.Sides.find
+
+    def noting(self: sides_module.Sides, tags: Rows, *words: Rows) -> Rows:
+        asked.extend(tags.tolist())
+        return find(self, tags, *words)
+
+    monkeypatch.setattr(sides_module.Sides, "find", noting)
+    bulk.expect("gw2")
+    bulk.expect("gw1")
+    learn_all(bulk, model)
+    assert bulk._sides.count == before + len(asked)  # nothing that was known is looked at again
+
+
 def test_a_change_of_an_endpoint_brings_up_its_addresses_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bulk, before = Bulk(), snapshot()
     bulk.expect("gw1")
@@ -77,6 +97,19 @@ def test_a_change_of_an_endpoint_brings_up_its_addresses_alone(monkeypatch: pyte
     learn_all(bulk, after)
     assert set(learned) == {pack_address("10.0.0.31")}
     assert answers_alike(bulk, after)
+
+
+def test_a_node_that_comes_to_host_a_v_net_brings_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [key for key in topology() if key.startswith("attachment/red/gw1/")]
+    bulk, before = Bulk(), snapshot(**dict.fromkeys(places))
+    bulk.expect("gw1")
+    learn_all(bulk, before)
+    assert bulk._sides.count == 1
+    after = make_snapshot(topology(), before, 1)
+    learn_all(bulk, after)
+    learned = note_learned(monkeypatch)
+    assert answers_alike(bulk, after)
+    assert learned == []
 
 
 def test_a_change_of_the_rules_brings_up_the_whole_v_net(monkeypatch: pytest.MonkeyPatch) -> None:
