@@ -20,7 +20,7 @@ Simple programs: `answer = client.call("list", kind="vnets")`, which raises Dire
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,11 +108,12 @@ class DirectoryClient:
         due += [at for beat in (self._heartbeat, self._hello) if (at := beat.due_at()) is not None]
         return max(0, min(1000, int((min(due) - now) * 1000) + 1))
 
-    def receive(self) -> list[Event]:
+    def receive(self, ready: Container[Any] | None = None) -> list[Event]:
         """Read everything that has come, run what is due, return what happened; never blocks, never raises
-        for bad bytes."""
+        for bad bytes. `ready`: what a poller has just found readable, if the caller knows: the others are not
+        looked at, which costs 3 µs each."""
         events, self._kept = self._kept, []
-        return events + self._run()
+        return events + self._run(ready)
 
     def send_resolve(self, rows: Any, *, explain: bool = False) -> int:
         """Ask for decisions on QUERY rows; a Resolved or Failed with this id follows. Repeated and failed
@@ -285,15 +286,16 @@ class DirectoryClient:
 
     # ---- receiving ---------------------------------------------------------------------------
 
-    def _run(self) -> list[Event]:
+    def _run(self, ready: Container[Any] | None = None) -> list[Event]:
         events: list[Event] = []
         for server in self._servers:
+            answers = ready is None or server.resolve in ready
             # Pushes first: an answer that is newer than a change must not overtake it in this process.
-            for frames in receive_now(server.push):
+            for frames in receive_now(server.push) if answers or server.push in (ready or ()) else ():
                 events += self._guarded(self._on_push, server, frames)
-            for frames in receive_now(server.resolve):
+            for frames in receive_now(server.resolve) if answers else ():
                 events += self._guarded(self._on_message, server, frames)
-            for frames in receive_now(server.write):
+            for frames in receive_now(server.write) if ready is None or server.write in ready else ():
                 events += self._guarded(self._on_message, server, frames)
         return events + self._run_clock(self._clock())
 

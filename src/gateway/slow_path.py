@@ -105,9 +105,10 @@ class SlowPath:
 
     # -- one turn ------------------------------------------------------------------------------
 
-    def _wait(self) -> set[Any]:
+    def _wait(self) -> set[Any] | None:
+        """Sleep until there is something to do. Returns what is readable; None: that is not known."""
         if self._ring is not None and not self._backlog and not self._ring.prepare_sleep():
-            return set()
+            return None
         ready = {key for key, _ in self._poller.poll(self._timeout_ms())}
         if self._ring is not None:
             self._ring.woke()
@@ -125,8 +126,8 @@ class SlowPath:
         # Rounded up: a poll that ends just too early would be followed by another of no length.
         return max(0, -int(-(min(due) - now_s) * 1000 // 1))
 
-    def _turn(self, ready: set[Any], now_s: float) -> None:
-        for event in self._client.receive():
+    def _turn(self, ready: set[Any] | None, now_s: float) -> None:
+        for event in self._client.receive(ready):
             self._on_event(event, now_s)
         if self._ring is None and now_s >= self._reconnect_s:
             self._connect(now_s)
@@ -140,8 +141,8 @@ class SlowPath:
         if now_s >= self._report_s:
             self._report(now_s)
 
-    def _with_data_plane(self, ring: RingClient, ready: set[Any], now_s: float) -> None:
-        if ring.connection_fileno() in ready:
+    def _with_data_plane(self, ring: RingClient, ready: set[Any] | None, now_s: float) -> None:
+        if ready is not None and ring.connection_fileno() in ready:
             raise DataPlaneUnreachable(ring.path, "the data plane hung up", "it is started again by itself")
         if self._backlog_rows < BACKLOG_MAX:
             self._resolver.records(ring.drain(DRAIN_MAX), now_s)
