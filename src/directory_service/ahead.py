@@ -18,7 +18,7 @@ from directory_service.model import Snapshot
 from directory_service.sides import SIDES_MAX, Sides
 from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, VnetState
 
-ADDRESSES_MAX = 256  # at a time: 0.2 to 0.6 ms, for which a question waits at most
+ADDRESSES_MAX = 128  # at a time: 0.2 to 0.5 ms, for which a question waits at most
 SIDES_AHEAD_MAX = SIDES_MAX // 4
 
 _FAMILIES = (FAMILY_IPV4, FAMILY_IPV6)  # questions about MACs are rare

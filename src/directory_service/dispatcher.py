@@ -100,7 +100,7 @@ class Dispatcher:
         return self.directory.has_to_learn
 
     def learn_ahead(self) -> None:
-        """Use a quiet moment, half a millisecond of it at most."""
+        """Use a quiet moment, some 0.4 ms of it, for what will be asked."""
         try:
             self.directory.learn_ahead()
         except Exception as error:  # what it failed on is left out; whoever asks about it is told

@@ -160,7 +160,7 @@ class Directory:
         return self._bulk.has_to_learn(self._snapshot)
 
     def learn_ahead(self) -> None:
-        """Use a quiet moment, at most half a millisecond of it, for what will be asked."""
+        """Use a quiet moment, some 0.4 ms of it, for what will be asked."""
         self._bulk.learn_ahead(self._snapshot)
 
     def snapshot(self, node: str, vnis: Sequence[int] | None = None) -> NodeSnapshot:
