@@ -26,7 +26,7 @@ static bool housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns);
 static bool calls_run(struct fp_housekeeping *hk);
 static bool tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked);
 static void housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns);
-static bool release_try(struct fp_housekeeping *hk, const struct fp_release *release);
+static void releases_hand_over(struct fp_housekeeping *hk);
 static void polls_wake(struct fp_housekeeping *hk);
 static void links_look(struct fp_housekeeping *hk);
 static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key,
@@ -146,15 +146,17 @@ static bool
 housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns)
 {
 	bool worked = calls_run(hk);
-	if (hk->backlog.waits) {
-		if (release_try(hk, &hk->backlog.release))
-			hk->backlog.waits = false;
+	if (hk->backlog.waits)
+		releases_hand_over(hk);
+	for (int i = 0; i < FP_CLIENTS_MAX; i++) {
+		if (!hk->client[i].live)
+			continue;
+		worked |= fp_client_drain(hk, &hk->client[i], now_ns);
+		releases_hand_over(hk);
 	}
-	for (int i = 0; i < FP_CLIENTS_MAX; i++)
-		if (hk->client[i].live)
-			worked |= fp_client_drain(hk, &hk->client[i], now_ns);
 	worked |= fp_exception_carry(hk);
 	worked |= tick(hk, now_ns, worked);
+	releases_hand_over(hk);
 	polls_wake(hk);
 	fp_client_doorbells(hk);
 	return worked;
@@ -216,11 +218,11 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 	__atomic_store_n(&hk->sleeps, 1, __ATOMIC_RELAXED);
 	for (int i = 0; i < FP_CLIENTS_MAX; i++) {
 		struct fp_client *client = &hk->client[i];
-		if (!client->live || client->broken)
-			continue;
+		if (!client->live || client->broken || hk->backlog.waits)
+			continue; // while releases wait nothing is read
 		if (client->batch_next <
 		    client->batch_n) { // has something that waits for a tick anyway
-			pending |= !client->waits && !hk->backlog.waits;
+			pending |= !client->waits;
 			continue;
 		}
 		fp_ring_sleep(&client->install, true);
@@ -256,15 +258,31 @@ links_look(struct fp_housekeeping *hk)
 	}
 }
 
-static bool
-release_try(struct fp_housekeeping *hk, const struct fp_release *release)
+// In their order; those of one thread that follow one another at once.
+static void
+releases_hand_over(struct fp_housekeeping *hk)
 {
-	uint32_t thread = (uint32_t)(release->token >> 56);
-	if (!fp_thread_release(hk->polls[thread].thread, release))
-		return false;
-	hk->wake_mask[thread / 64] |= 1ull << (thread % 64);
-	hk->counters.releases++;
-	return true;
+	const struct fp_release *release = hk->backlog.release;
+	bool waited = hk->backlog.waits;
+	hk->backlog.waits = false;
+	while (hk->backlog.next < hk->backlog.n) {
+		uint32_t first = hk->backlog.next, end = first + 1;
+		uint32_t thread = (uint32_t)(release[first].token >> 56);
+		while (end < hk->backlog.n && release[end].token >> 56 == thread)
+			end++;
+		uint32_t taken =
+			fp_thread_release(hk->polls[thread].thread, &release[first], end - first);
+		hk->backlog.next += taken;
+		hk->counters.releases += taken;
+		if (taken)
+			hk->wake_mask[thread / 64] |= 1ull << (thread % 64);
+		if (taken < end - first) {
+			hk->backlog.waits = true;
+			hk->counters.release_waits += !waited;
+			return;
+		}
+	}
+	hk->backlog.n = hk->backlog.next = 0;
 }
 
 static void
@@ -280,15 +298,13 @@ static void
 hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action)
 {
 	struct fp_housekeeping *hk = context;
-	struct fp_release release = {.token = token, .key = *key, .action = action};
 	if (token >> 56 >= hk->threads || hk->backlog.waits)
-		return; // no such thread: from another life; or a second one where the hold asks
-			// again by itself
-	if (release_try(hk, &release))
-		return;
-	hk->backlog.release = release;
-	hk->backlog.waits = true;
-	hk->counters.release_waits++;
+		return; // no such thread: from another life; or one more where the hold asks again
+			// by itself
+	hk->backlog.release[hk->backlog.n++] =
+		(struct fp_release){.token = token, .key = *key, .action = action};
+	if (hk->backlog.n == FP_INSTALL_BATCH)
+		releases_hand_over(hk);
 }
 
 static void

@@ -44,10 +44,11 @@ struct fp_housekeeping {
 	uint32_t threads;
 	struct rte_mempool *mempool;
 	struct fp_client client[FP_CLIENTS_MAX];
-	struct { // a release that a thread's ring had no room for: nothing more is applied until it
-		 // is gone
-		bool waits;
-		struct fp_release release;
+	struct { // releases of the records of a batch, handed over together: a ring between two
+		 // processors costs by the hand-over, not by the release
+		struct fp_release release[FP_INSTALL_BATCH];
+		uint32_t n, next;
+		bool waits; // a thread's ring had no room: nothing more is applied until it has
 	} backlog;
 
 	pthread_t pthread;

@@ -11,6 +11,7 @@
 #include "thread.h"
 
 #define TICK_RELEASES 256
+#define RELEASE_BURST 32
 #define TICK_OUTGOING 64
 
 static struct rte_ring *private_ring(uint32_t slots, uint32_t element_bytes, const char *name);
@@ -114,15 +115,19 @@ burst_destroy(struct fp_thread *t, const struct burst *burst)
 void
 fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 {
-	struct fp_release release;
+	struct fp_release release[RELEASE_BURST];
 
 	t->now_ns = now_ns;
 	t->now_s = fp_arena_now_s(t->arena);
 	t->generation = fp_arena_generation(t->arena);
-	for (uint32_t i = 0; i < TICK_RELEASES &&
-			     rte_ring_sc_dequeue_elem(t->releases, &release, sizeof(release)) == 0;
-	     i++)
-		hold_release(t, &release);
+	for (uint32_t taken = 0, n; taken < TICK_RELEASES; taken += n) {
+		n = rte_ring_sc_dequeue_burst_elem(t->releases, release, sizeof(release[0]),
+						   RELEASE_BURST, NULL);
+		if (n == 0)
+			break;
+		for (uint32_t i = 0; i < n; i++)
+			hold_release(t, &release[i]);
+	}
 	hold_tick(t);
 	send_outgoing(t);
 }
@@ -189,12 +194,10 @@ fp_thread_doorbells(struct fp_thread *t)
 	return wanted;
 }
 
-bool
-fp_thread_release(struct fp_thread *t, const struct fp_release *release)
+uint32_t
+fp_thread_release(struct fp_thread *t, const struct fp_release *releases, uint32_t n)
 {
-	struct fp_release copy = *release; // DPDK 22.11 wants it not const
-
-	return rte_ring_sp_enqueue_elem(t->releases, &copy, sizeof(copy)) == 0;
+	return rte_ring_sp_enqueue_burst_elem(t->releases, releases, sizeof(*releases), n, NULL);
 }
 
 bool

@@ -86,8 +86,8 @@ int fp_thread_doorbell_fd(const struct fp_thread *thread, uint32_t worker); // -
 // Doorbells that want ringing after a burst: bit per worker. Clears them. The poll loop makes the system call.
 uint32_t fp_thread_doorbells(struct fp_thread *thread);
 
-// Producer side of the release ring: housekeeping. false: full.
-bool fp_thread_release(struct fp_thread *thread, const struct fp_release *release);
+// Producer side of the release ring: housekeeping. Returns how many of them found room.
+uint32_t fp_thread_release(struct fp_thread *thread, const struct fp_release *releases, uint32_t n);
 
 // Frames to be sent by this thread for housekeeping (announcements, exception replies), from the next tick on.
 // Housekeeping only. true: the mbuf is taken; false: no room, the mbuf stays the caller's. send_inner takes a

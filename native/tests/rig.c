@@ -440,7 +440,7 @@ hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_ac
 	struct rig *rig = context;
 
 	fp_thread_release(rig->thread,
-			  &(struct fp_release){.token = token, .key = *key, .action = action});
+			  &(struct fp_release){.token = token, .key = *key, .action = action}, 1);
 }
 
 static void
