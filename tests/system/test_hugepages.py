@@ -41,12 +41,12 @@ def free_pages() -> int:
 
 @pytest.fixture
 def hugepages() -> Iterator[Callable[[int], None]]:
-    """Return a function that sets how many 2 MB pages there are beyond those before; puts it back."""
+    """Return a function that sets how many 2 MB pages are free, whatever there were before; puts it back."""
     before = int(WANTED.read_text()) if POOL.exists() else 0
 
     def have(pages: int) -> None:
         try:
-            WANTED.write_text(str(before + pages))
+            WANTED.write_text(str(int(WANTED.read_text()) - free_pages() + pages))
         except OSError as error:
             warnings.warn(f"NOT TESTED with hugepages: vm.nr_hugepages: {error.strerror}", stacklevel=2)
             pytest.skip("vm.nr_hugepages cannot be set")
