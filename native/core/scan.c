@@ -86,8 +86,11 @@ fp_scan_tick(struct fp_installer *in)
 		fp_scan_close(in);
 	workers_watch(in);
 	bool more = stale_tick(in);
+	const uint32_t from = in->upkeep_cursor;
 	in->asked = 0;
 	fp_flow_walk(in->arena, &in->upkeep_cursor, SLICE, upkeep_one, &pass);
+	if (in->asked >= REFRESHES_PER_TICK)
+		in->upkeep_cursor = from; // some were left: they do not wait for the next lap
 	fp_flow_expire(in->arena, &in->expire_cursor, SLICE, EXPIRED_KEPT_S);
 	fp_locations_collect(in, COLLECT_PER_TICK);
 	fp_tunnels_collect(in, COLLECT_PER_TICK / 16);
