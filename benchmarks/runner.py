@@ -122,9 +122,11 @@ def steady(
                 with turn(name) as one:
                     one.sample(plan.warm_s)
                     samples.setdefault(name, []).append(one.sample(plan.sample_s))
+        sources: dict[str, str | None] = {}
         for name in [one for one in running if one not in failed]:
             progress(f"{name}: its output is looked at")
             with turn(name) as one:
+                sources[name] = one.source_says()
                 one.verify()
     rows = []
     for name in [subject.name for subject in subjects]:
@@ -132,7 +134,7 @@ def steady(
             rows.append(row(scenario, name, failed=failed[name]))
         else:
             some = steady_figures(samples.get(name, ()), tsc_hz, scenario.poll_threads)
-            said = [text for text in (notes[name], own_source(some)) if text]
+            said = [text for text in (notes[name], own_source(some), sources.get(name)) if text]
             rows.append(row(scenario, name, note="; ".join(said) or None, **some))
     return rows
 

@@ -111,6 +111,9 @@ class Running(Protocol):
     def verify(self) -> None:
         """Look at packets that came out just now. Raises WrongOutput."""
 
+    def source_says(self) -> str | None:
+        """What its source says of itself while it sends; None if it cannot be asked."""
+
 
 class Subject(Protocol):
     """Something that forwards packets of a scenario from an external source to a sink."""

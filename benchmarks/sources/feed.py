@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from benchmarks.subjects.child import Child
 
 TESTPMD = "dpdk-testpmd"
 PKTGEN = "pktgen"
+WHOLE_SECONDS_S = 2.5
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Feed:
         if self.pktgen and self.process:
             self.pktgen.connect(self.process)
             self.pktgen.start()
+
+    def says(self) -> str | None:
+        """What Pktgen says that it sends: it counts by the second, and was stopped before."""
+        if not self.pktgen:
+            return None
+        time.sleep(WHOLE_SECONDS_S)
+        found = self.pktgen.statistics()
+        sent, unsent = found["rate.pkts_tx"] / 1e6, found["tx_failed"]
+        return f"Pktgen says that it sends {sent:.2f} million packets/s; {unsent:.0f} could not be sent"
 
     def resume(self) -> None:
         if self.process:

@@ -124,6 +124,9 @@ class RunningFloor:
     def forget(self) -> None:
         raise LookupError("the floor has no flows to forget; take it out of the scenario's subjects")
 
+    def source_says(self) -> str | None:
+        return self._feed.says()
+
     def verify(self) -> None:
         """It does nothing to packets: those received have the mean length of those of the source."""
         counters, _ = self._telemetry.statistics(SOURCE)

@@ -172,6 +172,9 @@ class RunningKernel:
     def forget(self) -> None:
         raise LookupError("the kernel keeps no flows; take it out of the scenario's subjects")
 
+    def source_says(self) -> str | None:
+        return None
+
     def verify(self) -> None:
         file = self._directory / "output.pcap"
         command = ["tcpdump", "-i", SINK, "-c", str(CAPTURED), "-w", str(file), "-s", "2000", "-n", "udp"]

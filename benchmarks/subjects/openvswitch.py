@@ -281,6 +281,9 @@ class RunningSwitch:
         self._control.ask("upcall/set-flow-limit", str(FLOW_LIMIT))
         return self._control.counters()[0].flows < 10
 
+    def source_says(self) -> str | None:
+        return self._feed.says()
+
     def verify(self) -> None:
         """Turn the output into a capture port: cached flows get the new action, all else stays as it is."""
         file = self._switch.directory / "output.pcap"

@@ -222,6 +222,9 @@ class RunningGateway:
         self.pause()
         self.gateway.apply(self._world.document())
 
+    def source_says(self) -> str | None:
+        return self._feed.says()
+
     def verify(self) -> None:
         if self._world.is_encap:
             there = next(iter(self._world.tunnels)).rpartition(".")[0] + ".16/28"

@@ -189,6 +189,9 @@ class RunningVpp:
     def forget(self) -> None:
         raise LookupError("VPP has no flows to forget; take it out of the scenario's subjects")
 
+    def source_says(self) -> str | None:
+        return self._feed.says()
+
     def verify(self) -> None:
         """Capture what the sink is sent."""
         file = CAPTURES / f"vnet-bench-{self._child.pid}.pcap"

@@ -35,6 +35,7 @@ class Pretender:
     absent: str | None = None
     refuses: str | None = None
     wrong: str | None = None
+    source: str | None = None
 
     def missing(self) -> str | None:
         return self.absent
@@ -67,6 +68,9 @@ class Pretender:
 
     def forget(self) -> None:
         self.log.append(f"{self.name} forget")
+
+    def source_says(self) -> str | None:
+        return self.source
 
     def verify(self) -> None:
         if self.wrong:
@@ -137,6 +141,11 @@ def test_a_source_of_its_own_is_measured_and_said() -> None:
     assert some["floor_cycles"] == 20.0
     assert "its own part is without" in (runner.own_source(some) or "")
     assert runner.own_source(runner.steady_figures([Sample(1000, 0.5)], TSC_HZ, 1)) is None
+
+
+def test_what_a_source_says_of_itself_stands_in_the_row() -> None:
+    rows = steady(Pretender("a", [], source="it sends"), Pretender("b", []))
+    assert (rows["a"].note, rows["b"].note) == ("it sends", None)
 
 
 def test_a_subject_that_cannot_is_noted_and_not_resumed() -> None:
