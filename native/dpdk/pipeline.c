@@ -3,8 +3,8 @@
 // What happens to a burst: parse all, look all up, hold what misses, act. The journey is told in
 // docs/architecture.md; each stage has its own file.
 //
-// Where flows are many two bursts take turns: while one is parsed and hashed, the lines of the
-// other one's flows come, and while that is acted on, this one's buckets.
+// Where flows are many three bursts take turns: while one is parsed and hashed, the buckets of the
+// one before come from memory, and the flows of the one before that.
 #include <rte_cycles.h>
 
 #include "outer.h"
