@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -63,6 +63,28 @@ class Choice:
                     chosen.append(replace(one, subjects=subjects))
         return chosen
 
+    def why_none(self, scenarios: Sequence[Scenario]) -> str:
+        """Say which part of the choice leaves nothing, and what there is to choose from."""
+        named = Choice(names=self.names).of(scenarios)
+        if not named:
+            known = _each(one.name for one in scenarios)
+            return f"no such scenario: SCENARIO= takes names or patterns of {known}"
+        if not Choice(names=self.names, subjects=self.subjects).of(scenarios):
+            known = _each(subject for one in named for subject in one.subjects)
+            return f"no such subject: SUBJECTS= takes, of these scenarios, {known}"
+        named = Choice(names=self.names, quick=self.quick).of(scenarios)
+        if not named:
+            return "none of these scenarios is in a quick run: leave QUICK=1 out"
+        return (
+            f"nothing is of this size{' in a quick run' if self.quick else ''}: of these scenarios "
+            f"FLOWS= takes {_each(str(one.flows) for one in named)}, "
+            f"FRAMES= {_each(str(one.frame_bytes) for one in named)}"
+        )
+
+
+def _each(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
 
 def words(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(word for word in value.replace(",", " ").split() if word)
@@ -92,8 +114,7 @@ def measure(
     every = scenario.load()
     chosen = choice.of(every)
     if not chosen:
-        known = ", ".join(dict.fromkeys(one.name for one in every))
-        raise click.ClickException(f"no such scenario: SCENARIO= takes names or patterns of {known}")
+        raise click.ClickException(choice.why_none(every))
     began = time.monotonic()
     built()
     signal.signal(signal.SIGTERM, _terminated)  # leave every context: nothing is left running

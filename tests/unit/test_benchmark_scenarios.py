@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import figures, machine, result, scenario
+from benchmarks.__main__ import Choice
 from benchmarks.result import Result
 
 RECORD = '[[scenario]]\nname = "vxlan-encap"\nsubjects = ["a"]\n'
@@ -174,3 +175,18 @@ def test_the_machine_is_read_from_cpuinfo() -> None:
 def test_a_machine_without_a_tsc_frequency_is_refused() -> None:
     with pytest.raises(ValueError, match="bogomips"):
         machine.tsc_hz("processor\t: 0\n")
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice(names=("nope",)), "no such scenario: SCENARIO= takes names or patterns of vxlan-encap, "),
+        (Choice(names=("vxlan-encap",), subjects=("ovs",)), "no such subject: SUBJECTS= takes, of these "),
+        (Choice(quick=True, names=("vxlan-encap-pktgen",)), "leave QUICK=1 out"),
+        (Choice(names=("vxlan-encap",), frames=("63",)), "takes 1, 1000, 10000, 100000, FRAMES= 64, 128"),
+    ],
+)
+def test_a_choice_of_nothing_says_which_part_of_it_is_wrong(choice: Choice, said: str) -> None:
+    every = scenario.load()
+    assert not choice.of(every)
+    assert said in choice.why_none(every)
