@@ -18,7 +18,7 @@ from directory_service.writer import Wanted, decode_note
 LEASE = "lease"
 _PAGE = 256
 _DAY_MS = 86_400_000
-_TRIM_EVERY = 256
+TRIM_EVERY = 256
 
 
 def newest_first(store: Store) -> Iterator[Commit]:
@@ -92,14 +92,21 @@ def undo(snapshot: Snapshot, commit: Commit) -> Snapshot:
     return snapshot.with_changes(commit.revision - 1, changes, 0)
 
 
-def trim(store: Store, settings: Settings, now_ms: int) -> None:
-    """Forget what is beyond the limits of history. Looks every 256 revisions only."""
+def trim(store: Store, settings: Settings) -> None:
+    """Forget what is beyond the limits of history. Looks every 256 revisions only.
+
+    How old a commit is, is counted back from the earliest time of the last 256, and at most a quarter of
+    what is kept goes at once: a clock that is ahead for some writes does not cost the history.
+    """
     newest, oldest = store.revision(), store.oldest()
-    if newest - oldest < _TRIM_EVERY or newest % _TRIM_EVERY:
+    if newest - oldest < TRIM_EVERY or newest % TRIM_EVERY:
         return
-    keep_from = max(oldest, newest - settings.history_revisions)
-    young = store.first_since(keep_from, now_ms - int(settings.history_days * _DAY_MS))
-    at = newest - 1 if young is None else min(young - 1, newest - 1)
+    at = max(oldest, newest - settings.history_revisions)
+    now_ms = store.earliest_ms(newest - TRIM_EVERY)
+    if now_ms is not None:
+        young = store.first_since(at, now_ms - int(settings.history_days * _DAY_MS))
+        old = newest - TRIM_EVERY if young is None else young - 1
+        at = max(at, min(old, oldest + (newest - oldest) // 4))
     if at > oldest:
         store.compact(at)
 

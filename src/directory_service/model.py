@@ -5,6 +5,7 @@ A commit rebuilds only what it touches: the fabric if a site, path, profile or n
 which a record changed. All else is shared with the snapshot before.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,10 @@ from directory_service.layered import Layered
 from directory_service.records import FABRIC_KINDS, Record, decode, is_record_key
 from directory_service.store.contract import Change, Commit, Compacted, Store
 from directory_service.vnet import MOVES_KEPT_MS, VnetState
+
+log = logging.getLogger(__name__)
+
+REPLAYED_MAX = 4_096  # commits; a move that is further back is forgotten early
 
 
 class Snapshot:
@@ -35,9 +40,9 @@ class Snapshot:
         self.locations: dict[tuple, Any] = {}  # what decide remembers of where things are
 
     def with_changes(
-        self, revision: int, changes: Iterable[tuple[Record | None, Record | None]], time_ms: int
+        self, revision: int, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int
     ) -> "Snapshot":
-        """Return the snapshot after changes (before, after) made by a commit at `time_ms`."""
+        """Return the snapshot after changes (before, after) that were made at `at_ms` of a steady clock."""
         edit = self.records.edit()
         per_vnet: dict[str, list[tuple[Record | None, Record | None]]] = {}
         fabric_changed = False
@@ -54,7 +59,7 @@ class Snapshot:
         fabric = Fabric(_of_fabric(records)) if fabric_changed else self.fabric
         vnets = dict(self.vnets)
         for name, vnet_changes in per_vnet.items():
-            state = vnets.get(name, _NEW).updated(vnet_changes, time_ms)
+            state = vnets.get(name, _NEW).updated(vnet_changes, at_ms)
             if state.vnet is None and not (
                 state.endpoints or state.attachments or state.routes or state.rules
             ):
@@ -63,9 +68,9 @@ class Snapshot:
                 vnets[name] = state
         return Snapshot(self.incarnation, revision, records, fabric, vnets)
 
-    def with_commit(self, commit: Commit) -> "Snapshot":
-        """Return the snapshot after a commit of the store."""
-        return self.with_changes(commit.revision, changed_records(commit.changes), commit.time_ms)
+    def with_commit(self, commit: Commit, at_ms: int) -> "Snapshot":
+        """Return the snapshot after a commit of the store, which was made at `at_ms` of a steady clock."""
+        return self.with_changes(commit.revision, changed_records(commit.changes), at_ms)
 
 
 _NEW = VnetState()
@@ -85,34 +90,50 @@ def empty_snapshot(incarnation: int = 0) -> Snapshot:
     return Snapshot(incarnation, 0, Layered(), Fabric({}), {})
 
 
-def load_snapshot(store: Store, revision: int | None = None) -> Snapshot:
-    """Return the snapshot of a store at a revision (None: the newest), with the moves of the last ten
-    minutes.
+def load_snapshot(
+    store: Store, revision: int | None = None, wall_ms: int = 0, steady_ms: int = 0
+) -> Snapshot:
+    """Return the snapshot of a store at a revision (None: the newest, with the moves of the last minutes).
 
+    The newest commits are replayed in the order of their revisions, none left out, and what comes of it is
+    compared with what the store holds. Clocks order nothing: `wall_ms` and `steady_ms`, both now, only say
+    how long ago a move was; one that seems to lie ahead is taken to be of now.
     Raises Compacted.
     """
     found, items = store.range(revision=revision)
-    start = found
-    commits: list[Commit] = []
+    records = {item.key: decode(item) for item in items if is_record_key(item.key)}
     if revision is None:
         try:
-            commits = recent_commits(store, found)
-        except Compacted:
-            commits = []
-        if commits:
-            start = commits[0].revision - 1
-            _, items = store.range(revision=start)
-    records = [decode(item) for item in items if is_record_key(item.key)]
+            replayed = _replay(store, found, wall_ms, steady_ms)
+        except Compacted:  # forgotten by another server between two looks
+            replayed = None
+        if replayed is not None and dict(replayed.records) == records:
+            return replayed
+        if replayed is not None:
+            log.error("revision %d: the log does not lead to what the store holds; the store counts", found)
+    return empty_snapshot(store.incarnation).with_changes(
+        found, [(None, record) for record in records.values()], 0
+    )
+
+
+def _replay(store: Store, newest: int, wall_ms: int, steady_ms: int) -> Snapshot | None:
+    """Return the snapshot after replaying the newest commits; None: none of them matters any more."""
+    commits = recent_commits(store, newest)
+    if not commits:
+        return None
+    start = commits[0].revision - 1
+    _, items = store.range(revision=start)
     snapshot = empty_snapshot(store.incarnation).with_changes(
-        start, [(None, record) for record in records], 0
+        start, [(None, decode(item)) for item in items if is_record_key(item.key)], 0
     )
     for commit in commits:
-        snapshot = snapshot.with_commit(commit)
+        snapshot = snapshot.with_commit(commit, steady_ms - max(0, wall_ms - commit.time_ms))
     return snapshot
 
 
 def recent_commits(store: Store, newest: int) -> list[Commit]:
-    """Return the newest commits that may still matter to relaying after a move, oldest first."""
+    """Return the newest commits, oldest first: all from the first one that may still matter to relaying after
+    a move. Clocks may have stepped, so only those before the first young one are left out."""
     back = 16
     while True:
         after = max(newest - back, store.oldest())
@@ -120,8 +141,9 @@ def recent_commits(store: Store, newest: int) -> list[Commit]:
         if not commits:
             return []
         since = commits[-1].time_ms - MOVES_KEPT_MS
-        recent = [commit for commit in commits if commit.time_ms >= since]
-        if len(recent) < len(commits) or after <= store.oldest():
+        first = next(index for index, commit in enumerate(commits) if commit.time_ms >= since)
+        recent = commits[first:]
+        if len(recent) < len(commits) or after <= store.oldest() or len(commits) >= REPLAYED_MAX:
             return recent
         back *= 4
 

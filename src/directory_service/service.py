@@ -100,17 +100,25 @@ class Applied:
 
 
 class Directory:
-    """See the module. `clock_ms` is Unix time in milliseconds.
+    """See the module. `clock_ms` is Unix time in milliseconds: it is printed, and orders nothing.
+    `steady_ms` measures durations: it never steps and goes on in suspend (None: `clock_ms` is such a one).
 
     After apply, rollback, set_record, remove_record or announce, and every now and then (other servers may
     write to the same store), call `poll` and send what it returns.
     """
 
-    def __init__(self, store: Store, settings: Settings, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock_ms: Callable[[], int],
+        steady_ms: Callable[[], int] | None = None,
+    ) -> None:
         self._store = store
         self._settings = settings
         self._clock_ms = clock_ms
-        self._snapshot = load_snapshot(store)
+        self._steady_ms = steady_ms or clock_ms
+        self._snapshot = self._load()
         self._bulk = Bulk()
         self._checked: Snapshot | None = None  # its records are known to fit together
         self._pushes: list[Push] = []
@@ -142,7 +150,7 @@ class Directory:
         snapshot = self._snapshot
         self._bulk.expect(node)
         in_bulk = decide_rows if explain else self._bulk.decide_rows
-        answer = in_bulk(snapshot, queries, asker, self._clock_ms(), self._settings)
+        answer = in_bulk(snapshot, queries, asker, self._steady_ms(), self._settings)
         reasons: list[dict[str, Any]] = []
         for row, decision in zip(queries, answer.reasoned, strict=True) if explain else ():
             state = snapshot.by_vni.get(int(row["vni"]))
@@ -343,7 +351,7 @@ class Directory:
                 raise Refused(f"revision {revision} is not kept: {kept}", "vnetctl history") from None
         commits = (one for one in newest_first(self._store) if one.revision <= snapshot.revision)
         question = Question(vnet, source, destination, protocol, port, node)
-        return explain(snapshot, question, commits, self._clock_ms(), self._settings)
+        return explain(snapshot, question, commits, self._steady_ms(), self._settings)
 
     def flows_asked(self, vnis: Sequence[int]) -> list[str]:
         """Return the names of the gateways whose flows a dry run should hear of."""
@@ -383,16 +391,17 @@ class Directory:
             changes = _with_presences(before, changes)
             note = make_note(verb, changes, user, comment, document)
             now_ms = self._clock_ms()
+            steady_ms = self._steady_ms()
             after = None
             if changes and before is self._checked and are_endpoints(changes):
-                after = before.with_changes(before.revision + 1, changes, now_ms)
+                after = before.with_changes(before.revision + 1, changes, steady_ms)
             fits = after is not None and endpoints_fit(after, changes)
             warnings = [] if fits else check(before, changes, declared)
             if after is None:
-                after = before.with_changes(before.revision + 1, changes, now_ms) if changes else before
+                after = before.with_changes(before.revision + 1, changes, steady_ms) if changes else before
             gateways = _gateways(before, after, changes)
             if dry_run or not changes:
-                judged = judge_flows(before, after, flows, now_ms, self._settings) if dry_run else None
+                judged = judge_flows(before, after, flows, steady_ms, self._settings) if dry_run else None
                 return _applied(note, before.revision, after.revision, changes, warnings, judged, gateways)
             try:
                 revision = commit(self._store, changes, next_id, counter, note, now_ms)
@@ -401,7 +410,7 @@ class Directory:
             self._take_up()
             if self._snapshot.revision == revision == after.revision:
                 self._checked = self._snapshot
-            trim(self._store, self._settings, now_ms)
+            trim(self._store, self._settings)
             return _applied(note, before.revision, revision, changes, warnings, None, gateways)
         raise Refused("others keep writing to the directory", "try again")
 
@@ -410,12 +419,12 @@ class Directory:
             try:
                 commits = self._store.commits(self._snapshot.revision, _PAGE)
             except Compacted:
-                before, self._snapshot = self._snapshot, load_snapshot(self._store)
+                before, self._snapshot = self._snapshot, self._load()
                 names = {*before.vnets, *self._snapshot.vnets}
                 self._push(before, self._snapshot, names, set(), self._clock_ms())
                 return
             for one in commits:
-                before, self._snapshot = self._snapshot, self._snapshot.with_commit(one)
+                before, self._snapshot = self._snapshot, self._snapshot.with_commit(one, self._steady_ms())
                 self._bulk.follow(self._snapshot)
                 kinds = {change.key.partition("/")[0] for change in one.changes}
                 touched = {
@@ -427,6 +436,9 @@ class Directory:
                 self._push(before, self._snapshot, names, touched, one.time_ms)
             if len(commits) < _PAGE:
                 return
+
+    def _load(self) -> Snapshot:
+        return load_snapshot(self._store, None, self._clock_ms(), self._steady_ms())
 
     def _push(
         self, before: Snapshot, after: Snapshot, names: set[str], touched: set[str], time_ms: int

@@ -114,15 +114,16 @@ class VnetState:
         self.attachments_by_id: dict[int, Attachment] = {}
         self.attachments_by_node: dict[str, tuple[Attachment, ...]] = {}
         self.rule_set = RuleSet(())
-        self.moves: dict[int, tuple[tuple[str, int], ...]] = {}  # member id → (node it left, when in ms)
+        # member id → (node it left, when: milliseconds of a steady clock)
+        self.moves: dict[int, tuple[tuple[str, int], ...]] = {}
         self._whereabouts: dict[tuple[tuple[Place, ...], str], Whereabouts] = {}
         self._route_index: dict[int, list[tuple[int, dict[int, Route]]]] = {}
         self._holes: dict[int, Holes] = {}
         self._masks: dict[tuple[int, bytes, int], int] = {}
         self._holders: dict[tuple[int, bytes], tuple[Holder, ...]] = {}
 
-    def updated(self, changes: Iterable[tuple[Record | None, Record | None]], time_ms: int) -> "VnetState":
-        """Return the state after changes (before, after) of this V-net's records, made at `time_ms`."""
+    def updated(self, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int) -> "VnetState":
+        """Return the state after changes (before, after) of this V-net's records, made at `at_ms`."""
         new = VnetState()
         new.vnet = self.vnet
         known = [(record, after) for before, after in changes if (record := after or before) is not None]
@@ -162,7 +163,7 @@ class VnetState:
             new._whereabouts = self._whereabouts
         new.rule_set = RuleSet(new.rules.values()) if "rule" in kinds else self.rule_set
         new._route_index = _index_routes(new.routes.values()) if "route" in kinds else self._route_index
-        new._take_members(self, touched, time_ms)
+        new._take_members(self, touched, at_ms)
         if not kinds & {"rule", "endpoint", "attachment"}:
             new._masks = self._masks
         if kinds <= {"endpoint", "attachment"}:
@@ -278,11 +279,11 @@ class VnetState:
             if name not in touched and self._resolved(member.endpoint).spots != member.spots
         }
 
-    def _take_members(self, old: "VnetState", touched: set[str], time_ms: int) -> None:
+    def _take_members(self, old: "VnetState", touched: set[str], at_ms: int) -> None:
         self.moves = {
             id_: kept
             for id_, left in old.moves.items()
-            if (kept := tuple(entry for entry in left if time_ms - entry[1] < MOVES_KEPT_MS))
+            if (kept := tuple(entry for entry in left if at_ms - entry[1] < MOVES_KEPT_MS))
         }
         if not touched:
             self.members, self.by_address, self.hosted = old.members, old.by_address, old.hosted
@@ -300,7 +301,7 @@ class VnetState:
             if after is not None:
                 self._index(after, by_address)
             if before is not None and after is not None and before.id == after.id:
-                left = tuple((node, time_ms) for node in sorted(before.nodes - after.nodes))
+                left = tuple((node, at_ms) for node in sorted(before.nodes - after.nodes))
                 kept = tuple(
                     e for e in self.moves.get(after.id, ()) if e[0] not in after.nodes | before.nodes
                 )

@@ -120,6 +120,9 @@ class Store(Protocol):
         """Return the first revision above `after` that was not made before a time; None: there is none. Reads
         no items."""
 
+    def earliest_ms(self, after: int) -> int | None:
+        """Return the earliest time of the commits above a revision; None: there are none. Reads no items."""
+
     def compact(self, revision: int) -> None:
         """Forget what only revisions before `revision` held. Older than `oldest`: nothing happens."""
 

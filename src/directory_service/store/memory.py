@@ -91,6 +91,10 @@ class MemoryStore:
         commits = islice(self._commits, start, None)
         return next((commit.revision for commit in commits if commit.time_ms >= time_ms), None)
 
+    def earliest_ms(self, after: int) -> int | None:
+        start = bisect_right(self._commits, after, key=lambda commit: commit.revision)
+        return min((commit.time_ms for commit in islice(self._commits, start, None)), default=None)
+
     def compact(self, revision: int) -> None:
         if revision > self.revision():
             raise Compacted(revision, self._oldest)

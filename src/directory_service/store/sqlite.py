@@ -164,6 +164,12 @@ class SqliteStore:
             ).fetchone()
             return None if row is None else int(row[0])
 
+    def earliest_ms(self, after: int) -> int | None:
+        with self._errors():
+            found = self._db.execute("SELECT min(time_ms) FROM revision WHERE number > ?", (after,))
+            time_ms = found.fetchone()[0]
+            return None if time_ms is None else int(time_ms)
+
     def compact(self, revision: int) -> None:
         with self._errors(), self._transaction("IMMEDIATE"):
             oldest = self._about("oldest")
