@@ -29,6 +29,7 @@ class FakeDirectory:
         self.diff = [{"sign": "+", "kind": "rule", "name": "red/web", "text": "allow"}]
         self.error: Exception | None = None
         self.vnets: dict[int, list[dict[str, Any]]] = {7001: [{"op": "vnet", "vni": 7001}]}
+        self.trims_failed = 0
         self.to_learn = 0  # quiet moments that are needed
 
     def change(self, *node_vnis: tuple[int, int]) -> int:

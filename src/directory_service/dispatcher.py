@@ -18,6 +18,7 @@ from typing import Any
 
 from directory_client.messages import DirectoryError, MalformedMessage, decode, encode
 from directory_client.strict_toml import TomlError
+from directory_service.audit import AuditFile
 from directory_service.authentication import Identity
 from directory_service.configuration import Configuration
 from directory_service.gateways import Gateways
@@ -47,6 +48,7 @@ class Dispatcher:
         started_at: float,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         poll_store_s: float = POLL_STORE_S,
+        audit: AuditFile | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.directory = directory
@@ -62,7 +64,14 @@ class Dispatcher:
                 configuration, directory, self.gateways, self.publisher, self._waiting, self.counters
             ),
             "write": Writing(
-                configuration, directory, self.gateways, self._waiting, self.counters, started_at, wall_ms
+                configuration,
+                directory,
+                self.gateways,
+                self._waiting,
+                self.counters,
+                started_at,
+                wall_ms,
+                audit,
             ),
         }
 

@@ -117,8 +117,8 @@ def _serve(configuration: Configuration) -> None:
     directory = Directory(store, configuration.settings, _wall_ms, _steady_ms)
     gc.freeze()
     gc.enable()
-    dispatcher = Dispatcher(configuration, directory, secrets.randbits(63) | 1, time.monotonic())
     audit = AuditFile(configuration.audit_file) if configuration.audit_file is not None else None
+    dispatcher = Dispatcher(configuration, directory, secrets.randbits(63) | 1, time.monotonic(), audit=audit)
     metrics = None
     if configuration.metrics is not None:
         # Prometheus is slow to import; a directory that restarts has gateways waiting.

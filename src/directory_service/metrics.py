@@ -47,6 +47,11 @@ class DirectoryCollector(Collector):
                 )
         yield requests
         yield from others
+        yield CounterMetricFamily(
+            "vnet_directory_trims_failed",
+            "Times that old history could not be forgotten",
+            value=dispatcher.directory.trims_failed,
+        )
         published = dispatcher.publisher.published
         yield CounterMetricFamily("vnet_directory_published", "Changes pushed to gateways", value=published)
         revision = dispatcher.directory.revision

@@ -5,6 +5,7 @@ No sockets and no threads: one thread calls. Operators' mistakes raise Refused w
 or TomlError with file and line.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ from directory_service.records import FABRIC_KINDS, Node
 from directory_service.refused import Refused
 from directory_service.scope import find_changes
 from directory_service.settings import Settings
-from directory_service.store.contract import Compacted, Conflict, Store
+from directory_service.store.contract import Compacted, Conflict, Store, StoreError
 from directory_service.view import Operation, build_view, compare_views, find_ingress, hosts
 from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.writer import (
@@ -46,6 +47,8 @@ from directory_service.writer import (
     read_counter,
     want_document,
 )
+
+log = logging.getLogger(__name__)
 
 _TRIES = 5
 _PAGE = 256
@@ -122,6 +125,7 @@ class Directory:
         self._bulk = Bulk()
         self._checked: Snapshot | None = None  # its records are known to fit together
         self._pushes: list[Push] = []
+        self.trims_failed = 0
 
     @property
     def revision(self) -> int:
@@ -353,14 +357,6 @@ class Directory:
         question = Question(vnet, source, destination, protocol, port, node)
         return explain(snapshot, question, commits, self._steady_ms(), self._settings)
 
-    def flows_asked(self, vnis: Sequence[int]) -> list[str]:
-        """Return the names of the gateways whose flows a dry run should hear of."""
-        found: set[str] = set()
-        for vni in vnis:
-            state = self._snapshot.by_vni.get(vni)
-            found.update(state.attachments_by_node if state else ())
-        return sorted(found)
-
     def _node(self, name: str) -> Node:
         node = self._snapshot.fabric.nodes.get(name)
         if node is None:
@@ -407,12 +403,25 @@ class Directory:
                 revision = commit(self._store, changes, next_id, counter, note, now_ms)
             except Conflict:
                 continue
-            self._take_up()
-            if self._snapshot.revision == revision == after.revision:
-                self._checked = self._snapshot
-            trim(self._store, self._settings)
+            # The change is made: nothing that fails from here on makes it a failed one.
+            self._after_commit(revision, after.revision)
             return _applied(note, before.revision, revision, changes, warnings, None, gateways)
         raise Refused("others keep writing to the directory", "try again")
+
+    def _after_commit(self, revision: int, expected: int) -> None:
+        """Take a commit up and forget old history. What fails here is tried again: by `poll`, and by the
+        next change."""
+        try:
+            self._take_up()
+            if self._snapshot.revision == revision == expected:
+                self._checked = self._snapshot
+        except StoreError as error:
+            log.error("revision %d is committed, but cannot be read yet: %s", revision, error)
+        try:
+            trim(self._store, self._settings)
+        except StoreError as error:
+            self.trims_failed += 1
+            log.error("old history could not be forgotten: %s", error)
 
     def _take_up(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from typing import Any
 
 from directory_client.messages import DirectoryError, MalformedMessage, encode, field, names
 from directory_client.strict_toml import TomlError
+from directory_service.audit import AuditFile
 from directory_service.configuration import Configuration
 from directory_service.dry_run import questions, rows_of_flows
 from directory_service.gateways import Gateways
@@ -23,6 +24,13 @@ WAIT_S = 2.0  # for gateways to report a change
 ASK_S = 3.0  # for gateways' controls to answer
 PATIENCE_S = 30.0  # the longest that a request may ask for
 FLOW_BYTES = 512  # a row of `show flows`, generously
+# Fields of each type that its handler has checked; what else a message carries is not for the audit file.
+_AUDITED = {
+    "apply": ("name", "comment", "take_over"),
+    "rollback": ("revision",),
+    "set": ("kind", "name", "values"),
+    "remove": ("kind", "name"),
+}
 
 Handler = Callable[[Peer, dict[str, Any], Sequence[Any], float, float], list[Out]]
 
@@ -39,7 +47,10 @@ class Writing:
         counters: Counter[str],
         started_at: float,
         wall_ms: Callable[[], int],
+        audit: AuditFile | None = None,
     ) -> None:
+        self._audit_file = audit
+        self._changes = wall_ms()  # numbers them; a restarted directory goes on with higher ones
         self._configuration = configuration
         self._directory = directory
         self._gateways = gateways
@@ -109,12 +120,20 @@ class Writing:
         """Make a change, write it to the audit file, and answer when the gateways have it."""
         self._may_write(peer, now)
         wait_s = _seconds(head, "wait_ms", WAIT_S)
+        intention = self._intention(peer, head)
+        if self._audit_file is not None:  # first: a change whose process dies now has left a trace
+            self._audit_file.write(intention)
         try:
             applied = change()
         except (Refused, TomlError) as error:
-            return [self._audit(peer, head, error=str(error)), *_refuse(peer, head, error)]
+            return [self._outcome(intention, error=str(error)), *_refuse(peer, head, error)]
+        except Exception as error:  # the dispatcher answers; whether the change was made is not known
+            if self._audit_file is not None:
+                failed = f"it failed, look at the directory's log: {type(error).__name__}: {error}"
+                self._audit_file.write(self._outcome(intention, error=failed).record)
+            raise
         answer = _summary(applied)
-        audit = self._audit(peer, head, applied=applied)
+        audit = self._outcome(intention, applied=applied)
         if applied.revision == applied.before or not applied.gateways or self._waiting.full:
             return [audit, _reply(peer, head, {**answer, "gateways": []})]
 
@@ -164,22 +183,28 @@ class Writing:
                 "try again in a second",
             )
 
-    def _audit(
-        self, peer: Peer, head: dict[str, Any], applied: Applied | None = None, error: str = ""
-    ) -> Audit:
+    def _intention(self, peer: Peer, head: dict[str, Any]) -> dict[str, Any]:
+        """Make the record of what somebody is about to change."""
+        self._changes += 1
         record: dict[str, Any] = {
             "time_ms": self._wall_ms(),
+            "stage": "asked",
+            "directory": self._configuration.name,
+            "change": self._changes,
             "who": peer.identity.name,
             "role": peer.identity.role,
             "user": _user(peer, head),
             "type": head.get("type"),
-            "ok": applied is not None,
         }
-        record |= {k: head[k] for k in ("kind", "name", "values", "comment", "take_over") if head.get(k)}
+        return record | {name: head[name] for name in _AUDITED.get(head["type"], ()) if head.get(name)}
+
+    def _outcome(self, intention: dict[str, Any], applied: Applied | None = None, error: str = "") -> Audit:
+        """Make the record of what became of it."""
+        ended = {"time_ms": self._wall_ms(), "stage": "done", "ok": applied is not None}
         if applied is None:
-            return Audit({**record, "error": error})
+            return Audit({**intention, **ended, "error": error})
         facts = ("document", "before", "revision", "added", "changed", "removed")
-        return Audit({**record, **{fact: getattr(applied, fact) for fact in facts}})
+        return Audit({**intention, **ended, **{fact: getattr(applied, fact) for fact in facts}})
 
     # ---- what only shows ---------------------------------------------------------------------
 
@@ -216,7 +241,10 @@ class Writing:
 
     def _describe(self, now: float) -> dict[str, Any]:
         configuration = self._configuration
+        audit = self._audit_file
         return {
+            "audit": "off" if audit is None else audit.problem or "ok",
+            "audit_missing": 0 if audit is None else audit.missing,
             "name": configuration.name,
             "endpoint": configuration.listen.name,
             "state": "up",

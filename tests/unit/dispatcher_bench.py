@@ -11,6 +11,7 @@ import numpy as np
 from directory_client import rows
 from directory_client.endpoint import parse_endpoint
 from directory_client.messages import encode
+from directory_service.audit import AuditFile
 from directory_service.authentication import LOCAL, Identity
 from directory_service.configuration import Configuration, Limits
 from directory_service.dispatcher import Dispatcher
@@ -24,10 +25,12 @@ OPERATOR = Identity("anna", "operator")
 class Bench:
     """A dispatcher on a fake directory and clock."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, audit: AuditFile | None = None, **limits: int) -> None:
         self.directory = FakeDirectory()
         configuration = Configuration("dir1", parse_endpoint("ipc:///run/x"), None, limits=Limits(**limits))
-        self.dispatcher = Dispatcher(configuration, self.directory, 5, 0.0, lambda: 1_700_000_000_000)
+        self.dispatcher = Dispatcher(
+            configuration, self.directory, 5, 0.0, lambda: 1_700_000_000_000, audit=audit
+        )
         self.now = 100.0
         self.outs: list[Out] = []
         self._id = 0
