@@ -55,7 +55,9 @@ NOUNS = (
             text("--min-trust", key="min_trust", help="Least trust of a path: internet, carrier or own"),
             text("--gateway-mac", key="gateway_mac", help="MAC of its gateway"),
             many("--gateway-address", key="gateway_addresses", help="An address of its gateway"),
-            many("--relay", key="relays", help="A node that may relay for it"),
+            many(
+                "--relay", key="relays", help="A node that may relay for it; recorded only, not carried yet"
+            ),
             number("--stale-max", key="stale_max_s", help="Seconds that flows outlive a silent directory"),
         ),
     ),
@@ -71,7 +73,7 @@ NOUNS = (
             text("--node", key="node", help="The node it is at, where that has one attachment of the V-net"),
             many("--place", key="at", help="NODE/PORT:VLAN, the preferred one first"),
             many("--group", key="groups", help="A group it is in"),
-            number("--preference", key="preference", help="Of a shared address: the lowest is taken"),
+            number("--preference", key="preference", help="Of a shared address: the highest is taken [100]"),
         ),
     ),
     Noun(
@@ -97,7 +99,11 @@ NOUNS = (
             text("--proto", key="proto", help="tcp, udp, icmp, a number, or any"),
             many("--port", key="ports", help="A destination port or range: 443, 8000-8080"),
             text("--direction", key="direction", help="both or forward"),
-            number("--priority", key="priority", help="The lowest is judged first [100]"),
+            number(
+                "--priority",
+                key="priority",
+                help="The highest is judged first; of equal ones deny before allow [100]",
+            ),
         ),
     ),
     Noun(
@@ -154,7 +160,8 @@ NOUNS = (
     Noun(
         "peering",
         True,
-        "Peerings: V-nets whose members may talk to each other, named VNET/OTHER; one way each.",
+        "Peerings: V-nets whose members are meant to talk to each other, named VNET/OTHER; one way each. "
+        "Recorded only: this data plane carries no traffic between V-nets yet.",
         "vnetctl peering add red/blue",
         (),
     ),
