@@ -97,8 +97,8 @@ class FakeDirectory:
             "doc", before, revision, 1, 0, 0, self.diff, [], {"cached": len(flows)}, self.concerned
         )
 
-    def rollback(self, revision: int, user: str = "", dry_run: bool = False) -> Applied:
-        return self.apply("", "", dry_run, (), "", user)
+    def rollback(self, revision: int, user: str = "", dry_run: bool = False, flows: Any = ()) -> Applied:
+        return self.apply("", "", dry_run, (), "", user, flows)
 
     def set_record(self, kind: str, name: str, values: Any, user: str = "") -> Applied:
         return self.apply("", "", False, (), "", user)

@@ -57,7 +57,7 @@ def pose(snapshot: Snapshot, question: Question) -> Posed:
     family, source = _find_end(state, question.source, "source", None)
     _, destination = _find_end(state, question.destination, "destination", family)
     protocol = _find_protocol(question)
-    node, ingress = _find_asker(snapshot, state, family, source, destination, question.node)
+    node, ingress = find_asker(snapshot, state, family, source, destination, question.node)
     query = Query(
         state.vnet.vni if state.vnet else 0,
         KeyClass.MAC if family == FAMILY_MAC else KeyClass.BRIDGED,
@@ -273,9 +273,11 @@ def _find_protocol(question: Question) -> int:
     return number
 
 
-def _find_asker(
+def find_asker(
     snapshot: Snapshot, state: VnetState, family: int, source: bytes, destination: bytes, name: str | None
 ) -> tuple[Node, tuple[int, int]]:
+    """Return which gateway decides about packets between two addresses, and by which ingress they come
+    there: the one at the source, else the one at the destination. `name` asks another. Raises Refused."""
     nodes = snapshot.fabric.nodes
     spots = [
         spot

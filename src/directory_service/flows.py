@@ -3,6 +3,10 @@
 
 Flows are rows of a gateway's dump (docs/protocol.md, section 1) with "node" added. They come from gateways
 and so may say anything: a row that cannot be read is counted, not believed.
+
+A flow whose member moves away from its gateway is judged where its packets will arrive: what the old gateway
+would say of packets that no longer come is nobody's loss. ARP answers and pairs that only say "look at the
+ports" are entries of the cache, not connections.
 """
 
 from collections import Counter
@@ -13,8 +17,10 @@ from directory_client.addresses import pack_address
 from directory_client.names import parse_mac
 from directory_client.numbers import Action, IngressKind, KeyClass, KeyFlag
 from directory_service.decide import Asker, Decision, Query, decide
+from directory_service.explain import find_asker
 from directory_service.fields import PROTO_NUMBERS
 from directory_service.model import Snapshot
+from directory_service.refused import Refused
 from directory_service.settings import Settings
 from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
 
@@ -23,18 +29,22 @@ _CLASSES = {key_class.name.lower(): int(key_class) for key_class in KeyClass}
 
 
 class Judged(NamedTuple):
-    """A flow and its decisions before and after."""
+    """A flow and its decisions before and after. `leaves`: its packets will pass another gateway, or none."""
 
     row: Mapping[str, Any]
     before: Decision
     after: Decision
+    leaves: bool
+    is_connection: bool
 
 
 def judge_flows(
     before: Snapshot, after: Snapshot, flows: Iterable[Mapping[str, Any]], now_ms: int, settings: Settings
 ) -> dict[str, Any]:
-    """Return how many flows stay, take another way, would be dropped or let through, and which."""
-    same, allowed, unreadable = 0, 0, 0
+    """Return how many flows stay, take another way, leave their gateway, would be dropped or let through, and
+    which; `connections` counts each dropped connection once, whichever way and wherever it is cached."""
+    same, allowed, left, aside, unreadable = 0, 0, 0, 0, 0
+    connections: set[tuple[Any, ...]] = set()
     moved: Counter[tuple[str, str]] = Counter()
     reasons: Counter[str] = Counter()
     dropped: list[dict[str, Any]] = []
@@ -50,9 +60,15 @@ def judge_flows(
         gateways.add(str(row["node"]))
         vnets.add(_vnet_name(before, row))
         was, now = judged.before, judged.after
-        if now.action == Action.DROP and was.action != Action.DROP:
+        cut = now.action == Action.DROP and was.action != Action.DROP
+        if was.action != Action.DROP and ((judged.leaves and not cut) or now.reason == "same_segment"):
+            left += 1
+        elif cut and not judged.is_connection:
+            aside += 1
+        elif cut:
             reasons[now.reason] += 1
             dropped.append(_describe(before, row, now))
+            connections.add(_connection(row))
         elif was.action == Action.DROP and now.action != Action.DROP:
             allowed += 1
         elif _way(was) != _way(now):
@@ -66,8 +82,11 @@ def judge_flows(
         "vnets": sorted(vnets - {""}),
         "same": same,
         "allowed": allowed,
+        "left": left,
+        "aside": aside,
         "moved": [{"from": one, "to": other, "count": count} for (one, other), count in moved.most_common()],
         "dropped": len(dropped),
+        "connections": len(connections),
         "reasons": dict(reasons),
         "dropped_rows": dropped,
         "unreadable": unreadable,
@@ -77,16 +96,70 @@ def judge_flows(
 def _judge(
     before: Snapshot, after: Snapshot, row: Mapping[str, Any], now_ms: int, settings: Settings
 ) -> Judged | None:
-    decisions = []
-    for snapshot in (before, after):
-        try:
-            posed = _pose(snapshot, row)
-        except (KeyError, ValueError, TypeError, OverflowError):
-            return None
-        if posed is None:
-            return None
-        decisions.append(decide(snapshot, *posed, now_ms, settings))
-    return Judged(row, decisions[0], decisions[1])
+    try:
+        posed, posed_after = _pose(before, row), _pose(after, row)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+    if posed is None or posed_after is None:
+        return None
+    was = decide(before, *posed, now_ms, settings)
+    is_connection = posed[0].key_class != KeyClass.NEIGHBOR and was.action != Action.NARROW
+    leaves = _leaves(before, after, *posed)
+    if leaves:
+        elsewhere = _pose_elsewhere(after, posed[0])
+        if elsewhere is None:  # both ends are at foreign nodes now: no gateway of ours sees it
+            return Judged(row, was, was, True, is_connection)
+        posed_after = elsewhere
+    return Judged(row, was, decide(after, *posed_after, now_ms, settings), leaves, is_connection)
+
+
+def _leaves(before: Snapshot, after: Snapshot, query: Query, asker: Asker) -> bool:
+    """Tell whether a flow's gateway had one of its ends and has neither any more, though both are there."""
+    was, now = before.by_vni[query.vni], after.by_vni[query.vni]
+    family = _family(query)
+    ends = (query.source, query.destination)
+    if not all(now.holders(family, end) for end in ends):
+        return False
+    name = asker.node.name
+    return any(name in _hosts(was, family, end) for end in ends) and not any(
+        name in _hosts(now, family, end) for end in ends
+    )
+
+
+def _pose_elsewhere(snapshot: Snapshot, query: Query) -> tuple[Query, Asker] | None:
+    """Make the query of the gateway that will decide about a flow; None if none of ours will."""
+    state, family = snapshot.by_vni[query.vni], _family(query)
+    if not any(_hosts(state, family, end) for end in (query.source, query.destination)):
+        return None
+    try:
+        node, ingress = find_asker(snapshot, state, family, query.source, query.destination, None)
+    except Refused:
+        return None
+    return query._replace(ingress_kind=ingress[0], ingress_object=ingress[1]), Asker(node, _CAPABILITIES)
+
+
+def _hosts(state: VnetState, family: int, address: bytes) -> set[str]:
+    """Return the gateways that have an attachment at which an address is."""
+    return {
+        spot.node
+        for holder in state.holders(family, address)
+        for spot in (holder.member.spots if holder.member else ())
+        if spot.attachment
+    }
+
+
+def _family(query: Query) -> int:
+    if query.key_class == KeyClass.MAC:
+        return FAMILY_MAC
+    return FAMILY_IPV6 if query.key_flags & KeyFlag.IPV6 else FAMILY_IPV4
+
+
+def _connection(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what the two ways of one connection, at whichever gateways, have in common."""
+    ends = sorted(
+        ((str(row[end]), int(row.get(f"{end}_port") or 0)) for end in ("source", "destination")),
+    )
+    return int(row["vni"]), str(row.get("protocol") or ""), *ends
 
 
 def _pose(snapshot: Snapshot, row: Mapping[str, Any]) -> tuple[Query, Asker] | None:

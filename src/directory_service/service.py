@@ -271,14 +271,22 @@ class Directory:
         """Return rows of docs/protocol.md, section 2.2, newest first."""
         return list_history(self._store, document, limit)
 
-    def rollback(self, revision: int, user: str = "", dry_run: bool = False) -> Applied:
-        """Make documents' and operators' records what they were at a revision. Raises Refused."""
+    def rollback(
+        self,
+        revision: int,
+        user: str = "",
+        dry_run: bool = False,
+        flows: Sequence[Mapping[str, Any]] = (),
+    ) -> Applied:
+        """Make documents' and operators' records what they were at a revision; `dry_run` and `flows` as in
+        `apply`. Raises Refused."""
         return self._write(
             lambda: want_revision(self._store, self._snapshot, revision),
             "rollback",
             user,
             f"back to revision {revision}",
             dry_run=dry_run,
+            flows=flows,
         )
 
     def set_record(self, kind: str, name: str, values: Mapping[str, Any], user: str = "") -> Applied:

@@ -97,7 +97,11 @@ class Writing:
         revision = field(head, "revision", int)
         if field(head, "dry_run", bool, False):
             self._may_write(peer, now)
-            return [_reply(peer, head, _summary(self._directory.rollback(revision, _user(peer, head), True)))]
+
+            def preview(flows: Sequence[dict[str, Any]] = ()) -> Applied:
+                return self._directory.rollback(revision, _user(peer, head), True, flows)
+
+            return self._preview(peer, head, preview, now)
         return self._change(peer, head, lambda: self._directory.rollback(revision, _user(peer, head)), now)
 
     def _set(
@@ -150,7 +154,10 @@ class Writing:
         limit = self._configuration.limits.document_bytes // FLOW_BYTES
         asked = questions(preview, limit)
         if not asked or self._waiting.full:
-            return [_reply(peer, head, _summary(preview))]
+            summary = _summary(preview)
+            if not asked:  # nobody can have flows that it would cut, which is more than not knowing
+                summary["flows"] = {**(summary["flows"] or {}), "concerned": False}
+            return [_reply(peer, head, summary)]
 
         def finish(gathering: Gathering, now: float) -> list[Out]:
             rows, unseen, failed = rows_of_flows(gathering.answers)

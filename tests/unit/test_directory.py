@@ -71,6 +71,55 @@ def test_a_dry_run_decides_cached_flows_again(directory: Directory) -> None:
     assert (row["source_name"], row["destination_name"], row["destination_port"]) == ("web-1", "db-1", 22)
 
 
+def test_a_dry_run_judges_the_flows_of_a_moved_member_where_their_packets_will_arrive(
+    directory: Directory,
+) -> None:
+    def flow(node: str, source: str, destination: str, **more: Any) -> dict[str, Any]:
+        return {
+            "node": node, "vni": 7001, "class": "bridged", "level": "pair", "packets": 3,
+            "source": source, "destination": destination, **more,
+        }  # fmt: skip
+
+    flows = [
+        flow("gw1", "10.0.0.11", "10.0.0.21"),  # from the member that moves: gw2 asks for it then
+        flow("gw1", "10.0.0.21", "10.0.0.11"),  # to it
+        flow("gw1", "10.0.0.22", "10.0.0.11"),  # from a foreign VTEP: it will send to gw2
+        flow("gw2", "10.0.0.21", "10.0.0.11"),  # a neighbour at the new place: no gateway between them
+    ]
+    moved = DOCUMENT.replace('at = ["gw1/rack:101"]', 'at = ["gw2/rack:101"]')
+    judged = directory.apply(moved, "topology.toml", dry_run=True, flows=flows).flows
+    assert judged is not None
+    assert (judged["left"], judged["dropped"], judged["reasons"]) == (4, 0, {})
+
+
+def test_arp_answers_are_no_connections_and_both_ways_are_one(directory: Directory) -> None:
+    def flow(source: str, destination: str, **more: Any) -> dict[str, Any]:
+        return {
+            "node": "gw1", "vni": 7001, "class": "bridged", "level": "pair", "packets": 3,
+            "source": source, "destination": destination, **more,
+        }  # fmt: skip
+
+    flows = [
+        flow("10.0.0.11", "10.0.0.21"),
+        flow("10.0.0.21", "10.0.0.11"),
+        flow("10.0.0.11", "10.0.0.21", **{"class": "neighbor"}),
+    ]
+    without = DOCUMENT.replace("db-1 =", "# db-1 =")
+    judged = directory.apply(without, "topology.toml", dry_run=True, flows=flows).flows
+    assert judged is not None
+    assert (judged["dropped"], judged["connections"], judged["aside"]) == (2, 1, 1)
+
+
+def test_a_dry_run_of_a_rollback_decides_cached_flows_again(directory: Directory) -> None:
+    good = directory.revision
+    directory.apply(DOCUMENT.replace("web-2 =", "web-9 ="), "topology.toml")
+    row = {"node": "gw1", "vni": 7001, "class": "bridged", "level": "pair", "packets": 3}
+    flows = [{**row, "source": "10.0.0.12", "destination": "10.0.0.21"}]
+    judged = directory.rollback(good, "anna", True, flows).flows
+    assert judged is not None
+    assert (judged["total"], judged["same"], judged["dropped"]) == (1, 1, 0)
+
+
 def test_what_another_document_owns_is_refused_with_its_line(directory: Directory) -> None:
     text = 'document = "berlin"\n\n[vnet.red.endpoint]\ndb-1 = { mac = "02:00:5e:00:00:21", node = "gw2" }\n'
     with pytest.raises(TomlError) as caught:

@@ -12,6 +12,8 @@ from dispatcher_bench import Bench, head_of, replies
 from directory_client.messages import encode
 from directory_service.authentication import Identity
 
+NOBODYS = {"cached": 0, "concerned": False}
+
 
 def hello(bench: Bench, node: str, connection: bytes) -> None:
     assert bench.ask("write", "hello", node=node, role="control", connection=connection)["ok"] is True
@@ -35,6 +37,19 @@ def test_a_dry_run_decides_the_flows_again_that_gateways_have_cached():
     assert bench.directory.revision == 41
 
 
+def test_a_dry_run_of_a_rollback_asks_gateways_for_their_flows_too():
+    bench = Bench()
+    hello(bench, "gw1", b"k1")
+    (ask,) = replies(bench.send("write", "rollback", revision=3, dry_run=True))
+    question = msgpack.unpackb(ask.frames[0])
+    assert question["request"]["noun"] == "flows"
+    answer = {"ok": True, "rows": [{"vni": 7001}], "more": 0}
+    frames = encode({"type": "answer", "id": question["id"], "answer": answer})
+    flows = head_of(bench.raw("write", frames, connection=b"k1"))["flows"]
+    assert (flows["cached"], flows["gateways"], flows["silent"]) == (1, ["gw1"], [])
+    assert bench.directory.revision == 41
+
+
 def test_a_gateway_that_cannot_say_its_flows_counts_as_silent():
     bench = Bench()
     hello(bench, "gw1", b"k1")
@@ -52,13 +67,13 @@ def test_a_new_v_net_has_no_flows_to_ask_for():
         {"sign": "+", "kind": "vnet", "name": "red", "text": ""},
         {"sign": "+", "kind": "rule", "name": "red/any", "text": ""},
     ]
-    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == {"cached": 0}
+    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == NOBODYS
 
 
 def test_a_new_gateway_has_no_flows_to_ask_for():
     bench = Bench()
     bench.directory.diff = [{"sign": "+", "kind": "node", "name": "gw1", "text": ""}]
-    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == {"cached": 0}
+    assert bench.ask("write", "apply", text="x", dry_run=True)["flows"] == NOBODYS
 
 
 def test_forward_names_who_is_silent():

@@ -114,6 +114,24 @@ def test_a_change_whose_effect_is_not_known_asks(gateway: FakeGateway, document:
     assert "connections in use may be dropped" in result.stderr
 
 
+def test_a_rollback_that_is_known_to_cut_nothing_is_made_without_asking(gateway: FakeGateway) -> None:
+    gateway.answers["preview"] = {**CALM, "flows": {"total": 0, "concerned": False}}
+    assert run(gateway, "rollback", "5").exit_code == 0
+    assert "no gateway has flows that this could concern" in run(gateway, "rollback", "5", "--dry-run").output
+
+
+def test_a_connection_that_is_cached_several_times_is_counted_once(gateway: FakeGateway) -> None:
+    gateway.answers["preview"] = {**PREVIEW, "flows": {**PREVIEW["flows"], "connections": 5}}
+    assert "error: 5 connections in use will be dropped" in run(gateway, "rollback", "5").stderr
+
+
+def test_what_could_not_be_asked_is_not_taken_for_absent(gateway: FakeGateway) -> None:
+    gateway.answers["rules"] = Failure("no gateway answers at /run/vnet/gateway.sock", "start it", 3)
+    result = run(gateway, "rule", "set", "red/x", "--priority", "5")
+    assert result.exit_code == 3
+    assert "no gateway answers" in result.stderr
+
+
 def test_apply_hands_over_text_name_and_take_over(gateway: FakeGateway, document: str) -> None:
     run(gateway, "apply", "-f", document, "--yes", "--take-over", "red/db-1", "--comment", "why")
     args = gateway.asked[-1]["args"]

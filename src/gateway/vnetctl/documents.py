@@ -115,11 +115,12 @@ def history(session: Session, document: str | None, limit: int) -> None:
 
 @click.command()
 @click.argument("revision", type=click.IntRange(0))
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change, also to connections in use.")
+@click.option("--yes", is_flag=True, help="Do not ask, even if connections in use are cut.")
+@click.option("--all", "everything", is_flag=True, help="List every connection that would be dropped.")
 @output_options
 @pass_session
-def rollback(session: Session, revision: int, dry_run: bool, yes: bool) -> None:
+def rollback(session: Session, revision: int, dry_run: bool, yes: bool, everything: bool) -> None:
     """Go back to REVISION.
 
     Documents and operators' changes become what they were then; that is a new revision itself.
@@ -127,9 +128,9 @@ def rollback(session: Session, revision: int, dry_run: bool, yes: bool) -> None:
     args = {"revision": revision, "user": getpass.getuser()}
     preview = session.ask("rollback", SLOW_TIMEOUT_S, args={**args, "dry_run": True})
     if dry_run:
-        show_preview(session, preview, False)
+        show_preview(session, preview, everything)
         return
-    ask_before_cutting(session, preview, yes, False)
+    ask_before_cutting(session, preview, yes, everything)
     show_done(session, session.ask("rollback", SLOW_TIMEOUT_S, args={**args, "dry_run": False}))
 
 
@@ -154,10 +155,9 @@ def seconds(time: Any) -> float | None:
 def cut(answer: Answer) -> tuple[int, bool]:
     """Return how many connections in use would be dropped, and whether that is all that is known."""
     flows = answer.get("flows") or {}
-    known = bool(flows.get("gateways")) and not any(
-        flows.get(key) for key in ("silent", "unseen", "unreadable")
-    )
-    return int(flows.get("dropped") or 0), known
+    asked = bool(flows.get("gateways")) or flows.get("concerned") is False
+    known = asked and not any(flows.get(key) for key in ("silent", "unseen", "unreadable"))
+    return int(flows.get("connections", flows.get("dropped")) or 0), known
 
 
 def ask_before_cutting(session: Session, preview: Answer, yes: bool, everything: bool) -> None:
@@ -242,6 +242,8 @@ def diff_lines(answer: Answer) -> list[Text]:
 def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
     """Return what becomes of the flows that gateways have cached."""
     flows = answer.get("flows")
+    if flows and flows.get("concerned") is False:
+        return [Text(""), Text("no gateway has flows that this could concern")]
     if not flows or not (flows.get("gateways") or flows.get("silent")):
         return [Text(""), Text("no gateway was asked for its cached flows")]
     units = layout.units
@@ -255,7 +257,9 @@ def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
     counts = {
         "stay as they are": flows.get("same") or 0,
         "take another way": sum(move.get("count") or 0 for move in moves),
+        "pass another gateway, or none": flows.get("left") or 0,
         "would be let through": flows.get("allowed") or 0,
+        "are ARP answers and pairs, no connections": flows.get("aside") or 0,
         "would be dropped": flows.get("dropped") or 0,
     }
     width = max(len(units.count(count)) for count in counts.values())

@@ -13,7 +13,7 @@ import click
 from rich.text import Text
 
 from gateway.vnetctl.documents import show_done
-from gateway.vnetctl.errors import WRONG_INPUT, Failure
+from gateway.vnetctl.errors import REFUSED, WRONG_INPUT, Failure
 from gateway.vnetctl.session import Session, output_options, pass_session
 
 Options = tuple[Callable[[Any], Any], ...]
@@ -228,8 +228,8 @@ def existing(session: Session, noun: Noun, name: str) -> dict[str, Any] | None:
     vnet, local = name.split("/", 1) if noun.of_vnet else (None, name)
     try:
         rows = session.ask("show", noun=noun.kind + "s", name=name, args={"vnet": vnet}).get("rows", [])
-    except Failure as failure:
-        if failure.code == WRONG_INPUT or "no " in failure.message:
+    except Failure as failure:  # who was not asked, or refused for another reason, has not said that
+        if failure.code == REFUSED and failure.message.startswith("there is no "):
             return None
         raise
     return next((row for row in rows if row.get("name") in (name, local)), None)
