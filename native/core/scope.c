@@ -13,21 +13,30 @@ fp_scope_valid(const struct fp_scope *scope)
 {
 	return prefix_valid(scope->source, scope->source_bits) &&
 	       prefix_valid(scope->destination, scope->destination_bits) &&
-	       scope->either_direction <= 1 && scope->port_low <= scope->port_high;
+	       !(scope->flags & ~FP_SCOPE_FLAGS) && scope->port_low <= scope->port_high;
 }
 
 bool
 fp_scope_covers(const struct fp_scope *scope, const struct fp_flow_key *key)
 {
+	if (scope->flags & FP_SCOPE_JUDGED && key->key_class == FP_CLASS_NEIGHBOR)
+		return false;
+	if (scope->flags & FP_SCOPE_IP && key->key_class != FP_CLASS_ROUTED &&
+	    key->key_class != FP_CLASS_BRIDGED)
+		return false;
 	if (key->flags & FP_KEY_CONNECTION) {
-		uint16_t port = __builtin_bswap16(key->destination_port);
+		bool source = scope->flags & FP_SCOPE_SOURCE_PORT;
+		uint16_t port =
+			__builtin_bswap16(source ? key->source_port : key->destination_port);
 		if (scope->protocol && scope->protocol != key->protocol)
 			return false;
 		if (port < scope->port_low || port > scope->port_high)
 			return false;
+	} else if (scope->flags & FP_SCOPE_CONNECTIONS) {
+		return false;
 	}
 	return addresses_covered(scope, key, scope->source, scope->destination) ||
-	       (scope->either_direction &&
+	       (scope->flags & FP_SCOPE_EITHER &&
 		addresses_covered(scope, key, scope->destination, scope->source));
 }
 

@@ -130,9 +130,19 @@ enum fp_change_kind {
 	FP_CHANGE_MOVE = 3,    // the same; the location has changed
 };
 
-// What a change may have touched: a flow is in the scope if its two addresses lie in the two prefixes
-// (in either order when either_direction), its protocol is equal (0: any) and its destination port lies
-// between (0..65535: any; pair-level flows always match). Unused prefix bytes are zero, lengths count
+// The first is 1 and the only one that the directory's SCOPE rows carry.
+enum fp_scope_flag {
+	FP_SCOPE_EITHER = 1 << 0,      // the two prefixes in either order
+	FP_SCOPE_SOURCE_PORT = 1 << 1, // the ports are compared with the key's source port
+	FP_SCOPE_CONNECTIONS = 1 << 2, // only keys with ports: no decision of two addresses alone differs
+	FP_SCOPE_JUDGED = 1 << 3,      // only what rules judge: no ARP or ND
+	FP_SCOPE_IP = 1 << 4,          // only IP packets: routed and bridged keys
+};
+#define FP_SCOPE_FLAGS 0x1f
+
+// What a change may have touched: a flow is in the scope if its two addresses lie in the two prefixes,
+// its protocol is equal (0: any), its port lies between (0..65535: any) and the flags let it in. Flows
+// of pair level have no ports: any match. Unused prefix bytes are zero, lengths count
 // in bits of the 16 bytes: IPv4 10.0.0.0/24 is 96 + 24 = 120; any address: 0.
 struct fp_scope {
 	uint8_t source[16];
@@ -140,7 +150,7 @@ struct fp_scope {
 	uint8_t source_bits;
 	uint8_t destination_bits;
 	uint8_t protocol;
-	uint8_t either_direction;
+	uint8_t flags;      // enum fp_scope_flag
 	uint16_t port_low;  // host order
 	uint16_t port_high; // host order
 };

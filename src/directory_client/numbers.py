@@ -58,6 +58,16 @@ class ChangeKind(IntEnum):
     MOVE = 3
 
 
+class ScopeFlag(IntFlag):
+    """Which keys between its prefixes a scope holds (enum fp_scope_flag)."""
+
+    EITHER = 1 << 0
+    SOURCE_PORT = 1 << 1
+    CONNECTIONS = 1 << 2
+    JUDGED = 1 << 3
+    IP = 1 << 4
+
+
 class IngressKind(IntEnum):
     """Where a packet came in (enum fp_ingress_kind)."""
 

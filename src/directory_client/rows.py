@@ -95,7 +95,7 @@ SCOPE = _packed(
     ("source_bits", "u1"),
     ("destination_bits", "u1"),
     ("protocol", "u1"),
-    ("either_direction", "u1"),
+    ("flags", "u1"),
     ("port_low", "<u2"),
     ("port_high", "<u2"),
     ("vni", "<u4"),

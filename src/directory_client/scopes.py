@@ -11,14 +11,18 @@ A scope is used in two ways that differ for keys without ports (level pair):
 from dataclasses import dataclass, replace
 
 from directory_client.addresses import ZERO, prefix_contains
-from directory_client.numbers import KeyFlag
+from directory_client.numbers import KeyClass, KeyFlag
 
 PORT_MAX = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A set of keys of one V-net. Prefix lengths count in the 16 bytes; protocol 0 is any."""
+    """A set of keys of one V-net. Prefix lengths count in the 16 bytes; protocol 0 is any.
+
+    The last four are for changes only, never for refusals: the ports are those of the source; no pair is
+    touched, only keys with ports; only what rules judge, so no ARP; only IP packets, so neither ARP nor MACs.
+    """
 
     source: bytes = ZERO
     source_bits: int = 0
@@ -28,6 +32,10 @@ class Scope:
     port_low: int = 0
     port_high: int = PORT_MAX
     either_direction: bool = False
+    source_port: bool = False
+    connections: bool = False
+    judged: bool = False
+    ip: bool = False
 
     def reversed(self) -> "Scope":
         """Return the scope with source and destination exchanged."""
@@ -41,14 +49,27 @@ class Scope:
 
 
 def covers_change(
-    scope: Scope, key_flags: int, source: bytes, destination: bytes, protocol: int, destination_port: int
+    scope: Scope,
+    key_class: int,
+    key_flags: int,
+    source: bytes,
+    destination: bytes,
+    protocol: int,
+    source_port: int,
+    destination_port: int,
 ) -> bool:
     """Tell whether a change with this scope may have touched the key."""
+    if scope.judged and key_class == KeyClass.NEIGHBOR:
+        return False
+    if scope.ip and key_class not in (KeyClass.ROUTED, KeyClass.BRIDGED):
+        return False
     if key_flags & KeyFlag.CONNECTION:
         if scope.protocol and scope.protocol != protocol:
             return False
-        if not scope.port_low <= destination_port <= scope.port_high:
+        if not scope.port_low <= (source_port if scope.source_port else destination_port) <= scope.port_high:
             return False
+    elif scope.connections:
+        return False
     return _covers_addresses(scope, source, destination)
 
 

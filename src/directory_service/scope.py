@@ -11,20 +11,23 @@ Where it is cheap the scopes are exact, elsewhere wider; more than SCOPES_MAX ar
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from directory_client.addresses import ZERO, pack_network
 from directory_client.numbers import ChangeKind
-from directory_client.scopes import PORT_MAX, Scope
+from directory_client.scopes import Scope
 from directory_service.decide import gateway_answerer
 from directory_service.locate import locate, wire_id
 from directory_service.model import Snapshot
-from directory_service.records import Record, Route, Rule
+from directory_service.records import Route, Rule
+from directory_service.rule_changes import ALL_PORTS, Ranges, find_rule_changes
 from directory_service.vnet import Holder, Member, VnetState, keys_of
 
 SCOPES_MAX = 64
 _SIDES_MAX = 8
 _MEMBERS_MAX = 16
+_RANGES_MAX = 8
 
 Prefix = tuple[bytes, int]
 ANY: Prefix = (ZERO, 0)
@@ -59,7 +62,16 @@ def draw_together(changes: Iterable[ScopedChange]) -> list[ScopedChange]:
             scopes += [scope.reversed() for scope in scopes if scope.either_direction]
             source = common_prefix((scope.source, scope.source_bits) for scope in scopes)
             destination = common_prefix((scope.destination, scope.destination_bits) for scope in scopes)
-            out.append(ScopedChange(kind, Scope(*source, *destination)))
+            protocols = {scope.protocol for scope in scopes}
+            together = Scope(
+                *source,
+                *destination,
+                protocols.pop() if len(protocols) == 1 else 0,
+                connections=all(scope.connections for scope in scopes),
+                judged=all(scope.judged for scope in scopes),
+                ip=all(scope.ip for scope in scopes),
+            )
+            out.append(ScopedChange(kind, together))
     return out
 
 
@@ -95,11 +107,19 @@ class _Finder:
         if self.before.fabric is not self.after.fabric:
             self._compare_links()
 
-    def _add(self, kind: ChangeKind, source: Prefix, destination: Prefix, either: bool = False) -> None:
-        self.changes.append(ScopedChange(kind, Scope(*source, *destination, either_direction=either)))
+    def _add(
+        self,
+        kind: ChangeKind,
+        source: Prefix,
+        destination: Prefix,
+        either: bool = False,
+        judged: bool = False,
+    ) -> None:
+        scope = Scope(*source, *destination, either_direction=either, judged=judged)
+        self.changes.append(ScopedChange(kind, scope))
 
-    def _around(self, kind: ChangeKind, prefix: Prefix) -> None:
-        self._add(kind, prefix, ANY, either=True)
+    def _around(self, kind: ChangeKind, prefix: Prefix, judged: bool = False) -> None:
+        self._add(kind, prefix, ANY, either=True, judged=judged)
 
     def _compare_vnet(self) -> None:
         old, new = self.old.vnet, self.new.vnet
@@ -156,7 +176,7 @@ class _Finder:
         kind = self._kind_of_groups(one.endpoint.groups, other.endpoint.groups)
         if kind is not None:
             for prefix in stayed:
-                self._around(kind, prefix)
+                self._around(kind, prefix, judged=True)
         if one.endpoint.preference != other.endpoint.preference:
             for _, address in other.endpoint.services:
                 self._around(ChangeKind.TIGHTEN, (address, 128))
@@ -215,31 +235,25 @@ class _Finder:
                 self._add(self._kind_as_target(was, now), ANY, _prefix_of(other))
 
     def _compare_rules(self) -> None:
-        old, new = self.old.rules, self.new.rules
-        if old is new:
-            return
-        for name in old.keys() | new.keys():
-            one, other = old.get(name), new.get(name)
-            if one is not None and other is not None and _same(one.record, other.record):
-                continue
-            if one is not None:
-                self._add_rule(ChangeKind.LOOSEN if one.refuses else ChangeKind.TIGHTEN, one, self.old)
-            if other is not None:
-                self._add_rule(ChangeKind.TIGHTEN if other.refuses else ChangeKind.LOOSEN, other, self.new)
+        for change in find_rule_changes(self.old, self.new):
+            rule, ports = change.rule, change.ports
+            if len(ports) > _RANGES_MAX:
+                ports = ((min(low for low, _ in ports), max(high for _, high in ports)),)
+            base = Scope(protocol=rule.protocol, connections=not change.pairs, judged=True, ip=not rule.plain)
+            for source in selected_prefixes(change.state, rule.source):
+                for destination in selected_prefixes(change.state, rule.destination):
+                    self._add_ports(change.kind, _between(base, source, destination), rule, ports)
 
-    def _add_rule(self, kind: ChangeKind, rule: Rule, state: VnetState) -> None:
-        low = min((low for low, _ in rule.ports), default=0)
-        high = max((high for _, high in rule.ports), default=PORT_MAX)
-        for source in selected_prefixes(state, rule.source):
-            for destination in selected_prefixes(state, rule.destination):
-                if not rule.ports:
-                    scope = Scope(*source, *destination, rule.protocol, either_direction=rule.both_directions)
-                    self.changes.append(ScopedChange(kind, scope))
-                    continue
-                scope = Scope(*source, *destination, rule.protocol, low, high)
-                self.changes.append(ScopedChange(kind, scope))
-                if rule.both_directions:  # on the way back the ports of the rule are source ports: any
-                    self.changes.append(ScopedChange(kind, Scope(*destination, *source, rule.protocol)))
+    def _add_ports(self, kind: ChangeKind, scope: Scope, rule: Rule, ports: Ranges) -> None:
+        if ports == ALL_PORTS:
+            one = replace(scope, either_direction=rule.both_directions)
+            self.changes.append(ScopedChange(kind, one))
+            return
+        for low, high in ports:
+            one = replace(scope, port_low=low, port_high=high)
+            self.changes.append(ScopedChange(kind, one))
+            if rule.both_directions:  # on the way back the ports of the rule are source ports
+                self.changes.append(ScopedChange(kind, replace(one.reversed(), source_port=True)))
 
     def _compare_links(self) -> None:
         hosts = self.old.attachments_by_node.keys() | self.new.attachments_by_node.keys()
@@ -318,8 +332,14 @@ def _prefix_of(route: Route) -> Prefix:
     return route.packed, route.bits
 
 
-def _same(one: Record, other: Record) -> bool:
-    return one.id == other.id and one.values == other.values
+def _between(scope: Scope, source: Prefix, destination: Prefix) -> Scope:
+    return replace(
+        scope,
+        source=source[0],
+        source_bits=source[1],
+        destination=destination[0],
+        destination_bits=destination[1],
+    )
 
 
 def _stronger(one: ChangeKind | None, other: ChangeKind | None) -> ChangeKind | None:

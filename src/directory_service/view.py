@@ -125,6 +125,7 @@ def scope_operation(change: ScopedChange, vni: int) -> Operation:
         "either_direction": int(scope.either_direction),
         "port_low": scope.port_low,
         "port_high": scope.port_high,
+        **{name: 1 for name in ("source_port", "connections", "judged", "ip") if getattr(scope, name)},
     }
 
 

@@ -80,13 +80,20 @@ cdef extern from "fp_types.h" nogil:
         FP_CHANGE_LOOSEN
         FP_CHANGE_MOVE
 
+    cdef enum fp_scope_flag:
+        FP_SCOPE_EITHER
+        FP_SCOPE_SOURCE_PORT
+        FP_SCOPE_CONNECTIONS
+        FP_SCOPE_JUDGED
+        FP_SCOPE_IP
+
     cdef struct fp_scope:
         uint8_t source[16]
         uint8_t destination[16]
         uint8_t source_bits
         uint8_t destination_bits
         uint8_t protocol
-        uint8_t either_direction
+        uint8_t flags
         uint16_t port_low
         uint16_t port_high
 

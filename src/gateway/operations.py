@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastpath.records import ChangeKind, IngressFlag, LocationKind, RecordFlag, RecordType, make
+from fastpath.records import ChangeKind, IngressFlag, LocationKind, RecordFlag, RecordType, ScopeFlag, make
 
 Operation = Mapping[str, Any]
 Records = np.ndarray[Any, Any]
@@ -183,6 +183,15 @@ def _peering(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
     return make(kind, **head, to_vni=number(op, "to_vni", 24))
 
 
+_SCOPE_FLAGS = {
+    "either_direction": ScopeFlag.EITHER,
+    "source_port": ScopeFlag.SOURCE_PORT,
+    "connections": ScopeFlag.CONNECTIONS,
+    "judged": ScopeFlag.JUDGED,
+    "ip": ScopeFlag.IP,
+}
+
+
 def _scope(op: Operation, head: dict[str, int], incarnation: int) -> Records:
     row = make(RecordType.CHANGE, **head, incarnation=incarnation, kind=ChangeKind(number(op, "kind", 8)))
     scope = row["scope"]
@@ -191,7 +200,7 @@ def _scope(op: Operation, head: dict[str, int], incarnation: int) -> Records:
     scope["source_bits"] = number(op, "source_bits", 8, 0)
     scope["destination_bits"] = number(op, "destination_bits", 8, 0)
     scope["protocol"] = number(op, "protocol", 8, 0)
-    scope["either_direction"] = bool(op.get("either_direction"))
+    scope["flags"] = sum(flag for name, flag in _SCOPE_FLAGS.items() if op.get(name))
     scope["port_low"] = number(op, "port_low", 16, 0)
     scope["port_high"] = number(op, "port_high", 16, 65_535)
     if (

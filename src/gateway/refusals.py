@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastpath.records import KeyFlag
+from fastpath.records import KeyFlag, ScopeFlag
 
 Rows = np.ndarray[Any, Any]
 
@@ -127,7 +127,7 @@ def covers(scope: Any, keys: Rows) -> Rows:
     covered = _in_prefix(keys["source"], scope, "source") & _in_prefix(
         keys["destination"], scope, "destination"
     )
-    if scope["either_direction"]:
+    if scope["flags"] & ScopeFlag.EITHER:
         covered |= _in_prefix(keys["destination"], scope, "source") & _in_prefix(
             keys["source"], scope, "destination"
         )
@@ -142,13 +142,15 @@ def covers(scope: Any, keys: Rows) -> Rows:
 
 def overlaps(a: Any, b: Any) -> bool:
     """Tell whether two scopes may have a key in common."""
-    if a["port_low"] > b["port_high"] or b["port_low"] > a["port_high"]:
+    either = int(a["flags"]) | int(b["flags"])
+    by_destination = not either & ScopeFlag.SOURCE_PORT
+    if by_destination and (a["port_low"] > b["port_high"] or b["port_low"] > a["port_high"]):
         return False
     if a["protocol"] and b["protocol"] and a["protocol"] != b["protocol"]:
         return False
     if _meet(a, "source", b, "source") and _meet(a, "destination", b, "destination"):
         return True
-    if not (a["either_direction"] or b["either_direction"]):
+    if not either & ScopeFlag.EITHER:
         return False
     return _meet(a, "source", b, "destination") and _meet(a, "destination", b, "source")
 
@@ -185,7 +187,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _identity(scope: Any) -> Sequence[int]:
-    names = ("source_bits", "destination_bits", "protocol", "either_direction", "port_low", "port_high")
+    names = ("source_bits", "destination_bits", "protocol", "flags", "port_low", "port_high")
     return [_as_int(scope["source"]), _as_int(scope["destination"]), *(int(scope[n]) for n in names)]
 
 

@@ -148,12 +148,13 @@ def change(
     flags=RecordFlag.FIRST | RecordFlag.LAST,
     protocol=0,
     ports=(0, 65535),
+    scope_flags=0,
 ):
     scope = np.zeros(1, records.SCOPE)
     for name, prefix in (("source", IPv4Network(source)), ("destination", IPv4Network(destination))):
         scope[name] = np.frombuffer(ip(prefix.network_address), np.uint8)
         scope[f"{name}_bits"] = 96 + prefix.prefixlen
-    scope["either_direction"] = either
+    scope["flags"] = either | scope_flags
     scope["protocol"] = protocol
     scope["port_low"], scope["port_high"] = ports
     return make(

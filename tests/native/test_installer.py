@@ -41,6 +41,7 @@ from fastpath.records import (
     LocationKind,
     RecordFlag,
     RecordType,
+    ScopeFlag,
     join,
     make,
     make_keys,
@@ -323,6 +324,31 @@ def test_ports_of_a_change_spare_other_connections_but_no_pair(arena, red_key):
         Action.NONE,
         Action.ENCAPSULATE,
     ]
+
+
+def test_flags_of_a_change_spare_pairs_arp_and_other_source_ports(arena, red_key):
+    def connection(port):
+        number = int.from_bytes(port.to_bytes(2, "little"), "big")
+        return flow_key(red_key["ingress"], protocol=17, flags=KeyFlag.CONNECTION, source_port=number)
+
+    keys = [red_key, connection(7150), connection(7400)]
+    for key in keys:
+        assert applied(arena, flow(RED, key, RACK, destination=FAR))
+    flags = ScopeFlag.SOURCE_PORT | ScopeFlag.CONNECTIONS
+
+    assert applied(arena, change(RED, 5, protocol=17, ports=(7150, 7150), scope_flags=flags))
+
+    assert [action_of(arena, key) for key in keys] == [Action.ENCAPSULATE, Action.NONE, Action.ENCAPSULATE]
+
+
+def test_change_of_what_rules_judge_spares_arp(arena, red_key):
+    arp = flow_key(red_key["ingress"], key_class=KeyClass.NEIGHBOR)
+    for key in (red_key, arp):
+        assert applied(arena, flow(RED, key, RACK, destination=FAR))
+
+    assert applied(arena, change(RED, 5, scope_flags=ScopeFlag.JUDGED))
+
+    assert [action_of(arena, key) for key in (red_key, arp)] == [Action.NONE, Action.ENCAPSULATE]
 
 
 def test_loosening_keeps_forwarding_marks_and_asks_again(arena, red_key):

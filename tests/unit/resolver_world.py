@@ -77,6 +77,7 @@ def scope_operation(source: int | None, destination: int | None, kind: int) -> d
         "destination_bits": 128 if destination is not None else 0,
         "protocol": 0,
         "either_direction": False,
+        "flags": 0,
         "port_low": 0,
         "port_high": 65_535,
     }

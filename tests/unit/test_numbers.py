@@ -30,6 +30,7 @@ def enum_of(name: str) -> dict[str, int]:
         (numbers.KeyFlag, "fp_key_flag", "KEY_"),
         (numbers.Action, "fp_action", "ACTION_"),
         (numbers.ChangeKind, "fp_change_kind", "CHANGE_"),
+        (numbers.ScopeFlag, "fp_scope_flag", "SCOPE_"),
         (numbers.IngressKind, "fp_ingress_kind", "INGRESS_"),
         (numbers.IngressFlag, "fp_ingress_flag", "INGRESS_"),
         (numbers.Protocol, "fp_protocol", "PROTOCOL_"),

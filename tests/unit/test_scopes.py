@@ -2,6 +2,7 @@
 """Scopes must be true: of a refusal (it holds for every key in it), of a change (nothing differs outside)."""
 
 from random import Random
+from unittest.mock import patch
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from directory_service.holes import Holes
 from directory_service.model import Snapshot
 from directory_service.scope import common_prefix, find_changes
 from directory_service.settings import Settings
-from topologies import PORTS, VNI, draw_edit, draw_end, draw_query, draw_topology, make_snapshot
+from topologies import ENDPOINTS, PORTS, VNI, draw_edit, draw_end, draw_query, draw_topology, make_snapshot
 
 NOW_MS = 1_000_000
 SETTINGS = Settings()
@@ -118,23 +119,106 @@ def test_every_key_whose_decision_changes_is_in_the_scope_of_a_change(seed: int)
             was, now = ask(before, query, node), ask(after, query, node)
             if what(was) == what(now):
                 continue
-            kinds = {
-                change.kind
-                for change in changes
-                if covers_change(
-                    change.scope,
-                    query.key_flags,
-                    query.source,
-                    query.destination,
-                    query.protocol,
-                    query.destination_port,
-                )
-            }
+            kinds = {change.kind for change in changes if is_touched(change.scope, query)}
             assert kinds, (node, query, what(was), what(now))
             event(f"{was.reason or 'allowed'} → {now.reason or 'allowed'}")
             had_right = was.action not in (Action.DROP, Action.NARROW)  # narrow says nothing about rights yet
             if had_right and now.action == Action.DROP and now.reason not in PLACE_REASONS:
                 assert ChangeKind.TIGHTEN in kinds, (node, query, what(was), what(now), kinds)
+
+
+def is_touched(scope: Scope, key: Query) -> bool:
+    return covers_change(
+        scope,
+        key.key_class,
+        key.key_flags,
+        key.source,
+        key.destination,
+        key.protocol,
+        key.source_port,
+        key.destination_port,
+    )
+
+
+@MANY
+@given(seed=SEEDS)
+def test_a_change_of_rules_leaves_alone_what_can_be_told_apart(seed: int) -> None:
+    random = Random(seed)
+    topology = draw_topology(random)
+    edited = draw_edit(random, topology)
+    after_rules = {key: values for key, values in topology.items() if not key.startswith("rule/")}
+    for key, values in edited.items():  # rules that name an endpoint of the other topology stay away
+        selected = {values.get("from"), values.get("to")} & set(ENDPOINTS)
+        if key.startswith("rule/") and all(f"endpoint/red/{name}" in topology for name in selected):
+            after_rules[key] = values
+    before = make_snapshot(topology, time_ms=NOW_MS - 1000)
+    after = make_snapshot(after_rules, before, NOW_MS)
+    changed = {key for key in {*topology, *after_rules} if topology.get(key) != after_rules.get(key)}
+    rules = [one[key] for key in changed for one in (topology, after_rules) if key in one]
+    with patch("directory_service.scope.SCOPES_MAX", 10_000):  # none are drawn together
+        scopes = [change.scope for change in find_changes(before, after, "red")]
+    for _ in range(80):
+        query = draw_query(random, before)
+        touched = any(is_touched(scope, query) for scope in scopes)
+        if query.key_class == KeyClass.NEIGHBOR:
+            assert not touched, query
+        if query.key_class == KeyClass.MAC and all(rule.get("proto", "any") != "any" for rule in rules):
+            assert not touched, query
+        if query.key_flags & KeyFlag.CONNECTION and not any(speaks_of(rule, query) for rule in rules):
+            assert not touched, (query, rules)
+
+
+def speaks_of(rule: dict, key: Query) -> bool:
+    """Tell whether a rule's protocol and ports are those of a connection, in one of its directions."""
+    protocols = {"tcp": 6, "udp": 17, "icmp": 1, "any": key.protocol}
+    if protocols[rule.get("proto", "any")] != key.protocol:
+        return False
+    if not rule.get("ports"):
+        return True
+    ports = [key.destination_port] + ([key.source_port] if rule.get("direction") != "forward" else [])
+    for text in rule["ports"]:
+        low, _, high = str(text).partition("-")
+        if any(int(low) <= port <= int(high or low) for port in ports):
+            return True
+    return False
+
+
+def test_a_deny_of_one_udp_port_closes_neither_other_ports_nor_pairs_nor_arp() -> None:
+    base: dict = {
+        "site/s": {},
+        "node/g1": {"kind": "gateway", "site": "s", "locators": ["192.0.2.1"]},
+        "vnet/red": {"vni": VNI},
+        "attachment/red/g1/rack:1": {},
+        "attachment/red/g1/rack:2": {},
+        "endpoint/red/a": {"mac": "02:00:00:00:00:01", "addresses": ["10.0.0.1"], "at": ["g1/rack:1"]},
+        "endpoint/red/b": {"mac": "02:00:00:00:00:02", "addresses": ["10.0.0.2"], "at": ["g1/rack:2"]},
+        "rule/red/udp": {
+            "action": "allow",
+            "from": "any",
+            "to": "any",
+            "proto": "udp",
+            "ports": ["7000-7999"],
+        },
+    }
+    deny = {"action": "deny", "from": "any", "to": "any", "proto": "udp", "ports": [7150], "priority": 200}
+    before = make_snapshot(base)
+    after = make_snapshot({**base, "rule/red/no": deny}, before)
+    a, b = (bytes(12) + bytes([10, 0, 0, number]) for number in (1, 2))
+    scopes = [change.scope for change in find_changes(before, after, "red")]
+
+    def closed(key_class: int, flags: int, source_port: int = 0, destination_port: int = 0) -> bool:
+        protocol = 17 if flags else 0
+        return any(
+            covers_change(one, key_class, flags, a, b, protocol, source_port, destination_port)
+            for one in scopes
+        )
+
+    assert closed(KeyClass.BRIDGED, KeyFlag.CONNECTION, 40000, 7150)
+    assert closed(KeyClass.BRIDGED, KeyFlag.CONNECTION, 7150, 40000)
+    assert not closed(KeyClass.BRIDGED, KeyFlag.CONNECTION, 40000, 7400)
+    assert not closed(KeyClass.BRIDGED, KeyFlag.CONNECTION, 7400, 40000)
+    assert not closed(KeyClass.BRIDGED, 0)  # "look at the ports", as before
+    assert not closed(KeyClass.NEIGHBOR, 0)
 
 
 @MANY
