@@ -79,6 +79,11 @@ class FakeDirectory:
     def announce(self, node: str, locators: list[str], ports: list[str]) -> None:
         self.announced.append((node, locators, ports))
 
+    facts = 0
+
+    def conflicts(self, node: str) -> list[dict[str, Any]]:
+        return [{"locator": "192.0.2.9"}] if ["192.0.2.9"] in [said[1] for said in self.announced] else []
+
     def poll(self) -> list[Push]:
         pushes, self.pushes = self.pushes, []
         self.revision = self.newest

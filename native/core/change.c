@@ -25,7 +25,7 @@ fp_changes_open(struct fp_installer *in)
 			if (vnet->changes[i].revision && vnet->changes[i].kind == FP_CHANGE_TIGHTEN)
 				tighten_add(in, &(struct fp_scope_pending){
 							.vnet = v,
-							.before = (uint32_t)vnet->changes[i].revision,
+							.before = (uint32_t)vnet->changes[i].revision + 1,
 							.older = true,
 							.scope = vnet->changes[i].scope,
 						});
@@ -45,8 +45,8 @@ fp_change_apply(struct fp_installer *in, const struct fp_record_change *record)
 	const struct fp_vnet *vnet = &in->arena->view.vnet[index];
 	if (record->incarnation != vnet->incarnation)
 		return FP_REFUSED_OTHER_INCARNATION;
-	// A snapshot of this revision or a later one holds it already.
-	if (record->head.revision > in->vnet[index].snapshot_revision) {
+	// A snapshot of a later one holds it already. One of the same may not: locators have no revision.
+	if (record->head.revision >= in->vnet[index].snapshot_revision) {
 		const struct fp_scope_pending item = { .vnet = index, .scope = record->scope };
 		if (record->kind == FP_CHANGE_TIGHTEN)
 			tighten_add(in, &item);

@@ -27,7 +27,7 @@ import numpy as np
 import zmq
 
 from .connection import Connection, receive_now, send_now
-from .decoding import read_push, read_resolved, read_snapshot
+from .decoding import is_overtaken, read_push, read_resolved, read_snapshot
 from .events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
 from .health import ServerHealth, health_of
 from .heartbeats import Beat, Facts
@@ -71,6 +71,7 @@ class DirectoryClient:
         if not servers:
             raise DirectoryError("no directory server is named", 'set directory = ["tcp://HOST:PORT"]', 2)
         self.malformed = 0
+        self.overtaken = 0  # answers that facts pushed meanwhile made old; asked again
         self._node = node
         self._capabilities = list(capabilities)
         self._facts = Facts(
@@ -332,6 +333,11 @@ class DirectoryClient:
             return events
         if waiting.sent_at is not None:
             server.rtt_us = int((now - waiting.sent_at) * 1e6)
+        if self._is_overtaken(waiting, head) and now < waiting.deadline:
+            self.overtaken += 1
+            self._in_flight.wake(waiting, now)
+            waiting.sent_at = None
+            return events
         if head.get("busy") is True and waiting.repeatable and now < waiting.deadline:
             server.failures += 1
             retry_ms = head.get("retry_ms")
@@ -340,6 +346,12 @@ class DirectoryClient:
             return events
         self._in_flight.take(waiting.id)
         return events + self._on_answer(waiting, head, parts, now)
+
+    def _is_overtaken(self, request: Request, head: dict[str, Any]) -> bool:
+        """Tell whether an answer does not know facts that were pushed before it came."""
+        if self._subscriber is None or request.channel != "resolve" or request.kind == "snapshot":
+            return False
+        return is_overtaken(head, self._subscriber.epoch, self._subscriber.facts)
 
     def _on_answer(self, request: Request, head: dict[str, Any], parts: Any, now: float) -> list[Event]:
         try:

@@ -49,6 +49,7 @@ def read_push(frames: Sequence[Any]) -> Push:
         _number(head, "revision"),
         _number(head, "time_ms"),
         operations,
+        _facts(head),
     )
 
 
@@ -69,7 +70,18 @@ def read_snapshot(head: dict[str, Any], parts: Sequence[Any]) -> SnapshotAnswer:
         _number(head, "revision"),
         seq,
         vnets,
+        _facts(head),
     )
+
+
+def is_overtaken(head: dict[str, Any], epoch: int, facts: int) -> bool:
+    """Tell whether an answer was given before facts that pushes have told since. Servers that count none
+    are believed, and so is another server than the one that pushes."""
+    return head.get("epoch") == epoch and isinstance(head.get("facts"), int) and head["facts"] < facts
+
+
+def _facts(head: dict[str, Any]) -> int:
+    return _number(head, "facts") if "facts" in head else 0
 
 
 def _number(head: dict[str, Any], name: str) -> int:

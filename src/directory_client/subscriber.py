@@ -73,6 +73,7 @@ class Push:
     revision: int
     time_ms: int
     operations: list[dict[str, Any]]
+    facts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class SnapshotAnswer:
     revision: int
     seq: dict[int, int]
     vnets: list[tuple[int, list[dict[str, Any]]]]
+    facts: int = 0
 
 
 class Subscriber:
@@ -97,8 +99,9 @@ class Subscriber:
         self.revision = 0
         self.resyncs: dict[str, int] = {}
         self.duplicates = 0
+        self.facts = 0  # of the newest message that was taken up
         self._accept = accept or (lambda _vni: True)
-        self._epoch = 0
+        self.epoch = 0
         self._seq: dict[int, int] = {}
         self._sum = 0
         self._kept: list[Push] = []
@@ -192,7 +195,8 @@ class Subscriber:
         self.state = State.ACTIVE
         self._due_at = None
         self._heard_at = now
-        self._epoch, self.incarnation, self.revision = answer.epoch, answer.incarnation, answer.revision
+        self.epoch, self.incarnation, self.revision = answer.epoch, answer.incarnation, answer.revision
+        self.facts = answer.facts
         self._seq = dict(answer.seq)
         self._sum = sum(self._seq.values())
         vnets = [(vni, operations) for vni, operations in answer.vnets if self._accept(vni)]
@@ -207,7 +211,7 @@ class Subscriber:
         return actions
 
     def _follow(self, push: Push, now: float) -> list[Action]:
-        if push.epoch != self._epoch:
+        if push.epoch != self.epoch:
             return self._resync("epoch", now, push)
         if push.incarnation != self.incarnation:
             return self._resync("incarnation", now, push)
@@ -226,6 +230,7 @@ class Subscriber:
         self._seq[push.vni] = push.seq
         self._sum += 1
         self.revision = max(self.revision, push.revision)
+        self.facts = max(self.facts, push.facts)
         if not self._accept(push.vni):
             return []
         return [Changed(push.vni, push.incarnation, push.revision, push.time_ms, push.operations)]

@@ -19,7 +19,6 @@ _ORDER = (
     "route",
     "rule",
     "peering",
-    "presence",
 )
 _SIGNS = {"~": 0, "+": 1, "-": 2}
 

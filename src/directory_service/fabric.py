@@ -10,6 +10,7 @@ several locators have their place on the wire, and are not used here.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import NamedTuple
 
 from directory_client.addresses import looks_ipv6
@@ -65,10 +66,26 @@ def derive_tunnel_id(
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"vnet-tunnel").digest(), "big") or 1
 
 
-class Fabric:
-    """Never changes but for what it remembers of its own results."""
+class Presence(NamedTuple):
+    """What a gateway says of itself and has: locators as text, and the names of its inside ports."""
 
-    def __init__(self, records: Mapping[str, Record]) -> None:
+    locators: tuple[str, ...]
+    ports: tuple[str, ...]
+
+
+_NOTHING_SAID = Presence((), ())
+_NO_PRESENCES: Mapping[str, Presence] = {}
+
+
+class Fabric:
+    """Never changes but for what it remembers of its own results. `declared`: whose locators are, by
+    documents."""
+
+    def __init__(
+        self, records: Mapping[str, Record], presences: Mapping[str, Presence] = _NO_PRESENCES
+    ) -> None:
+        nodes = [record for record in records.values() if record.kind == "node"]
+        self.declared = {at: record.name for record in nodes for at in record.values.get("locators", ())}
         self.paths: dict[str, Path] = {}
         self.profiles: dict[str, Profile] = {}
         self.nodes: dict[str, Node] = {}
@@ -79,7 +96,7 @@ class Fabric:
             elif record.kind == "profile":
                 self.profiles[record.name] = to_profile(record)
             elif record.kind == "node":
-                self.nodes[record.name] = to_node(record, records.get("presence/" + record.name))
+                self.nodes[record.name] = self._node(record, presences)
             elif record.kind == "site":
                 self.sites[record.name] = record
         self.nodes_by_id = {node.id: node for node in self.nodes.values()}
@@ -87,6 +104,22 @@ class Fabric:
         for path in sorted(self.paths.values(), key=lambda path: (-path.trust, path.name)):
             self._by_sites.setdefault(path.sites, []).append(path)
         self._links: dict[tuple[int, int, int], Link] = {}
+
+    def with_presences(self, presences: Mapping[str, Presence], names: Iterable[str]) -> "Fabric":
+        """Return the fabric after these gateways said something else of themselves."""
+        new = copy(self)
+        new.nodes = dict(self.nodes)
+        changed: set[int] = set()
+        for name in names:
+            node = self.nodes.get(name)
+            if node is not None:
+                new.nodes[name] = self._node(node.record, presences)
+                changed.add(node.id)
+        new.nodes_by_id = {node.id: node for node in new.nodes.values()}
+        new._links = {
+            key: link for key, link in self._links.items() if key[0] not in changed and key[1] not in changed
+        }
+        return new
 
     def link(self, here: Node, there: Node, min_trust: int) -> Link:
         """Return how `here` reaches `there`, another node."""
@@ -99,6 +132,12 @@ class Fabric:
     def paths_between(self, one: str, other: str) -> Iterable[Path]:
         """Return the declared paths between two sites, the most trusted first."""
         return self._by_sites.get(frozenset((one, other)), ())
+
+    def _node(self, record: Record, presences: Mapping[str, Presence]) -> Node:
+        if record.values["kind"] != "gateway":
+            return to_node(record)
+        locators, ports = presences.get(record.name, _NOTHING_SAID)
+        return to_node(record, [at for at in locators if self.declared.get(at) is None], ports)
 
     def _find(self, here: Node, there: Node, min_trust: int) -> Link:
         paths = self.paths_between(here.site, there.site)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What gateways have said of themselves: alive, up to which revision, and how to ask their control. Pure.
 
-These are facts of now, not records: they are not stored. (Locators are: see Directory.announce.)
+These are facts of now, not records: they are not stored. (For locators and ports see presences.py.)
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Gateway:
     speakers: dict[tuple[str, int], Speaker] = field(default_factory=dict)
     control: bytes | None = None
     hello_at: float = 0.0
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Gateways:
@@ -68,6 +69,11 @@ class Gateways:
         if not speak or (not locators and now - gateway.first_at < SETTLE_S):
             return None
         return locators, ports
+
+    def conflict(self, node: str, conflicts: list[dict[str, Any]]) -> None:
+        """Take note of the locators that a node says it has in vain (Directory.conflicts)."""
+        if (gateway := self._gateways.get(node)) is not None:
+            gateway.conflicts = conflicts
 
     def hello(self, node: str, connection: bytes, now: float) -> None:
         """Take note of the connection over which a node's control can be asked."""
@@ -106,12 +112,13 @@ class Gateways:
         """Return what `list nodes` adds to a gateway's row."""
         gateway = self._gateways.get(node)
         if gateway is None:
-            return {"state": "unknown", "silent_s": None, "applied_revision": None}
+            return {"state": "unknown", "silent_s": None, "applied_revision": None, "conflicts": []}
         silent_s = now - gateway.heard_at
         return {
             "state": "up" if silent_s < self._node_s else "stale",
             "silent_s": round(silent_s, 3),
             "applied_revision": self.revision(node, now),
+            "conflicts": gateway.conflicts if silent_s < self._node_s else [],
         }
 
     def alive_count(self, now: float) -> int:

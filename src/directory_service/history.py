@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has been done: rows for `history`, who wrote a revision, going back, and forgetting.
-
-Leases (what nodes say of themselves) are commits as well, but no history: they are neither shown nor rolled
-back.
-"""
+"""What has been done: rows for `history`, who wrote a revision, going back, and forgetting."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +11,6 @@ from directory_service.settings import Settings
 from directory_service.store.contract import Commit, Compacted, Store
 from directory_service.writer import Wanted, decode_note
 
-LEASE = "lease"
 _PAGE = 256
 _DAY_MS = 86_400_000
 TRIM_EVERY = 256
@@ -41,7 +36,7 @@ def list_history(store: Store, document: str | None, limit: int) -> list[dict[st
         if len(rows) >= limit:
             break
         note = decode_note(commit)
-        if note.verb == LEASE or (document is not None and note.document != document):
+        if document is not None and note.document != document:
             continue
         rows.append(
             {

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from directory_client.addresses import pack_address
 from directory_client.names import Place, derive_gateway_mac, format_mac, parse_place, suggest
+from directory_service.fabric import Presence
 from directory_service.records import Record
 
 
@@ -27,7 +28,9 @@ def find_faults(records: Mapping[str, Record]) -> Iterator[Fault]:
     yield from _Checker(records).all()
 
 
-def find_warnings(records: Mapping[str, Record], names: Iterable[str]) -> Iterator[str]:
+def find_warnings(
+    records: Mapping[str, Record], names: Iterable[str], presences: Mapping[str, Presence]
+) -> Iterator[str]:
     """Yield sentences on what fits but may not be meant, about the records of these keys."""
     named = [record for key in names if (record := records.get(key)) is not None]
     groups: dict[str, set[str]] = {}
@@ -44,9 +47,9 @@ def find_warnings(records: Mapping[str, Record], names: Iterable[str]) -> Iterat
                     yield f"rule {record_.name}: nobody is in group {group}; {suggest(group, known)}"
         elif record_.kind == "attachment":
             place = parse_place(record_.local_name)
-            said = records.get("presence/" + place.node)
-            if said is not None and place.port not in said.values.get("ports", ()):
-                ports = ", ".join(said.values.get("ports", ())) or "none"
+            said = presences.get(place.node)
+            if said is not None and place.port not in said.ports:
+                ports = ", ".join(said.ports) or "none"
                 here = f"{place.node} has no inside port {place.port}"
                 yield f"attachment {record_.name}: {here}; it has {ports}"
 
@@ -98,9 +101,7 @@ class _Checker:
         for record in self._of("node").values():
             if record.values.get("site"):
                 yield from self._known(record, "site", "site", record.values["site"])
-            said = self._of("presence").get(record.name)
-            own = record.values.get("locators") or (said.values.get("locators", ()) if said else ())
-            for locator in own:
+            for locator in record.values.get("locators", ()):
                 if locator in locators:
                     problem = f"locator {locator} is already node {locators[locator]}'s"
                     yield Fault(record.key, "locators", problem, "give each node its own")

@@ -10,6 +10,8 @@ from directory_service.model import Snapshot
 from directory_service.records import Node
 from directory_service.vnet import Holder, VnetState
 
+REMEMBERED_MAX = 1 << 16  # some 20 MB
+
 
 class Location(NamedTuple):
     """The fields of a LOCATION row; `tunnel` if it is one."""
@@ -41,6 +43,8 @@ def locate(snapshot: Snapshot, state: VnetState, here: Node, holder: Holder) -> 
     key = (state.vnet.name if state.vnet else "", here.id, object_id)
     found = snapshot.locations.get(key)
     if found is None:
+        if len(snapshot.locations) >= REMEMBERED_MAX:
+            snapshot.locations.clear()
         found = snapshot.locations[key] = find_location(snapshot, state, here, holder, object_id)
     return found
 

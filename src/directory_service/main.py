@@ -22,6 +22,10 @@ from directory_client.strict_toml import TomlError
 from directory_service.audit import AuditFile
 from directory_service.configuration import Configuration, embedded, load
 from directory_service.dispatcher import Dispatcher
+from directory_service.facts.contract import Facts
+from directory_service.facts.memory import MemoryFacts
+from directory_service.facts.sqlite import SqliteFacts
+from directory_service.presences import KEPT_S
 from directory_service.refused import Refused
 from directory_service.server import Server
 from directory_service.service import Directory
@@ -114,7 +118,9 @@ def _serve(configuration: Configuration) -> None:
     # Nearly all that is made while loading stays: looking through it for garbage doubles the time, and
     # later stops everything, for 0.4 s where there are 100 thousand endpoints.
     gc.disable()
-    directory = Directory(store, configuration.settings, _wall_ms, _steady_ms)
+    directory = Directory(
+        store, configuration.settings, _wall_ms, _steady_ms, _open_facts(configuration), configuration.node_s
+    )
     gc.freeze()
     gc.enable()
     audit = AuditFile(configuration.audit_file) if configuration.audit_file is not None else None
@@ -153,6 +159,13 @@ def _wall_ms() -> int:
 
 def _steady_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def _open_facts(configuration: Configuration) -> Facts:
+    if configuration.store_path is None:
+        return MemoryFacts()
+    path = configuration.store_path.with_name(configuration.store_path.name + ".facts")
+    return SqliteFacts(path, _steady_ms() / 1000 + KEPT_S)
 
 
 def _open_store(configuration: Configuration) -> Store:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from directory_service.fabric import Fabric
+from directory_service.fabric import Fabric, Presence
 from directory_service.layered import Layered
 from directory_service.records import FABRIC_KINDS, Record, decode, is_record_key
 from directory_service.store.contract import Change, Commit, Compacted, Store
@@ -30,12 +30,16 @@ class Snapshot:
         records: Layered[str, Record],
         fabric: Fabric,
         vnets: Mapping[str, VnetState],
+        presences: Mapping[str, Presence] | None = None,
+        facts: int = 0,
     ) -> None:
         self.incarnation = incarnation
         self.revision = revision
         self.records = records
         self.fabric = fabric
         self.vnets = vnets
+        self.presences: Mapping[str, Presence] = {} if presences is None else presences
+        self.facts = facts  # orders what is said at one revision
         self.by_vni = {state.vnet.vni: state for state in vnets.values() if state.vnet is not None}
         self.locations: dict[tuple, Any] = {}  # what decide remembers of where things are
 
@@ -56,7 +60,7 @@ class Snapshot:
             else:
                 per_vnet.setdefault(record.vnet, []).append((before, after))
         records = edit.done()
-        fabric = Fabric(_of_fabric(records)) if fabric_changed else self.fabric
+        fabric = Fabric(_of_fabric(records), self.presences) if fabric_changed else self.fabric
         vnets = dict(self.vnets)
         for name, vnet_changes in per_vnet.items():
             state = vnets.get(name, _NEW).updated(vnet_changes, at_ms)
@@ -66,7 +70,15 @@ class Snapshot:
                 vnets.pop(name, None)
             else:
                 vnets[name] = state
-        return Snapshot(self.incarnation, revision, records, fabric, vnets)
+        return Snapshot(self.incarnation, revision, records, fabric, vnets, self.presences, self.facts)
+
+    def with_presences(
+        self, presences: Mapping[str, Presence], facts: int, names: Iterable[str]
+    ) -> "Snapshot":
+        """Return the snapshot, of the same revision, after these gateways said something else of
+        themselves."""
+        fabric = self.fabric.with_presences(presences, names)
+        return Snapshot(self.incarnation, self.revision, self.records, fabric, self.vnets, presences, facts)
 
     def with_commit(self, commit: Commit, at_ms: int) -> "Snapshot":
         """Return the snapshot after a commit of the store, which was made at `at_ms` of a steady clock."""

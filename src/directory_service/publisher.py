@@ -33,7 +33,7 @@ class Publisher:
         seqs = self._seq.setdefault(push.node_id, {})
         seqs[push.vni] = seq = seqs.get(push.vni, 0) + 1
         self.published += 1
-        head = self._head(seq, incarnation, push.revision, push.time_ms)
+        head = {**self._head(seq, incarnation, push.revision, push.time_ms), "facts": push.facts}
         return [topic_of(push.node_id, push.vni), *encode(head, pack(push.ops))]
 
     def heartbeat(self, node_id: int, incarnation: int, revision: int, time_ms: int) -> list[Any]:

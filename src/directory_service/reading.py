@@ -34,7 +34,7 @@ from directory_service.service import Directory
 log = logging.getLogger(__name__)
 
 RETRY_MS = 20
-FACTS_MAX = 256
+FACTS_MAX = 64
 NAME_MAX = 63
 CLOCK_TRUST_S = 60.0
 _EMPTY_LIST = pack([])
@@ -107,6 +107,8 @@ class Reading:
                         "ok": True,
                         "incarnation": self._directory.incarnation,
                         "revision": answer.revision,
+                        "epoch": self._publisher.epoch,
+                        "facts": answer.facts,
                     },
                     decisions.tobytes(),
                     answer.locations.tobytes(),
@@ -143,7 +145,6 @@ class Reading:
             node_id, vnets = found.node_id, found.vnets
         answer = {
             **self._state(head),
-            "epoch": self._publisher.epoch,
             "node_id": node_id,
             "seq": self._publisher.sequences(node_id),
         }
@@ -187,6 +188,9 @@ class Reading:
         if node_id:
             self._announce(node, now)
         answer = {**self._state(head), "node_id": node_id, "name": self._name}
+        if node_id:
+            answer["conflicts"] = self._directory.conflicts(node)
+            self._gateways.conflict(node, answer["conflicts"])
         reply = Reply(peer.channel, peer.connection, encode(answer))
         return [reply, *self._waiting.reported(now)]
 
@@ -224,6 +228,8 @@ class Reading:
             "ok": True,
             "incarnation": directory.incarnation,
             "revision": directory.revision,
+            "epoch": self._publisher.epoch,
+            "facts": directory.facts,
         }
 
 

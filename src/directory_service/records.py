@@ -7,7 +7,7 @@ once from a record and never changed.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from directory_client.names import Place, derive_gateway_mac, parse_mac, parse_p
 from directory_service.fields import DEFAULT_PREFERENCE, DEFAULT_PRIORITY, TRUST, port_range, proto_number
 from directory_service.store.contract import Item
 
-OWNERS = ("document", "operator", "import", "lease")  # what stands before wins
-FABRIC_KINDS = frozenset(("site", "path", "profile", "node", "presence"))
+OWNERS = ("document", "operator", "import")  # what stands before wins
+FABRIC_KINDS = frozenset(("site", "path", "profile", "node"))
 VNET_KINDS = frozenset(("vnet", "attachment", "endpoint", "route", "rule", "peering"))
 UDP_PORTS = {"vxlan": 4789, "esp": 4500}
 
@@ -223,10 +223,10 @@ def to_profile(record: Record) -> Profile:
 BUILT_IN_PROFILE = Profile(None, 0, "built-in", "vxlan", UDP_PORTS["vxlan"], 0, 64, 0, True, 0)
 
 
-def to_node(record: Record, presence: Record | None) -> Node:
+def to_node(record: Record, said_locators: Iterable[str] = (), ports: Iterable[str] = ()) -> Node:
+    """Make a node of its record; what a gateway says of itself fills in what no document declares."""
     values = record.values
-    said = presence.values if presence and values["kind"] == "gateway" else {}
-    locators = values.get("locators") or said.get("locators", ())
+    locators = values.get("locators") or said_locators
     return Node(
         record,
         record.id,
@@ -235,8 +235,8 @@ def to_node(record: Record, presence: Record | None) -> Node:
         values.get("site", ""),
         tuple(pack_address(text) for text in locators),
         values.get("ids", {}),
-        tuple(said.get("ports", ())),
-        max(record.revision, presence.revision if presence else 0),
+        tuple(ports),
+        record.revision,
     )
 
 

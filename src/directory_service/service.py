@@ -22,11 +22,14 @@ from directory_service.diff import describe_changes
 from directory_service.document import parse_document, write_document
 from directory_service.endpoint_fit import are_endpoints, endpoints_fit
 from directory_service.explain import Question, explain, find_vnet, provenance
+from directory_service.facts.contract import Facts
+from directory_service.facts.memory import MemoryFacts
 from directory_service.flows import judge_flows
-from directory_service.history import LEASE, find_author, list_history, newest_first, trim, want_revision
+from directory_service.history import find_author, list_history, newest_first, trim, want_revision
 from directory_service.listing import list_rows
 from directory_service.model import Snapshot, load_snapshot
-from directory_service.records import FABRIC_KINDS, Node
+from directory_service.presences import CLAIMED_MAX, Presences
+from directory_service.records import FABRIC_KINDS, Node, is_record_key
 from directory_service.refused import Refused
 from directory_service.scope import find_changes
 from directory_service.settings import Settings
@@ -52,6 +55,7 @@ log = logging.getLogger(__name__)
 
 _TRIES = 5
 _PAGE = 256
+_FLUSH_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Resolved:
     scopes: Rows
     provenance: list[dict[str, Any]]
     revision: int
+    facts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Push:
     revision: int
     time_ms: int
     ops: list[dict[str, Any]]
+    facts: int = 0  # orders pushes and answers of one revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ class Applied:
 class Directory:
     """See the module. `clock_ms` is Unix time in milliseconds: it is printed, and orders nothing.
     `steady_ms` measures durations: it never steps and goes on in suspend (None: `clock_ms` is such a one).
+    `facts` keep what gateways say of themselves (None: in memory); one that is silent for `node_s` loses
+    locators that another says it has.
 
     After apply, rollback, set_record, remove_record or announce, and every now and then (other servers may
     write to the same store), call `poll` and send what it returns.
@@ -116,11 +124,17 @@ class Directory:
         settings: Settings,
         clock_ms: Callable[[], int],
         steady_ms: Callable[[], int] | None = None,
+        facts: Facts | None = None,
+        node_s: float = 10.0,
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock_ms = clock_ms
         self._steady_ms = steady_ms or clock_ms
+        self._facts = facts or MemoryFacts()
+        self._presences = Presences(self._facts, node_s, self._steady_ms() / 1000)
+        self._serial = 1
+        self._flushed_ms = 0
         self._snapshot = self._load()
         self._bulk = Bulk()
         self._checked: Snapshot | None = None  # its records are known to fit together
@@ -163,7 +177,13 @@ class Directory:
             )
             reasons.append(provenance(snapshot, state, family, decision) if state else {})
         return Resolved(
-            answer.decisions, answer.locations, answer.tunnels, answer.scopes, reasons, snapshot.revision
+            answer.decisions,
+            answer.locations,
+            answer.tunnels,
+            answer.scopes,
+            reasons,
+            snapshot.revision,
+            snapshot.facts,
         )
 
     @property
@@ -192,14 +212,14 @@ class Directory:
         return find_ingress(self._snapshot, self._node(node), local, remote, protocol, wire_id)
 
     def announce(self, node: str, locators: Sequence[str], ports: Sequence[str]) -> None:
-        """Take note of what a gateway says of itself. Writes only if it differs. Raises Refused."""
+        """Take note of what a gateway says of itself. Pushes only if it differs. Raises Refused."""
         found = self._node(node)
         if found.foreign:
             raise Refused(
                 f"{node} is declared as a {found.kind}", f'declare kind = "gateway" in [node.{node}]'
             )
         try:
-            said = {"locators": [str(parse_address(text)) for text in locators], "ports": list(ports)}
+            said = list(dict.fromkeys(str(parse_address(text)) for text in locators))
         except ValueError as error:
             raise Refused(
                 f"{node} announces a bad locator: {error}", "correct locators in gateway.toml", 2
@@ -209,15 +229,34 @@ class Directory:
                 raise Refused(
                     f"{node} announces a bad port name {port!r}", "rename the port in gateway.toml", 2
                 )
-        key = "presence/" + node
-        before = self._snapshot.records.get(key)
-        if before is not None and dict(before.values) == said:
-            return
-        self._write(lambda: {key: Wanted(said, "lease", "")}, LEASE)
+        if len(locators) + len(ports) > CLAIMED_MAX:
+            many = f"{len(locators)} locators and {len(ports)} ports"
+            raise Refused(
+                f"{node} announces {many}; {CLAIMED_MAX} are the limit",
+                "declare the locators that are meant: locators in gateway.toml",
+                2,
+            )
+        now_s = self._steady_ms() / 1000
+        self._said(self._presences.say(node, said, ports, self._snapshot.fabric, now_s))
+
+    def conflicts(self, node: str) -> list[dict[str, Any]]:
+        """Return the locators that a gateway says it has and that another node has: rows with locator, node,
+        holder, problem, fix."""
+        return self._presences.conflicts(node)
+
+    @property
+    def facts(self) -> int:
+        """The serial of the newest change in what gateways say of themselves, since this server started."""
+        return self._snapshot.facts
 
     def poll(self) -> list[Push]:
         """Take up the store's commits since the last time; return what nodes must be told."""
         self._take_up()
+        steady_ms = self._steady_ms()
+        if steady_ms - self._flushed_ms >= _FLUSH_MS:
+            self._flushed_ms = steady_ms
+            self._said(self._presences.expire(steady_ms / 1000))
+            self._facts.flush()
         pushes, self._pushes = self._pushes, []
         return pushes
 
@@ -331,8 +370,6 @@ class Directory:
                     if other.vnet == name and other.key != key:
                         check_owner(other, "operator")
                         wanted[other.key] = None
-            elif kind == "node" and "presence/" + name in self._snapshot.records:
-                wanted["presence/" + name] = None
             return wanted
 
         return self._write(want, "remove", user, f"remove {kind} {name}")
@@ -357,7 +394,7 @@ class Directory:
         snapshot = self._snapshot
         if revision is not None and revision != snapshot.revision:
             try:
-                snapshot = load_snapshot(self._store, revision)
+                snapshot = self._with_presences(load_snapshot(self._store, revision))
             except Compacted as error:
                 kept = f"the history goes from {error.oldest} to {self._store.revision()}"
                 raise Refused(f"revision {revision} is not kept: {kept}", "vnetctl history") from None
@@ -392,7 +429,6 @@ class Directory:
             before = self._snapshot
             wanted = want()
             changes, next_id = plan(before, wanted, counter)
-            changes = _with_presences(before, changes)
             note = make_note(verb, changes, user, comment, document)
             now_ms = self._clock_ms()
             steady_ms = self._steady_ms()
@@ -447,7 +483,7 @@ class Directory:
                 touched = {
                     change.key.split("/")[1]
                     for change in one.changes
-                    if change.key.partition("/")[0] not in FABRIC_KINDS and not change.key.startswith("meta/")
+                    if is_record_key(change.key) and change.key.partition("/")[0] not in FABRIC_KINDS
                 }
                 names = touched if not kinds & FABRIC_KINDS else {*before.vnets, *self._snapshot.vnets}
                 self._push(before, self._snapshot, names, touched, one.time_ms)
@@ -455,7 +491,25 @@ class Directory:
                 return
 
     def _load(self) -> Snapshot:
-        return load_snapshot(self._store, None, self._clock_ms(), self._steady_ms())
+        loaded = load_snapshot(self._store, None, self._clock_ms(), self._steady_ms())
+        return self._with_presences(loaded)
+
+    def _with_presences(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot as gateways stand now: what they say of themselves has no past."""
+        held = self._presences.held
+        return snapshot.with_presences(held, self._serial, held)
+
+    def _said(self, changed: set[str]) -> None:
+        """Take up that these gateways have other locators or ports."""
+        if not changed:
+            return
+        self._serial += 1
+        before = self._snapshot
+        self._snapshot = after = before.with_presences(self._presences.held, self._serial, changed)
+        if self._checked is before:
+            self._checked = after
+        self._bulk.follow(after)
+        self._push(before, after, {*after.vnets}, set(), self._clock_ms())
 
     def _push(
         self, before: Snapshot, after: Snapshot, names: set[str], touched: set[str], time_ms: int
@@ -481,17 +535,13 @@ class Directory:
                     and hosts(old, node)
                 ):
                     gone = {"op": "vnet_removed", "vni": old.vnet.vni, "object_id": old.vnet.id}
-                    self._pushes.append(Push(found.id, old.vnet.vni, after.revision, time_ms, [gone]))
+                    self._pushes.append(
+                        Push(found.id, old.vnet.vni, after.revision, time_ms, [gone], after.facts)
+                    )
                 if state and state.vnet:
-                    self._pushes.append(Push(found.id, state.vnet.vni, after.revision, time_ms, ops))
-
-
-def _with_presences(snapshot: Snapshot, changes: Sequence[RecordChange]) -> list[RecordChange]:
-    """Add to the removal of gateways that of what they said of themselves."""
-    removed = {before.name for before, after in changes if before and not after and before.kind == "node"}
-    touched = {record.key for change in changes for record in change if record}
-    presences = (snapshot.records.get("presence/" + name) for name in sorted(removed))
-    return [*changes, *((one, None) for one in presences if one is not None and one.key not in touched)]
+                    self._pushes.append(
+                        Push(found.id, state.vnet.vni, after.revision, time_ms, ops, after.facts)
+                    )
 
 
 def _gateways(before: Snapshot, after: Snapshot, changes: Sequence[RecordChange]) -> list[str]:

@@ -140,7 +140,9 @@ def check(
             problem = f"the vni of {after.name} cannot change ({old} → {new})"
             fix = "remove the V-net first, and declare it again with the new vni"
             _fail(declared, after.key, "vni", problem, fix)
-    return list(find_warnings(records, [after.key for _, after in changes if after is not None]))
+    return list(
+        find_warnings(records, [after.key for _, after in changes if after is not None], snapshot.presences)
+    )
 
 
 def _fail(

@@ -241,6 +241,37 @@ def test_a_busy_answer_is_asked_again(house):
         context.destroy(0)
 
 
+def test_an_answer_that_a_pushed_fact_overtook_is_asked_again(house):
+    context = zmq.Context()
+    try:
+        (house.path / "run").mkdir()
+        router = context.socket(zmq.ROUTER)
+        router.bind(parse_endpoint(ipc(house)).resolve)
+        client = house.client(ipc(house), node="gw1", give_up_s=5.0)
+        client.subscribe()
+        client.subscriber.epoch, client.subscriber.facts = 5, 8
+        id = client.send_resolve(queries(1))
+        answered = 0
+
+        def serve() -> bool:
+            nonlocal answered
+            if router.poll(1):
+                connection, head, *_ = router.recv_multipart()
+                asked = msgpack.unpackb(head)
+                if asked["type"] == "resolve":
+                    answered += 1
+                    answer = {"id": asked["id"], "ok": True, "incarnation": 1, "revision": 2}
+                    order = {"epoch": 5, "facts": 7 if answered == 1 else 8}
+                    parts = [b"", b"", b"", b"", msgpack.packb([])]
+                    router.send_multipart([connection, *encode({**answer, **order}, *parts)])
+            return any(isinstance(e, Resolved) and e.id == id for e in house.events[client])
+
+        house.until(serve)
+        assert (answered, client.overtaken) == (2, 1)
+    finally:
+        context.destroy(0)
+
+
 def test_servers_that_come_and_go_are_reported(house):
     server = house.serve(ipc(house))
     client = house.client(ipc(house), node="gw1")

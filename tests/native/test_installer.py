@@ -418,6 +418,17 @@ def test_old_change_is_no_news_after_a_snapshot(arena, red_key):
     assert action_of(arena, red_key) == Action.DROP
 
 
+def test_a_change_at_the_revision_of_the_snapshot_is_applied(arena, red_key):
+    arena.apply(snapshot_begin(RED))
+    arena.apply(attachment(RED, RACK, vlan=10))
+    arena.apply(snapshot_end(RED, 10))
+    assert applied(arena, flow(RED, red_key, RACK, Action.DROP, destination=0, revision=10))
+
+    assert applied(arena, change(RED, 10))
+
+    assert action_of(arena, red_key) != Action.DROP
+
+
 def test_more_changes_than_are_kept_raise_the_floor(arena, red_key):
     for revision in range(1, 300):
         assert applied(arena, change(RED, revision, destination="172.16.0.0/12"))

@@ -255,7 +255,7 @@ def test_a_bad_single_change_is_refused(
         directory.set_record(kind, name, values)
 
 
-def test_history_says_who_did_what_and_leaves_leases_out(directory: Directory, clock: Clock) -> None:
+def test_history_says_who_did_what(directory: Directory, clock: Clock) -> None:
     clock.ms += 5000
     directory.apply(CLOSED, "topology.toml", user="ben", comment="close red")
     rows = directory.history()
@@ -269,7 +269,7 @@ def test_history_says_who_did_what_and_leaves_leases_out(directory: Directory, c
     assert len(directory.history(limit=1)) == 1
 
 
-def test_rollback_brings_back_documents_and_operators_but_not_leases(directory: Directory) -> None:
+def test_rollback_brings_back_documents_and_operators_but_not_what_gateways_say(directory: Directory) -> None:
     directory.set_record("endpoint", "red/extra", SINGLE)
     good = directory.revision
     directory.apply(CLOSED, "topology.toml")

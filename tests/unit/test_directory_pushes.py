@@ -81,7 +81,7 @@ def test_what_a_gateway_announces_is_checked(directory: Directory) -> None:
     for node, locators, ports, problem in (
         ("gw9", ["192.0.2.9"], [], "no node is called gw9"),
         ("leaf", ["192.0.2.9"], [], "declared as a vtep"),
-        ("gw2", ["192.0.2.1"], [], "already node gw1's"),
+        ("gw2", [f"192.0.2.{n}" for n in range(65)], [], "64 are the limit"),
         ("gw2", ["bad"], [], "bad locator"),
         ("gw2", ["192.0.2.9"], ["a/b"], "bad port name"),
     ):
