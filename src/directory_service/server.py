@@ -17,14 +17,23 @@ import re
 import socket as sockets
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import zmq
 
+from directory_client.descriptors import OPEN_AGAIN_S, REMOTE_SHARE, Admission, Listener, raise_limit
 from directory_client.endpoint import Endpoint
 from directory_client.keys import KeyPair
 from directory_client.messages import DirectoryError
-from directory_service.authentication import LOCAL, ZAP_ADDRESS, ZAP_DOMAIN, Authenticator, Identity
+from directory_service.authentication import (
+    LOCAL,
+    ZAP_ADDRESS,
+    ZAP_DOMAIN,
+    ZAP_LOCAL_DOMAIN,
+    Authenticator,
+    Identity,
+)
 from directory_service.configuration import Configuration
 from directory_service.dispatcher import Dispatcher
 from directory_service.outbox import Audit, Out, Peer, Publish
@@ -38,6 +47,8 @@ QUIET_MS = 2  # after so long without a message, what will be asked about is lea
 DEAD_PEER_MS = 3_000
 HANDSHAKE_MS = 5_000
 TOPIC_BYTES_MAX = 64
+OWN_DESCRIPTORS = 64
+GATEWAY_CONNECTIONS = 6  # three sockets of control and of one slow-path worker; each worker more has 3
 _LAST = int(zmq.NOBLOCK)  # whole numbers: Flag members are added up in Python, ten times as slowly
 _MORE = _LAST | int(zmq.SNDMORE)
 _IPC_PEER = re.compile(r"(localhost)?:\d+:\d+:\d+")  # user, group, process; never so on TCP
@@ -82,6 +93,7 @@ class Server:
         self._metrics = metrics
         self._authenticator = Authenticator(configuration.clients)
         self._lock: int | None = None
+        self._admission: Admission | None = None
         self._stopped = False
         self._wake_reader, self._wake_writer = sockets.socketpair()
         self._wake_reader.setblocking(False)
@@ -96,12 +108,15 @@ class Server:
             self._resolve = self._open(zmq.ROUTER, "resolve", limits.message_bytes)
             self._write = self._open(zmq.ROUTER, "write", limits.document_bytes)
             self._push = self._open(zmq.XPUB, "push", limits.message_bytes)
+            self._admission = self._watch_connections()
         except BaseException:
             self.close()
             raise
         self._poller = zmq.Poller()
         for socket in (self._zap, self._push, self._resolve, self._write):
             self._poller.register(socket, zmq.POLLIN)
+        for monitor in self._admission.monitors:
+            self._poller.register(monitor, zmq.POLLIN)
         self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
         self._watched: set[int] = set()
         self._quiet = False  # nobody asked lately, and something is to be learned
@@ -125,6 +140,10 @@ class Server:
     def turn(self, at_most_ms: int) -> None:
         """Wait for something to do, but not longer than this, and do it."""
         self._watch()
+        admission = self._admission
+        assert admission is not None
+        if admission.is_full:
+            at_most_ms = min(at_most_ms, int(OPEN_AGAIN_S * 1000))
         due_ms = int((self._dispatcher.due_at() - time.monotonic()) * 1000) + 1
         has_to_learn = self._dispatcher.has_to_learn
         if has_to_learn:
@@ -135,6 +154,9 @@ class Server:
             self._dispatcher.learn_ahead()
         if self._wake_reader.fileno() in ready:
             self._drain_wakeups()
+        if admission.is_full or any(monitor in ready for monitor in admission.monitors):
+            admission.look(time.monotonic())
+            self._counters["listeners_closed"] = admission.closings
         if self._zap in ready:
             self._serve_zap()
         if self._push in ready:
@@ -151,6 +173,9 @@ class Server:
 
     def close(self) -> None:
         """Close the sockets and give the lock back."""
+        if self._admission is not None:
+            self._admission.end()
+            self._admission = None
         for name in ("_resolve", "_write", "_push", "_zap"):
             socket = getattr(self, name, None)
             if socket is not None:
@@ -199,9 +224,7 @@ class Server:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)  # a subscription counts only once we grant it
         try:
             if self._local is not None:
-                address = getattr(self._local, channel)
-                _bind(socket, address)
-                os.chmod(address.removeprefix("ipc://"), 0o660)
+                _bind_local(socket, getattr(self._local, channel))
             if self._remote is not None:
                 self._require_curve(socket)
                 _bind(socket, getattr(self._remote, channel))
@@ -209,6 +232,41 @@ class Server:
             socket.close(0)
             raise
         return socket
+
+    def _watch_connections(self) -> Admission:
+        """Take listeners away while few descriptors are left. Raises DirectoryError if there are too few for
+        those who are declared."""
+        limit = raise_limit()
+        wanted = descriptors_wanted(self._configuration)
+        if limit < wanted:
+            raise DirectoryError(
+                f"{limit} descriptors may be open, {len(self._configuration.clients)} clients need {wanted}",
+                f"LimitNOFILE={wanted} in the unit, or ulimit -n {wanted}",
+            )
+        channels = {"resolve": self._resolve, "write": self._write, "push": self._push}
+        admission = Admission(list(channels.values()), limit)
+        for endpoint, is_local in ((self._remote, False), (self._local, True)):
+            if endpoint is None:
+                continue
+            for channel, socket in channels.items():
+                address = getattr(endpoint, channel)
+                opens = self._reopen_local if is_local else self._reopen_remote
+                opens = partial(opens, socket, address)
+                admission.add(Listener(address, partial(socket.unbind, address), opens, is_local))
+        return admission
+
+    def _reopen_local(self, socket: zmq.Socket[Any], address: str) -> None:
+        if self._remote is not None:
+            # What was set for TCP must not hold here. A domain cannot be taken away again: the one for this
+            # machine lets in whom the socket's permissions let in.
+            socket.setsockopt(zmq.CURVE_SERVER, 0)
+            socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_LOCAL_DOMAIN)
+            socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+        _bind_local(socket, address)
+
+    def _reopen_remote(self, socket: zmq.Socket[Any], address: str) -> None:
+        self._require_curve(socket)
+        socket.bind(address)
 
     def _require_curve(self, socket: zmq.Socket[Any]) -> None:
         if self._keys is None:
@@ -323,6 +381,20 @@ def _property(frame: zmq.Frame, name: str) -> str:
         return str(frame.get(name))
     except zmq.ZMQError:
         return ""
+
+
+def descriptors_wanted(configuration: Configuration) -> int:
+    """Return how many descriptors the declared clients and the directory itself need."""
+    clients = sum(GATEWAY_CONNECTIONS if one.role == "gateway" else 3 for one in configuration.clients)
+    return int((OWN_DESCRIPTORS + clients) / REMOTE_SHARE)
+
+
+def _bind_local(socket: zmq.Socket[Any], address: str) -> None:
+    before = os.umask(0o117)  # 0660, from the first moment
+    try:
+        _bind(socket, address)
+    finally:
+        os.umask(before)
 
 
 def _bind(socket: zmq.Socket[Any], address: str) -> None:

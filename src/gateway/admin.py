@@ -282,13 +282,27 @@ class AdminSocket:
         self.socket.set(zmq.SNDHWM, 16)  # answers that a client does not fetch
         self.socket.set(zmq.RCVHWM, 64)
         self.socket.set(zmq.HANDSHAKE_IVL, 5000)
+        self._group = group
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.open()
+
+    @property
+    def name(self) -> str:
+        """Where it listens."""
+        return f"ipc://{self._path}"
+
+    def open(self) -> None:
+        """Listen. Raises zmq.ZMQError."""
         before = os.umask(0o177)  # never open to others, not even between bind and chmod
         try:
-            self.socket.bind(f"ipc://{path}")
+            self.socket.bind(self.name)
         finally:
             os.umask(before)
-        restrict(path, group)
+        restrict(self._path, self._group)
+
+    def shut(self) -> None:
+        """Listen no longer; who is connected stays so."""
+        self.socket.unbind(self.name)
 
     def readable(self, limit: int = 64) -> None:
         """Take what was asked, at most `limit` requests, so that others have their turn."""

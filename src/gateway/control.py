@@ -20,6 +20,7 @@ from typing import Any
 import zmq
 
 from directory_client.client import DirectoryClient
+from directory_client.descriptors import Admission, Listener, raise_limit
 from directory_client.events import Answered, Asked, Failed, ServerChanged
 from directory_client.keys import client_keys
 from directory_client.notify import notify
@@ -77,12 +78,16 @@ class Control:
                 ((configuration.admin.show_socket, configuration.admin.show_group), False),
             )
         ]
+        self._admission = Admission([one.socket for one in self._sockets], raise_limit())
+        for one in self._sockets:
+            self._admission.add(Listener(one.name, one.shut, one.open, is_local=True))
         self._inbox = self._open_inbox()
         self._metrics = self._open_metrics()
         self._polled: dict[int, int] = {}
         self._poller = zmq.Poller()
         self._poller.register(self._wake_read, zmq.POLLIN)
-        for always in (*(one.socket for one in self._sockets), self._inbox, *self._directory.sockets):
+        admin = (*(one.socket for one in self._sockets), *self._admission.monitors)
+        for always in (*admin, self._inbox, *self._directory.sockets):
             self._poller.register(always, zmq.POLLIN)
         self._sample_s = self._tables_s = self._locators_s = 0.0
         self._sampling = self._reading_tables = False
@@ -100,6 +105,7 @@ class Control:
         if self._metrics is not None:
             self._metrics.close()
         self._link.close()
+        self._admission.end()
         for admin_socket in self._sockets:
             admin_socket.close()
         self._inbox.close()
@@ -124,6 +130,8 @@ class Control:
         self._poll_for(wanted)
         busy = self._next_hops is not None and self._next_hops.pending()
         ready = dict(self._poller.poll(0 if busy else min(TICK_MS, self._directory.timeout_ms())))
+        if self._admission.is_full or any(monitor in ready for monitor in self._admission.monitors):
+            self._admission.look(self._clock())
         for admin_socket in self._sockets:
             if admin_socket.socket in ready:
                 admin_socket.readable()
