@@ -92,7 +92,7 @@ def message_of(request: Mapping[str, Any]) -> Message:
         for key in ("vnet", "source", "destination"):
             if not fields[key]:
                 raise DirectoryError(f"{key} is missing", "vnetctl explain red web-1 db-1 tcp 5432", 2)
-        for key, most in (("port", 65_535), ("revision", 1 << 62)):
+        for key, most in (("port", 65_535), ("source_port", 65_535), ("revision", 1 << 62)):
             if args.get(key) is not None:
                 fields[key] = _number(args, key, None, 0, most)
         return Message("explain", fields)

@@ -26,6 +26,7 @@ from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder,
 from directory_service.writer import decode_note
 
 BEFORE_COMMITS = 500
+EPHEMERAL_PORT = 49_152  # stands for whatever port a client opens a connection from
 _CLOSED = ("no_rule", "denied")
 
 
@@ -38,6 +39,7 @@ class Question(NamedTuple):
     protocol: str
     port: int | None
     node: str | None
+    source_port: int | None = None
 
 
 class Posed(NamedTuple):
@@ -66,7 +68,7 @@ def pose(snapshot: Snapshot, question: Question) -> Posed:
         ingress[0],
         source,
         destination,
-        0,
+        question.source_port or 0,
         question.port or 0,
         ingress[1],
     )
@@ -86,14 +88,62 @@ def explain(
         "destination": _show(posed.family, posed.query.destination),
         "protocol": proto_name(posed.query.protocol) if posed.query.protocol else "any",
         "port": question.port,
+        "source_port": question.source_port,
         "node": posed.asker.node.name,
         "vni": posed.query.vni,
         **provenance(snapshot, state, posed.family, decision),
     }
+    if decision.action == Action.NARROW:
+        answer["rules"] = _rules_of(state, posed, decision)
+    elif decision.action != Action.DROP:
+        answer["back"] = _way_back(snapshot, question, now_ms, settings)
     if decision.reason in _CLOSED:
         answer["nearest"] = find_nearest(state, posed, decision)
         answer["before"] = _find_before(snapshot, question, commits, now_ms, settings)
     return answer
+
+
+def _rules_of(state: VnetState, posed: Posed, decision: Decision) -> list[dict[str, Any]]:
+    """Return the rules that look at packets of a pair, in the order in which they are judged."""
+    if decision.source is None or decision.destination is None:
+        return []
+    query = posed.query
+    matches = state.rule_set.matches(
+        state.mask(posed.family, query.source, decision.source),
+        state.mask(posed.family, query.destination, decision.destination),
+    )
+    return [
+        {
+            "name": match.rule.name,
+            "text": describe_rule(match.rule.record.values),
+            "way": "both" if match.forward and match.backward else "there" if match.forward else "back",
+        }
+        for match in matches
+    ]
+
+
+def _way_back(
+    snapshot: Snapshot, question: Question, now_ms: int, settings: Settings
+) -> dict[str, Any] | None:
+    """Decide the answers of a connection: ends and ports change places. None if nobody of ours is asked."""
+    back = question._replace(
+        source=question.destination,
+        destination=question.source,
+        node=None,
+        port=None if question.port is None else question.source_port or EPHEMERAL_PORT,
+        source_port=question.port,
+    )
+    try:
+        posed = pose(snapshot, back)
+    except Refused:
+        return None
+    decision = decide(snapshot, posed.query, posed.asker, now_ms, settings)
+    return {
+        "action": Action(decision.action).name.lower(),
+        "reason": decision.reason,
+        "rule": decision.rule.name if decision.rule else "",
+        "node": posed.asker.node.name,
+    }
 
 
 def provenance(snapshot: Snapshot, state: VnetState, family: int, decision: Decision) -> dict[str, Any]:
@@ -237,7 +287,9 @@ def _find_end(state: VnetState, text: str, word: str, family: int | None) -> tup
         return _address_of(member, family)
     try:
         address = parse_address(text)
-    except ValueError:
+    except ValueError as error:
+        if str(error).endswith("is no unicast address"):
+            raise Refused(str(error), "V-nets carry unicast only: name an endpoint or its address") from None
         try:
             return FAMILY_MAC, parse_mac(text).rjust(16, b"\0")
         except ValueError:

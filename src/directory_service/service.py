@@ -389,6 +389,7 @@ class Directory:
         port: int | None = None,
         node: str | None = None,
         revision: int | None = None,
+        source_port: int | None = None,
     ) -> dict[str, Any]:
         """Decide one connection and say why; see directory_service.explain. Raises Refused."""
         snapshot = self._snapshot
@@ -399,7 +400,7 @@ class Directory:
                 kept = f"the history goes from {error.oldest} to {self._store.revision()}"
                 raise Refused(f"revision {revision} is not kept: {kept}", "vnetctl history") from None
         commits = (one for one in newest_first(self._store) if one.revision <= snapshot.revision)
-        question = Question(vnet, source, destination, protocol, port, node)
+        question = Question(vnet, source, destination, protocol, port, node, source_port)
         return explain(snapshot, question, commits, self._steady_ms(), self._settings)
 
     def _node(self, name: str) -> Node:

@@ -276,6 +276,7 @@ class Writing:
             field(head, "port", int, None),
             field(head, "node", str, None),
             field(head, "revision", int, None),
+            field(head, "source_port", int, None),
         )
         return [_reply(peer, head, answer)]
 

@@ -274,7 +274,12 @@ def show_ingresses(state: State, name: str | None, args: dict[str, Any]) -> Job:
     answer = yield AskDataPlane({"dump": "ingresses", "cursor": 0, "limit": 4096})
     names = yield from read_names(state)
     rows = [
-        {"node": state.node, "vnet": names.vnet(row.get("vni")), **row}
+        {
+            "node": state.node,
+            "vnet": names.vnet(row.get("vni")),
+            "remote_node": names.nodes.get(row.get("object_id")) if row.get("kind") == "node" else None,
+            **row,
+        }
         for row in answer.get("rows", ())
         if name in (None, str(row.get("ingress")))
     ]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from directory_client.numbers import Action, KeyClass
+from directory_client.reasons import find_reason
 from gateway.job import DUMP_ROWS, Answer, AskDataPlane, Job, Refused, Steps, Wait
 from gateway.state import Names, State, read_names
 
@@ -159,6 +161,22 @@ def _vni(names: Names, args: dict[str, Any]) -> int | None:
     raise Refused(f"there is no V-net {vnet}", "vnetctl show vnets", 2)
 
 
+def _check_word(column: str, wanted: str) -> None:
+    """Raise Refused for a word that no flow could have."""
+    if column == "reason":
+        if find_reason(wanted) is None:
+            raise Refused(f"{wanted!r:.60} is no drop reason", "vnetctl show drops", 2)
+        return
+    known = {
+        "action": tuple(action.name.lower() for action in Action if action),
+        "class": tuple(key_class.name.lower() for key_class in KeyClass if key_class),
+        "protocol": tuple(PROTOCOL_NAMES.values()),
+    }[column]
+    if wanted in known or (column == "protocol" and wanted.isdecimal() and int(wanted) < 256):
+        return
+    raise Refused(f"{wanted!r:.60} is no {column} of a flow", f"one of: {' '.join(known)}", 2)
+
+
 def _filter(args: dict[str, Any]) -> Callable[[Row], bool]:
     tests: list[Callable[[Row], bool]] = []
     for column in ("source", "destination"):
@@ -168,6 +186,7 @@ def _filter(args: dict[str, Any]) -> Callable[[Row], bool]:
     for column in ("action", "protocol", "reason", "class"):
         wanted = args.get(column)
         if wanted is not None:
+            _check_word(column, str(wanted))
             tests.append(lambda row, column=column, wanted=str(wanted): str(row[column]) == wanted)  # type: ignore[misc]
     return lambda row: all(test(row) for test in tests)
 

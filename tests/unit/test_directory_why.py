@@ -71,3 +71,24 @@ def test_resolve_gives_provenance_when_asked(directory: Directory) -> None:
     row = np.zeros(1, QUERY)
     (given,) = directory.resolve("gw1", ["vxlan"], row, explain=True).provenance
     assert given == {}
+
+
+def test_explain_of_a_pair_lists_the_rules_that_look_at_its_ports(directory: Directory) -> None:
+    directory.apply(CLOSED, "topology.toml")
+    answer = directory.explain("red", "db-1", "web-1")
+    assert answer["action"] == "narrow"
+    assert [(rule["name"], rule["way"]) for rule in answer["rules"]] == [("db", "back")]
+
+
+def test_explain_judges_the_way_back_and_an_answer_by_its_source_port(directory: Directory) -> None:
+    directory.apply(CLOSED, "topology.toml")
+    there = directory.explain("red", "web-1", "db-1", "tcp", 5432)
+    assert (there["back"]["action"], there["back"]["rule"]) == ("encapsulate", "db")
+    assert directory.explain("red", "db-1", "web-1", "tcp", 35704)["reason"] == "no_rule"
+    answer = directory.explain("red", "db-1", "web-1", "tcp", 35704, source_port=5432)
+    assert answer["action"] == "encapsulate"
+
+
+def test_explain_says_that_multicast_is_not_carried(directory: Directory) -> None:
+    with pytest.raises(Refused, match=r"224\.0\.0\.5 is no unicast address"):
+        directory.explain("red", "web-1", "224.0.0.5")

@@ -49,6 +49,8 @@ def test_a_refusal_ends_with_1_and_says_error_and_fix(gateway: FakeGateway) -> N
         ("show", "tunnels", "--limit", "4"),
         ("show", "flows", "--last", "5m"),
         ("show", "drops", "--last", "soon"),
+        ("show", "tunnels", "--vnet", "red"),
+        ("show", "counters", "--vnet", "red"),
         ("show", "--limit", "0"),
         ("nonsense",),
         ("explain", "red"),

@@ -115,7 +115,7 @@ def test_one_tunnel_shows_everything_with_units() -> None:
 
 def test_flows_are_named_by_both_ends_and_counted_below() -> None:
     shown = lines("show", "flows", "--vnet", "red")
-    assert shown[1].split()[:4] == ["10.0.0.11:43210", "10.0.0.21:5432", "tcp", "encapsulate"]
+    assert shown[1].split()[:5] == ["red", "10.0.0.11:43210", "10.0.0.21:5432", "tcp", "encapsulate"]
     assert "drop no_rule" in shown[2]
     assert "42 stale" in shown[2]
     assert shown[3] == "2 of 22870 flows of red at ams1-gw1; packets/s over 1 s, by samples of one in 64"
@@ -229,7 +229,7 @@ def test_units_stand_in_the_keys_of_json() -> None:
 def test_tsv_has_no_heading_and_plain_numbers() -> None:
     assert (
         lines("show", "flows", "--tsv")[0]
-        == "10.0.0.11:43210\t10.0.0.21:5432\ttcp\tencapsulate\t7\t42\t118\t1210000.0\t198000000000"
+        == "red\t10.0.0.11:43210\t10.0.0.21:5432\ttcp\tencapsulate\t7\t42\t118\t1210000.0\t198000000000"
     )
 
 
@@ -253,6 +253,52 @@ def test_at_all_adds_the_node_and_names_who_did_not_answer() -> None:
     assert result.output.splitlines()[0].split()[0] == "node"
     assert result.output.splitlines()[1].split()[0] == "ams1-gw1"
     assert "did not answer: ber1-gw1" in result.output
+
+
+def test_drops_of_all_gateways_say_whose_they_are() -> None:
+    drops = [dict(row, node=node) for row in ALL_ANSWERS["drops"]["rows"][:1] for node in ("a", "b")]
+    gathered = {"answers": [{"node": row["node"], "answer": {"ok": True, "rows": [row]}} for row in drops]}
+    shown = run("show", "drops", "--at", "all", answers={"drops": gathered}).output.splitlines()
+    assert shown[0].split()[:2] == ["node", "reason"]
+    assert [line.split()[0] for line in shown if drops[0]["reason"] in line.split()[:2]] == ["a", "b"]
+
+
+def test_rules_never_lose_their_priority() -> None:
+    rule = {"name": "red/" + "x" * 30, "action": "allow", "from": "group:web", "to": "group:database"}
+    row = {**rule, "proto": "tcp", "ports": [5432, "8000-8080"], "priority": 200, "revision": 1, "owner": "a"}
+    shown = lines("show", "rules", width=80, answers={"rules": [row]})
+    assert "priority" in shown[0]
+    assert "200" in shown[1]
+
+
+def test_to_allow_what_is_behind_a_route_the_rule_names_its_prefix() -> None:
+    behind = [
+        {"role": "source", "kind": "endpoint", "name": "r3", "text": ""},
+        {"role": "destination", "kind": "route", "name": "192.168.0.0/16", "text": ""},
+        {"role": "destination", "kind": "endpoint", "name": "r1", "text": ""},
+    ]
+    answers = {"explain": [{**REFUSED, "records": behind}]}
+    shown = lines("explain", "red", "r3", "192.168.4.4", "icmp", answers=answers)
+    assert shown[-1] == (
+        "to allow it:  vnetctl rule add red/allow-icmp --from r3 --to 192.168.0.0/16 --proto icmp"
+    )
+
+
+def test_explain_breaks_between_words_on_a_narrow_terminal() -> None:
+    answers = {"explain": [REFUSED]}
+    wide = lines("explain", "red", "web-2", "db-1", "tcp", "22", "--utc", answers=answers)
+    narrow = lines("explain", "red", "web-2", "db-1", "tcp", "22", "--utc", width=80, answers=answers)
+    assert all(cell_len(line) <= 80 for line in narrow if not line.startswith("to allow it"))
+    assert " ".join(narrow).split() == " ".join(wide).split()
+
+
+def test_explain_lists_the_rules_of_a_pair_and_judges_the_way_back() -> None:
+    rule = {"name": "db-from-web", "text": "allow  group:web → group:db  tcp 5432", "way": "back"}
+    back = {"action": "drop", "reason": "no_rule", "rule": "", "node": "gw2"}
+    answers = {"explain": [{**EXPLANATION, "action": "narrow", "rules": [rule], "back": back}]}
+    shown = lines("explain", "red", "db-1", "web-1", answers=answers)
+    assert any("db-from-web" in line and "on the way back, by source port" in line for line in shown)
+    assert "  and back      drop no_rule, asked by gw2" in shown
 
 
 def test_options_may_stand_before_or_after_the_command() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from gateway.vnetctl.client import Answer
-from gateway.vnetctl.table import Column, Layout, Row, table
+from gateway.vnetctl.table import Column, Layout, Row, table, with_node
 from gateway.vnetctl.units import UNKNOWN
 
 COLUMNS = (
@@ -19,15 +19,15 @@ COLUMNS = (
 VNETS_SHOWN = 4
 
 
-def drops(answer: Answer, layout: Layout) -> list[Text]:
-    """Return the table, with the command below each sentence, and the sum."""
+def drops(answer: Answer, layout: Layout, of_all: bool = False) -> list[Text]:
+    """Return the table, with the command below each sentence, and the sum; `of_all`: with a node column."""
     rows: list[Row] = answer.get("rows", [])
     units = layout.units
     seconds = answer.get("seconds")
     period = f" in {units.duration(seconds)}" if seconds is not None else ""
     if not rows:
         return [Text(f"nothing was dropped{period}")]
-    lines = table(COLUMNS, rows, layout)
+    lines = table(with_node(COLUMNS) if of_all else COLUMNS, rows, layout)
     heading = lines[0].plain
     has_sentences = lines[-1].plain.startswith("left out") is False
     lines = lines[: len(rows) + 1]

@@ -34,6 +34,7 @@ Examples:
 @click.argument("destination")
 @click.argument("protocol", required=False)
 @click.argument("port", type=click.IntRange(0, 65_535), required=False)
+@click.option("--source-port", type=click.IntRange(0, 65_535), help="The port that it comes from.")
 @click.option("--revision", type=click.IntRange(0), help="As the directory would have answered then.")
 @click.option("--node", help="As it would answer that gateway; default: the one that is asked.")
 @output_options
@@ -81,11 +82,59 @@ def explanation(row: Row, args: dict[str, Any], layout: Layout) -> list[Text]:
     records = [entry for entry in row.get("records") or () if isinstance(entry, dict)]
     lines += aligned([_reason(entry) for entry in records])
     lines += _against(row, units)
+    lines += _rules(row) + _back(row)
     lines += [*([Text("")] if lines[-1].plain else []), _decision(row, units)]
     lines += _cached(row, units)
-    if row.get("reason") == "no_rule":
+    lines = [part for line in lines for part in wrapped(line, layout.width)]
+    if row.get("reason") == "no_rule":  # a command is copied: it stays one line
         lines += [Text(""), Text(f"to allow it:  {allowing(row, args)}")]
     return lines
+
+
+def wrapped(line: Text, width: int | None) -> list[Text]:
+    """Break a line between words where the terminal ends; what goes on is aligned under the text."""
+    indent = NAME_WIDTH + 4
+    parts: list[Text] = []
+    while width is not None and width > 2 * indent and cell_len(line.plain) > width:
+        first = indent if parts or line.plain.startswith(" ") else 1
+        at = line.plain.rfind(" ", first, width + 1)
+        if at < first or not line.plain[:at].strip():
+            break
+        parts.append(line[:at])
+        rest = line[at:]
+        rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
+        line = Text(" " * indent) + rest
+    return [*parts, line]
+
+
+def _rules(row: Row) -> list[Text]:
+    """What the rules say of a pair whose packets are judged by their ports."""
+    words = {"there": "", "back": "   matched on the way back, by source port", "both": "   both ways"}
+    lines = []
+    for number, rule in enumerate(row.get("rules") or ()):
+        title = ("" if number else "rules").ljust(NAME_WIDTH)
+        lines.append(
+            Text(
+                printable(
+                    f"  {title}  {rule.get('name')}  {rule.get('text')}{words.get(rule.get('way'), '')}"
+                )
+            )
+        )
+    if lines:
+        lines.append(Text(printable(f"  {''.ljust(NAME_WIDTH)}  name protocol and port to see one decided")))
+    return lines
+
+
+def _back(row: Row) -> list[Text]:
+    """What becomes of the answers."""
+    back = row.get("back")
+    if not isinstance(back, dict):
+        return []
+    by = f" by {back['rule']}" if back.get("rule") else ""
+    reason = f" {back['reason']}" if back.get("reason") else ""
+    text = f"{back.get('action')}{reason}{by}, asked by {back.get('node')}"
+    style = "red" if back.get("action") == "drop" else ""
+    return [Text(printable(f"  {'and back'.ljust(NAME_WIDTH)}  {text}"), style=style)]
 
 
 def aligned(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:
@@ -134,10 +183,13 @@ def _against(row: Row, units: Units) -> list[Text]:
 def allowing(row: Row, args: dict[str, Any]) -> str:
     """Return the command that would add a rule for just this connection."""
     protocol, port = args.get("protocol"), args.get("port")
-    ends = {
-        str(entry.get("role")): str(entry.get("name")).rpartition("/")[2]
-        for entry in row.get("records") or ()
-    }
+    ends: dict[str, str] = {}
+    for entry in row.get("records") or ():
+        # What is behind a route is no member: rules select it by its prefix. The route comes first.
+        name = str(entry.get("name"))
+        ends.setdefault(
+            str(entry.get("role")), name if entry.get("kind") == "route" else name.rpartition("/")[2]
+        )
     source, destination = ends.get("source", args["source"]), ends.get("destination", args["destination"])
     name = "-".join(str(part) for part in ("allow", protocol, port) if part is not None)
     what = (f" --proto {protocol}" if protocol else "") + (f" --port {port}" if port is not None else "")

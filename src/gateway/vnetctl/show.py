@@ -23,6 +23,7 @@ NOUNS = sorted({*SINGULAR, *SINGULAR.values()})
 DURATION = re.compile(r"(\d+)(s|m|h)?")
 FLOW_FILTERS = ("source", "destination", "protocol", "action", "reason")
 TUNNELS_SHOWN = 50
+OF_A_VNET = frozenset({"flows", "endpoints", "routes", "rules", "attachments", "peerings"})
 OVERVIEW_TSV = tuple(
     Column(key, key)
     for key in (
@@ -107,7 +108,7 @@ def show(session: Session, noun: str | None, name: str | None, everything: bool,
     answer = session.ask("show", noun=plural, name=name, args=arguments(plural, everything, options))
     rows = answer.get("rows", [])
     if plural == "drops" and not session.plain:
-        session.show_lines(drops(answer, session.layout))
+        session.show_lines(drops(answer, session.layout, session.at == "all"))
         session.show_silent()
     elif plural == "threads" and not session.plain:
         show_threads(session, rows)
@@ -155,6 +156,8 @@ def arguments(plural: str, everything: bool, options: dict[str, Any]) -> dict[st
     of_flows = {key for key in (*FLOW_FILTERS, "sort", "limit") if key in args}
     wrong = of_flows if plural != "flows" else set()
     wrong |= {"last"} if last is not None and plural != "drops" else set()
+    if "vnet" in args and plural not in OF_A_VNET:
+        raise Failure(f"{plural} are not of one V-net", f"vnetctl show {plural}", WRONG_INPUT)
     if wrong:
         option = sorted(wrong)[0]
         where = "drops" if option == "last" else "flows"
