@@ -160,7 +160,8 @@ def directory(transport: str, store: str, endpoints: int) -> Iterator[World]:
                 keys[role] = {"keys": client_keys(path / f"{role}.key", public)}
         (path / "d.toml").write_text(text)
         processors = sorted(os.sched_getaffinity(0))
-        command = ["-m", "directory_service.main", "run", str(path / "d.toml"), "--log-level", "warning"]
+        command = ["-m", "directory_service.main", "run", str(path / "d.toml"), "--make-once"]
+        command += ["--log-level", "warning"]
         server = subprocess.Popen(
             ["taskset", "-c", str(processors[-1]), sys.executable, *command],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -10,6 +10,7 @@ import numpy as np
 from directory_client import rows
 from directory_service.refused import Refused
 from directory_service.service import Applied, NodeSnapshot, Push, Resolved
+from directory_service.store.contract import Seen, World
 
 NODES = {"gw1": 1001, "gw2": 1002}
 
@@ -21,7 +22,10 @@ class FakeDirectory:
     def __init__(self) -> None:
         self.revision = 41  # what answers are given at: behind `newest` until polled
         self.newest = 41
-        self.incarnation = 9
+        self.world = World(7, 1, 9)
+        self.store_id = 70
+        self.era_began = ""
+        self.heard: list[Seen] = []
         self.pushes: list[Push] = []
         self.announced: list[tuple[str, list[str], list[str]]] = []
         self.applied: list[dict[str, Any]] = []
@@ -39,6 +43,14 @@ class FakeDirectory:
             Push(node, vni, self.newest, 0, [{"op": "vnet", "n": self.newest}]) for node, vni in node_vnis
         ]
         return self.newest
+
+    def version(self, revision: int | None = None) -> dict[str, int]:
+        told = self.revision if revision is None else revision
+        return {**self.world._asdict(), "revision": told, "seal": 1}
+
+    def hear(self, seen: Seen) -> bool:
+        self.heard.append(seen)
+        return False
 
     def node_id(self, node: str) -> int:
         if node not in NODES:

@@ -33,6 +33,7 @@ from .health import ServerHealth, health_of
 from .heartbeats import Beat, Facts
 from .keys import ClientKeys
 from .messages import DirectoryError, DirectorySilent, MalformedMessage, decode, encode
+from .realm import RealmPin, Version
 from .requests import RETRY_S, InFlight, Request
 from .subscriber import Action, AskSnapshot, Subscribe, Subscriber, Unsubscribe
 
@@ -43,6 +44,8 @@ BACK_OFF_MAX = 4
 SNAPSHOT_S = 5.0
 READS = frozenset({"list", "export", "history", "explain"})  # of the write socket; may be asked twice
 READ_S = 2.0  # an answer may be long
+RETURN_S = 10.0  # for so long a server that is preferred must have answered before it is used again
+OTHER_STORE_S = 30.0  # for so long the store in use must be silent before another one of its era is taken
 
 
 class DirectoryClient:
@@ -64,6 +67,7 @@ class DirectoryClient:
         workers: int = 1,
         keys: ClientKeys | None = None,
         context: zmq.Context[Any] | None = None,
+        pin: RealmPin | None = None,
         clock: Callable[[], float] = time.monotonic,
         timeout_s: float = 0.25,
         give_up_s: float = 1.0,
@@ -72,6 +76,11 @@ class DirectoryClient:
             raise DirectoryError("no directory server is named", 'set directory = ["tcp://HOST:PORT"]', 2)
         self.malformed = 0
         self.overtaken = 0  # answers that facts pushed meanwhile made old; asked again
+        self.foreign = 0  # messages of servers that are not listened to
+        self._pin = pin or RealmPin()
+        self._store = 0  # the store that the server in use keeps, 0: not known yet
+        self._store_era = 0
+        self._store_at = 0.0
         self._node = node
         self._capabilities = list(capabilities)
         self._facts = Facts(
@@ -179,6 +188,12 @@ class DirectoryClient:
         self._subscriber = Subscriber(accept)
         self._kept += self._do(self._subscriber.start(self._clock()))
 
+    def knows(self, incarnation: int, revision: int) -> None:
+        """Say what this gateway was told before this process began: a directory whose store is older takes
+        nothing away."""
+        if self._subscriber is not None:
+            self._subscriber.knows(incarnation, revision)
+
     def applied(self, revision: int) -> None:
         """Say that everything up to this revision is installed here: the next heartbeat (at once) reports
         it, so that `apply` can tell the operator when every gateway has the change."""
@@ -271,7 +286,10 @@ class DirectoryClient:
         connected = True
         for server in self._servers:
             id = self._in_flight.next_id()
-            if send_now(server.resolve, encode({"type": "heartbeat", "id": id, **self._facts.said()})):
+            said = {"type": "heartbeat", "id": id, **self._facts.said()}
+            if not server.refused and self._pin.seen.revision:
+                said["seen"] = list(self._pin.seen)
+            if send_now(server.resolve, encode(said)):
                 server.heartbeat_id, server.heartbeat_sent_at = id, now
             elif server.index == self._active:
                 connected = False
@@ -320,6 +338,12 @@ class DirectoryClient:
     def _on_message(self, server: Connection, frames: list[bytes]) -> list[Event]:
         head, parts = decode(frames)
         now = self._clock()
+        if (refused := self._judge(server, head, now)) is not None:
+            self.foreign += 1
+            server.refused = refused
+            server.heartbeat_sent_at = None
+            return self._lost(server, now) if server.up else []
+        server.refused = ""
         events = self._heard(server, now)
         if head.get("type") == "ask":
             request, id = head.get("request"), head.get("id")
@@ -363,7 +387,12 @@ class DirectoryClient:
             if request.kind == "resolve":
                 return [read_resolved(request.id, head, parts)]
             if request.kind == "snapshot" and self._subscriber is not None:
-                return self._do(self._subscriber.snapshot(request.number, read_snapshot(head, parts), now))
+                was_answering = self._active_name()
+                events = self._do(self._subscriber.snapshot(request.number, read_snapshot(head, parts), now))
+                if self._active_name() != was_answering:
+                    active = self._servers[self._active].endpoint.name
+                    events.append(ServerChanged(active, True, self._active_name()))
+                return events
             return [Answered(request.id, head)]
         except DirectoryError as error:
             if isinstance(error, MalformedMessage):
@@ -380,6 +409,7 @@ class DirectoryClient:
             raise MalformedMessage("a heartbeat's answer without revision, incarnation and node_id")
         server.revision, server.incarnation, node_id = (int(number or 0) for number in numbers)
         server.name = str(head.get("name", ""))[:63]
+        server.era_began = str(head.get("era_began", ""))[:255]
         if self._subscriber is None or server.index != self._active:
             return []
         return self._do(self._subscriber.node_is(node_id, now))
@@ -408,6 +438,7 @@ class DirectoryClient:
                 and self._node is not None
             ):
                 events += self._lost(server, now)
+        events += self._return(now)
         if self._subscriber is not None:
             events += self._do(self._subscriber.tick(now))
             self._note_revision()
@@ -433,12 +464,45 @@ class DirectoryClient:
 
     # ---- servers -----------------------------------------------------------------------------
 
+    def _judge(self, server: Connection, head: dict[str, Any], now: float) -> str | None:
+        """Say why a server is not listened to, None if it is: it serves another realm, or keeps another store
+        of this realm than the server in use, of which one must be a copy."""
+        realm, store, era = head.get("realm"), head.get("store"), head.get("era")
+        if not isinstance(realm, int):
+            return server.refused or None
+        server.realm = realm
+        server.era = era if isinstance(era, int) else 0
+        if not self._pin.accepts(realm):
+            return "realm"
+        if isinstance(store, int):
+            # A new era begins on purpose or because a store went back: who began it is right.
+            own = not self._store or store == self._store or server.era > self._store_era
+            if not own and now - self._store_at < OTHER_STORE_S:
+                return "store"
+            self._store, self._store_era, self._store_at = store, server.era, now
+        elif server.refused:
+            return server.refused
+        self._pin.pin(realm)
+        numbers = [head.get(name) for name in Version._fields]
+        if all(isinstance(number, int) for number in numbers):
+            self._pin.see(Version(*numbers), now)  # type: ignore[arg-type]
+        return None
+
+    def _return(self, now: float) -> list[Event]:
+        """Go back to the first server of the list that has been well for a while."""
+        for server in self._servers[: self._active]:
+            if server.up and now - server.up_at >= RETURN_S:
+                events = self._use(server.index, now)
+                return [*events, ServerChanged(server.endpoint.name, True, self._active_name())]
+        return []
+
     def _heard(self, server: Connection, now: float) -> list[Event]:
         server.heard_at = now
         server.misses = 0
         if server.up:
             return []
         server.up = True
+        server.up_at = now
         events: list[Event] = []
         if not self._servers[self._active].up and server.index != self._active:
             events += self._use(server.index, now)
@@ -473,6 +537,9 @@ class DirectoryClient:
         return self._do(self._subscriber.start(now)) if self._subscriber is not None else []
 
     def _active_name(self) -> str | None:
+        """Name who answers; a directory that has no place for this node does not."""
+        if self._subscriber is not None and self._subscriber.undeclared:
+            return None
         active = self._servers[self._active]
         return active.endpoint.name if active.up else None
 

@@ -38,6 +38,13 @@ class Connection:
         self.heard_at: float | None = None
         self.revision = 0
         self.incarnation = 0
+        self.realm = 0
+        self.era = 0
+        self.era_began = ""
+        self.store = 0
+        self.store_at = 0.0  # when it last said so
+        self.up_at = 0.0  # since when it answers
+        self.refused = ""  # why it is not listened to: "realm", "store" or empty
         self.heartbeat_id = 0
         self.heartbeat_sent_at: float | None = None
         self.resolve = self._socket(context, zmq.DEALER, keys)

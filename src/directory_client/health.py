@@ -16,18 +16,24 @@ class ServerHealth:
 
     endpoint: str
     name: str  # as it says itself, "" while unknown
-    state: str  # "up", "late", "down", "unknown"
+    state: str  # "up", "late", "down", "unknown", "refused"
     active: bool
     rtt_us: int | None  # last heartbeat or answer
     revision: int
     incarnation: int
     silent_s: float | None  # since its last answer
     failures: int
+    realm: int  # 0: it has not said
+    era: int
+    era_began: str  # why, empty for the first era of a realm
+    refused: str  # why it is not listened to: "realm" (another one), "store" (another one of this realm)
 
 
 def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
     """Describe a server as it stands now."""
     state = "unknown" if server.up is None else "up" if server.up else "down"
+    if server.refused:
+        state = "refused"
     if state == "up" and server.rtt_us is not None and server.rtt_us > LATE_US:
         state = "late"
     return ServerHealth(
@@ -40,4 +46,8 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         incarnation=server.incarnation,
         silent_s=None if server.heard_at is None else now - server.heard_at,
         failures=server.failures,
+        realm=server.realm,
+        era=server.era,
+        era_began=server.era_began,
+        refused=server.refused,
     )

@@ -100,6 +100,7 @@ class Subscriber:
         self.resyncs: dict[str, int] = {}
         self.duplicates = 0
         self.facts = 0  # of the newest message that was taken up
+        self.undeclared = False  # a directory that is new to us, or older than us, knows no such node
         self._accept = accept or (lambda _vni: True)
         self.epoch = 0
         self._seq: dict[int, int] = {}
@@ -108,6 +109,7 @@ class Subscriber:
         self._asked = 0  # number of the snapshot that we wait for, 0: none
         self._numbers = 0
         self._heard_at = 0.0
+        self._told = True  # the caller may hold what a node of this name was told
         self._due_at: float | None = None
 
     def start(self, now: float) -> list[Action]:
@@ -162,7 +164,14 @@ class Subscriber:
             return [*actions, Subscribe(answer.node_id)]
         if self.state is not State.SYNCING:
             return []
+        if self._is_older(answer):
+            return self._wait("older", now)
         return self._adopt(answer, now)
+
+    def knows(self, incarnation: int, revision: int) -> None:
+        """Take note of what this gateway has been told before this process began: nothing older is taken."""
+        if not self.incarnation:
+            self.incarnation, self.revision = incarnation, revision
 
     def failed(self, number: int, now: float) -> None:
         """Take it that a snapshot was not answered: it is asked again after a while."""
@@ -180,16 +189,31 @@ class Subscriber:
         return []
 
     def _unknown(self, answer: SnapshotAnswer, now: float) -> list[Action]:
+        """The directory knows no node of this name. It was removed if that is news of the era that we know;
+        a store that is new to us, or older than what we know, takes nothing away."""
         known_before = self.node_id != 0
-        actions: list[Action] = [Unsubscribe(self.node_id)] if known_before else []
-        self.node_id = 0
+        self.undeclared = answer.incarnation != self.incarnation or self._is_older(answer)
+        if self.undeclared:
+            actions = self._wait("undeclared", now)
+        else:
+            actions = [Snapshot(answer.incarnation, answer.revision, 0, [])] if self._told else []
+            self._told = False
+            self.revision = answer.revision
+            self._due_at = now + UNKNOWN_S
         self.state = State.INITIAL
-        self._due_at = now + UNKNOWN_S
-        first = self.incarnation != answer.incarnation
-        self.incarnation, self.revision = answer.incarnation, answer.revision
-        if known_before or first:
-            actions.append(Snapshot(answer.incarnation, answer.revision, 0, []))
+        if known_before:
+            actions.insert(0, Unsubscribe(self.node_id))
+            self.node_id = 0
         return actions
+
+    def _is_older(self, answer: SnapshotAnswer) -> bool:
+        return answer.incarnation == self.incarnation and answer.revision < self.revision
+
+    def _wait(self, why: str, now: float) -> list[Action]:
+        """Take a snapshot for no answer, and ask again after a while."""
+        self.resyncs[why] = self.resyncs.get(why, 0) + 1
+        self._due_at = now + UNKNOWN_S
+        return []
 
     def _adopt(self, answer: SnapshotAnswer, now: float) -> list[Action]:
         self.state = State.ACTIVE
@@ -197,6 +221,8 @@ class Subscriber:
         self._heard_at = now
         self.epoch, self.incarnation, self.revision = answer.epoch, answer.incarnation, answer.revision
         self.facts = answer.facts
+        self._told = True
+        self.undeclared = False
         self._seq = dict(answer.seq)
         self._sum = sum(self._seq.values())
         vnets = [(vni, operations) for vni, operations in answer.vnets if self._accept(vni)]

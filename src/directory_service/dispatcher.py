@@ -146,14 +146,11 @@ class Dispatcher:
             self.counters["store_errors"] += 1
             log.error("the store cannot be read: %s", error)
             return []
-        incarnation = self.directory.incarnation
-        return [Publish(self.publisher.publish(push, incarnation)) for push in pushes]
+        version = self.directory.version
+        return [Publish(self.publisher.publish(push, version(push.revision))) for push in pushes]
 
     def _heartbeat(self, node_id: int) -> Publish:
-        directory = self.directory
-        return Publish(
-            self.publisher.heartbeat(node_id, directory.incarnation, directory.revision, self._wall_ms())
-        )
+        return Publish(self.publisher.heartbeat(node_id, self.directory.version(), self._wall_ms()))
 
     def _owns(self, node: str, topic: bytes) -> bool:
         try:

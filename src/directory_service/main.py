@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vnet-directory`: run, check, keygen."""
+"""`vnet-directory`: run, init, backup, restore, check, keygen."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import click
 from directory_client.keys import load_key_file, make_key_file
 from directory_client.messages import DirectoryError
 from directory_client.notify import notify
+from directory_client.realm import format_realm
 from directory_client.strict_toml import TomlError
 from directory_service.audit import AuditFile
 from directory_service.configuration import Configuration, embedded, load
@@ -25,13 +26,12 @@ from directory_service.dispatcher import Dispatcher
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
 from directory_service.facts.sqlite import SqliteFacts
+from directory_service.opening import back_up, make_store, open_store, restore
 from directory_service.presences import KEPT_S
 from directory_service.refused import Refused
 from directory_service.server import Server
 from directory_service.service import Directory
-from directory_service.store.contract import Store, StoreError
-from directory_service.store.memory import MemoryStore
-from directory_service.store.sqlite import SqliteStore
+from directory_service.store.contract import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +54,24 @@ def main() -> None:
     "--state", "state_dir", metavar="DIR", help="With --embedded: where the database and the audit file lie."
 )
 @click.option(
+    "--make-once",
+    is_flag=True,
+    help="Make the store if there never was one (an embedded directory's first start).",
+)
+@click.option(
     "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
 )
-def run(config: str | None, runtime_dir: str | None, state_dir: str | None, log_level: str) -> None:
+def run(
+    config: str | None, runtime_dir: str | None, state_dir: str | None, make_once: bool, log_level: str
+) -> None:
     """Serve until SIGTERM.
 
-    CONFIG is a directory.toml; a gateway with directory = "embedded" starts its own with --embedded and
-    --state."""
+    CONFIG is a directory.toml, whose store `vnet-directory init` has made; a gateway with
+    directory = "embedded" starts its own with --embedded and --state, which makes it at its first start."""
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s directory %(levelname)s %(message)s", stream=sys.stderr
     )
-    _guarded(lambda: _serve(_configuration(config, runtime_dir, state_dir)))
+    _guarded(lambda: _serve(_configuration(config, runtime_dir, state_dir), make_once or config is None))
 
 
 @main.command()
@@ -80,6 +87,59 @@ def check(config: str) -> None:
         click.echo(f"{config} is good: {configuration.name} on {configuration.listen.name}, store {store}")
 
     _guarded(look)
+
+
+@main.command()
+@click.argument("config", type=click.Path(dir_okay=False))
+def init(config: str) -> None:
+    """Make the store of CONFIG, new and empty: a realm of its own.
+
+    A realm is one world of V-nets and nodes. Gateways belong to the realm of the first directory that answers
+    them, and listen to no other."""
+
+    def make() -> None:
+        store = make_store(load(config))
+        click.echo(f"made {store.path}: realm {format_realm(store.world.realm)}, era {store.world.era}")
+        store.close()
+
+    _guarded(make)
+
+
+@main.command()
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.argument("copy", type=click.Path(dir_okay=False, path_type=Path))
+def backup(config: str, copy: Path) -> None:
+    """Write a copy of the store of CONFIG to COPY, while the directory runs."""
+
+    def write() -> None:
+        store = back_up(load(config), copy)
+        world = store.world
+        click.echo(
+            f"wrote {copy}: realm {format_realm(world.realm)}, era {world.era}, revision {store.revision()}"
+        )
+        store.close()
+
+    _guarded(write)
+
+
+@main.command("restore")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.argument("copy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore_command(config: str, copy: Path) -> None:
+    """Put COPY in the place of the store of CONFIG. Stop the directory first.
+
+    A new era begins: gateways know that revisions start over from the copy's, and ask for everything. What
+    was there is kept beside it, with .before behind its name."""
+
+    def put() -> None:
+        store = restore(load(config), copy)
+        click.echo(
+            f"restored {store.path}: realm {format_realm(store.world.realm)}, revision {store.revision()};"
+            f" era {store.world.era} begins"
+        )
+        store.close()
+
+    _guarded(put)
 
 
 @main.command()
@@ -110,11 +170,11 @@ def _configuration(config: str | None, runtime_dir: str | None, state_dir: str |
     return embedded(runtime_dir, state_dir)
 
 
-def _serve(configuration: Configuration) -> None:
+def _serve(configuration: Configuration, make_once: bool) -> None:
     keys = None
     if configuration.key_file is not None and not configuration.listen.local:
         keys = load_key_file(configuration.key_file)
-    store = _open_store(configuration)
+    store = open_store(configuration, make_once)
     # Nearly all that is made while loading stays: looking through it for garbage doubles the time, and
     # later stops everything, for 0.4 s where there are 100 thousand endpoints.
     gc.disable()
@@ -168,19 +228,6 @@ def _open_facts(configuration: Configuration) -> Facts:
     return SqliteFacts(path, _steady_ms() / 1000 + KEPT_S)
 
 
-def _open_store(configuration: Configuration) -> Store:
-    if configuration.store_path is None:
-        return MemoryStore()
-    try:
-        configuration.store_path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DirectoryError(
-            f"{configuration.store_path.parent} cannot be made: {error.strerror}",
-            "choose another [store] path",
-        ) from error
-    return SqliteStore(configuration.store_path)
-
-
 def _guarded(action: Callable[[], None]) -> None:
     try:
         action()
@@ -191,7 +238,8 @@ def _guarded(action: Callable[[], None]) -> None:
     except Refused as error:
         _fail(error.problem, error.fix, error.code)
     except StoreError as error:
-        _fail(f"the store cannot be used: {error}", "look at the file, or restore a copy of it", 1)
+        fix = "look at the file, or put a copy in its place: vnet-directory restore CONFIG COPY"
+        _fail(f"the store cannot be used: {error}", fix, 1)
 
 
 def _fail(problem: str, fix: str, code: int) -> NoReturn:

@@ -6,13 +6,15 @@ which a record changed. All else is shared with the snapshot before.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import msgpack
 
 from directory_service.fabric import Fabric, Presence
 from directory_service.layered import Layered
 from directory_service.records import FABRIC_KINDS, Record, decode, is_record_key
-from directory_service.store.contract import Change, Commit, Compacted, Store
+from directory_service.store.contract import Change, Commit, Compacted, Item, Store, StoreError
 from directory_service.vnet import MOVES_KEPT_MS, VnetState
 
 log = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ def load_snapshot(
     Raises Compacted.
     """
     found, items = store.range(revision=revision)
-    records = {item.key: decode(item) for item in items if is_record_key(item.key)}
+    records = {record.key: record for record in _decoded(items)}
     if revision is None:
         try:
             replayed = _replay(store, found, wall_ms, steady_ms)
@@ -123,7 +125,7 @@ def load_snapshot(
             return replayed
         if replayed is not None:
             log.error("revision %d: the log does not lead to what the store holds; the store counts", found)
-    return empty_snapshot(store.incarnation).with_changes(
+    return empty_snapshot(store.world.incarnation).with_changes(
         found, [(None, record) for record in records.values()], 0
     )
 
@@ -135,12 +137,23 @@ def _replay(store: Store, newest: int, wall_ms: int, steady_ms: int) -> Snapshot
         return None
     start = commits[0].revision - 1
     _, items = store.range(revision=start)
-    snapshot = empty_snapshot(store.incarnation).with_changes(
-        start, [(None, decode(item)) for item in items if is_record_key(item.key)], 0
+    snapshot = empty_snapshot(store.world.incarnation).with_changes(
+        start, [(None, record) for record in _decoded(items)], 0
     )
     for commit in commits:
         snapshot = snapshot.with_commit(commit, steady_ms - max(0, wall_ms - commit.time_ms))
     return snapshot
+
+
+def _decoded(items: Iterable[Item]) -> Iterator[Record]:
+    """Yield the records among items. Raises StoreError for what cannot be read: it is damaged, or of a newer
+    program."""
+    for item in items:
+        if is_record_key(item.key):
+            try:
+                yield decode(item)
+            except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
+                raise StoreError(f"{item.key} of revision {item.modified} cannot be read: {error}") from error
 
 
 def recent_commits(store: Store, newest: int) -> list[Commit]:

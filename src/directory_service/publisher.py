@@ -28,18 +28,18 @@ class Publisher:
         """Return [VNI, seq] of every topic of a node."""
         return [[vni, seq] for vni, seq in self._seq.get(node_id, {}).items()]
 
-    def publish(self, push: Push, incarnation: int) -> list[Any]:
+    def publish(self, push: Push, version: dict[str, int]) -> list[Any]:
         """Give a push the next number of its topic; returns its frames."""
         seqs = self._seq.setdefault(push.node_id, {})
         seqs[push.vni] = seq = seqs.get(push.vni, 0) + 1
         self.published += 1
-        head = {**self._head(seq, incarnation, push.revision, push.time_ms), "facts": push.facts}
+        head = {"seq": seq, "epoch": self.epoch, "facts": push.facts, **version, "time_ms": push.time_ms}
         return [topic_of(push.node_id, push.vni), *encode(head, pack(push.ops))]
 
-    def heartbeat(self, node_id: int, incarnation: int, revision: int, time_ms: int) -> list[Any]:
+    def heartbeat(self, node_id: int, version: dict[str, int], time_ms: int) -> list[Any]:
         """Return the frames of a node's heartbeat."""
         total = sum(self._seq.get(node_id, {}).values())
-        head = self._head(total, incarnation, revision, time_ms)
+        head = {"seq": total, "epoch": self.epoch, **version, "time_ms": time_ms}
         return [topic_of(node_id), *encode(head, _NO_OPERATIONS)]
 
     def subscribed(self, topic: bytes) -> int:
@@ -63,15 +63,6 @@ class Publisher:
             return []
         self._heartbeat_at = now
         return sorted(self._followed)
-
-    def _head(self, seq: int, incarnation: int, revision: int, time_ms: int) -> dict[str, Any]:
-        return {
-            "seq": seq,
-            "epoch": self.epoch,
-            "incarnation": incarnation,
-            "revision": revision,
-            "time_ms": time_ms,
-        }
 
 
 def node_of(topic: bytes) -> int:

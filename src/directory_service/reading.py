@@ -30,6 +30,7 @@ from directory_service.publisher import Publisher
 from directory_service.rates import Rates
 from directory_service.refused import Refused
 from directory_service.service import Directory
+from directory_service.store.contract import Seen
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,7 @@ class Reading:
                     {
                         "id": head.get("id"),
                         "ok": True,
-                        "incarnation": self._directory.incarnation,
-                        "revision": answer.revision,
+                        **self._directory.version(answer.revision),
                         "epoch": self._publisher.epoch,
                         "facts": answer.facts,
                     },
@@ -179,6 +179,9 @@ class Reading:
             raise MalformedMessage(
                 "heartbeat: node, worker, revision or role is impossible", id=head.get("id")
             )
+        seen = _seen(head)
+        if seen is not None and self._directory.hear(seen):
+            self._counters["eras_begun"] += 1
         locators, ports = names(head, "locators", None), names(head, "ports", None)
         if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
             raise MalformedMessage(f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id"))
@@ -187,7 +190,13 @@ class Reading:
         node_id = self._node_id(node)
         if node_id:
             self._announce(node, now)
-        answer = {**self._state(head), "node_id": node_id, "name": self._name}
+        answer = {
+            **self._state(head),
+            "node_id": node_id,
+            "name": self._name,
+            "era_began": self._directory.era_began,
+            "store": self._directory.store_id,
+        }
         if node_id:
             answer["conflicts"] = self._directory.conflicts(node)
             self._gateways.conflict(node, answer["conflicts"])
@@ -222,15 +231,23 @@ class Reading:
             return 0
 
     def _state(self, head: dict[str, Any]) -> dict[str, Any]:
-        directory = self._directory
         return {
             "id": head.get("id"),
             "ok": True,
-            "incarnation": directory.incarnation,
-            "revision": directory.revision,
+            **self._directory.version(),
             "epoch": self._publisher.epoch,
-            "facts": directory.facts,
+            "facts": self._directory.facts,
         }
+
+
+def _seen(head: dict[str, Any]) -> Seen | None:
+    """Return the newest version that a gateway has seen; None: it does not say."""
+    said = field(head, "seen", list, None)
+    if said is None:
+        return None
+    if len(said) != 4 or not all(isinstance(one, int) and 0 <= one < _U64 >> 1 for one in said):
+        raise MalformedMessage("heartbeat: seen is not [era, incarnation, revision, seal]", id=head.get("id"))
+    return Seen(*said)
 
 
 def _counts(vnis: Any) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ from directory_service.records import FABRIC_KINDS, Node, is_record_key
 from directory_service.refused import Refused
 from directory_service.scope import find_changes
 from directory_service.settings import Settings
-from directory_service.store.contract import Compacted, Conflict, Store, StoreError
+from directory_service.store.contract import Compacted, Conflict, Seen, Store, StoreError, World
 from directory_service.view import Operation, build_view, compare_views, find_ingress, hosts
 from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.writer import (
@@ -140,6 +140,7 @@ class Directory:
         self._checked: Snapshot | None = None  # its records are known to fit together
         self._pushes: list[Push] = []
         self.trims_failed = 0
+        self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
 
     @property
     def revision(self) -> int:
@@ -147,9 +148,54 @@ class Directory:
         return self._snapshot.revision
 
     @property
-    def incarnation(self) -> int:
-        """The store's."""
-        return self._store.incarnation
+    def world(self) -> World:
+        """The realm and era that answers are given in."""
+        return self._store.world
+
+    @property
+    def store_id(self) -> int:
+        """Which store this is, among those of one realm that are in use at the same time."""
+        return self._store.id
+
+    @property
+    def era_began(self) -> str:
+        """Why this era began, empty for the first one."""
+        return self._store.era_began
+
+    def version(self, revision: int | None = None) -> dict[str, int]:
+        """Return what stands in every answer and push: realm, era, incarnation, a revision (None: the one
+        that answers are given at), and the seal of the last three."""
+        realm, era, incarnation = self._store.world
+        version = (era, incarnation, self._snapshot.revision if revision is None else revision)
+        if self._sealed[0] != version:
+            self._sealed = (version, self._store.seal(version))
+        names = ("era", "incarnation", "revision")
+        return {"realm": realm, **dict(zip(names, version, strict=True)), "seal": self._sealed[1]}
+
+    def hear(self, seen: Seen) -> bool:
+        """Compare with what a gateway has seen; begin a new era, and return True, if the store went back.
+
+        A gateway is believed only if it shows the seal of that version. Raises StoreError.
+        """
+        world = self._store.world
+        ahead = seen.era > world.era or (seen.era == world.era and seen.incarnation != world.incarnation)
+        if not ahead and (seen.era < world.era or seen.revision <= self._snapshot.revision):
+            return False
+        if self._store.seal((seen.era, seen.incarnation, seen.revision)) != seen.seal:
+            return False
+        self._take_up()  # another server may have written it
+        world, newest = self._store.world, self._snapshot.revision
+        if seen.incarnation == world.incarnation and seen.revision <= newest:
+            return False
+        if seen.era < world.era:
+            return False
+        why = (
+            f"gateways have seen revision {seen.revision} of era {seen.era}, the store holds revision"
+            f" {newest} of era {world.era}"
+        )
+        log.warning("era %d begins: %s", self._store.begin_era(why, seen.era).era, why)
+        self._take_up()
+        return True
 
     @property
     def current(self) -> Snapshot:
@@ -469,6 +515,10 @@ class Directory:
             log.error("old history could not be forgotten: %s", error)
 
     def _take_up(self) -> None:
+        if self._store.refresh_world().incarnation != self._snapshot.incarnation:
+            # Another era: gateways see it in the next message, and ask for everything.
+            self._snapshot = self._load()
+            self._pushes.clear()
         while True:
             try:
                 commits = self._store.commits(self._snapshot.revision, _PAGE)

@@ -146,6 +146,11 @@ class Configuration:
     log: Log = field(default_factory=Log)
 
     @property
+    def realm_file(self) -> Path:
+        """Where the realm that this gateway belongs to is written down."""
+        return self.state_dir / "realm"
+
+    @property
     def is_embedded(self) -> bool:
         return self.directory == (EMBEDDED,)
 

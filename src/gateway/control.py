@@ -24,6 +24,7 @@ from directory_client.descriptors import Admission, Listener, raise_limit
 from directory_client.events import Answered, Asked, Failed, ServerChanged
 from directory_client.keys import client_keys
 from directory_client.notify import notify
+from directory_client.realm import RealmPin
 from gateway import inbox
 from gateway.admin import Admin, AdminSocket
 from gateway.configuration import Configuration
@@ -166,6 +167,7 @@ class Control:
             role="control",
             keys=keys,
             context=self._context,
+            pin=RealmPin(configuration.realm_file),
         )
         client.serve()
         self.state.servers = self._servers

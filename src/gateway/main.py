@@ -129,6 +129,31 @@ def directory(file: Path) -> None:
     os.execv(command[0], command)
 
 
+@main.command()
+@FILE
+@click.option("--forget", is_flag=True, help="Belong to the realm of the next directory that answers.")
+def realm(file: Path, forget: bool) -> None:
+    """Print the realm that this gateway belongs to.
+
+    A gateway takes the realm of the first directory that answers it, and listens to no other: another realm
+    is another world. Forget it only if the gateway is meant to change worlds; then restart its slow path and
+    control."""
+    from directory_client.realm import RealmPin, format_realm
+
+    configuration = _load(file)
+    pinned = RealmPin(configuration.realm_file)
+    if not pinned.realm:
+        click.echo(f"{configuration.name} belongs to no realm yet: it takes that of the first directory")
+        return
+    click.echo(f"{configuration.name} belongs to realm {format_realm(pinned.realm)}, era {pinned.seen.era}")
+    if forget:
+        try:
+            configuration.realm_file.unlink()
+        except OSError as error:
+            _fail(f"{configuration.realm_file}: {error.strerror}", "run as the gateway's user")
+        click.echo("forgotten: restart the slow path and control, and the next directory's realm is taken")
+
+
 def _begin(file: Path, process: str) -> Configuration:
     """Begin a process of the gateway: its configuration, log, CPUs and pid file."""
     configuration = _load(file)

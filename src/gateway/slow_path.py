@@ -27,6 +27,7 @@ from directory_client.client import DirectoryClient
 from directory_client.events import Answered, Changed, Failed, Resolved, ServerChanged, Snapshot
 from directory_client.keys import client_keys
 from directory_client.notify import notify
+from directory_client.realm import RealmPin
 from fastpath.records import join
 from fastpath.rings import DataPlaneUnreachable, RingClient
 
@@ -187,6 +188,7 @@ class SlowPath:
             workers=self._workers,
             keys=client_keys(identity.key_file, identity.directory_public_key) if identity else None,
             context=self._context,
+            pin=RealmPin(configuration.realm_file),
         )
         client.set_heartbeat(
             locators=list(configuration.locators),
@@ -257,14 +259,18 @@ class SlowPath:
     def _vnets_there(self, ring: RingClient) -> list[int]:
         """Ask which of our V-nets the data plane has: what the directory has removed meanwhile is removed."""
         vnis: list[int] = []
+        known = (0, 0)
         cursor: int | None = 0
         while cursor is not None:
             answer = ring.ask({"dump": "vnets", "cursor": cursor, "limit": 512})
             rows = answer.get("rows")
             if not isinstance(rows, list):
                 raise DataPlaneUnreachable(ring.path, "an answer without rows", "connect anew")
-            vnis += [row["vni"] for row in rows if row["vni"] % self._workers == self._worker]
+            mine = [row for row in rows if row["vni"] % self._workers == self._worker]
+            vnis += [row["vni"] for row in mine]
+            known = max([known, *((row["incarnation"], row["revision"]) for row in mine)], key=_by_revision)
             cursor = answer.get("cursor")
+        self._client.knows(*known)
         return vnis
 
     def _lost(self, error: DataPlaneUnreachable, now_s: float) -> None:
@@ -324,6 +330,10 @@ class SlowPath:
             }
         )
         self._cpu_s = cpu_s
+
+
+def _by_revision(version: tuple[int, int]) -> int:
+    return version[1]
 
 
 def run(configuration: Configuration, worker: int) -> None:

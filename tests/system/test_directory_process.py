@@ -257,6 +257,10 @@ def test_a_fleets_directory_serves_known_keys_over_tcp(tmp_path):
         f'[[client]]\nname = "anna"\npublic_key = "{anna}"\nrole = "operator"\n'
     )
     endpoint = f"tcp://127.0.0.1:{port}"
+    missing = run("run", str(config))
+    assert (missing.returncode, "there is no store at" in missing.stderr) == (1, True)
+    assert "vnet-directory init" in missing.stderr
+    assert "realm" in run("init", str(config)).stdout
     process = subprocess.Popen(command("run", str(config)), env=environment(), stderr=subprocess.DEVNULL)
     operator = DirectoryClient([endpoint], keys=client_keys(tmp_path / "anna.key", server))
     node = DirectoryClient([endpoint], node="gw1", keys=client_keys(tmp_path / "gw1.key", server))

@@ -158,10 +158,11 @@ def test_a_subscription_that_is_not_confirmed_asks_all_the_same():
     assert asked(subscriber.tick(CONFIRM_S)).whole
 
 
-def test_a_node_that_is_not_declared_gets_an_empty_snapshot_once_and_is_asked_for_again():
+def test_a_node_that_a_new_store_does_not_know_loses_nothing_and_is_asked_for_again():
     subscriber = Subscriber()
     ask = asked(subscriber.start(0))
-    assert subscriber.snapshot(ask.number, answer({}, node=0), 0) == [Snapshot(9, 100, 0, [])]
+    assert subscriber.snapshot(ask.number, answer({}, node=0), 0) == []
+    assert subscriber.undeclared
     assert subscriber.tick(UNKNOWN_S - 0.01) == []
     again = asked(subscriber.tick(UNKNOWN_S))
     assert subscriber.snapshot(again.number, answer({}, node=0), 1) == []
@@ -175,6 +176,35 @@ def test_a_node_declared_anew_changes_its_topics():
     assert subscriber.snapshot(ask.number, answer({}, node=78), 1) == [Unsubscribe(NODE), Subscribe(78)]
     ask = asked(subscriber.push(push(0, 0, node=78), 1))
     assert isinstance(subscriber.snapshot(ask.number, answer({}, node=78), 1)[0], Snapshot)
+
+
+def test_a_node_that_was_removed_while_nobody_followed_is_told_so_once():
+    subscriber = Subscriber()
+    subscriber.knows(9, 100)
+    ask = asked(subscriber.start(0))
+    assert subscriber.snapshot(ask.number, answer({}, node=0), 0) == [Snapshot(9, 100, 0, [])]
+    again = asked(subscriber.tick(UNKNOWN_S))
+    assert subscriber.snapshot(again.number, answer({}, node=0), 1) == []
+    assert not subscriber.undeclared
+
+
+def test_an_older_store_takes_nothing_away():
+    subscriber = Subscriber()
+    subscriber.knows(9, 101)
+    ask = asked(subscriber.start(0))
+    assert subscriber.snapshot(ask.number, answer({}, node=0), 0) == []
+    assert subscriber.undeclared
+
+
+def test_a_snapshot_that_is_older_than_what_is_known_is_no_answer():
+    subscriber = active({RED: 5})
+    subscriber.revision = 101
+    ask = asked(subscriber.push(push(RED, 7), 1))
+    assert subscriber.snapshot(ask.number, answer({RED: 5}), 1) == []
+    assert subscriber.resyncs["older"] == 1
+    again = asked(subscriber.tick(1 + UNKNOWN_S))
+    newer = answer({RED: 7}, revision=101)
+    assert isinstance(subscriber.snapshot(again.number, newer, 2)[0], Snapshot)
 
 
 def test_a_removed_node_knows_nothing_any_more():

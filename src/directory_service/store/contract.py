@@ -2,8 +2,8 @@
 """What a store must do: keys and values under revisions, transactions, history, watch.
 
 A store keeps bytes under text keys. Every transaction that writes makes one new revision; revisions count up
-from 1 and are never reused. What a revision held can be read until it is compacted. `incarnation` is drawn at
-random when a store is made, so that revisions of two stores are never compared.
+from 1. What a revision held can be read until it is compacted. Revisions are compared within one era of one
+realm only (`World`): a store that went back would give a revision out again, so it begins a new era first.
 
 The contract is etcd's, cut down: a commit's note is what etcd would keep under a key of its own that every
 transaction writes; compare, put and delete are its transaction; `commits` is its watch.
@@ -13,11 +13,33 @@ A store object is used by one thread; several may be open on one file at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class StoreError(Exception):
     """The store cannot do it: the message says why."""
+
+
+class World(NamedTuple):
+    """Which world a store holds, and which stretch of its history.
+
+    `realm` is drawn when a store is made, on purpose, and never changes. `era` counts the stretches in which
+    revisions only grow. `incarnation` is drawn anew for each era, so that of two copies of a store that both
+    begin the next one, neither is taken for the other. All have 63 bits and are never 0.
+    """
+
+    realm: int
+    era: int
+    incarnation: int
+
+
+class Seen(NamedTuple):
+    """What somebody was told: the newest version it has seen, and the seal that came with it."""
+
+    era: int
+    incarnation: int
+    revision: int
+    seal: int
 
 
 class Conflict(StoreError):
@@ -86,8 +108,26 @@ class Store(Protocol):
     """What MemoryStore and SqliteStore do."""
 
     @property
-    def incarnation(self) -> int:
-        """63 random bits, never 0, fixed when the store was made."""
+    def world(self) -> World:
+        """The realm, and the era as this object last saw it (opening, `refresh_world`, `begin_era`)."""
+
+    @property
+    def id(self) -> int:
+        """63 bits that tell this very store from a copy of it: servers on one store say the same."""
+
+    @property
+    def era_began(self) -> str:
+        """Why the present era began, empty for the first one."""
+
+    def refresh_world(self) -> World:
+        """Look whether another process has begun an era; return the world."""
+
+    def begin_era(self, why: str, after: int = 0) -> World:
+        """Begin an era with a number above the present one and `after`; revisions go on from the newest."""
+
+    def seal(self, version: tuple[int, int, int]) -> int:
+        """Return a number of 63 bits that only a store of this realm can make for (era, incarnation,
+        revision): who shows it has been told that version."""
 
     def revision(self) -> int:
         """Return the newest revision; 0 for an empty new store."""

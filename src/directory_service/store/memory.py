@@ -6,7 +6,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import islice
 
-from directory_service.store.contract import Change, Commit, Compacted, Compare, Conflict, Item, Write
+from directory_service.store.contract import Change, Commit, Compacted, Compare, Conflict, Item, World, Write
+from directory_service.store.seal import SECRET_BYTES, draw, seal
 
 _LAST_KEY = "\U0010ffff"
 
@@ -14,8 +15,12 @@ _LAST_KEY = "\U0010ffff"
 class MemoryStore:
     """See contract.Store."""
 
-    def __init__(self) -> None:
-        self._incarnation = secrets.randbits(62) + 1
+    def __init__(self, realm: int = 0) -> None:
+        """`realm` 0: draw one. Stores of one realm are taken for the same store that lost everything."""
+        self._world = World(realm or draw(), 1, draw())
+        self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._era_began = ""
+        self.id = self._world.realm
         self._items: dict[str, Item] = {}
         self._sorted: list[str] | None = None  # keys of _items; None: not sorted yet
         self._commits: list[Commit] = []  # of revisions above _oldest
@@ -23,8 +28,23 @@ class MemoryStore:
         self._base: dict[str, Item] = {}  # as of _oldest
 
     @property
-    def incarnation(self) -> int:
-        return self._incarnation
+    def world(self) -> World:
+        return self._world
+
+    @property
+    def era_began(self) -> str:
+        return self._era_began
+
+    def refresh_world(self) -> World:
+        return self._world
+
+    def begin_era(self, why: str, after: int = 0) -> World:
+        self._era_began = why
+        self._world = World(self._world.realm, max(self._world.era, after) + 1, draw())
+        return self._world
+
+    def seal(self, version: tuple[int, int, int]) -> int:
+        return seal(self._secret, version)
 
     def revision(self) -> int:
         return self._commits[-1].revision if self._commits else self._oldest

@@ -5,13 +5,22 @@
 present one. `revision` has one row a commit. A transaction is one SQLite transaction begun IMMEDIATE, so
 there is one writer at a time, in whatever process; readers see the commits before or after it, never a
 part.
+
+`SqliteStore.make` makes a file, nothing else does. Opening compares it with the mark beside it (mark.py):
+a file that is behind its mark went back, and begins a new era before it is used. Every commit counts the
+items that are there, so that a file that lost some is noticed.
 """
 
+import fcntl
+import hashlib
+import logging
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from directory_service.store.contract import (
     Change,
@@ -21,12 +30,17 @@ from directory_service.store.contract import (
     Conflict,
     Item,
     StoreError,
+    World,
     Write,
 )
+from directory_service.store.mark import MarkFile
+from directory_service.store.seal import SECRET_BYTES, draw, seal
 
-SCHEMA_VERSION = 1
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 2
 _SCHEMA = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE revision (number INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, note BLOB NOT NULL);
 CREATE TABLE item (
   key TEXT NOT NULL, modified INTEGER NOT NULL, created INTEGER NOT NULL, ended INTEGER, value BLOB NOT NULL,
@@ -40,23 +54,83 @@ _BUSY_MS = 10_000
 _LAST_KEY = "\U0010ffff"
 
 
+class StoreMissing(StoreError):
+    """There is no store at the path."""
+
+
 class SqliteStore:
-    """See contract.Store. `path` is made if it does not exist; raises StoreError for a file that is no
-    store."""
+    """See contract.Store. Raises StoreMissing if there is none, StoreError for a file that is no store."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
+        self._mark = MarkFile(Path(path))
+        self._lock: int | None = None
         try:
-            self._db = sqlite3.connect(self.path, timeout=_BUSY_MS / 1000, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL").fetchone()
-            self._db.execute("PRAGMA synchronous=FULL")
+            if not Path(path).exists() or not Path(path).stat().st_size:
+                raise StoreMissing(f"there is no store at {self.path}")
+            self._lock = _hold(self.path, fcntl.LOCK_SH)
+            self._db = _connect(self.path)
+            stat = os.stat(self.path)
+            self._inode = stat.st_ino
+            self.id = _identify(stat)
             self._open()
+            self._compare_mark()
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {error}") from error
 
+    @classmethod
+    def make(cls, path: str | Path) -> "SqliteStore":
+        """Make a new, empty store of a new realm and open it. Raises StoreError if something is there."""
+        found = Path(path)
+        if found.exists() and found.stat().st_size:
+            raise StoreError(f"{path} is there already")
+        try:
+            os.close(os.open(found, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            lock = _hold(str(path), fcntl.LOCK_EX)
+            try:
+                _make(_connect(str(path)))
+            finally:
+                os.close(lock)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be made: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be made: {error}") from error
+        MarkFile(found).path.unlink(missing_ok=True)  # of another realm: what was here is given up on purpose
+        return cls(path)
+
+    @staticmethod
+    def hold_alone(path: str | Path) -> int:
+        """Lock a store that nobody uses, until the descriptor is closed. Raises StoreError if it is used."""
+        return _hold(str(path), fcntl.LOCK_EX)
+
     @property
-    def incarnation(self) -> int:
-        return self._incarnation
+    def world(self) -> World:
+        return self._world
+
+    @property
+    def era_began(self) -> str:
+        return self._era_began
+
+    def refresh_world(self) -> World:
+        with self._errors():
+            if self._about("incarnation") != self._world.incarnation:
+                self._read_world()
+            return self._world
+
+    def begin_era(self, why: str, after: int = 0) -> World:
+        with self._errors(), self._transaction("IMMEDIATE"):
+            era = max(self._about("era"), after) + 1
+            for name, value in (("era", era), ("incarnation", draw()), ("era_began", why)):
+                self._db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+        with self._errors():
+            self._read_world()
+            self._mark.write(self._world, self._newest())
+        return self._world
+
+    def seal(self, version: tuple[int, int, int]) -> int:
+        return seal(self._secret, version)
 
     def revision(self) -> int:
         with self._errors():
@@ -64,7 +138,7 @@ class SqliteStore:
 
     def oldest(self) -> int:
         with self._errors():
-            return self._about("oldest")
+            return int(self._about("oldest"))
 
     def range(self, prefix: str = "", revision: int | None = None) -> tuple[int, list[Item]]:
         with self._errors(), self._transaction("DEFERRED"):
@@ -85,13 +159,17 @@ class SqliteStore:
             rows = self._db.execute(
                 f"SELECT key, value, created, modified FROM item {by} WHERE {where} ORDER BY key", values
             )
-            return revision, [Item(*row) for row in rows]
+            items = [Item(*row) for row in rows]
+            if by and not prefix and len(items) != (count := self._about("items")):
+                raise StoreError(f"{self.path} is damaged: {len(items)} items of {count} are left")
+            return revision, items
 
     def transact(
         self, compares: Sequence[Compare], writes: Sequence[Write], note: bytes = b"", time_ms: int = 0
     ) -> int:
         if len({write.key for write in writes}) != len(writes):
             raise ValueError("a key is written twice in one transaction")
+        self._check_file()
         with self._errors(), self._transaction("IMMEDIATE"):
             for compare in compares:
                 item = self._present(compare.key)
@@ -101,11 +179,13 @@ class SqliteStore:
             newest = self._newest()
             revision = newest + 1
             changed = False
+            more = 0
             for write in writes:
                 before = self._present(write.key)
                 if (before.value if before else None) == write.value:
                     continue
                 changed = True
+                more += (write.value is not None) - (before is not None)
                 if before is not None:
                     self._db.execute(
                         "UPDATE item SET ended = ? WHERE key = ? AND modified = ?",
@@ -120,7 +200,9 @@ class SqliteStore:
             if not changed:
                 return newest
             self._db.execute("INSERT INTO revision VALUES (?, ?, ?)", (revision, time_ms, note))
-            return revision
+            self._db.execute("UPDATE about SET value = value + ? WHERE name = 'items'", (more,))
+        self._mark.write(self._world, revision)
+        return revision
 
     def commits(self, after: int, limit: int = 1000) -> list[Commit]:
         with self._errors(), self._transaction("DEFERRED"):
@@ -181,31 +263,97 @@ class SqliteStore:
             self._db.execute("DELETE FROM revision WHERE number <= ?", (revision,))
             self._db.execute("UPDATE about SET value = ? WHERE name = 'oldest'", (revision,))
 
+    def copy_to(self, path: str | Path) -> None:
+        """Write a copy, whole and of one moment, while others read and write. Raises StoreError."""
+        if Path(path).exists():
+            raise StoreError(f"{path} is there already")
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            copy = sqlite3.connect(path)
+            try:
+                self._db.backup(copy, pages=4096)
+            finally:
+                copy.close()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be written: {error}") from error
+
     def close(self) -> None:
         self._db.close()
+        self._mark.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _open(self) -> None:
         with self._transaction("IMMEDIATE"):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise StoreError(f"{self.path} is another program's database")
-                for statement in _SCHEMA.split(";"):
-                    if statement.strip():
-                        self._db.execute(statement)
-                about = [("incarnation", secrets.randbits(62) + 1), ("oldest", 0)]
-                self._db.executemany("INSERT INTO about VALUES (?, ?)", about)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                raise StoreError(f"{self.path} is another program's database")
+            if version == 1:
+                self._take_from_1()
             elif version != SCHEMA_VERSION:
                 raise StoreError(f"{self.path} has schema {version}, this program knows {SCHEMA_VERSION}")
-            self._incarnation = self._about("incarnation")
+        self._secret = bytes(self._about("secret"))
+        self._read_world()
 
-    def _about(self, name: str) -> int:
-        return self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()[0]
+    def _take_from_1(self) -> None:
+        """Take a file of schema 1: its incarnation becomes the realm, which is then in its first era."""
+        count = self._db.execute("SELECT count(*) FROM item WHERE ended IS NULL").fetchone()[0]
+        more = {"realm": self._about("incarnation"), "era": 1, "era_began": "", "items": count}
+        self._db.execute("ALTER TABLE about RENAME TO about_1")
+        self._db.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID")
+        self._db.execute("INSERT INTO about SELECT name, value FROM about_1")
+        self._db.execute("DROP TABLE about_1")
+        more["secret"] = secrets.token_bytes(SECRET_BYTES)
+        self._db.executemany("INSERT INTO about VALUES (?, ?)", more.items())
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _read_world(self) -> None:
+        self._world = World(*(self._about(name) for name in World._fields))
+        self._era_began: str = self._about("era_began")
+
+    def _compare_mark(self) -> None:
+        """Begin an era if the file is behind what its mark says that it has acknowledged."""
+        marked = self._mark.read()
+        newest = self._newest()
+        if marked is None:
+            self._mark.write(self._world, newest)
+            return
+        if marked.world.realm != self._world.realm:
+            raise StoreError(
+                f"{self.path} is of realm {self._world.realm:016x}, but realm {marked.world.realm:016x} was"
+                f" here (says {self._mark.path}; remove that file if this store is meant)"
+            )
+        same = marked.world.incarnation == self._world.incarnation
+        if same and marked.revision > newest:
+            why = f"the store was found at revision {newest}, it had acknowledged {marked.revision}"
+        elif not same and marked.world.era >= self._world.era:
+            why = f"a store of era {self._world.era} was found where era {marked.world.era} had begun"
+        else:
+            return
+        world = self.begin_era(why, marked.world.era)
+        log.warning("era %d begins: %s", world.era, why)
+
+    def _check_file(self) -> None:
+        """Refuse to write to a file that was deleted or replaced underneath: it would be lost."""
+        try:
+            there = os.stat(self.path).st_ino
+        except OSError:
+            there = 0
+        if there != self._inode:
+            raise StoreError(f"{self.path} was removed or replaced while in use: restart the directory")
+
+    def _about(self, name: str) -> Any:
+        row = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise StoreError(f"{self.path} is damaged: it does not say its {name}")
+        return row[0]
 
     def _newest(self) -> int:
         number = self._db.execute("SELECT max(number) FROM revision").fetchone()[0]
-        return self._about("oldest") if number is None else number
+        return int(self._about("oldest") if number is None else number)
 
     def _present(self, key: str) -> Item | None:
         row = self._db.execute(
@@ -231,3 +379,47 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {error}") from error
+
+
+def _identify(stat: os.stat_result) -> int:
+    """Return the id of a file: of this machine, file system and inode."""
+    try:
+        machine = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        machine = os.uname().nodename.encode()
+    text = machine + b"%d/%d" % (stat.st_dev, stat.st_ino)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"vnet-store").digest(), "big") >> 1
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL").fetchone()
+    db.execute("PRAGMA synchronous=FULL")
+    return db
+
+
+def _make(db: sqlite3.Connection) -> None:
+    """Write the schema and draw the identities, in one transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise sqlite3.DatabaseError("somebody else makes it")
+    for statement in _SCHEMA.split(";"):
+        if statement.strip():
+            db.execute(statement)
+    about = {"realm": draw(), "era": 1, "incarnation": draw(), "era_began": "", "oldest": 0, "items": 0}
+    db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+    db.execute("INSERT INTO about VALUES ('secret', ?)", (secrets.token_bytes(SECRET_BYTES),))
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+    db.close()
+
+
+def _hold(path: str, how: int) -> int:
+    """Lock a store's file for as long as the descriptor is open: shared by all who use it."""
+    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreError(f"{path} is in use, or being restored") from None
+    return lock
