@@ -14,12 +14,16 @@ Raises TomlError only. `problem()` makes one for what the reader of the values f
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from directory_client.names import suggest
 from directory_client.toml_lines import KeyPath, find_lines, format_path
 
+T = TypeVar("T")
+
 _REQUIRED: Final = object()
+# What tomllib says of a key or table that is there twice, also in two spellings.
+_TWICE = re.compile(r"Cannot (overwrite a value|declare .* twice|mutate|redefine)|Duplicate")
 
 
 class TomlError(ValueError):
@@ -32,6 +36,42 @@ class TomlError(ValueError):
         self.problem = problem
         self.fix = fix
         super().__init__(f"{file} line {line}: {key + ': ' if key else ''}{problem}")
+
+    def is_about(self, key: str) -> bool:
+        """Tell whether it is about a key, or about something inside of it."""
+        return self.key == key or self.key.startswith((key + ".", key + "["))
+
+
+SHOWN_MAX = 20
+
+
+class TomlErrors(TomlError):
+    """Several things that are wrong in a file; as text one line each, the first of them if they are many."""
+
+    def __init__(self, errors: Sequence[TomlError]) -> None:
+        first = errors[0]
+        super().__init__(first.file, first.line, first.key, first.problem, "correct them all")
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        texts = [(str(error), error.fix) for error in self.errors]
+        return list_mistakes(f"{self.file} has {len(self.errors)} mistakes", texts)
+
+
+def list_mistakes(heading: str, texts: Sequence[tuple[str, str]]) -> str:
+    """Return a heading and one line for each (problem, fix), at most SHOWN_MAX of them."""
+    lines = [f"  {text}{' → ' + fix if fix else ''}" for text, fix in texts[:SHOWN_MAX]]
+    if len(texts) > SHOWN_MAX:
+        lines.append(f"  and {len(texts) - SHOWN_MAX} more")
+    return "\n".join((heading, *lines))
+
+
+def raise_all(errors: Sequence[TomlError]) -> None:
+    """Raise what is wrong: one error as it is, several as TomlErrors in the order of their lines."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise TomlErrors(sorted(errors, key=lambda error: error.line))
 
 
 class Table:
@@ -85,6 +125,16 @@ class Table:
                 raise self.problem(key, f'"{value}" is not possible', suggest(value, choices))
             self._check(key, value, check)
         return value
+
+    def take_string(
+        self, key: str, mistakes: list[TomlError], check: Callable[[str], object] | None = None
+    ) -> str:
+        """Return a string that must be there; what is wrong with it is added to `mistakes`."""
+        try:
+            return self.string(key, check=check)
+        except TomlError as error:
+            mistakes.append(error)
+            return ""
 
     def integer(self, key: str, default: Any = _REQUIRED, low: int = 0, high: int = 2**63 - 1) -> int:
         """Return an integer between low and high."""
@@ -141,29 +191,72 @@ class Table:
         return Table(self.file, self._lines, (*self.path, key), value)
 
     def tables_by_name(
-        self, key: str, check: Callable[[str], object] | None = None
+        self,
+        key: str,
+        check: Callable[[str], object] | None = None,
+        mistakes: list[TomlError] | None = None,
     ) -> Iterator[tuple[str, "Table"]]:
-        """Yield (name, table) of every table in a table: [key.name]."""
-        outer = self.table(key)
+        """Yield (name, table) of every table in a table: [key.name]. With a list of `mistakes` what is
+        wrong is added to it and left out."""
+        try:
+            outer = self.table(key)
+        except TomlError as error:
+            _keep(mistakes, error)
+            return
         for name in outer._values:
-            outer._check(name, name, check)
-            yield name, outer.table(name)
+            try:
+                outer._check(name, name, check)
+                inner = outer.table(name)
+            except TomlError as error:
+                _keep(mistakes, error)
+                continue
+            yield name, inner
 
-    def tables_in_list(self, key: str) -> Iterator["Table"]:
-        """Yield every table of a list of tables: [[key]]."""
-        value = self._get(key, [], list, f"a list of tables: [[{format_path((*self.path, key))}]]")
+    def tables_in_list(self, key: str, mistakes: list[TomlError] | None = None) -> Iterator["Table"]:
+        """Yield every table of a list of tables: [[key]]. `mistakes` as in tables_by_name."""
+        fix = f"write [[{format_path((*self.path, key))}]]"
+        try:
+            value = self._get(key, [], list, f"a list of tables: [[{format_path((*self.path, key))}]]")
+        except TomlError as error:
+            _keep(mistakes, error)
+            return
         for index, item in enumerate(value):
-            if not isinstance(item, dict):
-                raise self.problem(
-                    key, f"{item!r} is no table", f"write [[{format_path((*self.path, key))}]]"
-                )
-            yield Table(self.file, self._lines, (*self.path, key, index), item)
+            if isinstance(item, dict):
+                yield Table(self.file, self._lines, (*self.path, key, index), item)
+            else:
+                _keep(mistakes, self.problem(key, f"{item!r} is no table", fix))
+
+    def read_all(self, read: Callable[["Table"], T], mistakes: list[TomlError]) -> T | None:
+        """Return what `read` makes of this table; None if something is wrong in it: all of that is added to
+        `mistakes`, by reading again without each key that is wrong."""
+        values, wrong = dict(self._values), False
+        while True:
+            table = Table(self.file, self._lines, self.path, values)
+            try:
+                found = read(table)
+            except TomlError as error:
+                key = next((key for key in values if error.is_about(format_path((*self.path, key)))), None)
+                if key is not None or not wrong:  # else what was taken out is missing
+                    mistakes.append(error)
+                wrong = True
+                if key is None:
+                    return None
+                values = {name: value for name, value in values.items() if name != key}
+                continue
+            unknown = list(table.unknown())
+            mistakes += unknown
+            return None if wrong or unknown else found
+
+    def unknown(self) -> Iterator[TomlError]:
+        """Yield an error for each key that nobody asked for."""
+        for key in self._values:
+            if key not in self._asked:
+                yield self.problem(key, "unknown key", suggest(key, self._asked))
 
     def finish(self) -> None:
         """Raise TomlError for the first key that nobody asked for."""
-        for key in self._values:
-            if key not in self._asked:
-                raise self.problem(key, "unknown key", suggest(key, self._asked))
+        for error in self.unknown():
+            raise error
 
     def _get(self, key: str, default: Any, kind: type | tuple[type, ...], words: str) -> Any:
         self._asked.add(key)
@@ -187,18 +280,44 @@ class Table:
             raise self.problem(key, str(error), "correct it") from None
 
 
+def _keep(mistakes: list[TomlError] | None, error: TomlError) -> None:
+    if mistakes is None:
+        raise error
+    mistakes.append(error)
+
+
 def read_toml(text: str, file: str) -> Table:
     """Parse the text of a file. Raises TomlError with the line for what is no TOML."""
+    if text.startswith("\ufeff"):
+        raise TomlError(
+            file,
+            1,
+            "",
+            "begins with a byte-order mark",
+            f"save it as UTF-8 without one: sed -i '1s/^\\xef\\xbb\\xbf//' {file}",
+        )
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         words = re.sub(r" \(at .*\)$", "", str(error))
+        again = _TWICE.search(words)
+        if again:
+            told = _key_at(text, line)
+            raise TomlError(file, line, told, "is there twice", "remove one") from None
         raise TomlError(
             file, line, "", f"no TOML: {words[:1].lower()}{words[1:]}", "see https://toml.io"
         ) from None
     return Table(file, find_lines(text), (), values)
+
+
+def _key_at(text: str, line: int) -> str:
+    """Return the key of a line as it stands there: of [a.b] a.b, of x = 1 x."""
+    lines = text.split("\n")
+    written = lines[line - 1].strip() if line <= len(lines) else ""
+    header = re.match(r"\[+([^\]]*)\]", written)
+    return header[1].strip() if header else written.partition("=")[0].strip()
 
 
 def _say(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from directory_client.addresses import parse_network
 from directory_client.names import Place, check_name, parse_place
-from directory_client.strict_toml import Table, TomlError, read_toml
+from directory_client.strict_toml import Table, TomlError, raise_all, read_toml
 from directory_client.toml_lines import format_path
 from directory_client.toml_text import toml_string, toml_value
 from directory_service import fields
@@ -49,49 +49,72 @@ class Document:
 
 
 def parse_document(text: str, file: str) -> Document:
-    """Parse topology.toml. Raises TomlError."""
+    """Parse topology.toml. Raises TomlError, TomlErrors if more than one thing is wrong."""
     table = read_toml(text, file)
-    name = table.string("document", check=check_name)
+    mistakes: list[TomlError] = []
+    name = table.take_string("document", mistakes, check=check_name)
     declared: dict[str, Declared] = {}
     for kind in _NAMED:
-        for item, settings in table.tables_by_name(kind, check_name):
-            _add(declared, kind, item, fields.READERS[kind](settings), settings)
-            settings.finish()
-    for vnet, settings in table.tables_by_name("vnet", check_name):
+        for item, settings in table.tables_by_name(kind, check_name, mistakes):
+            _add(declared, kind, item, settings.read_all(fields.READERS[kind], mistakes), settings, mistakes)
+    for vnet, settings in table.tables_by_name("vnet", check_name, mistakes):
+        _read_inside(declared, vnet, settings, mistakes)
         if not settings.keys() or set(settings.keys()) - _INSIDE:  # else another document declares the V-net
-            _add(declared, "vnet", vnet, fields.read_vnet(settings), settings)
-        _read_inside(declared, vnet, settings)
-        settings.finish()
-    table.finish()
+            own = settings.read_all(_read_own, mistakes)
+            _add(declared, "vnet", vnet, own, settings, mistakes)
+    mistakes += table.unknown()
+    raise_all(mistakes)
     return Document(name, file, declared)
 
 
-def _read_inside(declared: dict[str, Declared], vnet: str, settings: Table) -> None:
-    for attachment in settings.tables_in_list("attachment"):
-        nodes, port, vlan = fields.read_attachment_place(attachment)
-        values = fields.read_attachment(attachment)
-        attachment.finish()
-        for node in nodes:
-            _add(declared, "attachment", f"{vnet}/{Place(node, port, vlan)}", values, attachment)
+def _read_own(settings: Table) -> fields.Values:
+    for kind in _INSIDE:  # read by themselves
+        settings.raw(kind)
+    return fields.read_vnet(settings)
+
+
+def _read_attachment(attachment: Table) -> tuple[tuple[str, ...], str, int, fields.Values]:
+    return *fields.read_attachment_place(attachment), fields.read_attachment(attachment)
+
+
+def _read_inside(
+    declared: dict[str, Declared], vnet: str, settings: Table, mistakes: list[TomlError]
+) -> None:
+    for attachment in settings.tables_in_list("attachment", mistakes):
+        read = attachment.read_all(_read_attachment, mistakes)
+        if read is not None:
+            nodes, port, vlan, values = read
+            for node in nodes:
+                place = Place(node, port, vlan)
+                _add(declared, "attachment", f"{vnet}/{place}", values, attachment, mistakes)
     for kind, check in (
         ("endpoint", check_member_name),
         ("route", _check_route),
         ("rule", check_name),
         ("peering", check_name),
     ):
-        for item, values_table in settings.tables_by_name(kind, check):
+        for item, table in settings.tables_by_name(kind, check, mistakes):
             name = str(parse_network(item)) if kind == "route" else item
-            _add(declared, kind, f"{vnet}/{name}", fields.READERS[kind](values_table), values_table)
-            values_table.finish()
+            found = table.read_all(fields.READERS[kind], mistakes)
+            _add(declared, kind, f"{vnet}/{name}", found, table, mistakes)
 
 
 def _add(
-    declared: dict[str, Declared], kind: str, name: str, values: Mapping[str, Any], table: Table
+    declared: dict[str, Declared],
+    kind: str,
+    name: str,
+    values: Mapping[str, Any] | None,
+    table: Table,
+    mistakes: list[TomlError],
 ) -> None:
+    """Add what could be read; None could not."""
+    if values is None:
+        return
     item = Declared(kind, name, values, table)
     if item.key in declared:
         line = declared[item.key].table.line()
-        raise table.problem(None, f"{kind} {name} is declared twice, first in line {line}", "remove one")
+        problem = f"{kind} {name} is declared twice, first in line {line}"
+        mistakes.append(table.problem(None, problem, "remove one"))
     declared[item.key] = item
 
 

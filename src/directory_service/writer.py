@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 import msgpack
 
 from directory_client.names import check_name, parse_place, split_qualified, suggest
+from directory_client.strict_toml import TomlError, list_mistakes, raise_all
 from directory_service import fields
 from directory_service.document import Declared, Document, check_member_name
-from directory_service.integrity import find_faults, find_warnings
+from directory_service.integrity import Fault, find_faults, find_warnings
 from directory_service.model import Snapshot
 from directory_service.records import OWNERS, Record, encode
 from directory_service.refused import Refused
 from directory_service.store.contract import Commit, Compare, Store, Write
 
 COUNTER_KEY = "meta/counter"
+DOCUMENT_PREFIX = "document:"  # before a document's name: all of it
 RecordChange = tuple[Record | None, Record | None]
 
 
@@ -90,10 +92,14 @@ def want_document(
     """Return what a document wants. Raises TomlError for what another document owns and is not taken over."""
     wanted: dict[str, Wanted | None] = {}
     unused = set(take_over)
+    used: set[str] = set()
+    foreign: list[TomlError] = []
     for key, declared in document.declared.items():
         before = snapshot.records.get(key)
         taken = {declared.name, key, f"{declared.kind} {declared.name}"} & unused
-        unused -= taken
+        if before is not None and before.owner == "document":
+            taken |= {DOCUMENT_PREFIX + before.document} & unused
+        used |= taken
         if (
             before is not None
             and before.owner == "document"
@@ -101,14 +107,23 @@ def want_document(
             and not taken
         ):
             who = ", ".join(filter(None, (authors.get(before.revision, ""), f"revision {before.revision}")))
-            raise declared.problem(
-                None,
-                f"{declared.kind} {declared.name} is owned by document {before.document} ({who})",
-                f"remove it there first, or vnetctl apply -f {document.file} --take-over {declared.name}",
-            )
+            problem = f"{declared.kind} {declared.name} is owned by document {before.document} ({who})"
+            again = f"vnetctl apply -f {document.file} --take-over"
+            fix = f"remove it there first, or {again} {declared.name}, or all of it: {again} "
+            foreign.append(declared.problem(None, problem, fix + DOCUMENT_PREFIX + before.document))
         wanted[key] = Wanted(declared.values, "document", document.name)
+    raise_all(foreign)
+    unused -= used
     if unused:
         name = min(unused)
+        if name.startswith(DOCUMENT_PREFIX):
+            other = name.removeprefix(DOCUMENT_PREFIX)
+            documents = {record.document for record in snapshot.records.values() if record.document}
+            raise Refused(
+                f"--take-over {name}: this document declares nothing that document {other} owns",
+                suggest(other, documents),
+                2,
+            )
         raise Refused(
             f"--take-over {name}: the document does not declare it",
             suggest(name, (declared.name for declared in document.declared.values())),
@@ -130,8 +145,7 @@ def check(
             records[after.key] = after
         elif before is not None:
             records.pop(before.key, None)
-    for fault in find_faults(records):
-        _fail(declared, fault.key, fault.field, fault.problem, fault.fix)
+    faults = list(find_faults(records))
     for before, after in changes:
         if before is None or after is None or before.kind != "vnet":
             continue
@@ -139,19 +153,30 @@ def check(
         if old != new:
             problem = f"the vni of {after.name} cannot change ({old} → {new})"
             fix = "remove the V-net first, and declare it again with the new vni"
-            _fail(declared, after.key, "vni", problem, fix)
-    return list(
-        find_warnings(records, [after.key for _, after in changes if after is not None], snapshot.presences)
-    )
+            faults.append(Fault(after.key, "vni", problem, fix))
+    _fail(declared or {}, faults)
+    named = [after.key for _, after in changes if after is not None]
+    return list(find_warnings(records, named, snapshot.presences))
 
 
-def _fail(
-    declared: Mapping[str, Declared] | None, key: str, field: str | None, problem: str, fix: str
-) -> None:
-    if declared is not None and key in declared:
-        raise declared[key].problem(field, problem, fix)
-    kind, _, name = key.partition("/")
-    raise Refused(f"{kind} {name}: {problem}", fix)
+def _fail(declared: Mapping[str, Declared], faults: Sequence[Fault]) -> None:
+    """Raise what does not fit, all of it: what the document declares with its lines."""
+    here = [
+        declared[key].problem(field, problem, fix) for key, field, problem, fix in faults if key in declared
+    ]
+    texts = [
+        (f"{key.replace('/', ' ', 1)}: {problem}", fix)
+        for key, _, problem, fix in faults
+        if key not in declared
+    ]
+    if not texts:
+        raise_all(here)
+        return
+    if len(faults) == 1:
+        raise Refused(*texts[0])
+    here.sort(key=lambda error: error.line)
+    texts = [*((str(error), error.fix) for error in here), *texts]
+    raise Refused(list_mistakes(f"{len(texts)} things do not fit together", texts), "correct them all")
 
 
 def check_owner(record: Record | None, owner: str) -> None:

@@ -49,7 +49,10 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Only say what would change, also to connections in use.")
 @click.option("--yes", is_flag=True, help="Do not ask, even if connections in use are cut.")
 @click.option(
-    "--take-over", multiple=True, metavar="NAME", help="Move what another document owns into this one."
+    "--take-over",
+    multiple=True,
+    metavar="NAME",
+    help="Move what another document owns into this one; document:NAME is all that NAME owns of it.",
 )
 @click.option("-m", "--comment", default="", help="Why; stands in the history.")
 @click.option("--exit-code", is_flag=True, help="With --dry-run: exit status 4 if changes are pending.")
