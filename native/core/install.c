@@ -102,7 +102,9 @@ fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
 	in->now_s = (uint32_t)(now_ns / 1000000000);
 	fp_arena_tick(in->arena, now_ns);
 	fp_arena_reclaim(in->arena);
-	return fp_scan_tick(in);
+	bool more = fp_scan_tick(in);
+	fp_installer_sync(in);
+	return more;
 }
 
 uint64_t
@@ -219,6 +221,8 @@ dispatch(struct fp_installer *in, const struct fp_record *record)
 		return fp_directory_state(in, r);
 	case FP_RECORD_PACKET_OUT:
 		return fp_packet_out(in, r);
+	case FP_RECORD_SYNC:
+		return fp_sync_apply(in, r);
 	default:
 		return FP_REFUSED_MALFORMED;
 	}
@@ -239,7 +243,7 @@ leaves_prepared(uint16_t type)
 	return type == FP_RECORD_FLOW_INSTALL || type == FP_RECORD_LOCATION_SET ||
 	       type == FP_RECORD_LOCATION_REMOVE || type == FP_RECORD_CHANGE ||
 	       type == FP_RECORD_RELEASE_DROP || type == FP_RECORD_DIRECTORY_STATE ||
-	       type == FP_RECORD_PACKET_OUT;
+	       type == FP_RECORD_PACKET_OUT || type == FP_RECORD_SYNC;
 }
 
 static int

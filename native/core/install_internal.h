@@ -61,6 +61,12 @@ struct fp_worker_state {
 	uint32_t asked_at_s;     // first refresh since its last record, 0: none
 };
 
+// The SYNC of a client that is not answered yet.
+struct fp_sync_state {
+	struct fp_record_sync record;
+	uint64_t token; // grace period after which no reader acts on what was closed before it
+};
+
 struct fp_installer {
 	struct fp_arena *arena;
 	struct fp_installer_hooks hooks;
@@ -100,6 +106,10 @@ struct fp_installer {
 	uint32_t stale_cursor, upkeep_cursor, expire_cursor, collect_location, collect_tunnel;
 	uint32_t asked; // refreshes of this tick
 	struct fp_worker_state worker[FP_CLIENT_WORKERS];
+
+	// sync.c
+	struct fp_sync_state sync[FP_CLIENTS];
+	uint32_t syncs_waiting; // bit: client
 
 	struct fp_assembly *assembly; // [FP_CLIENTS]
 	uint32_t packets_s, packets_this_s;
@@ -171,6 +181,9 @@ void fp_header_build(struct fp_header *header, const struct fp_tunnel_info *info
 // flow_install.c
 int fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record);
 int fp_release_drop(struct fp_installer *in, const struct fp_record_flow *record);
+
+// sync.c
+int fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record);
 
 // packet_out.c
 int fp_packet_out(struct fp_installer *in, const struct fp_record_packet *record);

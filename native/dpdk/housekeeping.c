@@ -156,6 +156,7 @@ housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns)
 	}
 	worked |= fp_exception_carry(hk);
 	worked |= tick(hk, now_ns, worked);
+	hk->syncing = fp_installer_sync(hk->installer);
 	releases_hand_over(hk);
 	polls_wake(hk);
 	fp_client_doorbells(hk);
@@ -236,8 +237,8 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 		int timeout_ms = now >= hk->next_tick_ns
 					 ? 0
 					 : (int)((hk->next_tick_ns - now + 999999) / 1000000);
-		if (hk->backlog.waits)
-			timeout_ms = 1;
+		if (hk->backlog.waits || hk->syncing)
+			timeout_ms = timeout_ms > 1 ? 1 : timeout_ms;
 		hk->counters.sleeps++;
 		(void)epoll_wait(hk->epoll_fd, events, 8, timeout_ms);
 	}

@@ -62,6 +62,7 @@ struct fp_housekeeping {
 	uint64_t wake_mask[FP_THREADS_MAX / 64]; // threads whose rings got something this round
 	uint64_t next_tick_ns, next_second_ns;
 	bool busy_tick;
+	bool syncing; // a client waits to hear that its changes are in force
 	struct fp_housekeeping_counters counters;
 };
 

@@ -52,4 +52,8 @@ void fp_installer_foresee(const struct fp_installer *installer, const struct fp_
 // again at a bounded rate, expires. Returns true if there is more to do at once.
 bool fp_installer_tick(struct fp_installer *installer, uint64_t now_ns);
 
+// Answers SYNC records whose changes no reader can have missed. Cheap; after every round of records, and with
+// the tick. Returns true while one waits for a reader.
+bool fp_installer_sync(struct fp_installer *installer);
+
 uint64_t fp_installer_refused(const struct fp_installer *installer, enum fp_refusal why);

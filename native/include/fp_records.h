@@ -25,6 +25,7 @@ enum fp_record_type {
 	FP_RECORD_PACKET = 4,          // struct fp_record_packet: (part of) a frame
 	FP_RECORD_REFUSED = 5,         // struct fp_record_refused: a record of yours was not applied
 	FP_RECORD_TUNNEL_CHANGED = 6,  // struct fp_record_tunnel: to control: a tunnel came (wants a next hop) or, GONE, went
+	FP_RECORD_SYNCED = 7,          // struct fp_record_sync: all that came before that SYNC is in force
 
 	// client -> data plane, applied in order
 	FP_RECORD_VNET_SET = 32,        // struct fp_record_vnet
@@ -48,6 +49,7 @@ enum fp_record_type {
 	FP_RECORD_RELEASE_DROP = 50,    // struct fp_record_flow: ends a held key without installing (reason)
 	FP_RECORD_DIRECTORY_STATE = 51, // struct fp_record_directory_state: answers or not (flows are extended)
 	FP_RECORD_PACKET_OUT = 52,      // struct fp_record_packet: send this frame
+	FP_RECORD_SYNC = 53,            // struct fp_record_sync: say SYNCED once all before it is in force
 };
 
 enum fp_record_flag {
@@ -264,6 +266,14 @@ struct fp_record_directory_state {
 	uint8_t zero[109];
 };
 static_assert(sizeof(struct fp_record_directory_state) == 128, "directory_state");
+
+// A client has one on its way at a time: a second one takes the first one's place.
+struct fp_record_sync {
+	struct fp_record_head head;
+	uint64_t number; // the client's own, comes back
+	uint8_t zero[104];
+};
+static_assert(sizeof(struct fp_record_sync) == 128, "sync");
 
 // A frame in spans. The first one says where to: out of an attachment (LOCAL) or into a tunnel.
 #define FP_PACKET_SPAN_BYTES 88

@@ -258,6 +258,7 @@ cdef extern from "fp_records.h" nogil:
         FP_RECORD_PACKET
         FP_RECORD_REFUSED
         FP_RECORD_TUNNEL_CHANGED
+        FP_RECORD_SYNCED
         FP_RECORD_VNET_SET
         FP_RECORD_VNET_REMOVE
         FP_RECORD_SNAPSHOT_BEGIN
@@ -279,6 +280,7 @@ cdef extern from "fp_records.h" nogil:
         FP_RECORD_RELEASE_DROP
         FP_RECORD_DIRECTORY_STATE
         FP_RECORD_PACKET_OUT
+        FP_RECORD_SYNC
 
     cdef enum fp_record_flag:
         FP_RECORD_IF_PRESENT
@@ -453,6 +455,11 @@ cdef extern from "fp_records.h" nogil:
         uint8_t worker
         uint8_t workers
         uint8_t zero[109]
+
+    cdef struct fp_record_sync:
+        fp_record_head head
+        uint64_t number
+        uint8_t zero[104]
 
     cdef struct fp_record_packet:
         fp_record_head head

@@ -116,6 +116,7 @@ FLOW_RECORD = DTYPES["fp_record_flow"]
 CHANGE_RECORD = DTYPES["fp_record_change"]
 DIRECTORY_STATE = DTYPES["fp_record_directory_state"]
 PACKET = DTYPES["fp_record_packet"]
+SYNC = DTYPES["fp_record_sync"]
 
 STRUCT_OF = {
     RecordType.MISS: DTYPES["fp_record_miss"],
@@ -145,6 +146,8 @@ STRUCT_OF = {
     RecordType.RELEASE_DROP: DTYPES["fp_record_flow"],
     RecordType.DIRECTORY_STATE: DTYPES["fp_record_directory_state"],
     RecordType.PACKET_OUT: DTYPES["fp_record_packet"],
+    RecordType.SYNC: DTYPES["fp_record_sync"],
+    RecordType.SYNCED: DTYPES["fp_record_sync"],
 }
 
 

@@ -28,6 +28,7 @@ from fastpath.records import Refusal as Why
 
 from .announcement import announcements
 from .decisions import drops, endings, installs, refusals_of
+from .in_force import InForce
 from .operations import MalformedOperation, Operation, record_of
 from .questions import Batch, Questions
 from .refusals import Refusals
@@ -79,6 +80,8 @@ class Resolver:
         self._locators_to_ask: list[bytes] = []
         self._locators_asked: dict[int, bytes] = {}
         self._conflicts: dict[int, tuple[int, float]] = {}  # VNI -> (times told again, due next)
+        self._in_force = InForce()
+        self._newly_in_force: int | None = None
         self._records: list[Rows] = []
         self._has_view = False
         self._there: set[int] = set()  # V-nets that the data plane had when it was connected
@@ -86,9 +89,18 @@ class Resolver:
     # -- out -----------------------------------------------------------------------------------
 
     def take_records(self) -> list[Rows]:
-        """Return what the data plane is to be sent, in order; it counts as sent."""
+        """Return what the data plane is to be sent, in order; it counts as sent. A SYNC ends it where the
+        data plane has to confirm something."""
+        reached = ((vni, view.revision) for vni, view in self.views.items())
+        if (sync := self._in_force.sync(self.incarnation, reached)) is not None:
+            self._emit(sync)
         records, self._records = self._records, []
         return records
+
+    def take_in_force(self) -> int | None:
+        """Return the revision that the data plane has just confirmed to be in force; None: none is new."""
+        revision, self._newly_in_force = self._newly_in_force, None
+        return revision
 
     def take_questions(self, now_s: float) -> list[Batch]:
         """Return batches to be asked now; `asked` must follow for each.
@@ -111,6 +123,8 @@ class Resolver:
     def due_s(self) -> float | None:
         """Return when `tick` has something to do."""
         due = [at for times, at in self._conflicts.values() if times < CONFLICTS_MAX and at < _NEVER]
+        if (sync_s := self._in_force.due_s()) is not None:
+            due.append(sync_s)
         if self._to_ask:
             due.append(min((batch.asked_s + LATE_S for batch in self._asked.values()), default=0.0))
         if (again_s := self._again.due_s()) is not None:
@@ -129,6 +143,8 @@ class Resolver:
         self._there = set(vnis)
         if self.answering is not None:
             self._tell_state()
+        for change in self._in_force.connected():  # what it adopted may be open still
+            self._emit(change)
         if self._has_view:
             self._tell_everything()
 
@@ -145,7 +161,11 @@ class Resolver:
         if len(misses) < len(records):
             self._refused(select(records, RecordType.REFUSED), now_s)
             self._unknown_locators(select(records, RecordType.UNKNOWN_LOCATOR), now_s)
-            known = (RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED, RecordType.UNKNOWN_LOCATOR)
+            self._synced(select(records, RecordType.SYNCED))
+            known = (
+                *(RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED),
+                *(RecordType.UNKNOWN_LOCATOR, RecordType.SYNCED),
+            )
             self.counters["records_unknown"] += int((~current | ~np.isin(types, known)).sum())
 
     def _next_message(self) -> Batch:
@@ -258,6 +278,12 @@ class Resolver:
             self._locators[key] = now_s + LOCATOR_NEGATIVE_S
             self._locators_to_ask.append(key)
 
+    def _synced(self, rows: Rows) -> None:
+        for number in rows["number"].tolist():
+            revision = self._in_force.synced(number, self.incarnation)
+            if revision is not None:
+                self._newly_in_force = revision
+
     # -- from the directory: answers -----------------------------------------------------------
 
     def asked(self, id: int, batch: Batch, now_s: float) -> None:
@@ -351,6 +377,7 @@ class Resolver:
 
     def tick(self, now_s: float) -> None:
         """Ask again what is due; give up what nobody can be waiting for any more."""
+        self._in_force.tick(now_s)
         self._tell_places(now_s)
         due = []
         for batch in self._again.take_due(now_s):
@@ -387,6 +414,7 @@ class Resolver:
         self._has_view = True
         self._there |= set(gone)
         self._tell_everything()
+        self._in_force.reached(snapshot.revision, anew=True)
 
     def changed(self, change: Changed) -> None:
         """Apply a push."""
@@ -397,6 +425,7 @@ class Resolver:
         self._conflicts.pop(change.vni, None)
         for operation in change.operations:
             self._apply(view, operation, change.revision)
+        self._in_force.reached(change.revision)
 
     def _apply(self, view: View, operation: Operation, revision: int) -> None:
         if operation.get("op") == "announce":
@@ -407,6 +436,7 @@ class Resolver:
             return
         self._emit(record)
         if operation["op"] == "scope":
+            self._in_force.tightened(record)
             self._refusals.change(view.vni, revision, record["scope"][0])
         elif operation["op"] == "vnet_removed":
             self._refusals.forget(view.vni)

@@ -66,7 +66,6 @@ class SlowPath:
         self._ring: RingClient | None = None
         self._backlog: deque[Rows] = deque()
         self._backlog_rows = 0
-        self._applied_later: int | None = None  # a revision, once the backlog is gone
         self._reconnect_s = 0.0
         self._report_s = 0.0
         self._latency = Latency()
@@ -147,6 +146,8 @@ class SlowPath:
             raise DataPlaneUnreachable(ring.path, "the data plane hung up", "it is started again by itself")
         if self._backlog_rows < BACKLOG_MAX:
             self._resolver.records(ring.drain(DRAIN_MAX), now_s)
+        if (revision := self._resolver.take_in_force()) is not None:
+            self._client.applied(revision)
         self._send(ring)
 
     def _send(self, ring: RingClient) -> None:
@@ -162,9 +163,6 @@ class SlowPath:
                 self._backlog[0] = self._backlog[0][sent:]
                 return
             self._backlog.popleft()
-        if self._applied_later is not None:
-            self._client.applied(self._applied_later)
-            self._applied_later = None
 
     def _ask(self, now_s: float) -> None:
         for batch in self._resolver.take_questions(now_s):
@@ -203,11 +201,9 @@ class SlowPath:
                     self._latency.add(now_s - batch.asked_s)
             case Changed():
                 self._resolver.changed(event)
-                self._applied_later = max(self._applied_later or 0, event.revision)
                 self._tell_arrivals(event)
             case Snapshot():
                 self._resolver.snapshot(event)
-                self._applied_later = event.revision
                 log.info("directory snapshot revision=%d vnets=%d", event.revision, len(event.vnets))
             case Answered():
                 self._resolver.answered_locator(event.id, event.head, now_s)

@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from fastpath.records import RECORD, RecordType, select
+from fastpath.records import RECORD, RecordType, make, select
 from fastpath.rings import RingMemory
 
 
@@ -33,6 +33,10 @@ class FakeDataPlane:
         path.unlink(missing_ok=True)
         self._listener.bind(str(path))
         self._listener.listen(4)
+        self.confirms = True  # False: what is written is not said to be in force
+        self._closed = threading.Event()
+        self._confirmer = threading.Thread(target=self._confirm, daemon=True)
+        self._confirmer.start()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -47,12 +51,27 @@ class FakeDataPlane:
     def of_type(self, record_type: RecordType) -> np.ndarray:
         """Return everything of a type that came so far."""
         with self._lock:
-            if self._memory is not None:
-                found = self._install.read(8192).reshape(-1).view(RECORD)
-                self.records = np.concatenate([self.records, found])
+            self._read()
             return np.asarray(select(self.records, record_type))
 
+    def _read(self) -> None:
+        if self._memory is None:
+            return
+        found = self._install.read(8192).reshape(-1).view(RECORD)
+        self.records = np.concatenate([self.records, found])
+        for sync in select(found, RecordType.SYNC) if self.confirms else ():
+            self._miss.write(make(RecordType.SYNCED, number=sync["number"]))
+            if self._miss.wanted():
+                os.eventfd_write(self._wake, 1)
+
+    def _confirm(self) -> None:
+        while not self._closed.wait(0.002):
+            with self._lock:
+                self._read()
+
     def close(self) -> None:
+        self._closed.set()
+        self._confirmer.join()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.hang_up()

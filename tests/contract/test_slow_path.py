@@ -156,6 +156,20 @@ def test_revocation_reaches_the_data_plane_and_is_reported_as_applied(node: Node
     assert node.until(RecordType.FLOW_INSTALL)["action"][0] == Action.DROP
 
 
+def test_revocation_is_applied_only_when_the_data_plane_confirms_it(node: Node) -> None:
+    node.apply(DOCUMENT + RULE)
+    node.until(RecordType.VNET_SET)
+    node.data_plane.confirms = False
+
+    answer = node.operator.call("apply", text=DOCUMENT, name="test.toml", user="test")
+
+    assert [row["state"] for row in answer["gateways"]] == ["late"]
+    assert node.until(RecordType.CHANGE)[-1]["head"]["revision"] == answer["revision"]
+    node.data_plane.confirms = True
+    answer = node.operator.call("apply", text=DOCUMENT + RULE, name="test.toml", user="test")
+    assert [row["state"] for row in answer["gateways"]] == ["applied"]
+
+
 def test_data_plane_that_restarts_is_told_everything_again(node: Node) -> None:
     node.apply(DOCUMENT + RULE)
     node.until(RecordType.ATTACHMENT_SET, 2)

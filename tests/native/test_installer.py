@@ -305,6 +305,38 @@ def test_batch_that_never_ends_closes_at_the_next_tick(arena, red_key):
     assert action_of(arena, red_key) == Action.NONE
 
 
+def synced(arena) -> list[int]:
+    rows = [row for _, row in arena.taken()["emitted"] if row["head"]["type"] == RecordType.SYNCED]
+    return [int(row.reshape(1).view(records.SYNC)["number"][0]) for row in rows]
+
+
+def test_synced_is_said_when_what_was_revoked_before_it_is_closed(arena, red_key):
+    arena.apply(flow(RED, red_key, RACK, destination=FAR))
+    arena.apply(change(RED, 5, flags=RecordFlag.FIRST))  # its last one never comes
+
+    assert applied(arena, make(RecordType.SYNC, number=7))
+
+    assert action_of(arena, red_key) == Action.NONE
+    assert synced(arena) == [7]
+
+
+def test_synced_waits_for_a_reader_that_may_still_act_on_a_revoked_flow(arena, red_key):
+    arena.apply(flow(RED, red_key, RACK, destination=FAR))
+    arena.reader_register(0)
+    arena.reader_online(0)  # it has looked the flow up, say
+    arena.apply(change(RED, 5))
+
+    assert applied(arena, make(RecordType.SYNC, number=8))
+    arena.tick()
+    assert synced(arena) == []
+
+    arena.reader_quiescent(0)
+    arena.tick()
+    assert synced(arena) == [8]
+    arena.reader_offline(0)
+    arena.reader_unregister(0)
+
+
 def test_ports_of_a_change_spare_other_connections_but_no_pair(arena, red_key):
     def connection(port):
         return flow_key(

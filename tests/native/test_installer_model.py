@@ -311,7 +311,7 @@ def test_a_hundred_thousand_random_records_change_nothing() -> None:
         before = tables()
         hostile = generator.integers(0, 256, (100_000, 128), np.uint8).view(records.RECORD)[:, 0]
         hostile["head"]["version"] = 1
-        hostile["head"]["type"] = generator.integers(32, 53, len(hostile))
+        hostile["head"]["type"] = generator.integers(32, 54, len(hostile))
         hostile = hostile[hostile["head"]["type"] != RecordType.DIRECTORY_STATE]
         for worker in (0, 0xFF, 200):
             arena.apply(hostile, worker)

@@ -163,6 +163,7 @@ class DataPlane:
     locations: set[int] = field(default_factory=set)
     changes: list[tuple[int, Any]] = field(default_factory=list)  # revision, scope
     floor: int = 0
+    confirms: bool = True
     types: list[int] = field(default_factory=list)
 
     def apply(self, batches: list[np.ndarray]) -> list[np.ndarray]:
@@ -185,6 +186,8 @@ class DataPlane:
                 return self._change(row)
             case RecordType.FLOW_INSTALL:
                 return self._install(row)
+            case RecordType.SYNC:
+                return [make(RecordType.SYNCED, number=row["number"])] if self.confirms else []
         return []
 
     def _change(self, row: Any) -> list[np.ndarray]:

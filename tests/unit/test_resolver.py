@@ -367,14 +367,16 @@ def test_snapshot_is_bracketed_behind_the_v_net_itself() -> None:
         RecordType.SNAPSHOT_BEGIN,
         RecordType.ATTACHMENT_SET,
         RecordType.SNAPSHOT_END,
+        RecordType.SYNC,
     ]
-    assert {int(b["head"]["revision"][0]) for b in taken} == {9}
+    assert {int(b["head"]["revision"][0]) for b in taken[:-1]} == {9}
 
 
 def test_v_net_that_the_snapshot_does_not_name_is_removed() -> None:
     world = World()
     world.resolver.snapshot(Snapshot(INCARNATION, 2, 77, []))
-    (removal,) = world.resolver.take_records()
+    removal, sync = world.resolver.take_records()
+    assert sync["head"]["type"][0] == RecordType.SYNC
     assert (removal["head"]["type"][0], removal["head"]["vni"][0]) == (RecordType.VNET_REMOVE, VNI)
 
 
@@ -383,6 +385,87 @@ def test_v_net_of_another_worker_is_left_to_it() -> None:
     assert world.resolver.views == {}
     world.resolver.changed(Changed(VNI, INCARNATION, 2, 0, [scope_operation(1, 2, ChangeKind.TIGHTEN)]))
     assert world.resolver.take_records() == []
+
+
+def revocation(revision: int, source: int = 1) -> Changed:
+    return Changed(VNI, INCARNATION, revision, 0, [scope_operation(source, 2, ChangeKind.TIGHTEN)])
+
+
+def test_revision_is_in_force_once_the_data_plane_says_so_and_not_when_it_is_sent() -> None:
+    world = World()
+    assert world.resolver.take_in_force() == 1
+    world.data_plane.confirms = False
+    world.resolver.changed(revocation(4))
+    sync = world.out()[-1]
+    assert world.resolver.take_in_force() is None
+
+    world.resolver.records(records(make(RecordType.SYNCED, number=sync["number"])), world.now_s)
+
+    assert world.resolver.take_in_force() == 4
+    assert world.resolver.take_in_force() is None
+
+
+def test_change_behind_a_sync_waits_for_the_next_one() -> None:
+    world = World()
+    world.data_plane.confirms = False
+    world.resolver.changed(revocation(4))
+    sync = world.out()[-1]
+    world.resolver.changed(revocation(5))
+    assert types(world.out()) == [RecordType.CHANGE]
+    world.data_plane.confirms = True
+
+    world.resolver.records(records(make(RecordType.SYNCED, number=sync["number"])), world.now_s)
+
+    assert world.resolver.take_in_force() == 4
+    assert types(world.out()) == [RecordType.SYNC]
+    assert world.resolver.take_in_force() == 5
+
+
+def test_data_plane_that_takes_anothers_place_hears_first_what_was_revoked_meanwhile() -> None:
+    world = World()
+    world.data_plane.confirms = False
+    world.resolver.changed(revocation(4))
+    world.out()
+    world.resolver.changed(revocation(5, source=3))
+    world.data_plane.confirms = True
+
+    world.resolver.connected([VNI])
+
+    told = world.out()
+    assert types(told)[:3] == [RecordType.DIRECTORY_STATE, RecordType.CHANGE, RecordType.CHANGE]
+    assert [int(row["head"]["revision"][0]) for row in told[1:3]] == [4, 5]
+    assert world.resolver.take_in_force() == 5
+    world.resolver.connected([VNI])
+    assert RecordType.CHANGE not in types(world.out())
+
+
+def test_confirmation_that_is_lost_is_asked_for_again() -> None:
+    world = World()
+    world.data_plane.confirms = False
+    world.resolver.changed(revocation(4))
+    world.out()
+    world.resolver.tick(world.now_s)
+    due_s = world.resolver.due_s()
+    assert due_s is not None
+    world.data_plane.confirms = True
+
+    world.resolver.tick(due_s)
+
+    assert types(world.out()) == [RecordType.SYNC]
+    assert world.resolver.take_in_force() == 4
+
+
+def test_confirmation_of_another_incarnation_reports_nothing() -> None:
+    world = World()
+    assert world.resolver.take_in_force() == 1
+    world.data_plane.confirms = False
+    world.resolver.changed(revocation(40))
+    sync = world.out()[-1]
+    world.resolver.snapshot(snapshot(revision=2, incarnation=INCARNATION + 1))
+
+    world.resolver.records(records(make(RecordType.SYNCED, number=sync["number"])), world.now_s)
+
+    assert world.resolver.take_in_force() is None
 
 
 def test_data_plane_that_comes_back_is_told_everything_and_old_answers_are_forgotten() -> None:
@@ -427,7 +510,7 @@ def test_operation_that_says_nothing_usable_costs_only_itself() -> None:
     ]
     world.resolver.changed(Changed(VNI, INCARNATION, 2, 0, [*bad, {"op": "of the future"}, good]))
 
-    assert types(world.resolver.take_records()) == [RecordType.ATTACHMENT_SET]
+    assert types(world.resolver.take_records()) == [RecordType.ATTACHMENT_SET, RecordType.SYNC]
     assert world.resolver.counters["operations_malformed"] == len(bad)
 
 

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SYNC: a client asks to be told when everything that it wrote before is in force. The pass that closes flows
+// ran before this record was applied (fp_installer_apply); a packet that a reader had looked up before that
+// pass may still leave, so the answer waits until every reader has passed a quiescent state since.
+#include <rte_rcu_qsbr.h>
+
+#include "install_internal.h"
+
+static void sync_answer(struct fp_installer *in, uint32_t client);
+
+int
+fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record)
+{
+	if (!fp_bytes_zero(record->zero, sizeof(record->zero)))
+		return FP_REFUSED_MALFORMED;
+	in->sync[in->client] = (struct fp_sync_state){
+		.record = *record,
+		.token = rte_rcu_qsbr_start(in->arena->qsbr),
+	};
+	in->syncs_waiting |= 1u << in->client;
+	fp_installer_sync(in);
+	return 0;
+}
+
+bool
+fp_installer_sync(struct fp_installer *in)
+{
+	for (uint32_t left = in->syncs_waiting; left; left &= left - 1) {
+		uint32_t client = (uint32_t)__builtin_ctz(left);
+		if (rte_rcu_qsbr_check(in->arena->qsbr, in->sync[client].token, false) == 1)
+			sync_answer(in, client);
+	}
+	return in->syncs_waiting != 0;
+}
+
+static void
+sync_answer(struct fp_installer *in, uint32_t client)
+{
+	struct fp_record_sync answer = in->sync[client].record;
+	answer.head.type = FP_RECORD_SYNCED;
+	in->syncs_waiting &= ~(1u << client);
+	in->hooks.emit(in->hooks.context, client == FP_CLIENT_WORKERS ? FP_CLIENT_CONTROL : (uint8_t)client,
+		       (const struct fp_record *)&answer);
+}

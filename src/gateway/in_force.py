@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the data plane is known to enforce, and what it has still to confirm. Pure.
+
+A revision is in force once the data plane has answered the SYNC that follows its records: what it forbids
+is closed then, and no packet that was looked up before is on its way. Until then its tightening scopes are
+kept, so that a data plane that takes the place of the one that was told hears them too, before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastpath.records import ChangeKind, RecordType, make
+
+Rows = np.ndarray[Any, Any]
+
+AGAIN_S = 1.0  # an answer may get lost: it is asked for again
+SCOPES_MAX = 1_024  # more are drawn together, one for each V-net
+
+_WHOLE = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class _Sync:
+    """A SYNC on its way: what is in force when it is answered."""
+
+    number: int
+    incarnation: int
+    revision: int
+    vnets: Mapping[int, int]  # VNI -> revision
+
+
+class InForce:
+    """One worker's."""
+
+    def __init__(self) -> None:
+        self.vnets: dict[int, tuple[int, int]] = {}  # VNI -> (incarnation, revision) known to be in force
+        self._number = 0
+        self._wanted: int | None = None  # revision that is to be confirmed
+        self._sync: _Sync | None = None
+        self._sync_since_s: float | None = None
+        self._open: list[Rows] = []  # tightening CHANGE records since the last SYNC
+        self._covered: list[Rows] = []  # those that the SYNC on its way will confirm
+
+    def found(self, vnets: Mapping[int, tuple[int, int]]) -> None:
+        """Take what a data plane says of its V-nets, (incarnation, revision) by VNI, where nothing is known.
+
+        Of its newest revision only a part may have been applied, so the one before it counts.
+        """
+        for vni, (incarnation, revision) in vnets.items():
+            self.vnets.setdefault(vni, (incarnation, max(0, revision - 1)))
+
+    def tightened(self, record: Rows) -> None:
+        """Keep a CHANGE record until it is confirmed. What only loosens needs no confirmation."""
+        if record["kind"][0] != ChangeKind.TIGHTEN:
+            return
+        self._open.append(record)
+        if len(self._open) > SCOPES_MAX:
+            self._open = _whole(self._open)
+
+    def reached(self, revision: int, anew: bool = False) -> None:
+        """Want a confirmation of this revision; `anew`: it may be lower than the one before."""
+        self._wanted = revision if anew else max(self._wanted or 0, revision)
+
+    def connected(self) -> list[Rows]:
+        """Return what another data plane is to be told first; all of it has to be confirmed again."""
+        self._give_up()
+        return list(self._open)
+
+    def sync(self, incarnation: int, vnets: Iterable[tuple[int, int]]) -> Rows | None:
+        """Return the SYNC record that follows what is being sent now; `vnets`: (VNI, revision) reached.
+
+        None: nothing is to be confirmed, or a confirmation is on its way: the next one covers the rest.
+        """
+        if self._wanted is None or self._sync is not None:
+            return None
+        self._number += 1
+        self._sync = _Sync(self._number, incarnation, self._wanted, dict(vnets))
+        self._sync_since_s = None
+        self._wanted = None
+        self._covered, self._open = self._open, []
+        return make(RecordType.SYNC, number=self._number)
+
+    def synced(self, number: int, incarnation: int) -> int | None:
+        """Take an answer; returns the revision that is in force now, None if it says nothing new."""
+        sync = self._sync
+        if sync is None or sync.number != number:
+            return None
+        self._sync = None
+        self._covered = []
+        if sync.incarnation != incarnation:
+            return None  # of a store whose revisions mean nothing any more
+        self.vnets = {vni: (incarnation, revision) for vni, revision in sync.vnets.items()}
+        return sync.revision
+
+    def tick(self, now_s: float) -> None:
+        """Ask again where no answer has come."""
+        if self._sync is None:
+            return
+        if self._sync_since_s is None:
+            self._sync_since_s = now_s
+        elif now_s - self._sync_since_s >= AGAIN_S:
+            self._give_up()
+
+    def due_s(self) -> float | None:
+        """Return when `tick` has something to do."""
+        if self._sync is None or self._sync_since_s is None:
+            return None  # `tick` follows when it has been sent
+        return self._sync_since_s + AGAIN_S
+
+    def _give_up(self) -> None:
+        if self._sync is not None and self._wanted is None:
+            self._wanted = self._sync.revision
+        self._sync = None
+        self._open = self._covered + self._open
+        self._covered = []
+
+
+def _whole(records: list[Rows]) -> list[Rows]:
+    """Return one record for each V-net that covers everything in it."""
+    newest: dict[tuple[int, int], int] = {}
+    for record in records:
+        key = int(record["head"]["vni"][0]), int(record["incarnation"][0])
+        newest[key] = max(newest.get(key, 0), int(record["head"]["revision"][0]))
+    found = []
+    for (vni, incarnation), revision in newest.items():
+        record = make(
+            RecordType.CHANGE, vni=vni, revision=revision, incarnation=incarnation, kind=ChangeKind.TIGHTEN
+        )
+        record["scope"]["port_high"] = _WHOLE
+        found.append(record)
+    return found
