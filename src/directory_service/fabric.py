@@ -197,6 +197,29 @@ class Fabric:
         return Link(tunnel, "", "", path, profile)
 
 
+def nodes_between(before: Fabric, after: Fabric) -> frozenset[str]:
+    """Return the names of the nodes of which some link may differ."""
+    names = {
+        name
+        for name in before.nodes.keys() | after.nodes.keys()
+        if _reach(before.nodes.get(name)) != _reach(after.nodes.get(name))
+    }
+    sites: set[str] = set()
+    for name in before.paths.keys() | after.paths.keys():
+        one, other = before.paths.get(name), after.paths.get(name)
+        profiles = {path.profile for path in (one, other) if path is not None}
+        if one != other or any(before.profiles.get(at) != after.profiles.get(at) for at in profiles):
+            sites.update(site for path in (one, other) if path is not None for site in path.sites)
+    if sites:
+        names |= {node.name for one in (before, after) for node in one.nodes.values() if node.site in sites}
+    return frozenset(names)
+
+
+def _reach(node: Node | None) -> tuple | None:
+    """Return all of a node that a link depends on."""
+    return None if node is None else (node.id, node.kind, node.site, node.locators, dict(node.ids))
+
+
 def first_ipv4(node: Node) -> bytes:
     """Return the first IPv4 locator of a node, packed; empty if it has none."""
     return next((locator for locator in node.locators if not looks_ipv6(locator)), b"")

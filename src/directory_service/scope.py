@@ -10,7 +10,7 @@ Where it is cheap the scopes are exact, elsewhere wider; more than SCOPES_MAX ar
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -40,12 +40,17 @@ class ScopedChange(NamedTuple):
     scope: Scope
 
 
-def find_changes(before: Snapshot, after: Snapshot, name: str) -> list[ScopedChange]:
-    """Return the scopes of what changed in a V-net; empty if it is not in both, or has another VNI."""
+def find_changes(
+    before: Snapshot, after: Snapshot, name: str, nodes: Set[str] | None = None
+) -> list[ScopedChange]:
+    """Return the scopes of what changed in a V-net; empty if it is not in both, or has another VNI.
+
+    `nodes`: the only ones of which a link may differ (None: any).
+    """
     old, new = before.vnets.get(name), after.vnets.get(name)
     if old is None or new is None or old.vnet is None or new.vnet is None or old.vnet.vni != new.vnet.vni:
         return []
-    found = _Finder(before, after, old, new)
+    found = _Finder(before, after, old, new, nodes)
     found.compare()
     return draw_together(found.changes)
 
@@ -90,7 +95,15 @@ def common_prefix(prefixes: Iterable[Prefix]) -> Prefix:
 
 
 class _Finder:
-    def __init__(self, before: Snapshot, after: Snapshot, old: VnetState, new: VnetState) -> None:
+    def __init__(
+        self,
+        before: Snapshot,
+        after: Snapshot,
+        old: VnetState,
+        new: VnetState,
+        nodes: Set[str] | None = None,
+    ) -> None:
+        self.nodes = nodes
         self.before, self.after, self.old, self.new = before, after, old, new
         self.changes: list[ScopedChange] = []
 
@@ -261,7 +274,7 @@ class _Finder:
         relays = self.new.vnet.relays if self.new.vnet else frozenset()
         for there in self.old.nodes_concerned() | self.new.nodes_concerned() | left | relays:
             kind: ChangeKind | None = None
-            for here in hosts:
+            for here in hosts if self.nodes is None or there in self.nodes else hosts & self.nodes:
                 if here != there:
                     kind = _stronger(kind, self._compare_link(here, there))
             if kind is not None:
@@ -294,11 +307,13 @@ class _Finder:
         for state in (self.old, self.new):
             if state.hosted.get(node, 0) > _MEMBERS_MAX:
                 return [ANY]
-            here = {
-                name
-                for name, member in state.members.items()
-                if node in member.nodes or state.left_at_ms(member, node) is not None
-            }
+            here = set(state.members_at(node))
+            if state.moves:
+                here |= {
+                    name
+                    for name, member in state.members.items()
+                    if member.id in state.moves and state.left_at_ms(member, node) is not None
+                }
             found += [(address, 128) for name in here for _, address in keys_of(state.members[name].endpoint)]
             found += [
                 _prefix_of(route) for route in state.routes.values() if route.via == node or route.via in here

@@ -6,7 +6,7 @@ or TomlError with file and line.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from directory_service.diff import describe_changes
 from directory_service.document import parse_document, write_document
 from directory_service.endpoint_fit import are_endpoints, endpoints_fit
 from directory_service.explain import Question, explain, find_vnet, provenance
+from directory_service.fabric import nodes_between
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
 from directory_service.flows import judge_flows
@@ -536,8 +537,11 @@ class Directory:
                     for change in one.changes
                     if is_record_key(change.key) and change.key.partition("/")[0] not in FABRIC_KINDS
                 }
-                names = touched if not kinds & FABRIC_KINDS else {*before.vnets, *self._snapshot.vnets}
-                self._push(before, self._snapshot, names, touched, one.time_ms)
+                nodes: frozenset[str] = frozenset()
+                if kinds & FABRIC_KINDS:
+                    nodes = nodes_between(before.fabric, self._snapshot.fabric)
+                names = touched | _concerned(before, self._snapshot, nodes)
+                self._push(before, self._snapshot, names, touched, one.time_ms, nodes)
             if len(commits) < _PAGE:
                 return
 
@@ -560,19 +564,27 @@ class Directory:
         if self._checked is before:
             self._checked = after
         self._bulk.follow(after)
-        self._push(before, after, {*after.vnets}, set(), self._clock_ms())
+        nodes = nodes_between(before.fabric, after.fabric)
+        self._push(before, after, _concerned(before, after, nodes), set(), self._clock_ms(), nodes)
 
     def _push(
-        self, before: Snapshot, after: Snapshot, names: set[str], touched: set[str], time_ms: int
+        self,
+        before: Snapshot,
+        after: Snapshot,
+        names: set[str],
+        touched: set[str],
+        time_ms: int,
+        nodes: frozenset[str] | None = None,
     ) -> None:
         """Queue what nodes must be told; `touched` V-nets tell every host, others those for whom something
-        differs."""
+        differs. `nodes`: the only ones of which a link may differ (None: any)."""
         for name in sorted(names):
             old, new = before.vnets.get(name), after.vnets.get(name)
-            scopes = find_changes(before, after, name)
-            nodes = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
-            for node in sorted(nodes):
-                ops = compare_views(before, after, name, node, self._settings, scopes)
+            only = nodes if old is new else None
+            scopes = find_changes(before, after, name, only)
+            hosting = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
+            for node in sorted(hosting):
+                ops = compare_views(before, after, name, node, self._settings, scopes, only)
                 found = after.fabric.nodes.get(node) or before.fabric.nodes.get(node)
                 if ops is None or found is None or not (ops or name in touched):
                     continue
@@ -593,6 +605,20 @@ class Directory:
                     self._pushes.append(
                         Push(found.id, state.vnet.vni, after.revision, time_ms, ops, after.facts)
                     )
+
+
+def _concerned(before: Snapshot, after: Snapshot, nodes: Set[str]) -> set[str]:
+    """Return the names of the V-nets that links of these nodes concern."""
+    if not nodes:
+        return set()
+    return {
+        name
+        for one in (before, after)
+        for name, state in one.vnets.items()
+        if not nodes.isdisjoint(state.nodes_concerned())
+        or (state.vnet is not None and not nodes.isdisjoint(state.vnet.relays))
+        or any(node in nodes for left in state.moves.values() for node, _ in left)
+    }
 
 
 def _gateways(before: Snapshot, after: Snapshot, changes: Sequence[RecordChange]) -> list[str]:

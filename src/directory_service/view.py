@@ -7,18 +7,18 @@ only where in use). Ingresses and tunnels exist for nodes that the V-net may use
 trusted enough brings nothing in. Addresses and MACs in operations are bytes, 16 and 6 long.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from directory_client.addresses import ZERO, looks_ipv6
 from directory_client.scopes import Scope
 from directory_service.fabric import Fabric
-from directory_service.locate import locate, wire_id
+from directory_service.locate import find_location, object_of, wire_id
 from directory_service.model import Snapshot
 from directory_service.records import Node
 from directory_service.scope import ScopedChange, find_changes
 from directory_service.settings import Settings
-from directory_service.vnet import Holder, VnetState
+from directory_service.vnet import Holder, VnetState, Whereabouts
 
 Operation = dict[str, Any]
 View = dict[tuple, Operation]
@@ -56,10 +56,13 @@ def compare_views(
     node_name: str,
     settings: Settings,
     scopes: list[ScopedChange] | None = None,
+    nodes: Set[str] | None = None,
 ) -> list[Operation] | None:
     """Return the operations from one snapshot to the next; None if the node hosts the V-net in neither.
 
-    `scopes` are those of find_changes, if at hand. An empty list: only the revision is news.
+    `scopes` are those of find_changes, if at hand. `nodes` are the only ones of which a link may differ, and
+    nothing else does (None: anything may): then only what leads to them is looked at, unless the node itself
+    is among them. An empty list: only the revision is news.
     """
     old, new = before.vnets.get(name), after.vnets.get(name)
     was, now = before.fabric.nodes.get(node_name), after.fabric.nodes.get(node_name)
@@ -73,9 +76,10 @@ def compare_views(
         return build_view(after, new, now, settings)
     if old.vnet.vni != new.vnet.vni:
         return build_view(after, new, now, settings)
-    names = _changed_locations(before, after, old, new)
-    a = _base(before, old, was, settings) | _locations(before, old, was, names)
-    b = _base(after, new, now, settings) | _locations(after, new, now, names)
+    only = None if nodes is None or old is not new or node_name in nodes else nodes
+    names = _changed_locations(before, after, old, new, only)
+    a = _base(before, old, was, settings, only) | _locations(before, old, was, names)
+    b = _base(after, new, now, settings, only) | _locations(after, new, now, names)
     sets = [op for key, op in b.items() if _differs(a.get(key), op)]
     gone = [op for kind in _REMOVERS for key, op in a.items() if key not in b and op["op"] == kind]
     # What is removed goes last, so that what moves is never nowhere; but two cannot have one place.
@@ -142,7 +146,9 @@ def find_ingress(
     return None
 
 
-def _base(snapshot: Snapshot, state: VnetState, node: Node, settings: Settings) -> View:
+def _base(
+    snapshot: Snapshot, state: VnetState, node: Node, settings: Settings, only: Set[str] | None = None
+) -> View:
     """All but locations, in the order in which they refer to one another."""
     vnet = state.vnet
     if vnet is None:
@@ -170,7 +176,7 @@ def _base(snapshot: Snapshot, state: VnetState, node: Node, settings: Settings) 
             "vlan": attachment.place.vlan,
             "mtu_bytes": attachment.mtu_bytes,
         }
-    for there in _others(snapshot.fabric, state, node):
+    for there in _others(snapshot.fabric, state, node, only):
         link = snapshot.fabric.link(node, there, vnet.min_trust)
         if link.tunnel is not None:
             view["tunnel", link.tunnel.object_id] = {
@@ -178,7 +184,7 @@ def _base(snapshot: Snapshot, state: VnetState, node: Node, settings: Settings) 
                 **link.tunnel._asdict(),
                 "revision": snapshot.revision,
             }
-    for op in _ingresses(snapshot, state, node):
+    for op in _ingresses(snapshot, state, node, only):
         key = ("ingress", op["node_id"], op["local"], op["remote"], op["protocol"], op["wire_id"])
         view[key] = op
     for other in sorted(state.peerings):
@@ -188,11 +194,13 @@ def _base(snapshot: Snapshot, state: VnetState, node: Node, settings: Settings) 
     return view
 
 
-def _ingresses(snapshot: Snapshot, state: VnetState, node: Node) -> Iterator[Operation]:
+def _ingresses(
+    snapshot: Snapshot, state: VnetState, node: Node, only: Set[str] | None = None
+) -> Iterator[Operation]:
     vnet = state.vnet
     if vnet is None:
         return
-    for there in _others(snapshot.fabric, state, node):
+    for there in _others(snapshot.fabric, state, node, only):
         link = snapshot.fabric.link(node, there, vnet.min_trust)
         if link.tunnel is None:
             continue
@@ -214,17 +222,24 @@ def _ingresses(snapshot: Snapshot, state: VnetState, node: Node) -> Iterator[Ope
                 }
 
 
-def _others(fabric: Fabric, state: VnetState, node: Node) -> list[Node]:
-    """The other nodes that a V-net concerns, in order of ids."""
-    names = state.nodes_concerned() | (state.vnet.relays if state.vnet else frozenset())
+def _others(fabric: Fabric, state: VnetState, node: Node, only: Set[str] | None = None) -> list[Node]:
+    """The other nodes that a V-net concerns (of some: only those), in order of ids."""
+    names: Set[str] = state.nodes_concerned() | (state.vnet.relays if state.vnet else frozenset())
+    if only is not None:
+        names = names & only
     others = (fabric.nodes.get(name) for name in names)
     return sorted((other for other in others if other and other.id != node.id), key=lambda other: other.id)
 
 
 def _changed_locations(
-    before: Snapshot, after: Snapshot, old: VnetState, new: VnetState
+    before: Snapshot, after: Snapshot, old: VnetState, new: VnetState, only: Set[str] | None = None
 ) -> tuple[set[str], set[str]] | None:
-    """Return the names of the members and routes whose location may differ; None: any."""
+    """Return the names of the members and routes whose location may differ; None: any. `only`: it is links
+    to these nodes that differ."""
+    if only is not None:
+        there = {name for node in only for name in new.members_at(node)}
+        via = {name for name, route in new.routes.items() if route.via in only or route.via in there}
+        return there, via
     if (
         before.fabric is not after.fabric
         or old.attachments_by_node is not new.attachments_by_node
@@ -248,24 +263,39 @@ def _locations(
     members: Iterable[str] = state.members if names is None else names[0]
     routes: Iterable[str] = state.routes if names is None else names[1]
     view: View = {}
+    alike: dict[Whereabouts, Operation | None] = {}  # members at the same places differ in id and MAC only
     for holder in _holders(state, members, routes):
-        location = locate(snapshot, state, node, holder).location
-        if location is None:
-            continue
-        op = {
-            "op": "location",
-            "vni": location.vni,
-            "way": 0,
-            "kind": location.kind,
-            "mac": location.mac,
-            "object_id": location.object_id,
-            "target_id": location.target_id,
-            "node_id": location.node_id,
-            "wire_id": location.wire_id,
-            "revision": snapshot.revision,
-        }
-        view["location", location.object_id] = op
+        member = holder.member if holder.route is None else None
+        if member is None:
+            op = _location(snapshot, state, node, holder)
+        else:
+            try:
+                op = alike[member.whereabouts]
+            except KeyError:
+                op = alike[member.whereabouts] = _location(snapshot, state, node, holder)
+            if op is not None:
+                op = {**op, "object_id": member.id, "mac": member.endpoint.mac}
+        if op is not None:
+            view["location", op["object_id"]] = op
     return view
+
+
+def _location(snapshot: Snapshot, state: VnetState, node: Node, holder: Holder) -> Operation | None:
+    location = find_location(snapshot, state, node, holder, object_of(holder)).location
+    if location is None:
+        return None
+    return {
+        "op": "location",
+        "vni": location.vni,
+        "way": 0,
+        "kind": location.kind,
+        "mac": location.mac,
+        "object_id": location.object_id,
+        "target_id": location.target_id,
+        "node_id": location.node_id,
+        "wire_id": location.wire_id,
+        "revision": snapshot.revision,
+    }
 
 
 def _holders(state: VnetState, members: Iterable[str], routes: Iterable[str]) -> Iterator[Holder]:

@@ -5,7 +5,7 @@ A VnetState never changes but for what it remembers of its own results. `updated
 and shares what did not change: a change of one endpoint copies dicts, and parses that endpoint only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,6 +116,8 @@ class VnetState:
         self.rule_set = RuleSet(())
         # member id → (node it left, when: milliseconds of a steady clock)
         self.moves: dict[int, tuple[tuple[str, int], ...]] = {}
+        self._members_by_node: dict[str, list[str]] | None = None
+        self._concerned: frozenset[str] | None = None
         self._whereabouts: dict[tuple[tuple[Place, ...], str], Whereabouts] = {}
         self._route_index: dict[int, list[tuple[int, dict[int, Route]]]] = {}
         self._holes: dict[int, Holes] = {}
@@ -232,8 +234,20 @@ class VnetState:
 
     def nodes_concerned(self) -> frozenset[str]:
         """Return the names of the nodes that host a member, an attachment or the far side of a route."""
-        routed = {route.via for route in self.routes.values() if route.via not in self.members}
-        return frozenset(self.hosted) | frozenset(self.attachments_by_node) | routed
+        if self._concerned is None:
+            routed = {route.via for route in self.routes.values() if route.via not in self.members}
+            self._concerned = frozenset(self.hosted) | frozenset(self.attachments_by_node) | routed
+        return self._concerned
+
+    def members_at(self, node: str) -> Sequence[str]:
+        """Return the names of the members that have a place at a node."""
+        if self._members_by_node is None:
+            by_node: dict[str, list[str]] = {}
+            for name, member in self.members.items():
+                for place in member.nodes:
+                    by_node.setdefault(place, []).append(name)
+            self._members_by_node = by_node
+        return self._members_by_node.get(node, ())
 
     def left_at_ms(self, member: Member, node: str) -> int | None:
         """Return when a member has left a node, None if it has not lately."""
