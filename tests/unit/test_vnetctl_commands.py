@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,23 @@ def test_what_could_not_be_asked_is_not_taken_for_absent(gateway: FakeGateway) -
     result = run(gateway, "rule", "set", "red/x", "--priority", "5")
     assert result.exit_code == 3
     assert "no gateway answers" in result.stderr
+
+
+def test_help_loads_neither_numpy_nor_zeromq() -> None:
+    program = (
+        "import sys, gateway.vnetctl.main; "
+        "sys.exit(' '.join({'numpy', 'zmq', 'msgpack'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_a_directory_on_tcp_without_keys_says_what_to_type() -> None:
+    args = ["--directory", "tcp://192.0.2.1:7460", "show", "nodes"]
+    result = CliRunner().invoke(cli, args, obj=Session())
+    assert result.exit_code == 2
+    assert "--key-file FILE --directory-key 'PUBLIC KEY'" in result.stderr
 
 
 def test_apply_hands_over_text_name_and_take_over(gateway: FakeGateway, document: str) -> None:

@@ -10,13 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgpack
-import zmq
-
-from directory_client.client import DirectoryClient
-from directory_client.keys import client_keys
-from directory_client.messages import DirectoryError
-from directory_client.operator_requests import DIRECTORY_NOUNS, message_of
 from gateway.vnetctl.errors import REFUSED, SILENT, WRONG_INPUT, Failure
 
 VERSION = 1
@@ -41,6 +34,9 @@ class GatewayClient:
         self._id = 0
 
     def ask(self, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Answer:
+        import msgpack  # what only a question needs is loaded with the question: --help is there at once
+        import zmq
+
         path = self._reachable(request)
         self._id += 1
         context: zmq.Context[Any] = zmq.Context()
@@ -92,6 +88,17 @@ class DirectoryOnly:
     """Asks a directory: its own nouns and changes, and through it any gateway (`at`)."""
 
     def __init__(self, endpoints: Sequence[str], key_file: str | None, directory_key: str | None) -> None:
+        from directory_client.client import DirectoryClient
+        from directory_client.keys import client_keys
+        from directory_client.messages import DirectoryError
+
+        if any(endpoint.startswith("tcp://") for endpoint in endpoints) and not (key_file and directory_key):
+            raise Failure(
+                "a directory on TCP asks for your key and for its own public key",
+                "vnetctl --directory tcp://HOST:PORT --key-file FILE --directory-key 'PUBLIC KEY' …    "
+                "a key of your own: vnet-directory keygen FILE",
+                WRONG_INPUT,
+            )
         try:
             keys = client_keys(key_file, directory_key or "") if key_file else None
             self._client = DirectoryClient(endpoints, keys=keys)
@@ -99,6 +106,9 @@ class DirectoryOnly:
             raise Failure(error.error, error.fix, error.code) from error
 
     def ask(self, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Answer:
+        from directory_client.messages import DirectoryError
+        from directory_client.operator_requests import DIRECTORY_NOUNS, message_of
+
         at, verb = request.get("at"), request.get("verb")
         try:
             if at is not None:
@@ -121,6 +131,8 @@ class DirectoryOnly:
 
 def accept(raw: bytes, source: object) -> Answer:
     """Unpack and check an answer; raises Failure for refusals and for what is no answer."""
+    import msgpack
+
     try:
         answer = msgpack.unpackb(raw, strict_map_key=False)
     except (ValueError, msgpack.UnpackException):
