@@ -30,7 +30,7 @@ from .connection import Connection, receive_now, send_now
 from .decoding import is_overtaken, read_push, read_resolved, read_snapshot
 from .events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
 from .health import ServerHealth, health_of
-from .heartbeats import Beat, Facts
+from .heartbeats import Beat, Facts, Notice, identity_of, notices_of
 from .keys import ClientKeys
 from .messages import DirectoryError, DirectorySilent, MalformedMessage, decode, encode
 from .realm import RealmPin, Version
@@ -42,6 +42,8 @@ UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
 MISSES_MAX = 2
 BACK_OFF_MAX = 4
 SNAPSHOT_S = 5.0
+GOODBYE_MS = 200
+REFUSALS = frozenset({"fenced", "key"})  # why a server serves us nothing at all, whatever we ask
 READS = frozenset({"list", "export", "history", "explain"})  # of the write socket; may be asked twice
 READ_S = 2.0  # an answer may be long
 RETURN_S = 10.0  # for so long a server that is preferred must have answered before it is used again
@@ -52,7 +54,9 @@ class DirectoryClient:
     """A connection to a list of directory servers, the first of which that answers is used.
 
     `node`: speak as this node (heartbeats are sent once a second to every server); None: an operator's tool.
-    `keys`: needed for tcp:// servers. `context`: an own one is made (and ended by `close`) when None.
+    `instance`: the id of this gateway's life, the same in all its processes; a second gateway of the
+    same name has another. `keys`: needed for tcp:// servers. `context`: an own one is made (and ended by
+    `close`) when None.
     Not thread-safe: one thread owns it.
     """
 
@@ -65,6 +69,7 @@ class DirectoryClient:
         capabilities: Sequence[str] = ("vxlan",),
         worker: int = 0,
         workers: int = 1,
+        instance: str = "",
         keys: ClientKeys | None = None,
         context: zmq.Context[Any] | None = None,
         pin: RealmPin | None = None,
@@ -82,6 +87,7 @@ class DirectoryClient:
         self._store_era = 0
         self._store_at = 0.0
         self._node = node
+        self._instance = instance
         self._capabilities = list(capabilities)
         self._facts = Facts(
             node=node, role=role, worker=worker, workers=workers, node_capabilities=list(capabilities)
@@ -132,6 +138,7 @@ class DirectoryClient:
             "type": "resolve",
             "node": self._node,
             "node_capabilities": self._capabilities,
+            **self._identity(),
         }
         if explain:
             head["explain"] = True
@@ -149,6 +156,7 @@ class DirectoryClient:
             "remote": remote,
             "protocol": protocol,
             "wire_id": wire_id,
+            **self._identity(),
         }
         return self._ask("answer", "resolve", head, [])
 
@@ -210,6 +218,14 @@ class DirectoryClient:
         """Say hello as this node's control on every server, once a second: Asked events follow."""
         self._hello.on = True
 
+    def goodbye(self) -> None:
+        """Say that this gateway stops, so that another may have its name without waiting. Its other processes
+        have ended, or take it back by their next heartbeat."""
+        for server in self._servers:
+            server.resolve.setsockopt(zmq.LINGER, GOODBYE_MS)
+            said = {"type": "goodbye", "id": self._in_flight.next_id(), "node": self._node}
+            send_now(server.resolve, encode({**said, **self._identity()}))
+
     def answer(self, asked: Asked, answer: dict[str, Any]) -> None:
         """Answer an Asked event; does nothing if that server is gone. What cannot be packed is answered with
         an error."""
@@ -232,7 +248,7 @@ class DirectoryClient:
         return self._subscriber
 
     def close(self) -> None:
-        """Close the sockets at once; what was not sent is dropped."""
+        """Close the sockets at once; what was not sent is dropped, but for a goodbye, which has a moment."""
         for server in self._servers:
             server.close()
         if self._own_context:
@@ -282,14 +298,24 @@ class DirectoryClient:
         if self._subscriber is not None and self._facts.reach(self._subscriber.revision):
             self._heartbeat.hurry(self._clock())
 
+    def _identity(self) -> dict[str, Any]:
+        """Return what this client's messages say of which gateway of its name it is."""
+        if not self._instance:
+            return {}
+        refusals = [server.refusal for server in self._servers if server.refusal is not None]
+        is_fenced = any(refusal.why == "fenced" for refusal in refusals)
+        held = (server.held_since for server in self._servers)
+        return identity_of(self._instance, held, is_fenced, self._clock())
+
     def _send_heartbeats(self, now: float) -> None:
         connected = True
+        said = {"type": "heartbeat", **self._facts.said(), **self._identity()}
         for server in self._servers:
             id = self._in_flight.next_id()
-            said = {"type": "heartbeat", "id": id, **self._facts.said()}
+            sent = {**said, "id": id}
             if not server.refused and self._pin.seen.revision:
-                said["seen"] = list(self._pin.seen)
-            if send_now(server.resolve, encode(said)):
+                sent["seen"] = list(self._pin.seen)
+            if send_now(server.resolve, encode(sent)):
                 server.heartbeat_id, server.heartbeat_sent_at = id, now
             elif server.index == self._active:
                 connected = False
@@ -299,6 +325,7 @@ class DirectoryClient:
         connected = True
         for server in self._servers:
             hello = {"type": "hello", "id": self._in_flight.next_id(), "node": self._node, "role": "control"}
+            hello |= self._identity()
             sent = send_now(server.write, encode(hello))
             connected = connected and (sent or server.index != self._active)
         self._hello.done(now, connected)
@@ -344,7 +371,8 @@ class DirectoryClient:
             server.heartbeat_sent_at = None
             return self._lost(server, now) if server.up else []
         server.refused = ""
-        events = self._heard(server, now)
+        refuses = head.get("ok") is False and head.get("why") in REFUSALS
+        events = self._refused(server, head, now) if refuses else self._heard(server, now)
         if head.get("type") == "ask":
             request, id = head.get("request"), head.get("id")
             if not isinstance(request, dict) or id is None:
@@ -403,7 +431,10 @@ class DirectoryClient:
         server.rtt_us = int((now - (server.heartbeat_sent_at or now)) * 1e6)
         server.heartbeat_sent_at = None
         if head.get("ok") is not True:
+            server.failures += 1
             return []
+        server.notices = notices_of(head)
+        server.held_since = now if server.held_since is None else server.held_since
         numbers = [head.get(name) for name in ("revision", "incarnation", "node_id")]
         if not all(isinstance(number, int) for number in numbers):
             raise MalformedMessage("a heartbeat's answer without revision, incarnation and node_id")
@@ -501,12 +532,25 @@ class DirectoryClient:
         server.misses = 0
         if server.up:
             return []
+        server.refusal = None
         server.up = True
         server.up_at = now
         events: list[Event] = []
         if not self._servers[self._active].up and server.index != self._active:
             events += self._use(server.index, now)
         return [*events, ServerChanged(server.endpoint.name, True, self._active_name())]
+
+    def _refused(self, server: Connection, head: dict[str, Any], now: float) -> list[Event]:
+        """Take it that a server lives and does not serve us: that is no answer, and another may do."""
+        server.heard_at = now
+        server.misses = 0
+        before = server.refusal
+        server.refusal = Notice(*(str(head.get(name, ""))[:400] for name in ("why", "error", "fix")))
+        server.held_since = None
+        if server.up is False and before is not None:
+            return []
+        server.up = True if server.up is None else server.up  # so that it is told of
+        return self._lost(server, now)
 
     def _missed(self, server: Connection, now: float) -> list[Event]:
         server.failures += 1
@@ -521,7 +565,8 @@ class DirectoryClient:
             best = next((index for index in order if self._servers[index].up), order[0])
             events += self._use(best, now)
         if was_up is not False:
-            events.append(ServerChanged(server.endpoint.name, False, self._active_name()))
+            why = server.refusal.text if server.refusal else ""
+            events.append(ServerChanged(server.endpoint.name, False, self._active_name(), why))
         return events
 
     def _use(self, index: int, now: float) -> list[Event]:
@@ -554,7 +599,7 @@ class DirectoryClient:
                     server.unsubscribe(node_id)
                 case AskSnapshot():
                     vnis: list[int] | None = None if action.whole else []
-                    head = {"type": "snapshot", "node": self._node, "vnis": vnis}
+                    head = {"type": "snapshot", "node": self._node, "vnis": vnis, **self._identity()}
                     self._ask("snapshot", "resolve", head, [], SNAPSHOT_S, repeatable=False, snapshot=action)
                 case Snapshot():
                     self._facts.delivered(action.revision, anew=True)

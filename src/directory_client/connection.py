@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 
 from .endpoint import Endpoint, parse_endpoint
+from .heartbeats import Notice
 from .keys import ClientKeys
 from .messages import NODE_PREFIX, DirectoryError
 
@@ -45,6 +46,9 @@ class Connection:
         self.store_at = 0.0  # when it last said so
         self.up_at = 0.0  # since when it answers
         self.refused = ""  # why it is not listened to: "realm", "store" or empty
+        self.refusal: Notice | None = None  # why it does not serve us
+        self.notices: tuple[Notice, ...] = ()  # what it says besides
+        self.held_since: float | None = None  # since when it grants us our name
         self.heartbeat_id = 0
         self.heartbeat_sent_at: float | None = None
         self.resolve = self._socket(context, zmq.DEALER, keys)
@@ -86,9 +90,9 @@ class Connection:
         self.push.setsockopt(zmq.UNSUBSCRIBE, NODE_PREFIX.pack(node_id))
 
     def close(self) -> None:
-        """Close at once."""
+        """Close at once, but for what was given time (LINGER) to leave."""
         for socket in self.sockets():
-            socket.close(0)
+            socket.close()
 
 
 def send_now(socket: zmq.Socket[Any], frames: list[Any]) -> bool:

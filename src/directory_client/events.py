@@ -79,11 +79,13 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class ServerChanged:
     """A directory server became reachable or was given up; `active` is the one used now (None: nobody
-    answers)."""
+    answers). `why`: the sentence with which it refuses us, or why it is not reached; "" while that is not
+    known."""
 
     endpoint: str
     up: bool
     active: str | None
+    why: str = ""
 
 
 Event = Resolved | Answered | Failed | Snapshot | Changed | Asked | ServerChanged

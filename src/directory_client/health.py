@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .connection import Connection
+from .heartbeats import Notice
 
 LATE_US = 50_000
+REFUSAL_S = 5.0  # heartbeats are refused every second: what was said longer ago is no longer the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class ServerHealth:
     era: int
     era_began: str  # why, empty for the first era of a realm
     refused: str  # why it is not listened to: "realm" (another one), "store" (another one of this realm)
+    problem: str = ""  # why it does not serve us, or does not answer, as far as that is known
+    fix: str = ""
+    notices: tuple[Notice, ...] = ()  # what it tells a gateway that it serves
 
 
 def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
@@ -36,6 +41,10 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         state = "refused"
     if state == "up" and server.rtt_us is not None and server.rtt_us > LATE_US:
         state = "late"
+    heard = server.heard_at is not None and now - server.heard_at < REFUSAL_S
+    refusal = server.refusal if heard and state in ("down", "unknown") else None
+    if refusal is not None:
+        state = "refused"
     return ServerHealth(
         endpoint=server.endpoint.name,
         name=server.name,
@@ -50,4 +59,7 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         era=server.era,
         era_began=server.era_began,
         refused=server.refused,
+        problem=refusal.text if refusal else "",
+        fix=refusal.fix if refusal else "",
+        notices=server.notices if state in ("up", "late") else (),
     )

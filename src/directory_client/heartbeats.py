@@ -4,6 +4,8 @@ sockets."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 HEARTBEAT_S = 1.0
@@ -29,6 +31,38 @@ class Beat:
     def hurry(self, now: float) -> None:
         """Make it due soon."""
         self._at = min(self._at, now + CHANGED_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a directory tells a gateway that it serves, or refuses: `why` is a word for programs."""
+
+    why: str
+    text: str
+    fix: str
+
+
+def notices_of(head: dict[str, Any]) -> tuple[Notice, ...]:
+    """Read the notices of a heartbeat's answer; what is none is left out."""
+    found = head.get("notices")
+    return tuple(
+        Notice(*(str(one.get(name, ""))[:400] for name in ("why", "text", "fix")))
+        for one in (found if isinstance(found, list) else ())[:16]
+        if isinstance(one, dict)
+    )
+
+
+def identity_of(
+    instance: str, held_since: Iterable[float | None], is_fenced: bool, now: float
+) -> dict[str, Any]:
+    """Return what a message says of which gateway of its name this is: for how long it has held the name (by
+    the server that granted it first), or that another has it."""
+    if not instance:
+        return {}
+    held = [at for at in held_since if at is not None]
+    if held:
+        return {"instance": instance, "held_s": round(max(0.0, now - min(held)), 1)}
+    return {"instance": instance, "fenced": True} if is_fenced else {"instance": instance}
 
 
 class Facts:

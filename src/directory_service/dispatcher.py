@@ -181,4 +181,6 @@ class Dispatcher:
                 self.counters["internal_errors"] += 1
                 log.error("could not serve %.40r", head.get("type"), exc_info=error)
                 text, fix, code = "the directory failed on this request", "look at the directory's log", 1
-        return {"id": id, "ok": False, "error": text, "fix": fix, "code": code}
+        answer = {"id": id, "ok": False, "error": text, "fix": fix, "code": code}
+        why = getattr(error, "why", "")  # a word for programs, where they can do something about it
+        return {**answer, "why": why} if why else answer

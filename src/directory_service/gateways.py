@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from directory_service.holders import Holders
+
 NODES_MAX = 65_536
 SPEAKERS_MAX = 64
 SETTLE_S = 3.0
@@ -44,6 +46,7 @@ class Gateways:
 
     def __init__(self, node_s: float) -> None:
         self._node_s = node_s
+        self.holders = Holders(node_s)
         self._gateways: dict[str, Gateway] = {}
 
     def heartbeat(self, node: str, role: str, worker: int, speaker: Speaker, now: float) -> None:
@@ -52,6 +55,10 @@ class Gateways:
         gateway.heard_at = now
         if len(gateway.speakers) < SPEAKERS_MAX or (role, worker) in gateway.speakers:
             gateway.speakers[(role, worker)] = speaker
+
+    def forget(self, node: str) -> None:
+        """Forget what a node's processes said: its name went to another gateway."""
+        self._gateways.pop(node, None)
 
     def said(self, node: str, now: float) -> tuple[list[str], list[str]] | None:
         """Return the locators and ports that a node's living processes say it has, together.
@@ -112,13 +119,20 @@ class Gateways:
         """Return what `list nodes` adds to a gateway's row."""
         gateway = self._gateways.get(node)
         if gateway is None:
-            return {"state": "unknown", "silent_s": None, "applied_revision": None, "conflicts": []}
+            return {
+                "state": "unknown",
+                "silent_s": None,
+                "applied_revision": None,
+                "conflicts": [],
+                "second": "",
+            }
         silent_s = now - gateway.heard_at
         return {
             "state": "up" if silent_s < self._node_s else "stale",
             "silent_s": round(silent_s, 3),
             "applied_revision": self.revision(node, now),
             "conflicts": gateway.conflicts if silent_s < self._node_s else [],
+            "second": self.holders.second(node, now),
         }
 
     def alive_count(self, now: float) -> int:

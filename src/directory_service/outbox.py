@@ -11,11 +11,13 @@ from directory_service.authentication import Identity
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Whom to answer: channel "resolve" or "write", the ROUTER's name for the connection, and who it is."""
+    """Whom to answer: channel "resolve" or "write", the ROUTER's name for the connection, who it is, and from
+    where."""
 
     channel: str
     connection: bytes
     identity: Identity
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from directory_client.reasons import reason_number
 from directory_service.configuration import Configuration
 from directory_service.gateways import Gateways, Speaker
 from directory_service.gathering import Waiting
+from directory_service.holders import Claim, Fenced
 from directory_service.outbox import Out, Peer, Reply
 from directory_service.publisher import Publisher
 from directory_service.rates import Rates
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 RETRY_MS = 20
 FACTS_MAX = 64
 NAME_MAX = 63
+INSTANCE_MAX = 64
+HELD_S_MAX = 1e10
 CLOCK_TRUST_S = 60.0
 _EMPTY_LIST = pack([])
 _U64 = 1 << 64
@@ -45,7 +48,7 @@ Handler = Callable[[Peer, dict[str, Any], Sequence[Any], float, float], list[Out
 
 
 class Reading:
-    """Serves resolve, snapshot, locator and heartbeat."""
+    """Serves resolve, snapshot, locator, heartbeat and goodbye."""
 
     def __init__(
         self,
@@ -70,12 +73,13 @@ class Reading:
             "snapshot": self._snapshot,
             "locator": self._locator,
             "heartbeat": self._heartbeat,
+            "goodbye": self._goodbye,
         }
 
     def _resolve(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        node = self._node(peer, head)
+        node = self._node(peer, head, now)
         if max(waited_s, _sent_ago_s(peer, head, now)) > self._late_s:
             self._counters["busy"] += 1
             return [_busy(peer, head)]
@@ -135,7 +139,7 @@ class Reading:
     def _snapshot(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        node = self._node(peer, head)
+        node = self._node(peer, head, now)
         vnis = field(head, "vnis", list, None)
         if vnis is not None and not all(isinstance(vni, int) for vni in vnis):
             raise MalformedMessage("snapshot: vnis is not a list of numbers", id=head.get("id"))
@@ -154,7 +158,7 @@ class Reading:
     def _locator(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        node = self._node(peer, head)
+        node = self._node(peer, head, now)
         local, remote = field(head, "local", bytes), field(head, "remote", bytes)
         protocol, wire_id = field(head, "protocol", int), field(head, "wire_id", int)
         if len(local) != 16 or len(remote) != 16 or not 0 <= protocol < 256 or not 0 <= wire_id < 1 << 32:
@@ -170,7 +174,7 @@ class Reading:
     def _heartbeat(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        node = self._node(peer, head)
+        node = self._node(peer, head, now, takes=True)
         role = field(head, "role", str, "slow-path")
         worker = field(head, "worker", int, 0)
         revision = field(head, "revision", int, 0)
@@ -188,41 +192,75 @@ class Reading:
         # Noted for a node that is not declared too: the document that declares it is waited for there.
         self._gateways.heartbeat(node, role, worker, Speaker(now, revision, load, locators, ports), now)
         node_id = self._node_id(node)
-        if node_id:
-            self._announce(node, now)
+        notices = self._announce(node, now) if node_id else [_undeclared(node)]
+        if second := self._gateways.holders.second(node, now):
+            fix = f"stop it, or give it a name and a key of its own: only one can be {node}"
+            notices.append({"why": "second", "text": second, "fix": fix})
         answer = {
             **self._state(head),
             "node_id": node_id,
             "name": self._name,
             "era_began": self._directory.era_began,
             "store": self._directory.store_id,
+            "notices": notices,
         }
         if node_id:
-            answer["conflicts"] = self._directory.conflicts(node)
-            self._gateways.conflict(node, answer["conflicts"])
+            answer["conflicts"] = conflicts = self._directory.conflicts(node)
+            self._gateways.conflict(node, conflicts)
+            notices += [_conflict(one) for one in conflicts]
         reply = Reply(peer.channel, peer.connection, encode(answer))
         return [reply, *self._waiting.reported(now)]
 
-    def _announce(self, node: str, now: float) -> None:
+    def _goodbye(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        node = self._node(peer, head, now)
+        self._gateways.holders.goodbye(node, claim_of(peer, head), now)
+        return [Reply(peer.channel, peer.connection, encode(self._state(head)))]
+
+    def _announce(self, node: str, now: float) -> list[dict[str, str]]:
+        """Take up what a node says of itself; returns what it is to be told about that."""
         said = self._gateways.said(node, now)
         if said is None:
-            return
+            return []
         try:
             self._directory.announce(node, *said)
         except Refused as error:  # it lives all the same
             if not self._counters["announcements_refused"]:
                 log.warning("what node %s says of itself is refused: %s", node, error.problem)
             self._counters["announcements_refused"] += 1
+            fix = error.fix or f"vnetctl show node {node}"
+            text = f"what this gateway says of itself is refused: {error.problem}"
+            return [{"why": "announcement", "text": text, "fix": fix}]
+        return []
 
-    def _node(self, peer: Peer, head: dict[str, Any]) -> str:
+    def _node(self, peer: Peer, head: dict[str, Any], now: float, takes: bool = False) -> str:
+        """Return the node as which a message speaks; `takes`: the name becomes its sender's if it is free.
+        Raises DirectoryError for another's key, Fenced for a second gateway of that name."""
         node: str = field(head, "node", str)
         if not peer.identity.may_be_node(node):
             self._counters["impostors"] += 1
-            raise DirectoryError(
-                f"the key of {peer.identity.name} may not speak as node {node:.80}",
+            raise NotItsKey(
+                f"the directory knows this key as {peer.identity.name}: it may not speak as node {node:.80}",
                 f'name = "{peer.identity.name}" in gateway.toml, or another key',
             )
+        self._hold(node, claim_of(peer, head), now, takes)
         return node
+
+    def _hold(self, node: str, claim: Claim, now: float, takes: bool) -> None:
+        holders = self._gateways.holders
+        try:
+            if not takes:
+                holders.check(node, claim, now)
+            elif moved := holders.take(node, claim, now):
+                log.warning("%s", moved)
+                self._counters["names_moved"] += 1
+                self._gateways.forget(node)
+        except Fenced as error:
+            self._counters["fenced"] += 1
+            if error.is_news:
+                log.warning("%s", error.error)
+            raise
 
     def _node_id(self, node: str) -> int:
         try:
@@ -248,6 +286,34 @@ def _seen(head: dict[str, Any]) -> Seen | None:
     if len(said) != 4 or not all(isinstance(one, int) and 0 <= one < _U64 >> 1 for one in said):
         raise MalformedMessage("heartbeat: seen is not [era, incarnation, revision, seal]", id=head.get("id"))
     return Seen(*said)
+
+
+class NotItsKey(DirectoryError):
+    """A gateway speaks as a node that is not its key's."""
+
+    why = "key"
+
+
+def claim_of(peer: Peer, head: dict[str, Any]) -> Claim:
+    """Read which gateway of a name a message comes from. Raises MalformedMessage."""
+    instance = field(head, "instance", str, "")
+    held_s = field(head, "held_s", (int, float), 0)
+    if len(instance) > INSTANCE_MAX or not 0 <= held_s < HELD_S_MAX:
+        raise MalformedMessage("instance or held_s is impossible", id=head.get("id"))
+    return Claim(instance, peer.address, float(held_s), bool(field(head, "fenced", bool, False)))
+
+
+def _undeclared(node: str) -> dict[str, str]:
+    return {
+        "why": "undeclared",
+        "text": f"node {node} is not declared: nothing is sent to it",
+        "fix": f"vnetctl node add {node} --site SITE",
+    }
+
+
+def _conflict(conflict: dict[str, Any]) -> dict[str, str]:
+    fix = str(conflict.get("fix") or "vnetctl show nodes")
+    return {"why": f"locator {conflict['locator']}", "text": str(conflict["problem"]), "fix": fix}
 
 
 def _counts(vnis: Any) -> list[tuple[int, int]]:

@@ -317,7 +317,7 @@ class Server:
                 self._counters["unidentified"] += 1
                 continue
             parts = [rest[0].bytes, *(frame.buffer for frame in rest[1:])] if rest else []
-            peer = Peer(channel, connection.bytes, identity)
+            peer = Peer(channel, connection.bytes, identity, _address(connection))
             self._carry_out(self._dispatcher.handle(peer, parts, now, now - read_at))
 
     def _serve_subscriptions(self) -> None:
@@ -395,6 +395,12 @@ def _bind_local(socket: zmq.Socket[Any], address: str) -> None:
         _bind(socket, address)
     finally:
         os.umask(before)
+
+
+def _address(frame: zmq.Frame) -> str:
+    """Say where a peer is, for sentences: an IP address, or a process of this machine."""
+    address = _property(frame, "Peer-Address")
+    return f"this machine, process {address.split(':')[-1]}" if _IPC_PEER.fullmatch(address) else address
 
 
 def _bind(socket: zmq.Socket[Any], address: str) -> None:

@@ -17,6 +17,7 @@ from directory_service.gateways import Gateways
 from directory_service.gathering import Gathering, Waiting
 from directory_service.outbox import Audit, Out, Peer, Reply
 from directory_service.rates import Rates
+from directory_service.reading import claim_of
 from directory_service.refused import Refused
 from directory_service.service import Applied, Directory
 
@@ -288,6 +289,7 @@ class Writing:
         node = field(head, "node", str)
         if not peer.identity.may_be_node(node):
             raise DirectoryError(f"the key of {peer.identity.name} may not speak as node {node:.80}")
+        self._gateways.holders.check(node, claim_of(peer, head), now)  # refused for a second one of the name
         self._directory.node_id(node)  # refused for a node that is not declared
         self._gateways.hello(node, peer.connection, now)
         return [_reply(peer, head, {"revision": self._directory.revision})]

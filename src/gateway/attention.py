@@ -29,14 +29,13 @@ def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict
         text = "none answers; cached flows go on, new connections wait"
         lines.append(line("directory", text, "vnetctl show directories"))
     for server in servers:
-        if server.state not in ("up", "unknown"):
-            lines.append(
-                line(
-                    f"directory {server.name or server.endpoint}",
-                    _directory_text(server),
-                    "vnetctl show directories",
-                )
-            )
+        about = f"directory {server.name or server.endpoint}"
+        if server.problem:
+            lines.append(line(about, server.problem, server.fix or "vnetctl show directories"))
+        elif server.state not in ("up", "unknown"):
+            lines.append(line(about, _directory_text(server), "vnetctl show directories"))
+    told = {notice.why: notice for server in servers for notice in server.notices}
+    lines.extend(line(f"node {state.node}", notice.text, notice.fix) for notice in told.values())
     now = state.clock()
     for name, worker in sorted(state.workers.items()):
         silent_s = now - worker.received_s

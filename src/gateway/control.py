@@ -30,6 +30,7 @@ from gateway.admin import Admin, AdminSocket
 from gateway.configuration import Configuration
 from gateway.data_plane_link import DataPlaneLink
 from gateway.events import Events, adoption_text
+from gateway.instance import instance
 from gateway.job import DUMP_ROWS, Answer, AskDataPlane, AskDirectory, Job, Refused, Steps, dump
 from gateway.metrics import CONTENT_TYPE, Collector
 from gateway.metrics_server import MetricsServer
@@ -93,6 +94,7 @@ class Control:
         self._sample_s = self._tables_s = self._locators_s = 0.0
         self._sampling = self._reading_tables = False
         self._revision_seen: int | None = None
+        self._notices_told: set[tuple[str, str]] = set()
         self._adoption_told: int | None = None
 
     def stop(self) -> None:
@@ -110,6 +112,7 @@ class Control:
         for admin_socket in self._sockets:
             admin_socket.close()
         self._inbox.close()
+        self._directory.goodbye()
         self._directory.close()
         self._context.term()
 
@@ -165,6 +168,7 @@ class Control:
             configuration.directory_endpoints,
             node=configuration.name,
             role="control",
+            instance=instance(configuration.runtime_dir),
             keys=keys,
             context=self._context,
             pin=RealmPin(configuration.realm_file),
@@ -289,7 +293,9 @@ class Control:
             self.state.events.add("directory_found", f"directory {event.endpoint} answers")
         else:
             now = f"{event.active} is used now" if event.active else "none answers"
-            self.state.events.add("directory_lost", f"directory {event.endpoint} does not answer; {now}")
+            why = event.why or "does not answer"
+            self.state.events.add("directory_lost", f"directory {event.endpoint}: {why}; {now}")
+            log.warning("directory %s: %s; %s", event.endpoint, why, now)
 
     def _servers(self) -> list[DirectoryServer]:
         return [
@@ -302,9 +308,20 @@ class Control:
                 health.rtt_us,
                 health.silent_s,
                 health.failures,
+                health.problem,
+                health.fix,
+                health.notices,
             )
             for health in self._directory.servers()
         ]
+
+    def _tell_notices(self) -> None:
+        """Make an event and a log line of what a directory says of this gateway, once for each."""
+        said = {(n.why, n.text) for server in self.state.servers() for n in server.notices}
+        for _, text in sorted(said - self._notices_told):
+            self.state.events.add("directory_notice", text)
+            log.warning("directory: %s", text)
+        self._notices_told = said
 
     def _watch_revision(self) -> None:
         server = self.state.active_server()
@@ -352,6 +369,7 @@ class Control:
         if now >= self._locators_s:
             self._locators_s = now + LOCATORS_S
             self._say_locators()
+            self._tell_notices()
         self._admin.tick()
         if self._metrics is not None:
             self._metrics.tick()

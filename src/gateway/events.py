@@ -22,6 +22,7 @@ KINDS = frozenset(
         "tunnel_unresolved",
         "directory_lost",
         "directory_found",
+        "directory_notice",
         "tables_adopted",
         "endpoint_arrived",
         "document_applied",

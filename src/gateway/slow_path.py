@@ -33,6 +33,7 @@ from fastpath.rings import DataPlaneUnreachable, RingClient
 
 from .announcement import arrival
 from .configuration import Configuration
+from .instance import instance
 from .latency import Latency
 from .reporter import Reporter
 from .resolver import Resolver
@@ -184,6 +185,7 @@ class SlowPath:
             role="slow-path",
             worker=self._worker,
             workers=self._workers,
+            instance=instance(configuration.runtime_dir),
             keys=client_keys(identity.key_file, identity.directory_public_key) if identity else None,
             context=self._context,
             pin=RealmPin(configuration.realm_file),
@@ -216,7 +218,8 @@ class SlowPath:
         answering = event.active is not None
         if answering != self._resolver.answering:
             what = "directory_found" if answering else "directory_lost"
-            text = f"{event.active} answers" if answering else f"{event.endpoint} does not answer"
+            why = event.why or f"{event.endpoint} does not answer"
+            text = f"{event.active} answers" if answering else why
             log.log(logging.INFO if answering else logging.WARNING, "directory: %s", text)
             self._reporter.tell(what, text)
         self._resolver.state(answering)

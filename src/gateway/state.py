@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from directory_client.heartbeats import Notice
 from gateway.configuration import Configuration
 from gateway.events import Events
 from gateway.job import AskDirectory, Refused, Steps, dump
@@ -31,6 +32,9 @@ class DirectoryServer:
     rtt_us: int | None
     silent_s: float | None
     failures: int
+    problem: str = ""  # why it does not serve this gateway, as far as that is known
+    fix: str = ""
+    notices: Sequence[Notice] = ()  # what it says of this gateway
 
 
 @dataclass(frozen=True)

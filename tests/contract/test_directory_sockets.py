@@ -326,3 +326,24 @@ def test_only_what_changes_nothing_is_asked_again(house, type, times):
         assert isinstance(house.event(client, Answered | Failed, id), Answered if times == 2 else Failed)
     finally:
         context.destroy(0)
+
+
+def test_a_second_gateway_of_a_name_has_no_answer_until_the_first_says_goodbye(house):
+    house.serve(ipc(house))
+    first = house.client(ipc(house), node="gw1", role="slow-path", instance="first")
+    active(house, first)
+    house.until(lambda: first.servers()[0].name)  # its first heartbeat was answered
+    second = house.client(ipc(house), node="gw1", role="slow-path", instance="second")
+    second.subscribe()
+    house.until(lambda: second.servers()[0].state == "refused")
+    assert "a gateway called gw1 is there already" in second.servers()[0].problem
+    assert second.servers()[0].fix
+    changed = house.event(second, ServerChanged)
+    assert (changed.up, changed.active, changed.why) == (False, None, second.servers()[0].problem)
+    house.until(lambda: [n.why for n in first.servers()[0].notices] == ["second"])
+    assert not any(isinstance(event, Snapshot) for event in house.events[second])
+    first.goodbye()
+    house.clients.remove(first)
+    first.close()
+    house.event(second, Snapshot)
+    assert second.servers()[0].problem == ""

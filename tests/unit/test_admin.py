@@ -10,7 +10,9 @@ from typing import Any
 import msgpack
 import pytest
 
+from directory_client.heartbeats import Notice
 from gateway.admin import Admin, pack
+from gateway.attention import attention
 from gateway.configuration import Admin as AdminSection
 from gateway.configuration import Configuration, Port
 from gateway.events import Events
@@ -214,6 +216,20 @@ def test_tunnels_carry_the_directorys_names_and_why_they_are_unresolved(world: W
     assert unresolved["since"] == 5.0
     assert [row["tunnel"] for row in world.rows("tunnels", "2")] == [2]
     assert world.ask("show", noun="tunnels", name="3")["error"] == "there is no tunnel 3 at gw1"
+
+
+def test_why_a_directory_does_not_serve_this_gateway_needs_attention(world: World) -> None:
+    refused = DirectoryServer(
+        "dir1", "ipc:///d", "refused", False, 0, None, 0.1, 3, "gw1 is there already", "stop it"
+    )
+    told = Notice("undeclared", "node gw1 is not declared", "vnetctl node add gw1 --site SITE")
+    other = DirectoryServer("dir2", "ipc:///e", "up", True, 42, 300, 0.1, 0, notices=(told,))
+    world.state.servers = lambda: [refused, other]
+    lines = attention(world.state)
+    assert {(one["about"], one["text"], one["command"]) for one in lines} >= {
+        ("directory dir1", "gw1 is there already", "stop it"),
+        ("node gw1", told.text, told.fix),
+    }
 
 
 def test_an_unresolved_tunnel_needs_attention(world: World) -> None:
