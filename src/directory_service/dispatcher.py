@@ -52,7 +52,7 @@ class Dispatcher:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.directory = directory
-        self.gateways = Gateways(configuration.node_s)
+        self.gateways = Gateways(configuration.node_s, started_at)
         self.publisher = Publisher(epoch)
         self._wall_ms = wall_ms
         self._waiting = Waiting(self.gateways)

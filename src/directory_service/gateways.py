@@ -27,6 +27,7 @@ class Speaker:
     load: dict[str, Any]
     locators: list[str] | None  # None: it does not say
     ports: list[str] | None
+    workers: int = 1  # how many of its role the gateway has
 
 
 @dataclass(slots=True)
@@ -40,13 +41,22 @@ class Gateway:
     hello_at: float = 0.0
     conflicts: list[dict[str, Any]] = field(default_factory=list)
 
+    def workers(self) -> list[Speaker | None]:
+        """Return the slow-path workers by number, as many as the one heard last says; None: not heard."""
+        spoken = [speaker for (role, _), speaker in self.speakers.items() if role == "slow-path"]
+        if not spoken:
+            return []
+        count = max(spoken, key=lambda speaker: speaker.heard_at).workers
+        return [self.speakers.get(("slow-path", number)) for number in range(count)]
+
 
 class Gateways:
     """All nodes that have spoken. `node_s`: silent for longer is stale."""
 
-    def __init__(self, node_s: float) -> None:
+    def __init__(self, node_s: float, started_at: float = float("-inf")) -> None:
         self._node_s = node_s
         self.holders = Holders(node_s)
+        self._started_at = started_at
         self._gateways: dict[str, Gateway] = {}
 
     def heartbeat(self, node: str, role: str, worker: int, speaker: Speaker, now: float) -> None:
@@ -103,17 +113,31 @@ class Gateways:
         return gateway is not None and now - gateway.heard_at < self._node_s
 
     def revision(self, node: str, now: float) -> int | None:
-        """Return the revision that all living slow-path workers of a node have installed; None: none
-        lives."""
+        """Return the revision that is in force at a node: what all of its slow-path workers have reported.
+
+        None: no worker lives; -1: one has never reported. What a dead worker reported last stays in force.
+        """
         gateway = self._gateways.get(node)
         if gateway is None:
             return None
-        revisions = [
-            speaker.revision
-            for (role, _), speaker in gateway.speakers.items()
-            if role == "slow-path" and now - speaker.heard_at < self._node_s
+        workers = gateway.workers()
+        if not any(speaker and now - speaker.heard_at < self._node_s for speaker in workers):
+            return None
+        return min((speaker.revision if speaker else -1 for speaker in workers), default=-1)
+
+    def lacking(self, node: str, revision: int) -> list[str]:
+        """Return the names of a node's slow-path workers that have not reported a revision."""
+        gateway = self._gateways.get(node)
+        workers = gateway.workers() if gateway else []
+        return [
+            f"slow-path-{number}"
+            for number, speaker in enumerate(workers)
+            if speaker is None or speaker.revision < revision
         ]
-        return min(revisions, default=None)
+
+    def may_come(self, node: str, now: float) -> bool:
+        """Say whether a node may be alive though it was not heard: this directory has just started."""
+        return node not in self._gateways and now - self._started_at < self._node_s
 
     def describe(self, node: str, now: float) -> dict[str, Any]:
         """Return what `list nodes` adds to a gateway's row."""
@@ -130,7 +154,7 @@ class Gateways:
         return {
             "state": "up" if silent_s < self._node_s else "stale",
             "silent_s": round(silent_s, 3),
-            "applied_revision": self.revision(node, now),
+            "applied_revision": None if (found := self.revision(node, now)) == -1 else found,
             "conflicts": gateway.conflicts if silent_s < self._node_s else [],
             "second": self.holders.second(node, now),
         }

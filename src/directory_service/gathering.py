@@ -114,10 +114,14 @@ class Waiting:
         timeout_s: float,
         now: float,
     ) -> list[Out]:
-        """Wait until the nodes report the revision. Those that are not alive are listed, not waited for."""
+        """Wait until the nodes report the revision. Those that are not alive are listed, not waited for,
+        unless this directory has just started and could not have heard them. A row that ends as late names
+        the workers of a gateway with several that have not reported."""
         rows = {node: {"node": node, "state": "waiting", "ms": None} for node in nodes}
         settling = Settling(revision, now, now + timeout_s, rows, finish)
         for node in nodes:
+            if self._gateways.may_come(node, now):
+                continue
             if not self._gateways.is_alive(node, now) or self._gateways.revision(node, now) is None:
                 rows[node]["state"] = "silent"
         self._settlings.append(settling)
@@ -134,8 +138,13 @@ class Waiting:
             waits = any(row["state"] == "waiting" for row in settling.nodes.values())
             if waits and now < settling.deadline:
                 continue
-            for row in settling.nodes.values():
-                row["state"] = "late" if row["state"] == "waiting" else row["state"]
+            for node, row in settling.nodes.items():
+                if row["state"] != "waiting":
+                    continue
+                row["state"] = "late" if self._gateways.is_alive(node, now) else "silent"
+                lacking = self._gateways.lacking(node, settling.revision)
+                if lacking != ["slow-path-0"] and lacking:
+                    row["workers"] = lacking
             self._settlings.remove(settling)
             outs += settling.finish(list(settling.nodes.values()), now)
         return outs

@@ -23,7 +23,7 @@ from directory_client.messages import (
 from directory_client.numbers import Action
 from directory_client.reasons import reason_number
 from directory_service.configuration import Configuration
-from directory_service.gateways import Gateways, Speaker
+from directory_service.gateways import SPEAKERS_MAX, Gateways, Speaker
 from directory_service.gathering import Waiting
 from directory_service.holders import Claim, Fenced
 from directory_service.outbox import Out, Peer, Reply
@@ -177,6 +177,7 @@ class Reading:
         node = self._node(peer, head, now, takes=True)
         role = field(head, "role", str, "slow-path")
         worker = field(head, "worker", int, 0)
+        workers = field(head, "workers", int, 1)
         revision = field(head, "revision", int, 0)
         load = field(head, "load", dict, {})
         if not 0 <= worker < 1 << 16 or not 0 <= revision < _U64 or len(role) > 32 or len(node) > NAME_MAX:
@@ -186,11 +187,17 @@ class Reading:
         seen = _seen(head)
         if seen is not None and self._directory.hear(seen):
             self._counters["eras_begun"] += 1
+        if not 0 < workers <= SPEAKERS_MAX:
+            raise MalformedMessage(
+                f"heartbeat: workers is {workers}, between 1 and {SPEAKERS_MAX} is possible",
+                id=head.get("id"),
+            )
         locators, ports = names(head, "locators", None), names(head, "ports", None)
         if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
             raise MalformedMessage(f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id"))
         # Noted for a node that is not declared too: the document that declares it is waited for there.
-        self._gateways.heartbeat(node, role, worker, Speaker(now, revision, load, locators, ports), now)
+        speaker = Speaker(now, revision, load, locators, ports, workers)
+        self._gateways.heartbeat(node, role, worker, speaker, now)
         node_id = self._node_id(node)
         notices = self._announce(node, now) if node_id else [_undeclared(node)]
         if second := self._gateways.holders.second(node, now):

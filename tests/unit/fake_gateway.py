@@ -359,7 +359,7 @@ APPLIED = {
     "revision": 42,
     "gateways": [
         {"node": "ams1-gw1", "state": "applied", "ms": 6.2},
-        {"node": "ber1-gw1", "state": "silent", "ms": None},
+        {"node": "ber1-gw1", "state": "applied", "ms": 7.1},
     ],
 }
 HISTORY = {

@@ -189,9 +189,9 @@ def test_apply_answers_when_every_living_gateway_has_reported_the_revision():
     assert replies(bench.send("write", "apply", text="x", name="a.toml")) == []
     bench.now += 0.006
     assert (
-        len(replies(bench.send("resolve", "heartbeat", node="gw1", worker=0, revision=42))) == 1
+        len(replies(bench.send("resolve", "heartbeat", node="gw1", worker=0, workers=2, revision=42))) == 1
     )  # the other worker lacks it
-    outs = replies(bench.send("resolve", "heartbeat", node="gw1", worker=1, revision=42))
+    outs = replies(bench.send("resolve", "heartbeat", node="gw1", worker=1, workers=2, revision=42))
     answer = msgpack.unpackb(outs[-1].frames[0])
     assert (answer["ok"], answer["revision"], answer["before"], answer["added"]) == (True, 42, 41, 1)
     assert answer["gateways"] == [
@@ -210,6 +210,40 @@ def test_the_document_that_declares_a_gateway_waits_for_it():
     answer = msgpack.unpackb(outs[-1].frames[0])
     assert answer["gateways"] == [{"node": "gw9", "state": "applied", "ms": 300.0}]
     assert bench.directory.announced == []  # it is not declared: nothing is stored of it
+
+
+def late_rows(bench):
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    bench.ask("resolve", "heartbeat", node="gw1", worker=0, workers=2, revision=42)
+    return head_of(bench.tick(0.5))["gateways"]
+
+
+def test_a_dead_worker_is_not_taken_to_have_applied_a_change():
+    bench = Bench()
+    bench.ask("resolve", "heartbeat", node="gw1", worker=1, workers=2, revision=41)
+    bench.tick(11)  # it is silent for longer than node_s
+    bench.ask("resolve", "heartbeat", node="gw1", worker=0, workers=2, revision=41)
+    assert late_rows(bench) == [{"node": "gw1", "state": "late", "ms": None, "workers": ["slow-path-1"]}]
+
+
+def test_a_worker_that_never_spoke_is_waited_for():
+    bench = Bench()
+    bench.ask("resolve", "heartbeat", node="gw1", worker=0, workers=2, revision=41)
+    assert late_rows(bench) == [{"node": "gw1", "state": "late", "ms": None, "workers": ["slow-path-1"]}]
+
+
+def test_a_directory_that_has_just_started_waits_for_gateways_that_it_has_not_heard():
+    bench = Bench()
+    bench.now = 1.0  # after its start
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    bench.now += 0.3
+    outs = replies(bench.send("resolve", "heartbeat", node="gw1", revision=42))
+    assert msgpack.unpackb(outs[-1].frames[0])["gateways"] == [
+        {"node": "gw1", "state": "applied", "ms": 300.0}
+    ]
+    bench.directory.concerned = ["gw2"]
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    assert head_of(bench.tick(0.5))["gateways"] == [{"node": "gw2", "state": "silent", "ms": None}]
 
 
 def test_apply_does_not_wait_for_ever():

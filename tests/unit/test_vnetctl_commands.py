@@ -106,6 +106,21 @@ def test_a_change_that_cuts_connections_needs_yes_in_a_script(gateway: FakeGatew
     assert "ams1-gw1   6 ms" in result.output
 
 
+@pytest.mark.parametrize("state", ["late", "silent"])
+def test_a_change_that_is_not_in_force_everywhere_ends_with_5_and_names_where(
+    gateway: FakeGateway, document: str, state: str
+) -> None:
+    gateway.answers["preview"] = CALM
+    gateway.answers["apply"] = {
+        **ALL_ANSWERS["apply"],
+        "gateways": [{"node": "ber1-gw1", "state": state, "ms": None}],
+    }
+    for options in ((), ("--json",)):
+        result = run(gateway, "apply", "-f", document, *options)
+        assert result.exit_code == 5
+        assert f"not known to be in force at ber1-gw1 ({state})" in result.stderr
+
+
 def test_a_change_that_cuts_nothing_is_made_without_asking(gateway: FakeGateway, document: str) -> None:
     gateway.answers["preview"] = CALM
     assert run(gateway, "apply", "-f", document).exit_code == 0

@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from gateway.vnetctl.client import SLOW_TIMEOUT_S, Answer
-from gateway.vnetctl.errors import PENDING, WRONG_INPUT, Failure, printable
+from gateway.vnetctl.errors import NOT_IN_FORCE, PENDING, WRONG_INPUT, Failure, printable
 from gateway.vnetctl.screens import SCREENS
 from gateway.vnetctl.session import Session, output_options, pass_session
 from gateway.vnetctl.table import Layout
@@ -208,6 +208,7 @@ def show_preview(session: Session, answer: Answer, everything: bool) -> None:
 def show_done(session: Session, answer: Answer) -> None:
     if session.json:
         session.show_json({key: value for key, value in answer.items() if key not in ("v", "id", "ok")})
+        fail_unless_in_force(answer)
         return
     if answer.get("revision") == answer.get("before"):
         session.show_lines(
@@ -223,6 +224,19 @@ def show_done(session: Session, answer: Answer) -> None:
         lines.append(Text(""))
         lines += [Text(f"  {str(row.get('node')).ljust(width)}   {_arrived(row)}") for row in gateways]
     session.show_lines(lines)
+    fail_unless_in_force(answer)
+
+
+def fail_unless_in_force(answer: Answer) -> None:
+    """End with status 5 if a gateway has not said that the change, which is made, is in force there."""
+    rows = [row for row in answer.get("gateways") or () if isinstance(row, dict)]
+    names = [f"{row.get('node')} ({row['state']})" for row in rows if row.get("state") in ("late", "silent")]
+    if names and answer.get("revision") != answer.get("before"):
+        raise Failure(
+            f"the change is made, but not known to be in force at {', '.join(names)}",
+            "vnetctl show nodes",
+            NOT_IN_FORCE,
+        )
 
 
 def diff_lines(answer: Answer) -> list[Text]:
@@ -327,4 +341,6 @@ def _arrived(row: dict[str, Any]) -> str:
     if row.get("ms") is not None:
         return f"{row['ms']:.0f} ms"
     state = row.get("state")
-    return "has not said yet that it has it" if state == "late" else "is silent: gets it when it is back"
+    if state == "late" and row.get("workers"):
+        return f"{', '.join(map(printable, row['workers']))}: not said yet that it is in force"
+    return "has not said yet that it is in force" if state == "late" else "is silent: gets it when it is back"

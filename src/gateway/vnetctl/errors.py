@@ -2,14 +2,14 @@
 """How vnetctl fails: `error:` what is wrong and where, `fix:` what to type, both on standard error.
 
 Exit status: 0 done; 1 refused or failed; 2 the input is wrong; 3 nobody answered; 4 changes are pending (only
-with --exit-code).
+with --exit-code); 5 a change was made but is not known to be in force at every gateway.
 """
 
 from __future__ import annotations
 
 import click
 
-DONE, REFUSED, WRONG_INPUT, SILENT, PENDING = 0, 1, 2, 3, 4
+DONE, REFUSED, WRONG_INPUT, SILENT, PENDING, NOT_IN_FORCE = 0, 1, 2, 3, 4, 5
 
 
 class Failure(click.ClickException):
