@@ -145,11 +145,16 @@ def write_document(name: str, records: Iterable[Record]) -> str:
         for kind in ("attachment", "endpoint", "route", "rule", "peering")
         for record in by_kind.get(kind, ())
     }
+    by_vnet: dict[str, dict[str, list[Record]]] = {}  # once: not all records for every V-net
+    for kind, some in by_kind.items():
+        for record in some:
+            if record.vnet:
+                by_vnet.setdefault(record.vnet, {}).setdefault(kind, []).append(record)
     for vnet in sorted(owned | inside):
-        for record in by_kind.get("vnet", ()):
-            if record.name == vnet:
-                blocks.append([_header("vnet", vnet), *_lines(record.values)])
-        blocks += _write_inside(vnet, by_kind)
+        here = by_vnet.get(vnet, {})
+        for record in here.get("vnet", ()):
+            blocks.append([_header("vnet", vnet), *_lines(record.values)])
+        blocks += _write_inside(vnet, here)
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 

@@ -8,7 +8,7 @@ from directory_service.model import Snapshot, changed_records
 from directory_service.records import Record, decode, is_record_key
 from directory_service.refused import Refused
 from directory_service.settings import Settings
-from directory_service.store.contract import Commit, Compacted, Store
+from directory_service.store.contract import Commit, Compacted, Head, Store
 from directory_service.writer import Wanted, decode_note
 
 _PAGE = 256
@@ -29,10 +29,18 @@ def newest_first(store: Store) -> Iterator[Commit]:
         high = low
 
 
+def _heads(store: Store) -> Iterator[Head]:
+    """Yield the heads of the commits that are kept, newest first: a screen wants no items."""
+    page = store.heads(store.revision(), _PAGE)
+    while page:
+        yield from page
+        page = store.heads(page[-1].revision - 1, _PAGE)
+
+
 def list_history(store: Store, document: str | None, limit: int) -> list[dict[str, Any]]:
     """Return rows of docs/protocol.md, section 2.2, newest first."""
     rows: list[dict[str, Any]] = []
-    for commit in newest_first(store):
+    for commit in _heads(store):
         if len(rows) >= limit:
             break
         note = decode_note(commit)
@@ -55,11 +63,8 @@ def list_history(store: Store, document: str | None, limit: int) -> list[dict[st
 
 def find_author(store: Store, revision: int) -> str:
     """Return who wrote a revision, empty if that is not known."""
-    try:
-        commits = store.commits(revision - 1, 1)
-    except Compacted:
-        return ""
-    return decode_note(commits[0]).user if commits and commits[0].revision == revision else ""
+    heads = store.heads(revision, 1)
+    return decode_note(heads[0]).user if heads and heads[0].revision == revision else ""
 
 
 def want_revision(store: Store, snapshot: Snapshot, revision: int) -> dict[str, Wanted | None]:

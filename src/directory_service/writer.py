@@ -18,7 +18,7 @@ from directory_service.integrity import Fault, find_faults, find_warnings
 from directory_service.model import Snapshot
 from directory_service.records import OWNERS, Record, encode
 from directory_service.refused import Refused
-from directory_service.store.contract import Commit, Compare, Store, Write
+from directory_service.store.contract import Commit, Compare, Head, Store, Write
 
 COUNTER_KEY = "meta/counter"
 DOCUMENT_PREFIX = "document:"  # before a document's name: all of it
@@ -242,7 +242,7 @@ def encode_note(note: Note) -> bytes:
     return msgpack.packb(list(note))
 
 
-def decode_note(commit_: Commit) -> Note:
+def decode_note(commit_: Commit | Head) -> Note:
     """Return the note of a commit; one that is not ours says so."""
     try:
         return Note(*msgpack.unpackb(commit_.note))

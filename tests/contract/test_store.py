@@ -34,6 +34,19 @@ def values_of(store: Store, prefix: str = "", revision: int | None = None) -> di
     return {item.key: item.value for item in store.range(prefix, revision)[1]}
 
 
+def test_heads_are_the_commits_without_items_newest_first(store: Store) -> None:
+    for number in range(1, 6):
+        store.transact([], [Write("a", b"%d" % number)], b"note %d" % number, number * 100)
+    assert [(head.revision, head.time_ms, head.note) for head in store.heads(4, 2)] == [
+        (4, 400, b"note 4"),
+        (3, 300, b"note 3"),
+    ]
+    assert [head.revision for head in store.heads(99)] == [5, 4, 3, 2, 1]
+    assert store.heads(0) == []
+    store.compact(3)
+    assert [head.revision for head in store.heads(5)] == [5, 4]
+
+
 def test_a_new_store_is_empty_at_revision_0(store: Store) -> None:
     assert store.revision() == store.oldest() == 0
     assert store.range() == (0, [])

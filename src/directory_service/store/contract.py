@@ -95,6 +95,15 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """A commit without its changes: its revision, when (Unix ms), and the note given with it."""
+
+    revision: int
+    time_ms: int
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One revision: when (Unix ms), the note given with it, and its changes in order of keys."""
 
@@ -155,6 +164,10 @@ class Store(Protocol):
 
         Raises Compacted if commits after `after` have been compacted: read everything with `range` instead.
         """
+
+    def heads(self, up_to: int, limit: int = 1000) -> list[Head]:
+        """Return the heads of the commits up to and with a revision, newest first, at most `limit`. Reads no
+        items: what a commit changed does not make it dearer."""
 
     def first_since(self, after: int, time_ms: int) -> int | None:
         """Return the first revision above `after` that was not made before a time; None: there is none. Reads

@@ -6,7 +6,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import islice
 
-from directory_service.store.contract import Change, Commit, Compacted, Compare, Conflict, Item, World, Write
+from directory_service.store.contract import (
+    Change,
+    Commit,
+    Compacted,
+    Compare,
+    Conflict,
+    Head,
+    Item,
+    World,
+    Write,
+)
 from directory_service.store.seal import SECRET_BYTES, draw, seal
 
 _LAST_KEY = "\U0010ffff"
@@ -105,6 +115,11 @@ class MemoryStore:
             raise Compacted(after, self._oldest)
         start = bisect_right(self._commits, after, key=lambda commit: commit.revision)
         return self._commits[start : start + limit]
+
+    def heads(self, up_to: int, limit: int = 1000) -> list[Head]:
+        end = bisect_right(self._commits, up_to, key=lambda commit: commit.revision)
+        newest_first = reversed(self._commits[max(0, end - limit) : end])
+        return [Head(commit.revision, commit.time_ms, commit.note) for commit in newest_first]
 
     def first_since(self, after: int, time_ms: int) -> int | None:
         start = bisect_right(self._commits, after, key=lambda commit: commit.revision)

@@ -28,6 +28,7 @@ from directory_service.store.contract import (
     Compacted,
     Compare,
     Conflict,
+    Head,
     Item,
     StoreError,
     World,
@@ -237,6 +238,14 @@ class SqliteStore:
                 )
                 for number, time_ms, note in heads
             ]
+
+    def heads(self, up_to: int, limit: int = 1000) -> list[Head]:
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT number, time_ms, note FROM revision WHERE number <= ? ORDER BY number DESC LIMIT ?",
+                (up_to, limit),
+            )
+            return [Head(*row) for row in rows]
 
     def first_since(self, after: int, time_ms: int) -> int | None:
         with self._errors():
