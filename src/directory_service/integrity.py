@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from directory_client.addresses import pack_address
 from directory_client.names import Place, derive_gateway_mac, format_mac, parse_place, suggest
+from directory_service.doubts import find_doubts
 from directory_service.fabric import Presence
 from directory_service.records import Record
 
@@ -39,6 +40,8 @@ def find_warnings(
             if record.kind == "endpoint":
                 groups.setdefault(record.vnet, set()).update(record.values.get("groups", ()))
     for record_ in named:
+        vnet = records.get("vnet/" + record_.vnet) if record_.vnet else None
+        yield from find_doubts(record_, vnet.values if vnet is not None else {})
         if record_.kind == "rule":
             for side in ("from", "to"):
                 group = record_.values[side].removeprefix("group:")

@@ -20,6 +20,7 @@ from directory_service.bulk import Bulk
 from directory_service.decide import Asker
 from directory_service.diff import describe_changes
 from directory_service.document import parse_document, write_document
+from directory_service.doubts import find_doubts_of
 from directory_service.endpoint_fit import are_endpoints, endpoints_fit
 from directory_service.explain import Question, explain, find_vnet, provenance
 from directory_service.fabric import nodes_between
@@ -484,7 +485,7 @@ class Directory:
             if changes and before is self._checked and are_endpoints(changes):
                 after = before.with_changes(before.revision + 1, changes, steady_ms)
             fits = after is not None and endpoints_fit(after, changes)
-            warnings = [] if fits else check(before, changes, declared)
+            warnings = find_doubts_of(before.records, changes) if fits else check(before, changes, declared)
             if after is None:
                 after = before.with_changes(before.revision + 1, changes, steady_ms) if changes else before
             gateways = _gateways(before, after, changes)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a document may say, but what does not work, is warned about."""
+
+import pytest
+
+from directory_service.service import Directory
+from directory_service.settings import Settings
+from directory_service.store.memory import MemoryStore
+
+BASE = """document = "d"
+[node.g1]
+kind = "gateway"
+[vnet.red]
+vni = 7
+prefixes = ["10.0.0.0/24"]
+"""
+
+
+def warnings(text: str, vnet: str = "") -> str:
+    directory = Directory(MemoryStore(), Settings(), lambda: 1_000_000)
+    return "\n".join(directory.apply(BASE + vnet + text, "d.toml").warnings)
+
+
+GREEN = "[vnet.green]\nvni = 8\n"
+RULE = '[vnet.red.rule.r]\naction = "allow"\nfrom = "any"\nto = "any"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (GREEN + 'prefixes = ["10.0.0.0/16", "10.0.2.0/24"]\n', "10.0.0.0/16 and 10.0.2.0/24 overlap"),
+        (GREEN + 'prefixes = ["0.0.0.0/0"]\n', "is every address"),
+        (GREEN + 'prefixes = ["240.0.0.0/24"]\n', "240.0.0.0/24 is in 224.0.0.0/3"),
+        (GREEN + 'prefixes = ["2001:db8::/64"]\n', "IPv6 is not carried yet"),
+        (GREEN + 'relays = ["g1"]\n', "relays are not carried yet"),
+        (GREEN + "[vnet.red.peering.green]\n", "traffic between V-nets is not carried"),
+        (GREEN + 'gateway_addresses = ["127.0.0.1"]\n', "127.0.0.1 is in 127.0.0.0/8"),
+        ('[profile.p]\nprotocol = "gre"\n', "gre is not carried yet"),
+        (RULE + "stateful = true\n", "stateful rules are not"),
+    ],
+)
+def test_what_does_not_work_is_warned_about(text: str, sentence: str) -> None:
+    assert sentence in warnings(text)
+
+
+@pytest.mark.parametrize(("address", "word"), [("10.0.0.0", "network"), ("10.0.0.255", "broadcast")])
+def test_the_ends_of_a_prefix_are_no_endpoints(address: str, word: str) -> None:
+    place = '[[vnet.red.attachment]]\nnodes = ["g1"]\nport = "rack"\n'
+    where = f'mac = "02:00:00:00:00:01", at = ["g1/rack"], addresses = ["{address}"]'
+    endpoint = f"[vnet.red.endpoint]\na = {{ {where} }}\n"
+    assert f"{address} is the {word} address of 10.0.0.0/24" in warnings(place + endpoint)
+
+
+def test_what_works_is_not_warned_about() -> None:
+    assert warnings("") == ""
