@@ -102,7 +102,15 @@ class FakeDirectory:
         return pushes
 
     def apply(
-        self, text: str, file: str, dry_run: bool, take_over: Any, comment: str, user: str, flows: Any = ()
+        self,
+        text: str,
+        file: str,
+        dry_run: bool,
+        take_over: Any,
+        comment: str,
+        user: str,
+        flows: Any = (),
+        expect_revision: int | None = None,
     ) -> Applied:
         self._maybe_fail()
         self.applied.append({"text": text, "dry_run": dry_run, "user": user, "flows": list(flows)})

@@ -19,6 +19,7 @@ import numpy as np
 VERSION = 1
 HEAD_BYTES_MAX = 65_536
 TEXT_BYTES_MAX = 16 * 1024 * 1024
+DOCUMENT_BYTES_MAX = TEXT_BYTES_MAX - HEAD_BYTES_MAX  # room for what else an apply says
 TOPIC = struct.Struct(">QI")  # node id, VNI; VNI 0: the node itself (heartbeats)
 NODE_PREFIX = struct.Struct(">Q")
 

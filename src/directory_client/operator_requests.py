@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .messages import DirectoryError
+from .messages import DOCUMENT_BYTES_MAX, DirectoryError
 
 DIRECTORY_NOUNS = frozenset(
     {
@@ -66,6 +66,9 @@ def message_of(request: Mapping[str, Any]) -> Message:
         }
         if fields["text"] is None:
             raise DirectoryError("the document is empty", "vnetctl apply -f topology.toml", 2)
+        check_document_size(fields["text"])
+        if args.get("expect_revision") is not None:
+            fields["expect_revision"] = _number(args, "expect_revision", None, 0, 1 << 62)
         return Message("apply", fields | user, 30.0)
     if verb == "export":
         return Message("export", {"document": _name(name, "the document's name")})
@@ -97,6 +100,17 @@ def message_of(request: Mapping[str, Any]) -> Message:
                 fields[key] = _number(args, key, None, 0, most)
         return Message("explain", fields)
     raise DirectoryError(f"{verb!r:.40} is no verb", "vnetctl --help", 2)
+
+
+def check_document_size(text: str) -> None:
+    """Raise DirectoryError for a document that no directory takes, before it is sent."""
+    size = len(text.encode())
+    if size > DOCUMENT_BYTES_MAX:
+        raise DirectoryError(
+            f"the document has {size} bytes, more than DOCUMENT_BYTES_MAX, {DOCUMENT_BYTES_MAX}",
+            "make several documents of it",
+            2,
+        )
 
 
 def _text(args: Mapping[str, Any], key: str, default: str | None = None) -> str | None:

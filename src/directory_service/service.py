@@ -317,9 +317,11 @@ class Directory:
         comment: str = "",
         user: str = "",
         flows: Sequence[Mapping[str, Any]] = (),
+        expect_revision: int | None = None,
     ) -> Applied:
         """Apply a document; with `dry_run` only say what it would do, and what becomes of the cached `flows`
-        (rows of a flow dump with "node" added). Raises Refused, TomlError."""
+        (rows of a flow dump with "node" added). With `expect_revision` only if the directory still stands
+        there: what was previewed is what is applied. Raises Refused, TomlError."""
         document = parse_document(text, file)
 
         def want() -> dict[str, Wanted | None]:
@@ -340,6 +342,7 @@ class Directory:
             declared=document.declared,
             dry_run=dry_run,
             flows=flows,
+            expect_revision=expect_revision,
         )
 
     def export(self, document: str) -> str:
@@ -470,12 +473,16 @@ class Directory:
         declared: Mapping[str, Any] | None = None,
         dry_run: bool = False,
         flows: Sequence[Mapping[str, Any]] = (),
+        expect_revision: int | None = None,
     ) -> Applied:
         """Plan on the newest snapshot, check, and commit; again if somebody else wrote meanwhile."""
         for _ in range(_TRIES):
             counter: Counter = read_counter(self._store)
             self._take_up()
             before = self._snapshot
+            if expect_revision is not None and before.revision != expect_revision:
+                moved = f"the directory moved on from revision {expect_revision} to {before.revision}"
+                raise Refused(f"{moved}: what was previewed is not what would change", "apply it again")
             wanted = want()
             changes, next_id = plan(before, wanted, counter)
             note = make_note(verb, changes, user, comment, document)

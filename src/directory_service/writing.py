@@ -83,9 +83,11 @@ class Writing:
         take_over = names(head, "take_over", [])
         comment = field(head, "comment", str, "")
         dry_run = field(head, "dry_run", bool, False)
+        expected = None if dry_run else field(head, "expect_revision", int, None)
 
         def apply(flows: Sequence[dict[str, Any]] = ()) -> Applied:
-            return self._directory.apply(text, file, dry_run, take_over, comment, _user(peer, head), flows)
+            user = _user(peer, head)
+            return self._directory.apply(text, file, dry_run, take_over, comment, user, flows, expected)
 
         if dry_run:
             self._may_write(peer, now)

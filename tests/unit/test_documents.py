@@ -3,6 +3,8 @@
 
 import pytest
 
+from directory_client.messages import DOCUMENT_BYTES_MAX, DirectoryError
+from directory_client.operator_requests import message_of
 from directory_client.strict_toml import SHOWN_MAX, TomlError, TomlErrors, read_toml
 from directory_service.document import parse_document
 from directory_service.refused import Refused
@@ -139,3 +141,19 @@ def test_a_key_that_is_there_twice_is_named(text: str, key: str, line: int) -> N
 def test_a_byte_order_mark_is_named() -> None:
     with pytest.raises(TomlError, match="begins with a byte-order mark"):
         read_toml('\ufeffname = "x"\n', "t.toml")
+
+
+def test_what_was_previewed_is_what_is_applied() -> None:
+    world = directory()
+    mine = 'document = "a"\n[site.s]\n'
+    preview = world.apply(mine, "a.toml", dry_run=True)
+    world.apply('document = "b"\n[site.t]\n', "b.toml")
+    with pytest.raises(Refused, match="moved on from revision 0 to 1"):
+        world.apply(mine, "a.toml", expect_revision=preview.before)
+    assert world.apply(mine, "a.toml", expect_revision=1).revision == 2
+
+
+def test_a_document_beyond_the_limit_is_refused_before_it_is_sent() -> None:
+    request = {"verb": "apply", "args": {"text": "#" * (DOCUMENT_BYTES_MAX + 1)}}
+    with pytest.raises(DirectoryError, match="more than DOCUMENT_BYTES_MAX, 16711680"):
+        message_of(request)

@@ -10,6 +10,8 @@ from typing import Any
 import click
 from rich.text import Text
 
+from directory_client.messages import DirectoryError
+from directory_client.operator_requests import check_document_size
 from gateway.vnetctl.client import SLOW_TIMEOUT_S, Answer
 from gateway.vnetctl.errors import NOT_IN_FORCE, PENDING, WRONG_INPUT, Failure, printable
 from gateway.vnetctl.screens import SCREENS
@@ -81,7 +83,8 @@ def apply(
             raise SystemExit(PENDING)
         return
     ask_before_cutting(session, preview, yes, everything)
-    show_done(session, session.ask("apply", SLOW_TIMEOUT_S, args={**args, "dry_run": False}))
+    expected = {"expect_revision": preview["before"]} if "before" in preview else {}
+    show_done(session, session.ask("apply", SLOW_TIMEOUT_S, args={**args, **expected, "dry_run": False}))
 
 
 @click.command()
@@ -141,7 +144,11 @@ def read(file: str) -> str:
     """Return a document's text. Raises Failure (2)."""
     try:
         data = sys.stdin.buffer.read() if file == "-" else open(file, "rb").read()  # noqa: SIM115
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
+        check_document_size(text)
+        return text
+    except DirectoryError as error:
+        raise Failure(f"{file}: {error.error}", error.fix, WRONG_INPUT) from error
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}", "vnetctl apply -f topology.toml", WRONG_INPUT) from error
     except UnicodeDecodeError as error:
