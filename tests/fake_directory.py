@@ -131,6 +131,12 @@ class FakeDirectory:
     def remove_record(self, kind: str, name: str, user: str = "") -> Applied:
         return self.apply("", "", False, (), "", user)
 
+    def hosted(self, node: str) -> frozenset[str]:
+        return frozenset({"red"})
+
+    def document_vnets(self, document: str) -> frozenset[str]:
+        return frozenset({"red"})
+
     def export(self, document: str) -> str:
         self._maybe_fail()
         return f'document = "{document}"\n'

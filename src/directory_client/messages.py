@@ -16,10 +16,10 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from directory_client.limits import TEXT_BYTES_MAX
+
 VERSION = 1
-HEAD_BYTES_MAX = 65_536
-TEXT_BYTES_MAX = 16 * 1024 * 1024
-DOCUMENT_BYTES_MAX = TEXT_BYTES_MAX - HEAD_BYTES_MAX  # room for what else an apply says
+DEPTH_MAX = 32  # of what is passed on; msgpack packs less deep than it unpacks
 TOPIC = struct.Struct(">QI")  # node id, VNI; VNI 0: the node itself (heartbeats)
 NODE_PREFIX = struct.Struct(">Q")
 
@@ -69,6 +69,22 @@ def unpack(frame: bytes | memoryview, what: str = "part", limit_bytes: int = TEX
         return msgpack.unpackb(frame, max_ext_len=0)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise MalformedMessage(f"{what} is not msgpack: {error or type(error).__name__}") from error
+
+
+def is_too_deep(value: Any, most: int = DEPTH_MAX) -> bool:
+    """Say whether lists and maps are nested deeper than `most`. Not recursive: the value is hostile."""
+    level = [value]
+    for _ in range(most):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += [one for one in each.values() if isinstance(one, (dict, list))]
+            elif isinstance(each, list):
+                inner += [one for one in each if isinstance(one, (dict, list))]
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def encode(head: Mapping[str, Any], *parts: Any) -> list[Any]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .messages import DOCUMENT_BYTES_MAX, DirectoryError
+from .limits import DOCUMENT_BYTES_MAX
+from .messages import DirectoryError
 
 DIRECTORY_NOUNS = frozenset(
     {

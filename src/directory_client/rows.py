@@ -102,10 +102,3 @@ SCOPE = _packed(
     ("kind", "u1"),
     ("zero", ("u1", (3,))),
 )
-
-
-def rows_from_bytes(part: bytes, dtype: np.dtype) -> Rows:
-    """View one message part as rows (read-only, no copy). Raises ValueError if its length is no multiple."""
-    if len(part) % dtype.itemsize:
-        raise ValueError(f"{len(part)} bytes are no whole number of {dtype.itemsize}-byte rows")
-    return np.frombuffer(part, dtype=dtype)

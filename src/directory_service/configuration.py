@@ -87,6 +87,16 @@ def parse(text: str, file: str) -> Configuration:
     local = _endpoint(table, "local") if "local" in table else None
     key_file = table.string("key_file", "")
     clients = tuple(_client(entry) for entry in table.tables_in_list("client"))
+    seen: dict[str | bytes, Client] = {}
+    for entry in clients:
+        for what, value in (("name", entry.name), ("public_key", entry.public_key)):
+            other = seen.setdefault(value, entry)
+            if other is not entry:
+                raise table.problem(
+                    "client",
+                    f"{other.name} and {entry.name} have the same {what}",
+                    "one [[client]] for each key: vnet-directory keygen PATH makes another",
+                )
     if not listen.local:
         if not key_file:
             raise table.problem("listen", "TCP needs a key", 'key_file = "/etc/vnet/directory.key"')

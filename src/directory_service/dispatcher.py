@@ -27,6 +27,7 @@ from directory_service.outbox import Out, Peer, Publish, Reply
 from directory_service.publisher import Publisher, node_of
 from directory_service.reading import Reading
 from directory_service.refused import Refused
+from directory_service.rights import Rights
 from directory_service.service import Directory
 from directory_service.store.contract import StoreError
 from directory_service.writing import Writing
@@ -58,6 +59,7 @@ class Dispatcher:
         self._waiting = Waiting(self.gateways)
         self._poll_at = 0.0
         self._poll_store_s = poll_store_s
+        self._rights = Rights(directory)
         self._document_bytes = configuration.limits.document_bytes
         self._channels: dict[str, Any] = {
             "resolve": Reading(
@@ -72,6 +74,7 @@ class Dispatcher:
                 started_at,
                 wall_ms,
                 audit,
+                self._rights,
             ),
         }
 
@@ -136,6 +139,7 @@ class Dispatcher:
             known = ", ".join(sorted(channel.handlers))
             raise MalformedMessage(f"the {peer.channel} socket knows no type {kind!r:.40}", f"one of {known}")
         self.counters[f"requests_{kind}"] += 1
+        self._rights.check(peer.identity, str(kind), head, now)
         outs: list[Out] = handler(peer, head, parts, now, waited_s)
         return outs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -171,6 +172,7 @@ def _configuration(config: str | None, runtime_dir: str | None, state_dir: str |
 
 
 def _serve(configuration: Configuration, make_once: bool) -> None:
+    os.umask(0o027)  # database, write-ahead log and audit file are not for every user of the machine
     keys = None
     if configuration.key_file is not None and not configuration.listen.local:
         keys = load_key_file(configuration.key_file)

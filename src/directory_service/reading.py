@@ -40,6 +40,7 @@ FACTS_MAX = 64
 NAME_MAX = 63
 INSTANCE_MAX = 64
 HELD_S_MAX = 1e10
+LOAD = ("misses", "waiting")  # what a heartbeat's load may say, as numbers; all else is dropped
 CLOCK_TRUST_S = 60.0
 _EMPTY_LIST = pack([])
 _U64 = 1 << 64
@@ -179,7 +180,8 @@ class Reading:
         worker = field(head, "worker", int, 0)
         workers = field(head, "workers", int, 1)
         revision = field(head, "revision", int, 0)
-        load = field(head, "load", dict, {})
+        said = field(head, "load", dict, {})
+        load = {name: said[name] for name in LOAD if isinstance(said.get(name), (int, float))}
         if not 0 <= worker < 1 << 16 or not 0 <= revision < _U64 or len(role) > 32 or len(node) > NAME_MAX:
             raise MalformedMessage(
                 "heartbeat: node, worker, revision or role is impossible", id=head.get("id")

@@ -143,6 +143,9 @@ class Directory:
         self._pushes: list[Push] = []
         self.trims_failed = 0
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
+        self._scopes_of: Snapshot | None = None  # the next two are of this one
+        self._hosted: dict[str, frozenset[str]] = {}
+        self._vnets_of_document: dict[str, set[str]] = {}
 
     @property
     def revision(self) -> int:
@@ -296,6 +299,30 @@ class Directory:
     def facts(self) -> int:
         """The serial of the newest change in what gateways say of themselves, since this server started."""
         return self._snapshot.facts
+
+    def hosted(self, node: str) -> frozenset[str]:
+        """Return the names of the V-nets that a node hosts."""
+        self._remember_scopes()
+        if node not in self._hosted:
+            states = self._snapshot.vnets.items()
+            self._hosted[node] = frozenset(name for name, state in states if hosts(state, node))
+        return self._hosted[node]
+
+    def document_vnets(self, document: str) -> frozenset[str]:
+        """Return the names of the V-nets that a document has records in."""
+        self._remember_scopes()
+        return frozenset(self._vnets_of_document.get(document, ()))
+
+    def _remember_scopes(self) -> None:
+        """Begin anew with what is remembered of one snapshot."""
+        if self._scopes_of is self._snapshot:
+            return
+        self._scopes_of = self._snapshot
+        self._hosted = {}
+        self._vnets_of_document = {}
+        for record in self._snapshot.records.values():
+            if record.document and record.vnet:
+                self._vnets_of_document.setdefault(record.document, set()).add(record.vnet)
 
     def poll(self) -> list[Push]:
         """Take up the store's commits since the last time; return what nodes must be told."""

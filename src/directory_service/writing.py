@@ -8,7 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from directory_client.messages import DirectoryError, MalformedMessage, encode, field, names
+from directory_client.messages import (
+    DirectoryError,
+    MalformedMessage,
+    encode,
+    field,
+    is_too_deep,
+    names,
+)
 from directory_client.strict_toml import TomlError
 from directory_service.audit import AuditFile
 from directory_service.configuration import Configuration
@@ -19,6 +26,7 @@ from directory_service.outbox import Audit, Out, Peer, Reply
 from directory_service.rates import Rates
 from directory_service.reading import claim_of
 from directory_service.refused import Refused
+from directory_service.rights import Rights
 from directory_service.service import Applied, Directory
 
 WAIT_S = 2.0  # for gateways to report a change
@@ -49,7 +57,9 @@ class Writing:
         started_at: float,
         wall_ms: Callable[[], int],
         audit: AuditFile | None = None,
+        rights: Rights | None = None,
     ) -> None:
+        self._rights = rights or Rights(directory)
         self._audit_file = audit
         self._changes = wall_ms()  # numbers them; a restarted directory goes on with higher ones
         self._configuration = configuration
@@ -230,7 +240,7 @@ class Writing:
         if not 0 < limit <= 100_000:
             raise MalformedMessage("history: limit is between 1 and 100000", id=head.get("id"))
         rows = self._directory.history(field(head, "document", str, None), limit)
-        return [_reply(peer, head, {"rows": rows})]
+        return [_reply(peer, head, {"rows": self._rights.visible(peer.identity, "history", "", rows)})]
 
     def _list(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
@@ -247,6 +257,7 @@ class Writing:
                 {**row, **self._gateways.describe(row["name"], now)} if row.get("kind") == "gateway" else row
                 for row in rows
             ]
+        rows = self._rights.visible(peer.identity, "list", kind, rows)
         return [_reply(peer, head, {"rows": rows, "revision": self._directory.revision})]
 
     def _describe(self, now: float) -> dict[str, Any]:
@@ -306,6 +317,8 @@ class Writing:
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node, request = field(head, "node", str), field(head, "request", dict)
+        if is_too_deep(request):
+            raise MalformedMessage("forward: the request is nested too deep", id=head.get("id"))
         if not peer.identity.may_forward(request.get("verb")):
             raise DirectoryError(f"the key of gateway {peer.identity.name} may only have others show things")
         if self._waiting.full:

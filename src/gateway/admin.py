@@ -21,7 +21,7 @@ from typing import Any
 import msgpack
 import zmq
 
-from directory_client.messages import DirectoryError
+from directory_client.messages import DEPTH_MAX, DirectoryError, is_too_deep
 from directory_client.operator_requests import READS, WRITES, message_of
 from gateway import explain, show
 from gateway.job import Answer, Ask, AskDataPlane, AskDirectory, Job, Refused, Wait, ask_directory
@@ -173,7 +173,11 @@ class Admin:
                 )
                 return
             turn = Turn()
-            self._ask(asked, partial(self._answered, turn, job, finish))
+            try:
+                self._ask(asked, partial(self._answered, turn, job, finish))
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:  # it cannot be packed
+                log.error("a question cannot be asked: %s", error)
+                turn.answer = Refused(f"it cannot be passed on ({error})", "see control's log", 2)
             turn.asking = False
             if turn.answer is None:
                 return
@@ -249,6 +253,8 @@ def check(request: Any) -> None:
     """Raise Refused unless this has the shape of a request."""
     if not isinstance(request, dict):
         raise Refused("a request is a map", "see docs/protocol.md, section 3", 2)
+    if is_too_deep(request):
+        raise Refused(f"a request is nested {DEPTH_MAX} deep at most", "see docs/protocol.md, section 3", 2)
     if request.get("v") != VERSION:
         raise Refused(
             f"version {request.get('v')!r:.40} is not spoken here, {VERSION} is",

@@ -171,10 +171,6 @@ class Configuration:
         """ZeroMQ endpoint of control's PULL socket for statistics and events."""
         return f"ipc://{self.runtime_dir}/control-inbox.sock"
 
-    @property
-    def directory_database(self) -> Path:
-        return self.state_dir / "directory.db"
-
 
 def changed_keys(before: Configuration, after: Configuration) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Compare two readings of a file. Returns the dotted keys that changed: (live ones, ones that need a

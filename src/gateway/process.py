@@ -52,10 +52,6 @@ class Process:
     popen: subprocess.Popen[bytes] | None = None  # None: not a child of ours
     returncode: int | None = None
 
-    @property
-    def is_adopted(self) -> bool:
-        return self.popen is None
-
     def has_ended(self) -> bool:
         if not _readable(self.wait_fd):
             return False
@@ -166,7 +162,9 @@ def start_time(pid: int) -> int:
 
 
 def _lock(name: str, path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    # Whoever may open it may lock it, and a locked one is a living process: nobody else may.
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

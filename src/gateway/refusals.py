@@ -58,6 +58,8 @@ class Refusals:
 
     def add(self, vni: int, group: Group, refusal: Refusal) -> None:
         """Keep a refusal, unless a later change has touched its scope already: answers may be overtaken."""
+        if not _is_possible(refusal.scope):
+            return
         changes = self._changes[vni]
         if len(changes) == CHANGES_KEPT and refusal.revision < changes[0][0]:
             return
@@ -69,6 +71,11 @@ class Refusals:
 
     def change(self, vni: int, revision: int, scope: Any) -> None:
         """Drop what a change touches; remember it for answers that it has overtaken."""
+        if not _is_possible(scope):  # it cannot be said what it touches
+            scope = scope.copy()
+            for name in ("source_bits", "destination_bits", "protocol", "port_low"):
+                scope[name] = 0
+            scope["port_high"] = PORT_MAX
         self._changes[vni].append((revision, scope))
         for kept in self._groups.get(vni, {}).values():
             kept[:] = [r for r in kept if r.revision >= revision or not overlaps(scope, r.scope)]
@@ -153,6 +160,10 @@ def overlaps(a: Any, b: Any) -> bool:
     if not either & ScopeFlag.EITHER:
         return False
     return _meet(a, "source", b, "destination") and _meet(a, "destination", b, "source")
+
+
+def _is_possible(scope: Any) -> bool:
+    return bool(scope["source_bits"] <= 128 and scope["destination_bits"] <= 128)
 
 
 def _meet(a: Any, side_a: str, b: Any, side_b: str) -> bool:

@@ -17,7 +17,7 @@ from gateway.state import Names, State, read_names
 
 Row = dict[str, Any]
 
-LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000_000
+LIMIT_DEFAULT, LIMIT_MAX = 100, 100_000
 RATES_S = 1.0
 RATED_MAX = 100_000  # flows that a rate is worked out for: those with the most packets
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}  # as the directory's rules name them

@@ -267,7 +267,7 @@ class SlowPath:
                 raise DataPlaneUnreachable(ring.path, "an answer without rows", "connect anew")
             mine = [row for row in rows if row["vni"] % self._workers == self._worker]
             vnis += [row["vni"] for row in mine]
-            known = max([known, *((row["incarnation"], row["revision"]) for row in mine)], key=_by_revision)
+            known = max([known, *(_version(row) for row in mine)], key=_by_revision)
             cursor = answer.get("cursor")
         self._client.knows(*known)
         return vnis
@@ -329,6 +329,10 @@ class SlowPath:
             }
         )
         self._cpu_s = cpu_s
+
+
+def _version(row: dict[str, Any]) -> tuple[int, int]:
+    return row.get("incarnation", 0), row.get("revision", 0)
 
 
 def _by_revision(version: tuple[int, int]) -> int:

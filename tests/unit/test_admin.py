@@ -423,3 +423,22 @@ def test_answer_that_cannot_be_packed_becomes_an_error() -> None:
     answer = msgpack.unpackb(pack({"v": 1, "id": 7, "ok": True, "rows": deep}))
     assert (answer["id"], answer["ok"], answer["code"]) == (7, False, 1)
     assert "cannot be sent" in answer["error"]
+
+
+def test_a_request_nested_too_deep_is_refused_and_ends_nothing(world: World) -> None:
+    nested: Any = []
+    for _ in range(1022):
+        nested = [nested]
+    answer = world.ask("show", noun="flows", at="other", args={"x": nested}, may_change=False)
+    assert (answer["ok"], answer["code"]) == (False, 2)
+    assert world.ask("show", noun="tunnels")["ok"] is True
+
+
+def test_a_question_that_cannot_be_packed_is_one_answer_and_no_end(world: World) -> None:
+    def too_deep(asked: AskDirectory, done: Any) -> None:
+        raise ValueError("recursion limit exceeded")
+
+    world.admin._ask_directory = too_deep
+    answer = world.ask("show", noun="flows", at="other", args={})
+    assert (answer["ok"], world.admin.running) == (False, 0)
+    assert "recursion limit exceeded" in answer["error"]

@@ -12,6 +12,7 @@ from directory_client.strict_toml import TomlError
 from directory_service.configuration import Limits, embedded, load, parse
 from directory_service.settings import Settings
 
+OTHER_KEY = "-4?4NEC+4^dBb8j>LQsk-tFj)!}fvMJe[5^T&:P^"
 KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
 FULL = f"""
@@ -132,5 +133,16 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
 
 def test_the_file_shown_in_the_documentation_is_right():
     text = (Path(__file__).parents[2] / "docs" / "directory.md").read_text()
-    shown = text.split("```toml\n")[1].split("```")[0].replace('"…"', f'"{KEY}"')
+    shown = text.split("```toml\n")[1].split("```")[0].replace('"…"', f'"{OTHER_KEY}"')
     assert len(parse(shown, "directory.toml").clients) == 2
+
+
+@pytest.mark.parametrize(("name", "key", "same"), [("gw1", OTHER_KEY, "name"), ("bob", KEY, "public_key")])
+def test_a_client_s_name_and_key_are_its_own(name, key, same):
+    clients = "".join(
+        f'[[client]]\nname = "{one}"\nrole = "gateway"\npublic_key = "{its}"\n'
+        for one, its in (("gw1", KEY), (name, key))
+    )
+    text = f'name = "d1"\nlisten = "ipc:///run/x"\n{clients}[store]\nkind = "memory"\n'
+    with pytest.raises(TomlError, match=f"have the same {same}"):
+        parse(text, "directory.toml")

@@ -3,7 +3,8 @@
 
 import pytest
 
-from directory_client.messages import DOCUMENT_BYTES_MAX, DirectoryError
+from directory_client.limits import DOCUMENT_BYTES_MAX
+from directory_client.messages import DirectoryError
 from directory_client.operator_requests import message_of
 from directory_client.strict_toml import SHOWN_MAX, TomlError, TomlErrors, read_toml
 from directory_service.document import parse_document

@@ -11,6 +11,7 @@ a file that is behind its mark went back, and begins a new era before it is used
 items that are there, so that a file that lost some is noticed.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -69,6 +70,7 @@ class SqliteStore:
         try:
             if not Path(path).exists() or not Path(path).stat().st_size:
                 raise StoreMissing(f"there is no store at {self.path}")
+            self._close_to_others()
             self._lock = _hold(self.path, fcntl.LOCK_SH)
             self._db = _connect(self.path)
             stat = os.stat(self.path)
@@ -294,6 +296,14 @@ class SqliteStore:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _close_to_others(self) -> None:
+        """Take from every user of the machine what an earlier release gave: to read the files."""
+        mode = os.stat(self.path).st_mode & 0o777
+        if mode & 0o007:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.chmod(self.path + suffix, mode & 0o770)
 
     def _open(self) -> None:
         with self._transaction("IMMEDIATE"):

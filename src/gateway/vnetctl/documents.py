@@ -10,8 +10,6 @@ from typing import Any
 import click
 from rich.text import Text
 
-from directory_client.messages import DirectoryError
-from directory_client.operator_requests import check_document_size
 from gateway.vnetctl.client import SLOW_TIMEOUT_S, Answer
 from gateway.vnetctl.errors import NOT_IN_FORCE, PENDING, WRONG_INPUT, Failure, printable
 from gateway.vnetctl.screens import SCREENS
@@ -142,6 +140,10 @@ def rollback(session: Session, revision: int, dry_run: bool, yes: bool, everythi
 
 def read(file: str) -> str:
     """Return a document's text. Raises Failure (2)."""
+    # Imported here, so that help starts fast.
+    from directory_client.messages import DirectoryError
+    from directory_client.operator_requests import check_document_size
+
     try:
         data = sys.stdin.buffer.read() if file == "-" else open(file, "rb").read()  # noqa: SIM115
         text = data.decode("utf-8")
