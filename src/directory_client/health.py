@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .connection import Connection
 from .heartbeats import Notice
+from .realm import format_realm
 
 LATE_US = 50_000
 REFUSAL_S = 5.0  # heartbeats are refused every second: what was said longer ago is no longer the reason
@@ -59,7 +60,25 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         era=server.era,
         era_began=server.era_began,
         refused=server.refused,
-        problem=refusal.text if refusal else "",
-        fix=refusal.fix if refusal else "",
+        problem=_apart(server) or (refusal.text if refusal else ""),
+        fix=_REMEDIES.get(server.refused, "") or (refusal.fix if refusal else ""),
         notices=server.notices if state in ("up", "late") else (),
     )
+
+
+def _apart(server: Connection) -> str:
+    """Say why a server is not listened to; empty if it is."""
+    match server.refused:
+        case "realm":
+            return f"it serves realm {format_realm(server.realm)}, which is not this gateway's"
+        case "store":
+            return "it keeps another store of this realm than the directory in use: one of them is a copy"
+        case _:
+            return ""
+
+
+_REMEDIES = {
+    "realm": "start it on the right store, or, if this gateway is meant to change worlds,"
+    " vnet-gateway realm gateway.toml --forget",
+    "store": "stop one of the two directories",
+}

@@ -318,6 +318,11 @@ class Control:
     def _tell_notices(self) -> None:
         """Make an event and a log line of what a directory says of this gateway, once for each."""
         said = {(n.why, n.text) for server in self.state.servers() for n in server.notices}
+        said |= {
+            ("era", f"{one.name} is in era {one.era}: {one.era_began}")
+            for one in self._directory.servers()
+            if one.era_began and not one.refused
+        }
         for _, text in sorted(said - self._notices_told):
             self.state.events.add("directory_notice", text)
             log.warning("directory: %s", text)

@@ -54,6 +54,8 @@ def test_the_first_realm_is_kept_and_another_one_is_no_answer(house: House, tmp_
     for one in (client, again):
         house.until(settled(house, one, 0, "refused"))
         assert one.servers()[0].refused == "realm"
+        assert one.servers()[0].problem == "it serves realm 0000000000000008, which is not this gateway's"
+        assert "vnet-gateway realm" in one.servers()[0].fix
         assert house.event(one, Failed, one.send_resolve(queries(1))).code == 3
         assert not [event for event in house.events[one] if isinstance(event, Snapshot)]
     assert RealmPin(pin).realm == 7
@@ -76,6 +78,7 @@ def test_two_stores_of_one_realm_are_not_used_side_by_side(house: House) -> None
     house.until(lambda: {state_of(client, 0), state_of(client, 1)} == {"up", "refused"})
     refused = next(one for one in client.servers() if one.state == "refused")
     assert refused.refused == "store"
+    assert "one of them is a copy" in refused.problem
     assert not refused.active
 
 
