@@ -12,7 +12,7 @@ from directory_service.configuration import embedded
 from directory_service.opening import back_up, make_store, open_store, restore
 from directory_service.store.contract import Seen, StoreError, Write
 from directory_service.store.mark import MarkFile
-from directory_service.store.sqlite import SqliteStore, StoreMissing
+from directory_service.store.sqlite import BUSY_MS, SqliteStore, StoreMissing
 
 NAME = "directory.db"
 
@@ -187,3 +187,16 @@ def test_a_file_of_the_schema_before_becomes_a_realm_in_its_first_era(tmp_path: 
     assert taken.world == (4711, 1, 4711)
     assert write(taken, "2") == 2
     assert len(taken.range()[1]) == 1
+
+
+def test_a_lock_that_another_program_holds_refuses_writes_and_lets_reads_pass(tmp_path: Path) -> None:
+    store = SqliteStore.make(tmp_path / NAME)
+    write(store, "1")
+    other = sqlite3.connect(tmp_path / NAME, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked by another program: try again"):
+        write(store, "2")
+    assert [item.value for item in store.range()[1]] == [b"1"]
+    assert store._db.execute("PRAGMA busy_timeout").fetchone()[0] == BUSY_MS < 20
+    other.execute("ROLLBACK")
+    assert write(store, "2") == 2

@@ -52,7 +52,8 @@ CREATE UNIQUE INDEX item_present ON item (key) WHERE ended IS NULL;
 CREATE INDEX item_modified ON item (modified);
 CREATE INDEX item_ended ON item (ended) WHERE ended IS NOT NULL;
 """
-_BUSY_MS = 10_000
+_OPEN_MS = 10_000  # how long opening waits for a lock that another process holds
+BUSY_MS = 15  # how long a write does: whoever asks something meanwhile waits with it
 _LAST_KEY = "\U0010ffff"
 
 
@@ -78,6 +79,7 @@ class SqliteStore:
             self.id = _identify(stat)
             self._open()
             self._compare_mark()
+            self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         except sqlite3.Error as error:
@@ -397,6 +399,8 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise StoreError(f"{self.path} is locked by another program: try again") from error
             raise StoreError(f"{self.path}: {error}") from error
 
 
@@ -411,7 +415,7 @@ def _identify(stat: os.stat_result) -> int:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
+    db = sqlite3.connect(path, timeout=_OPEN_MS / 1000, isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL").fetchone()
     db.execute("PRAGMA synchronous=FULL")
     return db
