@@ -33,12 +33,15 @@ def format_realm(realm: int) -> str:
 
 
 class RealmPin:
-    """`path` None: remembered only as long as this object lives (an operator's tool)."""
+    """`path` None: remembered only as long as this object lives (an operator's tool). `keeps` False: the
+    realm is written down, but not the versions that are seen: for a process in which others would wait for
+    the disk."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, keeps: bool = True) -> None:
         self.realm = 0  # 0: not known yet
         self.seen = Version()
         self._path = path
+        self._keeps = keeps
         self._written_s = 0.0
         self._written = Version()
         self._read()
@@ -48,7 +51,7 @@ class RealmPin:
         return self.realm in (0, realm)
 
     def pin(self, realm: int) -> None:
-        """Belong to a realm from now on; the first process of a gateway that writes it decides."""
+        """Belong to a realm from now on; what another process of the gateway has written counts."""
         if self.realm or self._path is None:
             self.realm = self.realm or realm
             return
@@ -66,7 +69,7 @@ class RealmPin:
         ):
             return
         self.seen = version
-        if self._path is not None and self.realm and now - self._written_s >= WRITE_S:
+        if self._keeps and self._path is not None and self.realm and now - self._written_s >= WRITE_S:
             self._written_s = now
             self._write()
 

@@ -44,6 +44,8 @@ def open_store(configuration: Configuration, make_once: bool = False) -> Store:
 def make_store(configuration: Configuration) -> SqliteStore:
     """Make a new store of a new realm. Raises DirectoryError, or StoreError if there is one."""
     path = _path(configuration)
+    if path.exists() and path.stat().st_size:
+        raise DirectoryError(f"{path} is there already", "run it, or choose another [store] path")
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
@@ -57,6 +59,8 @@ def make_store(configuration: Configuration) -> SqliteStore:
 
 def back_up(configuration: Configuration, copy: Path) -> SqliteStore:
     """Write a copy of the store, of one moment, while it is in use; return the store."""
+    if copy.exists():
+        raise DirectoryError(f"{copy} is there already", "choose another name for the copy")
     store = SqliteStore(_path(configuration))
     store.copy_to(copy)
     return store
@@ -69,7 +73,10 @@ def restore(configuration: Configuration, copy: Path) -> SqliteStore:
     """
     path = _path(configuration)
     checked = _check_copy(copy)
-    there = SqliteStore.hold_alone(path) if path.exists() else None
+    try:
+        there = SqliteStore.hold_alone(path) if path.exists() else None
+    except StoreError as error:
+        raise DirectoryError(str(error), "stop the directory that uses it first") from error
     try:
         marked = MarkFile(path).read()
         part = path.with_name(path.name + ".part")

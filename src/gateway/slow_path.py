@@ -188,7 +188,7 @@ class SlowPath:
             instance=instance(configuration.runtime_dir),
             keys=client_keys(identity.key_file, identity.directory_public_key) if identity else None,
             context=self._context,
-            pin=RealmPin(configuration.realm_file),
+            pin=RealmPin(configuration.realm_file, keeps=False),  # control does
         )
         client.set_heartbeat(
             locators=list(configuration.locators),

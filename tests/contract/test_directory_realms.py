@@ -131,6 +131,15 @@ def test_what_is_written_down_outlives_the_process(tmp_path: Path) -> None:
     assert not again.accepts(0xDEF)
 
 
+def test_a_worker_writes_the_realm_down_and_leaves_versions_to_control(tmp_path: Path) -> None:
+    pin = RealmPin(tmp_path / "realm", keeps=False)
+    pin.pin(0xABC)
+    pin.see(Version(1, 2, 3, 4), now=100.0)
+    assert pin.seen == (1, 2, 3, 4)
+    again = RealmPin(tmp_path / "realm")
+    assert (again.realm, again.seen) == (0xABC, Version())
+
+
 def test_a_pin_that_cannot_be_read_is_decided_by_the_next_answer(tmp_path: Path) -> None:
     odd = ('{"realm": 7}', '{"realm": "zz", "seen": []}', '{"realm": "00", "seen": [1,2,3,4]}')
     for text in ("", "{", *odd):

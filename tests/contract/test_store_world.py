@@ -131,8 +131,12 @@ def test_backup_while_it_is_used_and_restore_while_it_is_not(tmp_path: Path) -> 
     write(store, "1")
     back_up(configuration, tmp_path / "copy.db").close()
     write(store, "2")
-    with pytest.raises(StoreError, match="in use"):
+    with pytest.raises(DirectoryError, match="in use") as refused:
         restore(configuration, tmp_path / "copy.db")
+    assert refused.value.fix == "stop the directory that uses it first"
+    for again in (lambda: make_store(configuration), lambda: back_up(configuration, tmp_path / "copy.db")):
+        with pytest.raises(DirectoryError, match="is there already"):
+            again()
     realm = store.world.realm
     store.close()
     restored = restore(configuration, tmp_path / "copy.db")
