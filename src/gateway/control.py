@@ -73,18 +73,19 @@ class Control:
         self._questions: dict[int, Callable[[Answer | Refused], None]] = {}
         self._admin = Admin(self.state, self._link.ask, self._ask_directory)
         self._next_hops: NextHops | None = None
+        self._inbox = self._open_inbox()
+        self._metrics = self._open_metrics()
+        # The admin socket comes last: whoever reaches it finds all others open.
         self._sockets = [
             AdminSocket(self._context, *where, self._admin, may_change=may_change)
             for where, may_change in (
-                ((configuration.admin.socket, configuration.admin.group), True),
                 ((configuration.admin.show_socket, configuration.admin.show_group), False),
+                ((configuration.admin.socket, configuration.admin.group), True),
             )
         ]
         self._admission = Admission([one.socket for one in self._sockets], raise_limit())
         for one in self._sockets:
             self._admission.add(Listener(one.name, one.shut, one.open, is_local=True))
-        self._inbox = self._open_inbox()
-        self._metrics = self._open_metrics()
         self._polled: dict[int, int] = {}
         self._poller = zmq.Poller()
         self._poller.register(self._wake_read, zmq.POLLIN)
