@@ -34,11 +34,11 @@ from typing import Any
 import numpy as np
 import zmq
 
-from directory_client import rows
 from directory_client.client import DirectoryClient
 from directory_client.events import Answered, Changed, Failed, Resolved, Snapshot
 from directory_client.keys import client_keys, make_key_file
-from directory_client.numbers import Action, IngressKind, KeyClass
+from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass
+from directory_client.wire import rows
 
 BATCHES = (1, 64, 1024, 4096)
 TABLES = 8

@@ -27,9 +27,9 @@ from typing import Any
 
 from benchmarks.subject import Bed
 from directory_client.client import DirectoryClient
-from directory_client.messages import DirectoryError
+from directory_client.wire.messages import DirectoryError
 from fastpath.rings import DataPlaneUnreachable, RingClient
-from gateway.process import pid_file, read_pid_file, start_time
+from gateway.processes.process import pid_file, read_pid_file, start_time
 
 NODE = f"bench-{os.getpid()}"  # names the tables in /dev/shm: two runs do not meet
 UNDERLAY, CAPTURE = "underlay", "capture"  # ports, and the names of their exception interfaces

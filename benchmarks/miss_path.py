@@ -28,7 +28,7 @@ from benchmarks.sources.wire import Wire
 from benchmarks.subject import Bed, WrongOutput, not_root
 from benchmarks.subjects.vnet_gateway import RunningGateway, World, started
 from benchmarks.topology import Member, Vnet, write
-from gateway.delay import Delay, delay_of
+from gateway.state.delay import Delay, delay_of
 
 REPEATS, REPEATS_QUICK = 5, 3
 SETUP_S = 10.0

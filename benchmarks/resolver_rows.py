@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from directory_client import rows as wire
 from directory_client.events import Resolved
+from directory_client.wire import rows as wire
 from fastpath.records import RECORD, Action, IngressKind, KeyClass, RecordType, join, make
-from gateway.resolver import Resolver
+from gateway.slow_path.resolver import Resolver
 
 ROWS, DESTINATIONS, VNI = 200_000, 10_000, 100
 BATCHES = (1, 16, 64, 256, 1_024, 2_048)

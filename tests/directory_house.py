@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from directory_client import rows
 from directory_client.client import DirectoryClient
 from directory_client.endpoint import parse_endpoint
 from directory_client.events import Snapshot
 from directory_client.keys import KeyPair
 from directory_client.subscriber import State
+from directory_client.wire import rows
 from directory_service.configuration import Configuration, Limits
-from directory_service.dispatcher import Dispatcher
-from directory_service.server import Server
+from directory_service.protocol.dispatcher import Dispatcher
+from directory_service.server.server import Server
 from fake_directory import FakeDirectory
 
 

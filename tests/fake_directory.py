@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from directory_client import rows
+from directory_client.wire import rows
 from directory_service.refused import Refused
 from directory_service.service import Applied, NodeSnapshot, Push, Resolved
 from directory_service.store.contract import Seen, World

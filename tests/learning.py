@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watch what the directory learns (directory_service/sides.py)."""
+"""Watch what the directory learns (directory_service/bulk/sides.py)."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from directory_service.sides import Sides
+from directory_service.bulk.sides import Sides
 
 
 def note_learned(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:

@@ -4,11 +4,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from directory_client.addresses import pack_address
-from directory_client.names import parse_mac
-from directory_client.numbers import IngressKind, KeyClass, KeyFlag
-from directory_service.decide import Asker, Decision, Query, decide
-from directory_service.model import Snapshot
+from directory_client.vocabulary.addresses import pack_address
+from directory_client.vocabulary.names import parse_mac
+from directory_client.vocabulary.numbers import IngressKind, KeyClass, KeyFlag
+from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from topologies import make_snapshot
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from directory_client.addresses import pack_address
-from directory_client.numbers import IngressKind, KeyClass, KeyFlag
-from directory_service.decide import Query
-from directory_service.integrity import find_faults
-from directory_service.model import Snapshot, empty_snapshot
-from directory_service.writer import Counter, Wanted, plan
+from directory_client.vocabulary.addresses import pack_address
+from directory_client.vocabulary.numbers import IngressKind, KeyClass, KeyFlag
+from directory_service.decide.decide import Query
+from directory_service.documents.integrity import find_faults
+from directory_service.documents.writer import Counter, Wanted, plan
+from directory_service.model.snapshot import Snapshot, empty_snapshot
 
 VNI = 7001
 GATEWAYS = ("g1", "g2", "g3")

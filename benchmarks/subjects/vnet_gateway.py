@@ -33,7 +33,7 @@ from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.traffic import OUTER_BYTES, Traffic
 from benchmarks.subject import Bed, CannotMeasure, Sample, Setup, WrongOutput, next_look_s, not_root
 from benchmarks.topology import Member, Vnet, write
-from gateway.data_plane import own_mac
+from gateway.data_plane.process import own_mac
 
 INSIDE = "inside"
 QUIET_VLAN = 999

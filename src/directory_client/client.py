@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 import zmq
 
-from .connection import Connection, receive_now, send_now
-from .decoding import is_overtaken, read_push, read_resolved, read_snapshot
-from .events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
-from .health import ServerHealth, health_of
-from .heartbeats import Beat, Facts, Notice, identity_of, notices_of
-from .keys import ClientKeys
-from .messages import DirectoryError, DirectorySilent, MalformedMessage, decode, encode
-from .realm import RealmPin, Version
-from .requests import RETRY_S, InFlight, Request
-from .subscriber import Action, AskSnapshot, Subscribe, Subscriber, Unsubscribe
+from directory_client.connection import Connection, receive_now, send_now
+from directory_client.decoding import is_overtaken, read_push, read_resolved, read_snapshot
+from directory_client.events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
+from directory_client.health import ServerHealth, health_of
+from directory_client.heartbeats import Beat, Facts, Notice, identity_of, notices_of
+from directory_client.keys import ClientKeys
+from directory_client.realm import RealmPin, Version
+from directory_client.requests import RETRY_S, InFlight, Request
+from directory_client.subscriber import Action, AskSnapshot, Subscribe, Subscriber, Unsubscribe
+from directory_client.wire.messages import DirectoryError, DirectorySilent, MalformedMessage, decode, encode
 
 SILENT_S = 3.0
 UNREACHABLE_S = 0.1  # no connection for so long: another server is tried

@@ -7,10 +7,10 @@ from typing import Any
 
 import zmq
 
-from .endpoint import Endpoint, parse_endpoint
-from .heartbeats import Notice
-from .keys import ClientKeys
-from .messages import NODE_PREFIX, DirectoryError
+from directory_client.endpoint import Endpoint, parse_endpoint
+from directory_client.heartbeats import Notice
+from directory_client.keys import ClientKeys
+from directory_client.wire.messages import NODE_PREFIX, DirectoryError
 
 HIGH_WATER = 10_000  # messages; the client's own limits come first
 ANSWER_BYTES_MAX = 256 * 1024 * 1024

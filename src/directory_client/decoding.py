@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import rows
-from .events import Resolved
-from .messages import TOPIC, MalformedMessage, decode, field, rows_of, unpack
-from .subscriber import Push, SnapshotAnswer
+from directory_client.events import Resolved
+from directory_client.subscriber import Push, SnapshotAnswer
+from directory_client.wire import rows
+from directory_client.wire.messages import TOPIC, MalformedMessage, decode, field, rows_of, unpack
 
 _U64 = 1 << 64
 

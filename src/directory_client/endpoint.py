@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .messages import DirectoryError
+from directory_client.wire.messages import DirectoryError
 
 _SOCKETS = ("resolve", "write", "push")
 _UNIX_PATH_BYTES = 107  # sun_path

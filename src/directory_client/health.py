@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .connection import Connection
-from .heartbeats import Notice
-from .realm import format_realm
+from directory_client.connection import Connection
+from directory_client.heartbeats import Notice
+from directory_client.realm import format_realm
 
 LATE_US = 50_000
 REFUSAL_S = 5.0  # heartbeats are refused every second: what was said longer ago is no longer the reason

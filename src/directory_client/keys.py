@@ -17,7 +17,7 @@ from pathlib import Path
 
 import zmq
 
-from .messages import DirectoryError
+from directory_client.wire.messages import DirectoryError
 
 _Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .events import Changed, Snapshot
+from directory_client.events import Changed, Snapshot
 
 CONFIRM_S = 0.3  # without a confirmation the snapshot is asked anyway; a gap would be noticed
 ASK_AGAIN_S = 1.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from directory_client.endpoint import Endpoint, parse_endpoint
 from directory_client.keys import check_public_key
-from directory_client.messages import DirectoryError
-from directory_client.names import check_name
-from directory_client.strict_toml import Table, read_toml
+from directory_client.toml.strict_toml import Table, read_toml
+from directory_client.vocabulary.names import check_name
+from directory_client.wire.messages import DirectoryError
 from directory_service.settings import Settings
 
 STORES = ("sqlite", "memory", "etcd")

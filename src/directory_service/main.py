@@ -17,20 +17,20 @@ from typing import NoReturn
 import click
 
 from directory_client.keys import load_key_file, make_key_file
-from directory_client.messages import DirectoryError
-from directory_client.notify import notify
+from directory_client.process.notify import notify
 from directory_client.realm import format_realm
-from directory_client.strict_toml import TomlError
-from directory_service.audit import AuditFile
+from directory_client.toml.strict_toml import TomlError
+from directory_client.wire.messages import DirectoryError
 from directory_service.configuration import Configuration, embedded, load
-from directory_service.dispatcher import Dispatcher
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
 from directory_service.facts.sqlite import SqliteFacts
-from directory_service.opening import back_up, make_store, open_store, restore
-from directory_service.presences import KEPT_S
+from directory_service.model.presences import KEPT_S
+from directory_service.protocol.audit import AuditFile
+from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.refused import Refused
-from directory_service.server import Server
+from directory_service.server.opening import back_up, make_store, open_store, restore
+from directory_service.server.server import Server
 from directory_service.service import Directory
 from directory_service.store.contract import StoreError
 
@@ -190,7 +190,7 @@ def _serve(configuration: Configuration, make_once: bool) -> None:
     metrics = None
     if configuration.metrics is not None:
         # Prometheus is slow to import; a directory that restarts has gateways waiting.
-        from directory_service.metrics import DirectoryCollector, MetricsPage
+        from directory_service.server.metrics import DirectoryCollector, MetricsPage
 
         metrics = MetricsPage(*configuration.metrics, DirectoryCollector(dispatcher, time.monotonic))
     server = Server(configuration, dispatcher, keys, audit, metrics)

@@ -10,35 +10,21 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from directory_client.addresses import parse_address
-from directory_client.names import PORT, suggest
-from directory_client.rows import Rows
-from directory_client.strict_toml import Table, TomlError
-from directory_service import fields
-from directory_service.answer import decide_rows
-from directory_service.bulk import Bulk
-from directory_service.decide import Asker
-from directory_service.diff import describe_changes
-from directory_service.document import parse_document, write_document
-from directory_service.doubts import find_doubts_of
-from directory_service.endpoint_fit import are_endpoints, endpoints_fit
-from directory_service.explain import Question, explain, find_vnet, provenance
-from directory_service.fabric import nodes_between
-from directory_service.facts.contract import Facts
-from directory_service.facts.memory import MemoryFacts
-from directory_service.flows import judge_flows
-from directory_service.history import find_author, list_history, newest_first, trim, want_revision
-from directory_service.listing import list_rows
-from directory_service.model import Snapshot, load_snapshot
-from directory_service.presences import CLAIMED_MAX, Presences
-from directory_service.records import FABRIC_KINDS, Node, is_record_key
-from directory_service.refused import Refused
-from directory_service.scope import find_changes
-from directory_service.settings import Settings
-from directory_service.store.contract import Compacted, Conflict, Seen, Store, StoreError, World
-from directory_service.view import Operation, build_view, compare_views, find_ingress, hosts
-from directory_service.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
-from directory_service.writer import (
+from directory_client.toml.strict_toml import Table, TomlError
+from directory_client.vocabulary.addresses import parse_address
+from directory_client.vocabulary.names import PORT, suggest
+from directory_client.wire.rows import Rows
+from directory_service.bulk.bulk import Bulk
+from directory_service.decide.answer import decide_rows
+from directory_service.decide.decide import Asker
+from directory_service.decide.explain import Question, explain, find_vnet, provenance
+from directory_service.decide.flows import judge_flows
+from directory_service.documents.diff import describe_changes
+from directory_service.documents.document import parse_document, write_document
+from directory_service.documents.doubts import find_doubts_of
+from directory_service.documents.endpoint_fit import are_endpoints, endpoints_fit
+from directory_service.documents.history import find_author, list_history, newest_first, trim, want_revision
+from directory_service.documents.writer import (
     Counter,
     Note,
     RecordChange,
@@ -52,6 +38,20 @@ from directory_service.writer import (
     read_counter,
     want_document,
 )
+from directory_service.facts.contract import Facts
+from directory_service.facts.memory import MemoryFacts
+from directory_service.kinds import fields
+from directory_service.kinds.records import FABRIC_KINDS, Node, is_record_key
+from directory_service.model.fabric import nodes_between
+from directory_service.model.presences import CLAIMED_MAX, Presences
+from directory_service.model.snapshot import Snapshot, load_snapshot
+from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
+from directory_service.refused import Refused
+from directory_service.settings import Settings
+from directory_service.store.contract import Compacted, Conflict, Seen, Store, StoreError, World
+from directory_service.views.listing import list_rows
+from directory_service.views.scope import find_changes
+from directory_service.views.view import Operation, build_view, compare_views, find_ingress, hosts
 
 log = logging.getLogger(__name__)
 

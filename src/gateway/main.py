@@ -15,10 +15,10 @@ from typing import NoReturn
 
 import click
 
-from .configuration import Configuration
-from .configuration_file import ConfigurationError, load, load_with_table
-from .log import configure_log
-from .process import AlreadyRunning, claim
+from gateway.configuration.configuration import Configuration
+from gateway.configuration.log import configure_log
+from gateway.configuration.reader import ConfigurationError, load, load_with_table
+from gateway.processes.process import AlreadyRunning, claim
 
 FILE = click.argument("file", type=click.Path(path_type=Path), default=Path("gateway.toml"))
 
@@ -33,10 +33,10 @@ def main() -> None:
 @FILE
 def run(file: Path) -> None:
     """Run the gateway: start all its processes and restart those that end."""
-    from .gateway import run_gateway
-    from .inventory import look_around
-    from .machine import find_problems
-    from .process import find
+    from gateway.configuration.inventory import look_around
+    from gateway.configuration.machine import find_problems
+    from gateway.processes.children import run_gateway
+    from gateway.processes.process import find
 
     try:
         configuration, table = load_with_table(file)
@@ -60,7 +60,7 @@ def run(file: Path) -> None:
 @FILE
 def check(file: Path) -> None:
     """Read the file, compare it with the machine, and touch nothing."""
-    from .machine import check_file
+    from gateway.configuration.machine import check_file
 
     try:
         click.echo(check_file(file))
@@ -72,8 +72,8 @@ def check(file: Path) -> None:
 @click.option("--name", default="", help="Name of the node (default: the host's).")
 def init(name: str) -> None:
     """Look at this machine and write a gateway.toml for it to standard output."""
-    from .inventory import look_around
-    from .proposal import propose
+    from gateway.configuration.inventory import look_around
+    from gateway.configuration.proposal import propose
 
     click.echo(propose(look_around(), name), nl=False)
 
@@ -84,7 +84,7 @@ def init(name: str) -> None:
 def data_plane(file: Path, instance: int) -> None:
     """Run the data plane only."""
     configuration = _begin(file, f"data-plane-{instance}" if instance else "data-plane")
-    from .data_plane import run as run_data_plane
+    from gateway.data_plane.process import run as run_data_plane
 
     run_data_plane(configuration)
 
@@ -94,7 +94,7 @@ def data_plane(file: Path, instance: int) -> None:
 def control(file: Path) -> None:
     """Run control only: admin sockets, exception ports, next hops."""
     configuration = _begin(file, "control")
-    from .control import run as run_control
+    from gateway.control.process import run as run_control
 
     run_control(configuration)
 
@@ -107,7 +107,7 @@ def control(file: Path) -> None:
 def slow_path(file: Path, worker: int) -> None:
     """Run one slow-path worker only."""
     configuration = _begin(file, f"slow-path-{worker}")
-    from .slow_path import run as run_slow_path
+    from gateway.slow_path.process import run as run_slow_path
 
     run_slow_path(configuration, worker)
 
@@ -116,7 +116,7 @@ def slow_path(file: Path, worker: int) -> None:
 @FILE
 def directory(file: Path) -> None:
     """Run the embedded directory only."""
-    from .gateway import directory_command
+    from gateway.processes.children import directory_command
 
     configuration = _load(file)
     if not configuration.is_embedded:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from directory_client.client import DirectoryClient
-from directory_client.descriptors import OPEN_AGAIN_S, Admission, Listener
 from directory_client.keys import ClientKeys, make_key_file
-from directory_client.messages import DirectoryError
+from directory_client.process.descriptors import OPEN_AGAIN_S, Admission, Listener
+from directory_client.wire.messages import DirectoryError
 from directory_house import free_tcp
 
 LIMIT = 400

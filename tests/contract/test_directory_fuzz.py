@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_directory_service import DOCUMENT, Bench
 
-from directory_client import rows
-from directory_client.messages import encode
-from directory_service.authentication import LOCAL
-from directory_service.outbox import Peer, Reply
+from directory_client.wire import rows
+from directory_client.wire.messages import encode
+from directory_service.protocol.authentication import LOCAL
+from directory_service.protocol.outbox import Peer, Reply
 
 SOME_WORDS = """
 gw1 gw2 red red/web-1 web-1 two any 10.0.0.11 10.0.0.0/24 tcp icmp show all vnet endpoint endpoints rule rules

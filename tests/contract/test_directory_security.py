@@ -13,7 +13,7 @@ from directory_client.client import DirectoryClient
 from directory_client.endpoint import parse_endpoint
 from directory_client.events import Answered, Changed, Failed, Resolved, Snapshot
 from directory_client.keys import ClientKeys, KeyPair
-from directory_client.messages import DirectoryError, encode, topic_of
+from directory_client.wire.messages import DirectoryError, encode, topic_of
 from directory_house import House, active, free_tcp, ipc, queries
 from directory_service.configuration import Client
 

@@ -9,17 +9,17 @@ import msgpack
 import numpy as np
 import pytest
 
-from directory_client import rows
 from directory_client.decoding import read_push, read_resolved, read_snapshot
 from directory_client.endpoint import parse_endpoint
-from directory_client.messages import encode
-from directory_client.numbers import Action, IngressKind, KeyClass
 from directory_client.subscriber import Push
-from directory_service.authentication import LOCAL
+from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass
+from directory_client.wire import rows
+from directory_client.wire.messages import encode
 from directory_service.configuration import Configuration
-from directory_service.dispatcher import Dispatcher
 from directory_service.facts.memory import MemoryFacts
-from directory_service.outbox import Out, Peer, Publish, Reply
+from directory_service.protocol.authentication import LOCAL
+from directory_service.protocol.dispatcher import Dispatcher
+from directory_service.protocol.outbox import Out, Peer, Publish, Reply
 from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore

@@ -11,8 +11,8 @@ import zmq
 
 from directory_client.endpoint import parse_endpoint
 from directory_client.events import Answered, Asked, Changed, Failed, Resolved, ServerChanged, Snapshot
-from directory_client.messages import DirectoryError, encode
 from directory_client.subscriber import State
+from directory_client.wire.messages import DirectoryError, encode
 from directory_house import active, ipc, queries
 
 # ---- ipc -------------------------------------------------------------------------------------

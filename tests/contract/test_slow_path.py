@@ -21,10 +21,10 @@ from rings_data_plane import FakeDataPlane, until
 
 from directory_client.client import DirectoryClient
 from fastpath.records import Action, IngressKind, KeyClass, RecordType, make
-from gateway.configuration import Configuration
-from gateway.configuration_file import parse
-from gateway.gateway import directory_command
-from gateway.slow_path import SlowPath
+from gateway.configuration.configuration import Configuration
+from gateway.configuration.reader import parse
+from gateway.processes.children import directory_command
+from gateway.slow_path.process import SlowPath
 
 VNI = 7001
 DOCUMENT = """

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from directory_client.messages import DirectoryError
+from directory_client.wire.messages import DirectoryError
 from directory_service.configuration import embedded
-from directory_service.opening import back_up, make_store, open_store, restore
+from directory_service.server.opening import back_up, make_store, open_store, restore
 from directory_service.store.contract import Seen, StoreError, Write
 from directory_service.store.mark import MarkFile
 from directory_service.store.sqlite import BUSY_MS, SqliteStore, StoreMissing

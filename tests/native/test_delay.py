@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastpath import probe
-from gateway.delay import Delay, delay_of
-from gateway.metrics import DELAY_BOUNDS_NS
+from gateway.metrics.collector import DELAY_BOUNDS_NS
+from gateway.state.delay import Delay, delay_of
 
 RATIOS = (0.01, 0.25, 0.5, 0.9, 0.99, 0.999, 1.0)
 WIDTH = 1 / 16  # of a bucket, as a part of where it begins

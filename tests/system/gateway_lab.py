@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from directory_client.client import DirectoryClient
-from directory_client.messages import DirectoryError
+from directory_client.wire.messages import DirectoryError
 from fastpath.rings import DataPlaneUnreachable, RingClient
-from gateway import process
+from gateway.processes import process
 
 ETH_P_ALL = 3
 PACKET_OUTGOING = 4

@@ -145,7 +145,7 @@ listen = "127.0.0.1:9464"
         command = [
             sys.executable,
             "-m",
-            "gateway.vnetctl.main",
+            "vnetctl.main",
             "--socket",
             f"{self.directory}/gateway.sock",
             *args,

@@ -26,7 +26,7 @@ from data_plane_bed import Bed, hello, make_bed, until  # noqa: F401
 from installing import RED, attachment, flow, flow_key, location, tunnel, vnet
 
 from fastpath import records
-from gateway.data_plane_server import INSTALL_SLOTS, MISS_SLOTS
+from gateway.data_plane.server import INSTALL_SLOTS, MISS_SLOTS
 
 RACK, FAR, TUNNEL = 100, 300, 500
 TABLES = ("flows", "locations", "tunnels", "vnets", "ingresses", "ports", "threads", "clients")

@@ -26,7 +26,7 @@ from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
 from installing import RED, attachment, flow, ingress, location, nexthop, tunnel, vnet
 
 from fastpath.records import Action, RecordType, join, select
-from gateway.delay import delay_of
+from gateway.state.delay import delay_of
 
 pytestmark = [
     pytest.mark.root,

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 import zmq
 
-from directory_client import rows
 from directory_client.client import DirectoryClient
 from directory_client.events import Changed, Resolved, Snapshot
 from directory_client.keys import client_keys
-from directory_client.messages import DirectoryError
-from directory_client.numbers import Action, IngressKind, KeyClass
+from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass
+from directory_client.wire import rows
+from directory_client.wire.messages import DirectoryError
 
 DOCUMENT = """
 document = "test"

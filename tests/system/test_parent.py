@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import process
+from gateway.processes import process
 
 SCRIPT = """
 import logging, sys

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from directory_client.addresses import pack_address
-from directory_client.numbers import IngressKind, KeyClass
-from directory_client.rows import QUERY
+from directory_client.vocabulary.addresses import pack_address
+from directory_client.vocabulary.numbers import IngressKind, KeyClass
+from directory_client.wire.rows import QUERY
 from directory_service.service import Directory, Push
 
 DOCUMENT = """\

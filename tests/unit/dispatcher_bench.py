@@ -8,14 +8,14 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from directory_client import rows
 from directory_client.endpoint import parse_endpoint
-from directory_client.messages import encode
-from directory_service.audit import AuditFile
-from directory_service.authentication import LOCAL, Identity
+from directory_client.wire import rows
+from directory_client.wire.messages import encode
 from directory_service.configuration import Configuration, Limits
-from directory_service.dispatcher import Dispatcher
-from directory_service.outbox import Out, Peer, Reply
+from directory_service.protocol.audit import AuditFile
+from directory_service.protocol.authentication import LOCAL, Identity
+from directory_service.protocol.dispatcher import Dispatcher
+from directory_service.protocol.outbox import Out, Peer, Reply
 from fake_directory import FakeDirectory
 
 GATEWAY = Identity("gw1", "gateway")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.vnetctl.errors import Failure
+from vnetctl.errors import Failure
 
 OVERVIEW = {
     "node": "ams1-gw1",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from directory_client import rows as wire
 from directory_client.events import Changed, Resolved, Snapshot
+from directory_client.wire import rows as wire
 from fastpath.records import (
     MISS,
     RECORD,

@@ -11,15 +11,15 @@ import msgpack
 import pytest
 
 from directory_client.heartbeats import Notice
-from gateway.admin import Admin, pack
-from gateway.attention import attention
-from gateway.configuration import Admin as AdminSection
-from gateway.configuration import Configuration, Port
-from gateway.events import Events
-from gateway.job import AskDirectory, Refused
-from gateway.nexthop import Pair, Resolution
-from gateway.state import DirectoryServer, State, Worker
-from gateway.statistics import sample_of
+from gateway.configuration.configuration import Admin as AdminSection
+from gateway.configuration.configuration import Configuration, Port
+from gateway.control.admin import Admin, pack
+from gateway.show.attention import attention
+from gateway.state.events import Events
+from gateway.state.job import AskDirectory, Refused
+from gateway.state.state import DirectoryServer, State, Worker
+from gateway.state.statistics import sample_of
+from gateway.underlay.nexthop import Pair, Resolution
 
 TUNNELS = [
     {

@@ -4,15 +4,15 @@
 import numpy as np
 import pytest
 
-from directory_client.addresses import pack_address
-from directory_client.numbers import IngressKind, KeyClass
-from directory_client.rows import QUERY, Rows
-from directory_service import ahead as ahead_module
-from directory_service import sides as sides_module
-from directory_service.answer import decide_rows
-from directory_service.bulk import ROWS_MIN, Bulk
-from directory_service.decide import Asker
-from directory_service.model import Snapshot
+from directory_client.vocabulary.addresses import pack_address
+from directory_client.vocabulary.numbers import IngressKind, KeyClass
+from directory_client.wire.rows import QUERY, Rows
+from directory_service.bulk import ahead as ahead_module
+from directory_service.bulk import sides as sides_module
+from directory_service.bulk.bulk import ROWS_MIN, Bulk
+from directory_service.decide.answer import decide_rows
+from directory_service.decide.decide import Asker
+from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from learning import note_learned
 from red_vnet import id_of, snapshot, topology

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.arena_place import choose_arena_path
+from gateway.data_plane.arena_place import choose_arena_path
 
 
 @pytest.fixture

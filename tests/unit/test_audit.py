@@ -14,12 +14,12 @@ from directory_world import DOCUMENT
 from dispatcher_bench import OPERATOR, Bench
 
 from directory_client.endpoint import parse_endpoint
-from directory_client.messages import encode
-from directory_service.audit import CHARACTERS_MAX, AuditFile
-from directory_service.authentication import LOCAL
+from directory_client.wire.messages import encode
 from directory_service.configuration import Configuration
-from directory_service.dispatcher import Dispatcher
-from directory_service.outbox import Audit, Peer
+from directory_service.protocol.audit import CHARACTERS_MAX, AuditFile
+from directory_service.protocol.authentication import LOCAL
+from directory_service.protocol.dispatcher import Dispatcher
+from directory_service.protocol.outbox import Audit, Peer
 from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.contract import StoreError

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from gateway.backoff import Backoff
+from gateway.processes.backoff import Backoff
 
 
 def test_delay_doubles_up_to_five_seconds() -> None:

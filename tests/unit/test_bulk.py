@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from directory_client.addresses import pack_address
-from directory_client.numbers import Action, IngressKind, KeyClass, KeyFlag
-from directory_client.rows import QUERY, Rows
-from directory_service import bulk as bulk_module
-from directory_service import sides as sides_module
-from directory_service import verdicts as verdicts_module
-from directory_service.answer import decide_rows
-from directory_service.bulk import ROWS_MIN, Bulk
-from directory_service.decide import Asker, Query
-from directory_service.model import Snapshot
-from directory_service.outcomes import ASK
+from directory_client.vocabulary.addresses import pack_address
+from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass, KeyFlag
+from directory_client.wire.rows import QUERY, Rows
+from directory_service.bulk import bulk as bulk_module
+from directory_service.bulk import sides as sides_module
+from directory_service.bulk import verdicts as verdicts_module
+from directory_service.bulk.bulk import ROWS_MIN, Bulk
+from directory_service.bulk.outcomes import ASK
+from directory_service.decide.answer import decide_rows
+from directory_service.decide.decide import Asker, Query
+from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from learning import note_learned
 from red_vnet import id_of, snapshot, topology

@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from directory_client import rows as wire
+from directory_client.wire import rows as wire
 from fastpath.columns import Transcript, place_of
 from fastpath.records import MISS, RECORD, RecordType, make
-from gateway.questions import Batch
-from gateway.tables import Tables
+from gateway.slow_path.questions import Batch
+from gateway.slow_path.tables import Tables
 
 
 def random_rows(dtype: np.dtype, count: int) -> np.ndarray:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.configuration import Configuration, changed_keys
-from gateway.configuration_file import ConfigurationError, load, parse
+from gateway.configuration.configuration import Configuration, changed_keys
+from gateway.configuration.reader import ConfigurationError, load, parse
 
 SMALLEST = """\
 name      = "gw1"

@@ -11,15 +11,15 @@ import msgpack
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway import inbox
-from gateway.configuration import Admin as AdminSection
-from gateway.configuration import Configuration
-from gateway.events import Events, adoption_text
-from gateway.metrics import Collector
-from gateway.nexthop import Pair
-from gateway.show import show_threads
-from gateway.state import DirectoryServer, State
-from gateway.statistics import sample_of
+from gateway.configuration.configuration import Admin as AdminSection
+from gateway.configuration.configuration import Configuration
+from gateway.control import inbox
+from gateway.metrics.collector import Collector
+from gateway.show.nouns import show_threads
+from gateway.state.events import Events, adoption_text
+from gateway.state.state import DirectoryServer, State
+from gateway.state.statistics import sample_of
+from gateway.underlay.nexthop import Pair
 
 
 @pytest.fixture

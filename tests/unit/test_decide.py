@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from directory_client.addresses import pack_address, unpack_address
-from directory_client.names import parse_mac
-from directory_client.numbers import Action, Granularity, LocationKind
-from directory_client.scopes import Scope
-from directory_service.fabric import derive_tunnel_id
-from directory_service.model import Snapshot
+from directory_client.vocabulary.addresses import pack_address, unpack_address
+from directory_client.vocabulary.names import parse_mac
+from directory_client.vocabulary.numbers import Action, Granularity, LocationKind
+from directory_client.vocabulary.scopes import Scope
+from directory_service.model.fabric import derive_tunnel_id
+from directory_service.model.snapshot import Snapshot
 from red_vnet import MAC, POSTGRES, TCP, TOPOLOGY, ask, id_of, prefix, ruled, snapshot
 from topologies import make_snapshot
 

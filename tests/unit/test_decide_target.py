@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from directory_client.addresses import pack_address
-from directory_client.names import parse_mac
-from directory_client.numbers import Action, IngressKind, KeyClass, LocationKind
-from directory_client.reasons import reason_number
-from directory_client.rows import QUERY
-from directory_service.answer import decide_rows
-from directory_service.decide import Asker
-from directory_service.model import Snapshot
+from directory_client.vocabulary.addresses import pack_address
+from directory_client.vocabulary.names import parse_mac
+from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass, LocationKind
+from directory_client.vocabulary.reasons import reason_number
+from directory_client.wire.rows import QUERY
+from directory_service.decide.answer import decide_rows
+from directory_service.decide.decide import Asker
+from directory_service.model.snapshot import Snapshot
 from red_vnet import MAC, NOW_MS, POSTGRES, SETTINGS, ask, id_of, ruled, snapshot, topology
 from topologies import make_snapshot
 

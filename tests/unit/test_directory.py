@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from directory_world import CLOSED, DOCUMENT, SINGLE, Clock, ops_of
 
-from directory_client.numbers import ChangeKind
-from directory_client.strict_toml import TomlError, TomlErrors
-from directory_service.model import load_snapshot
+from directory_client.toml.strict_toml import TomlError, TomlErrors
+from directory_client.vocabulary.numbers import ChangeKind
+from directory_service.model.snapshot import load_snapshot
 from directory_service.service import Directory, Refused
 from directory_service.settings import Settings
 from directory_service.store.contract import Write

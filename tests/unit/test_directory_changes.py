@@ -9,16 +9,16 @@ from directory_world import SINGLE, Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from directory_service.endpoint_fit import are_endpoints, endpoints_fit
-from directory_service.integrity import find_faults
-from directory_service.key_index import KeyIndex, mix
-from directory_service.layered import Layered
-from directory_service.model import Snapshot
+from directory_service.bulk.key_index import KeyIndex, mix
+from directory_service.documents.endpoint_fit import are_endpoints, endpoints_fit
+from directory_service.documents.integrity import find_faults
+from directory_service.documents.writer import Counter as NextId
+from directory_service.documents.writer import RecordChange, Wanted, plan
+from directory_service.model.layered import Layered
+from directory_service.model.snapshot import Snapshot
 from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
-from directory_service.writer import Counter as NextId
-from directory_service.writer import RecordChange, Wanted, plan
 from topologies import ENDPOINTS, GATEWAYS, Topology, draw_topology, fits, make_snapshot
 
 SEEDS = st.integers(0, 2**64 - 1)

@@ -8,8 +8,8 @@ from directory_world import DOCUMENT, SINGLE, Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from directory_service.model import load_snapshot
-from directory_service.records import decode, is_record_key
+from directory_service.kinds.records import decode, is_record_key
+from directory_service.model.snapshot import load_snapshot
 from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore

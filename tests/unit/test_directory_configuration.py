@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from directory_client.messages import DirectoryError
-from directory_client.strict_toml import TomlError
+from directory_client.toml.strict_toml import TomlError
+from directory_client.wire.messages import DirectoryError
 from directory_service.configuration import Limits, embedded, load, parse
 from directory_service.settings import Settings
 

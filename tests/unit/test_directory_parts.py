@@ -10,12 +10,12 @@ import pytest
 import zmq
 
 from directory_client.endpoint import parse_endpoint
-from directory_service.audit import AuditFile
-from directory_service.authentication import ZAP_DOMAIN, Authenticator, Identity
 from directory_service.configuration import Client, Configuration
-from directory_service.dispatcher import Dispatcher
-from directory_service.metrics import DirectoryCollector, MetricsPage
+from directory_service.protocol.audit import AuditFile
+from directory_service.protocol.authentication import ZAP_DOMAIN, Authenticator, Identity
+from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.rates import KEYS_MAX, Rates
+from directory_service.server.metrics import DirectoryCollector, MetricsPage
 from fake_directory import FakeDirectory
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from directory_world import CLOSED, DOCUMENT, SINGLE, ops_of
 
-from directory_client.addresses import pack_address
+from directory_client.vocabulary.addresses import pack_address
 from directory_service.service import Applied, Directory, Refused
 
 # ---- what is pushed --------------------------------------------------------------------------------

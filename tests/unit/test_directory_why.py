@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from directory_world import CLOSED, ask
 
-from directory_client.numbers import Action
-from directory_client.rows import QUERY
+from directory_client.vocabulary.numbers import Action
+from directory_client.wire.rows import QUERY
 from directory_service.service import Directory, Refused
 
 # ---- why -------------------------------------------------------------------------------------------

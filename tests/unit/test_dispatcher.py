@@ -10,9 +10,9 @@ import pytest
 from dispatcher_bench import GATEWAY, OPERATOR, Bench, head_of, queries, replies
 
 from directory_client.decoding import read_push, read_resolved, read_snapshot
-from directory_client.reasons import reason_number
-from directory_service.authentication import LOCAL
-from directory_service.outbox import Audit, Out, Publish, Reply
+from directory_client.vocabulary.reasons import reason_number
+from directory_service.protocol.authentication import LOCAL
+from directory_service.protocol.outbox import Audit, Out, Publish, Reply
 from directory_service.refused import Refused
 
 # ---- resolve ---------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import msgpack
 import pytest
 from dispatcher_bench import Bench, head_of, replies
 
-from directory_client.messages import encode
-from directory_service.authentication import Identity
+from directory_client.wire.messages import encode
+from directory_service.protocol.authentication import Identity
 
 NOBODYS = {"cached": 0, "concerned": False}
 

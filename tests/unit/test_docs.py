@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from directory_client.reasons import find_reason
-from directory_service.document import parse_document
+from directory_client.vocabulary.reasons import find_reason
+from directory_service.documents.document import parse_document
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,12 +13,12 @@ import click
 import pytest
 import zmq
 
-from directory_client.numbers import Action
-from directory_client.strict_toml import Table
+from directory_client.toml.strict_toml import Table
+from directory_client.vocabulary.numbers import Action
 from directory_service import configuration as directory_configuration
-from gateway import configuration
-from gateway.vnetctl.records import NOUNS
+from gateway.configuration import configuration
 from red_vnet import POSTGRES, TCP, ask, ruled
+from vnetctl.records import NOUNS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SECTIONS = {

@@ -3,11 +3,11 @@
 
 import pytest
 
-from directory_client.limits import DOCUMENT_BYTES_MAX
-from directory_client.messages import DirectoryError
-from directory_client.operator_requests import message_of
-from directory_client.strict_toml import SHOWN_MAX, TomlError, TomlErrors, read_toml
-from directory_service.document import parse_document
+from directory_client.toml.strict_toml import SHOWN_MAX, TomlError, TomlErrors, read_toml
+from directory_client.wire.limits import DOCUMENT_BYTES_MAX
+from directory_client.wire.messages import DirectoryError
+from directory_client.wire.operator_requests import message_of
+from directory_service.documents.document import parse_document
 from directory_service.refused import Refused
 from directory_service.service import Directory
 from directory_service.settings import Settings

@@ -3,10 +3,10 @@
 
 import pytest
 
-from directory_service.history import find_author, list_history
+from directory_service.documents.history import find_author, list_history
+from directory_service.documents.writer import Note, encode_note
 from directory_service.store.contract import Commit, Write
 from directory_service.store.memory import MemoryStore
-from directory_service.writer import Note, encode_note
 
 
 class NotesOnly(MemoryStore):

@@ -9,8 +9,8 @@ import pytest
 from dispatcher_bench import GATEWAY, Bench
 
 from directory_client.heartbeats import identity_of
-from directory_service.holders import Claim, Fenced, Holders
-from gateway.instance import instance
+from directory_service.protocol.holders import Claim, Fenced, Holders
+from gateway.processes.instance import instance
 
 NODE_S = 10.0
 

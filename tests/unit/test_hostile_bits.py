@@ -8,10 +8,10 @@ import os
 
 import numpy as np
 
-from directory_client import rows as wire
+from directory_client.wire import rows as wire
 from fastpath import records
-from gateway import process
-from gateway.refusals import Refusal, Refusals
+from gateway.processes import process
+from gateway.slow_path.refusals import Refusal, Refusals
 
 GROUP = (1, 0, 1, 1)
 

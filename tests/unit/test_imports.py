@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arrows between the rooms, walked in the source: who imports whom."""
+"""The arrows between packages, and between the folders in them, walked in the source: who imports whom."""
 
 from __future__ import annotations
 
@@ -10,20 +10,61 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
-# room -> what of ours it may import beside itself
+# package -> what of ours it may import beside itself
 ALLOWED = {
     "fastpath": set(),
     "directory_client": set(),
     "directory_service": {"directory_client"},
     "gateway": {"fastpath", "directory_client"},
-    "gateway.vnetctl": {"gateway.vnetctl", "directory_client"},
+    "vnetctl": {"directory_client"},
+}
+# from the bottom up: who stands in a row imports only from rows below it
+ROWS = {
+    "directory_client": (
+        ("vocabulary",),
+        ("toml", "wire", "process"),
+        ("endpoint", "events", "realm", "keys", "heartbeats"),
+        ("connection", "requests"),
+        ("health", "subscriber"),
+        ("decoding",),
+        ("client",),
+    ),
+    "directory_service": (
+        ("refused", "rates", "settings"),
+        ("store", "facts"),
+        ("kinds",),
+        ("model",),
+        ("documents",),
+        ("decide",),
+        ("bulk", "views"),
+        ("service", "configuration"),
+        ("protocol",),
+        ("server",),
+        ("main",),
+    ),
+    "gateway": (
+        ("configuration",),
+        ("processes", "underlay"),
+        ("state",),
+        ("show",),
+        ("metrics",),
+        ("data_plane", "slow_path", "control"),
+        ("main",),
+    ),
 }
 # pure logic: neither sockets nor clocks nor files
 PURE = {
-    "gateway/resolver.py": {"zmq", "socket", "time", "os", "pathlib", "fastpath.rings", "fastpath.dataplane"},
-    "directory_service/decide.py": {"zmq", "socket", "time", "os", "pathlib", "sqlite3"},
+    "gateway/slow_path/resolver.py": {
+        "zmq",
+        "socket",
+        "time",
+        "os",
+        "pathlib",
+        "fastpath.rings",
+        "fastpath.dataplane",
+    },
+    "directory_service/decide/decide.py": {"zmq", "socket", "time", "os", "pathlib", "sqlite3"},
 }
-ROOMS = ("fastpath", "directory_client", "directory_service", "gateway")
 
 
 def imported(path: Path) -> set[str]:
@@ -44,19 +85,31 @@ def files() -> list[Path]:
     return sorted(SRC.rglob("*.py"))
 
 
+def room_of(parts: tuple[str, ...]) -> str | None:
+    """The folder, or the module at the package's root; None for the package itself."""
+    return parts[1].removesuffix(".py") if len(parts) > 1 and parts[1] != "__init__.py" else None
+
+
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SRC)))
-def test_a_room_imports_only_what_its_arrows_allow(path: Path) -> None:
-    parts = path.relative_to(SRC).parts
-    room = "gateway.vnetctl" if parts[:2] == ("gateway", "vnetctl") else parts[0]
+def test_a_package_imports_only_what_its_arrows_allow(path: Path) -> None:
+    package = path.relative_to(SRC).parts[0]
     for name in imported(path):
         top = name.split(".")[0]
-        if top not in ROOMS:
-            continue
-        if room == "gateway.vnetctl":
-            inside = name.startswith("gateway.vnetctl") or name == "gateway" or top == "directory_client"
-            assert inside, f"{path} imports {name}: vnetctl runs on a laptop, without the rest of the gateway"
-        else:
-            assert top == parts[0] or top in ALLOWED[room], f"{path} imports {name}"
+        assert top not in ALLOWED or top == package or top in ALLOWED[package], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SRC)))
+def test_inside_a_package_arrows_point_down(path: Path) -> None:
+    parts = path.relative_to(SRC).parts
+    room = room_of(parts)
+    if parts[0] not in ROWS or room is None:
+        return
+    row_of = {name: row for row, names in enumerate(ROWS[parts[0]]) for name in names}
+    assert room in row_of, f"{room} of {parts[0]} stands in no row: say in ROWS which"
+    for name in imported(path):
+        into = name.split(".")
+        if into[0] == parts[0] and len(into) > 1 and into[1] in row_of and into[1] != room:
+            assert row_of[into[1]] < row_of[room], f"{'/'.join(parts)} imports {name} from a row not below"
 
 
 @pytest.mark.parametrize("name", sorted(PURE))

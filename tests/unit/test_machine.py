@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.configuration_file import parse
-from gateway.inventory import Adapter, Machine, look_around
-from gateway.machine import find_problems
+from gateway.configuration.inventory import Adapter, Machine, look_around
+from gateway.configuration.machine import find_problems
+from gateway.configuration.proposal import propose
+from gateway.configuration.reader import parse
 from gateway.main import main
-from gateway.proposal import propose
 
 NIC = Adapter("0000:3b:00.0", "8086:1592", "vfio-pci")
 MLX = Adapter("0000:5e:00.0", "15b3:101d", "mlx5_core", ("ens1",), True, 100_000)

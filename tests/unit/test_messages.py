@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory_client import rows
 from directory_client.decoding import read_push, read_resolved, read_snapshot
 from directory_client.endpoint import parse_endpoint
 from directory_client.keys import check_public_key, load_key_file, make_key_file
-from directory_client.messages import (
+from directory_client.wire import rows
+from directory_client.wire.messages import (
     DirectoryError,
     MalformedMessage,
     decode,

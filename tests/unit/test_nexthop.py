@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from gateway.nexthop import (
+from gateway.underlay.nexthop import (
     Address,
     Hop,
     IpAddress,

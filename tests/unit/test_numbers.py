@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from directory_client import numbers, rows
-from directory_client.names import parse_place, suggest
-from directory_client.reasons import all_reasons, find_reason, parse_definition, reason_name, reason_number
+from directory_client.vocabulary import numbers
+from directory_client.vocabulary.names import parse_place, suggest
+from directory_client.vocabulary.reasons import (
+    all_reasons,
+    find_reason,
+    parse_definition,
+    reason_name,
+    reason_number,
+)
+from directory_client.wire import rows
 
 NATIVE = Path(__file__).parents[2] / "native"
 HEADER = (NATIVE / "include" / "fp_types.h").read_text()

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from resolver_world import identities
 
-from directory_client import rows as wire
-from directory_client.numbers import Granularity
+from directory_client.vocabulary.numbers import Granularity
+from directory_client.wire import rows as wire
 from fastpath.pending import Pending
 from fastpath.records import MISS, Action, KeyClass, KeyFlag, RecordType, make
 from fastpath.revisions import Revisions
-from gateway.decisions import REASONS, installs
+from gateway.slow_path.decisions import REASONS, installs
 
 KEYS, TOKENS = st.integers(0, 40), st.integers(0, 3)
 REAL = sorted(REASONS.values())

@@ -23,10 +23,10 @@ from resolver_world import (
     snapshot,
 )
 
-from directory_client import rows as wire
 from directory_client.events import Changed, Snapshot
+from directory_client.wire import rows as wire
 from fastpath.records import Action, ChangeKind, RecordType, Refusal, make
-from gateway.resolver import ATTEMPTS_MAX, BATCH_ROWS_MAX, LATE_S, Resolver
+from gateway.slow_path.resolver import ATTEMPTS_MAX, BATCH_ROWS_MAX, LATE_S, Resolver
 
 
 class World:

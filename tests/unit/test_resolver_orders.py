@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from resolver_world import DataPlane, Directory, Pair, identities, miss, records, snapshot
 
 from fastpath.records import Action
-from gateway.resolver import Resolver
+from gateway.slow_path.resolver import Resolver
 
 EVERYONE = (1, 2, 3)
 PAIRS = st.tuples(st.sampled_from(EVERYONE), st.sampled_from(EVERYONE))

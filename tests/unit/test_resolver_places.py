@@ -10,7 +10,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from directory_client.events import Changed
 from fastpath.records import RecordType, Refusal, make
-from gateway.resolver import CONFLICTS_MAX, Resolver
+from gateway.slow_path.resolver import CONFLICTS_MAX, Resolver
 
 
 def refused(record_type: RecordType, why: Refusal) -> np.ndarray:

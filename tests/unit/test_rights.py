@@ -11,12 +11,12 @@ from directory_world import DOCUMENT
 from dispatcher_bench import GATEWAY, OPERATOR, Bench
 
 from directory_client.endpoint import parse_endpoint
-from directory_client.messages import DEPTH_MAX, encode, is_too_deep
-from directory_service.authentication import LOCAL, Identity
+from directory_client.wire.messages import DEPTH_MAX, encode, is_too_deep
 from directory_service.configuration import Configuration
-from directory_service.dispatcher import Dispatcher
-from directory_service.outbox import Peer, Reply
-from directory_service.rights import RIGHTS, Scope
+from directory_service.protocol.authentication import LOCAL, Identity
+from directory_service.protocol.dispatcher import Dispatcher
+from directory_service.protocol.outbox import Peer, Reply
+from directory_service.protocol.rights import RIGHTS, Scope
 from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore

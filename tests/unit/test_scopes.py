@@ -7,13 +7,13 @@ from unittest.mock import patch
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from directory_client.numbers import Action, ChangeKind, KeyClass, KeyFlag
-from directory_client.scopes import PORT_MAX, Scope, covers_change, covers_refusal
-from directory_service.decide import Asker, Decision, Query, decide
-from directory_service.holes import Holes
-from directory_service.model import Snapshot
-from directory_service.scope import common_prefix, find_changes
+from directory_client.vocabulary.numbers import Action, ChangeKind, KeyClass, KeyFlag
+from directory_client.vocabulary.scopes import PORT_MAX, Scope, covers_change, covers_refusal
+from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.model.holes import Holes
+from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
+from directory_service.views.scope import common_prefix, find_changes
 from topologies import ENDPOINTS, PORTS, VNI, draw_edit, draw_end, draw_query, draw_topology, make_snapshot
 
 NOW_MS = 1_000_000
@@ -155,7 +155,7 @@ def test_a_change_of_rules_leaves_alone_what_can_be_told_apart(seed: int) -> Non
     after = make_snapshot(after_rules, before, NOW_MS)
     changed = {key for key in {*topology, *after_rules} if topology.get(key) != after_rules.get(key)}
     rules = [one[key] for key in changed for one in (topology, after_rules) if key in one]
-    with patch("directory_service.scope.SCOPES_MAX", 10_000):  # none are drawn together
+    with patch("directory_service.views.scope.SCOPES_MAX", 10_000):  # none are drawn together
         scopes = [change.scope for change in find_changes(before, after, "red")]
     for _ in range(80):
         query = draw_query(random, before)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.delay import Delay
-from gateway.statistics import Sample, Statistics, percentiles_us, sample_of
+from gateway.state.delay import Delay
+from gateway.state.statistics import Sample, Statistics, percentiles_us, sample_of
 
 
 def sample(time_s: float, received: int, drops: int = 0, **more: object) -> Sample:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory_client.names import check_name
-from directory_client.strict_toml import TomlError, read_toml
-from directory_client.toml_lines import find_lines, format_path
-from directory_client.toml_text import toml_value
+from directory_client.toml.strict_toml import TomlError, read_toml
+from directory_client.toml.toml_lines import find_lines, format_path
+from directory_client.toml.toml_text import toml_value
+from directory_client.vocabulary.names import check_name
 
 TEXT = """\
 name = "gw1"        # a comment with [brackets] and = signs

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_gateway import ALL_ANSWERS, PREVIEW, FakeGateway
 
-from gateway.vnetctl.errors import Failure
-from gateway.vnetctl.main import cli
-from gateway.vnetctl.session import Session
+from vnetctl.errors import Failure
+from vnetctl.main import cli
+from vnetctl.session import Session
 
 CALM = {**PREVIEW, "flows": {**PREVIEW["flows"], "dropped": 0, "dropped_rows": []}}
 
@@ -153,8 +153,7 @@ def test_what_could_not_be_asked_is_not_taken_for_absent(gateway: FakeGateway) -
 
 def test_help_loads_neither_numpy_nor_zeromq() -> None:
     program = (
-        "import sys, gateway.vnetctl.main; "
-        "sys.exit(' '.join({'numpy', 'zmq', 'msgpack'} & set(sys.modules)) or 0)"
+        "import sys, vnetctl.main; sys.exit(' '.join({'numpy', 'zmq', 'msgpack'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr == ""

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from fake_gateway import ALL_ANSWERS, EXPLANATION, FLOW, OVERVIEW, REFUSED, FakeGateway
 from rich.cells import cell_len
 
-from gateway.vnetctl.main import cli
-from gateway.vnetctl.session import Session
+from vnetctl.main import cli
+from vnetctl.session import Session
 
 
 def run(

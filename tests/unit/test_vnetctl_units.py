@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.vnetctl.errors import printable
-from gateway.vnetctl.units import THIN_SPACE, Units
+from vnetctl.errors import printable
+from vnetctl.units import THIN_SPACE, Units
 
 PIPED, TERMINAL = Units(), Units(terminal=True)
 

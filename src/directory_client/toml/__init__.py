@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read TOML strictly, with lines and remedies, and write it."""

@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One V-net as decide sees it: members, routes, attachments and rules, with indexes.
+
+A VnetState never changes but for what it remembers of its own results. `updated` makes the next one from it
+and shares what did not change: a change of one endpoint copies dicts, and parses that endpoint only.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from directory_service.kinds.records import (
+    Attachment,
+    Endpoint,
+    Place,
+    Record,
+    Route,
+    Rule,
+    Vnet,
+    to_attachment,
+    to_endpoint,
+    to_route,
+    to_rule,
+    to_vnet,
+)
+from directory_service.model.holes import Holes
+from directory_service.model.layered import Edit, Layered
+from directory_service.model.rules import RuleSet, Side
+
+FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC = 4, 6, 0
+MOVES_KEPT_MS = 600_000
+_MEMO_MAX = 200_000
+
+
+class Spot(NamedTuple):
+    """A resolved place: a node and the V-net's attachment there (0 on a foreign node)."""
+
+    node: str
+    attachment: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Whereabouts:
+    """Resolved places, in order of preference. Members that are at the same ones share this object, so that
+    what follows from where they are is found once for all of them."""
+
+    spots: tuple[Spot, ...]
+    nodes: frozenset[str]
+    attachments: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An endpoint with its places resolved."""
+
+    endpoint: Endpoint
+    id: int
+    name: str
+    whereabouts: Whereabouts
+
+    @property
+    def spots(self) -> tuple[Spot, ...]:
+        """Its places, in order of preference."""
+        return self.whereabouts.spots
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes that it is at."""
+        return self.whereabouts.nodes
+
+    @property
+    def attachments(self) -> frozenset[int]:
+        """The attachments that it is at."""
+        return self.whereabouts.attachments
+
+
+class Holder(NamedTuple):
+    """Who holds an address: a member by itself, a member behind which a route's prefix lives, or a route's
+    node."""
+
+    member: Member | None
+    route: Route | None
+
+
+class Step(NamedTuple):
+    """What made a state from the one before, where endpoints and attachments alone changed."""
+
+    before: object  # the token of that state
+    names: frozenset[str]  # of the endpoints that differ, or are at other attachments
+    keys: frozenset[tuple[int, bytes]]  # (family, packed address) of all that they had or have
+    populates: bool  # addresses became known or unknown
+    routes: bool  # there are routes via them: what is behind these may differ too
+
+
+class VnetState:
+    """See the module. Addresses are packed to 16 bytes; MACs as keys have them."""
+
+    def __init__(self) -> None:
+        self.token = object()  # stands for this state where it is not to be kept
+        self.step: Step | None = None  # None: anything may differ from the state before
+        self.vnet: Vnet | None = None
+        self.endpoints: Layered[str, Endpoint] = Layered()
+        self.attachments: dict[str, Attachment] = {}  # by place
+        self.routes: dict[str, Route] = {}  # by prefix
+        self.rules: dict[str, Rule] = {}
+        self.peerings: dict[str, Record] = {}  # by the other V-net's name
+        self.members: Layered[str, Member] = Layered()
+        self.by_address: dict[int, Layered[bytes, tuple[Member, ...]]] = {
+            FAMILY_IPV4: Layered(),
+            FAMILY_IPV6: Layered(),
+            FAMILY_MAC: Layered(),
+        }
+        self.hosted: dict[str, int] = {}  # node → members there
+        self.attachments_by_id: dict[int, Attachment] = {}
+        self.attachments_by_node: dict[str, tuple[Attachment, ...]] = {}
+        self.rule_set = RuleSet(())
+        # member id → (node it left, when: milliseconds of a steady clock)
+        self.moves: dict[int, tuple[tuple[str, int], ...]] = {}
+        self._members_by_node: dict[str, list[str]] | None = None
+        self._concerned: frozenset[str] | None = None
+        self._whereabouts: dict[tuple[tuple[Place, ...], str], Whereabouts] = {}
+        self._route_index: dict[int, list[tuple[int, dict[int, Route]]]] = {}
+        self._holes: dict[int, Holes] = {}
+        self._masks: dict[tuple[int, bytes, int], int] = {}
+        self._holders: dict[tuple[int, bytes], tuple[Holder, ...]] = {}
+
+    def updated(self, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int) -> "VnetState":
+        """Return the state after changes (before, after) of this V-net's records, made at `at_ms`."""
+        new = VnetState()
+        new.vnet = self.vnet
+        known = [(record, after) for before, after in changes if (record := after or before) is not None]
+        kinds = {record.kind for record, _ in known}
+        new.attachments = dict(self.attachments) if "attachment" in kinds else self.attachments
+        new.routes = dict(self.routes) if "route" in kinds else self.routes
+        new.rules = dict(self.rules) if "rule" in kinds else self.rules
+        new.peerings = dict(self.peerings) if "peering" in kinds else self.peerings
+        touched: set[str] = set()
+        endpoints = self.endpoints.edit()
+        for record, after in known:
+            name = record.local_name
+            if record.kind == "vnet":
+                new.vnet = to_vnet(after) if after else None
+            elif record.kind == "endpoint":
+                touched.add(name)
+                endpoints.put(name, to_endpoint(after) if after else None)
+            elif record.kind == "attachment":
+                _put(new.attachments, name, to_attachment(after) if after else None)
+            elif record.kind == "route":
+                _put(new.routes, name, to_route(after) if after else None)
+            elif record.kind == "rule":
+                _put(new.rules, name, to_rule(after) if after else None)
+            elif record.kind == "peering":
+                _put(new.peerings, name, after)
+        new.endpoints = endpoints.done()
+        if "attachment" in kinds:
+            new.attachments_by_id = {attachment.id: attachment for attachment in new.attachments.values()}
+            by_node: dict[str, tuple[Attachment, ...]] = {}
+            for attachment in new.attachments.values():
+                by_node[attachment.place.node] = (*by_node.get(attachment.place.node, ()), attachment)
+            new.attachments_by_node = by_node
+            touched |= new._moved(self, touched)
+        else:
+            new.attachments_by_id = self.attachments_by_id
+            new.attachments_by_node = self.attachments_by_node
+            new._whereabouts = self._whereabouts
+        new.rule_set = RuleSet(new.rules.values()) if "rule" in kinds else self.rule_set
+        new._route_index = _index_routes(new.routes.values()) if "route" in kinds else self._route_index
+        new._take_members(self, touched, at_ms)
+        if not kinds & {"rule", "endpoint", "attachment"}:
+            new._masks = self._masks
+        if kinds <= {"endpoint", "attachment"}:
+            new.step = new._step_from(self, touched)
+            new._take_holes(self, new.step.keys)
+        return new
+
+    def holders(self, family: int, address: bytes) -> tuple[Holder, ...]:
+        """Return who holds an address: its members, else what the longest route says; empty: nobody."""
+        found = self._holders.get((family, address))
+        if found is None:
+            found = self.find_holders(family, address)
+            if len(self._holders) >= _MEMO_MAX:
+                self._holders.clear()
+            self._holders[family, address] = found
+        return found
+
+    def find_holders(self, family: int, address: bytes) -> tuple[Holder, ...]:
+        """Return who holds an address, without remembering it."""
+        members = self.by_address[family].get(address)
+        if members:
+            return tuple([Holder(member, None) for member in members])
+        route = self.find_route(family, address)
+        return () if route is None else (Holder(self.members.get(route.via), route),)
+
+    def find_route(self, family: int, address: bytes) -> Route | None:
+        """Return the longest route that contains an address."""
+        number = int.from_bytes(address, "big")
+        for shift, routes in self._route_index.get(family, ()):
+            route = routes.get(number >> shift)
+            if route is not None:
+                return route
+        return None
+
+    def mask(self, family: int, address: bytes, holder: Holder) -> int:
+        """Return which selectors of the rules select this address held by this holder."""
+        member = holder.member if holder.route is None else None
+        key = (family, address, member.id if member else 0)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self.find_mask(family, address, holder)
+            if len(self._masks) >= _MEMO_MAX:
+                self._masks.clear()
+            self._masks[key] = mask
+        return mask
+
+    def find_mask(self, family: int, address: bytes, holder: Holder) -> int:
+        """Return which selectors of the rules select this address, without remembering it."""
+        member = holder.member if holder.route is None else None
+        if member is None:
+            return self.rule_set.mask(Side("", frozenset(), family, address))
+        return self.rule_set.mask(Side(member.name, member.endpoint.groups, family, address))
+
+    def hole(self, family: int, address: bytes) -> int:
+        """Return the bits (of 128) of the widest prefix around an address in which nobody is."""
+        if family == FAMILY_MAC:
+            return 128
+        holes = self._holes.get(family)
+        if holes is None:
+            holes = self._holes[family] = self._find_holes(family)
+        return 128 - holes.width + holes.prefix_bits(int.from_bytes(address, "big"))
+
+    def is_gateway_address(self, address: bytes) -> bool:
+        """Tell whether an address is the V-net's gateway's."""
+        return self.vnet is not None and address in self.vnet.gateway_addresses
+
+    def nodes_concerned(self) -> frozenset[str]:
+        """Return the names of the nodes that host a member, an attachment or the far side of a route."""
+        if self._concerned is None:
+            routed = {route.via for route in self.routes.values() if route.via not in self.members}
+            self._concerned = frozenset(self.hosted) | frozenset(self.attachments_by_node) | routed
+        return self._concerned
+
+    def members_at(self, node: str) -> Sequence[str]:
+        """Return the names of the members that have a place at a node."""
+        if self._members_by_node is None:
+            by_node: dict[str, list[str]] = {}
+            for name, member in self.members.items():
+                for place in member.nodes:
+                    by_node.setdefault(place, []).append(name)
+            self._members_by_node = by_node
+        return self._members_by_node.get(node, ())
+
+    def left_at_ms(self, member: Member, node: str) -> int | None:
+        """Return when a member has left a node, None if it has not lately."""
+        for name, when in self.moves.get(member.id, ()):
+            if name == node and node not in member.nodes:
+                return when
+        return None
+
+    def resolve(self, endpoint: Endpoint) -> Member:
+        """Find the V-net's attachments at an endpoint's places; a place without one on a foreign node is
+        the node."""
+        return Member(endpoint, endpoint.id, endpoint.name, self._resolved(endpoint))
+
+    def _resolved(self, endpoint: Endpoint) -> Whereabouts:
+        key = (endpoint.at, endpoint.node)
+        found = self._whereabouts.get(key)
+        if found is None:
+            if len(self._whereabouts) >= _MEMO_MAX:
+                self._whereabouts.clear()
+            found = self._whereabouts[key] = self._find_whereabouts(endpoint)
+        return found
+
+    def _find_whereabouts(self, endpoint: Endpoint) -> Whereabouts:
+        spots: list[Spot] = []
+        for place in endpoint.at:
+            attachment = self.attachments.get(str(place))
+            if attachment is not None:
+                spots.append(Spot(place.node, attachment.id))
+        if endpoint.node:
+            here = self.attachments_by_node.get(endpoint.node, ())
+            spots.append(Spot(endpoint.node, here[0].id if here else 0))
+        return Whereabouts(
+            tuple(spots),
+            frozenset(spot.node for spot in spots),
+            frozenset(spot.attachment for spot in spots if spot.attachment),
+        )
+
+    def _moved(self, old: "VnetState", touched: set[str]) -> set[str]:
+        """Return the names of the endpoints that are elsewhere only since attachments changed."""
+        return {
+            name
+            for name, member in old.members.items()
+            if name not in touched and self._resolved(member.endpoint).spots != member.spots
+        }
+
+    def _take_members(self, old: "VnetState", touched: set[str], at_ms: int) -> None:
+        self.moves = {
+            id_: kept
+            for id_, left in old.moves.items()
+            if (kept := tuple(entry for entry in left if at_ms - entry[1] < MOVES_KEPT_MS))
+        }
+        if not touched:
+            self.members, self.by_address, self.hosted = old.members, old.by_address, old.hosted
+            return
+        self.hosted = dict(old.hosted)
+        members = old.members.edit()
+        by_address = {family: index.edit() for family, index in old.by_address.items()}
+        for name in touched:
+            before = old.members.get(name)
+            endpoint = self.endpoints.get(name)
+            after = self.resolve(endpoint) if endpoint else None
+            members.put(name, after)
+            if before is not None:
+                self._unindex(before, by_address)
+            if after is not None:
+                self._index(after, by_address)
+            if before is not None and after is not None and before.id == after.id:
+                left = tuple((node, at_ms) for node in sorted(before.nodes - after.nodes))
+                kept = tuple(
+                    e for e in self.moves.get(after.id, ()) if e[0] not in after.nodes | before.nodes
+                )
+                if left or after.id in self.moves:
+                    self.moves[after.id] = (*left, *kept)
+            elif before is not None:
+                self.moves.pop(before.id, None)
+        self.members = members.done()
+        self.by_address = {family: index.done() for family, index in by_address.items()}
+
+    def _step_from(self, old: "VnetState", touched: set[str]) -> Step:
+        """Say what a change of endpoints touched."""
+        before, after = (
+            {key for name in touched if name in members for key in keys_of(members[name].endpoint)}
+            for members in (old.members, self.members)
+        )
+        routes = any(route.via in touched for route in self.routes.values())
+        return Step(old.token, frozenset(touched), frozenset(before | after), before != after, routes)
+
+    def changed_members(self, old: "VnetState") -> Iterable[str]:
+        """Return the names of the members that differ, or may, from those of another state."""
+        if self.members is old.members:
+            return ()
+        if self.step is not None and self.step.before is old.token:
+            return self.step.names
+        return old.members.keys() | self.members.keys()
+
+    def _index(self, member: Member, by_address: Mapping[int, Edit[bytes, tuple[Member, ...]]]) -> None:
+        for family, address in keys_of(member.endpoint):
+            index = by_address[family]
+            members = (*index.get(address, ()), member)
+            index.put(address, tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id))))
+        for node in member.nodes:
+            self.hosted[node] = self.hosted.get(node, 0) + 1
+
+    def _unindex(self, member: Member, by_address: Mapping[int, Edit[bytes, tuple[Member, ...]]]) -> None:
+        for family, address in keys_of(member.endpoint):
+            index = by_address[family]
+            members = tuple(one for one in index.get(address, ()) if one.id != member.id)
+            index.put(address, members or None)
+        for node in member.nodes:
+            self.hosted[node] -= 1
+            if not self.hosted[node]:
+                del self.hosted[node]
+
+    def _find_holes(self, family: int) -> Holes:
+        ranges = []
+        for address in self.vnet.gateway_addresses if self.vnet is not None else ():
+            if any(address[:12]) == (family == FAMILY_IPV6):
+                number = int.from_bytes(address, "big")
+                ranges.append((number, number))
+        for route in self.routes.values():
+            if route.prefix.version == family:
+                low = int.from_bytes(route.packed, "big")
+                ranges.append((low, low + route.prefix.num_addresses - 1))
+        known = (int.from_bytes(address, "big") for address in self.by_address[family])
+        return Holes(known, ranges, 32 if family == FAMILY_IPV4 else 128)
+
+    def _take_holes(self, old: "VnetState", keys: Iterable[tuple[int, bytes]]) -> None:
+        """Take over the holes that were found, where nothing but endpoints by these keys changed."""
+        for family, holes in old._holes.items():
+            before, after = (state.by_address[family] for state in (old, self))
+            touched = [(int.from_bytes(key, "big"), key) for one, key in keys if one == family]
+            come = [number for number, key in touched if key in after and key not in before]
+            gone = [number for number, key in touched if key in before and key not in after]
+            self._holes[family] = holes.changed(come, gone) if come or gone else holes
+
+
+def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:
+    """Yield (family, packed address) of all by which an endpoint is known."""
+    for ipv6, address in {*endpoint.addresses, *endpoint.services}:
+        yield (FAMILY_IPV6 if ipv6 else FAMILY_IPV4), address
+    yield FAMILY_MAC, endpoint.mac.rjust(16, b"\0")
+
+
+def _index_routes(routes: Iterable[Route]) -> dict[int, list[tuple[int, dict[int, Route]]]]:
+    """Make the longest-prefix index: per family, per prefix length from the longest, network → route."""
+    index: dict[int, dict[int, dict[int, Route]]] = {}
+    for route in routes:
+        shift = 128 - route.bits
+        index.setdefault(route.prefix.version, {}).setdefault(shift, {})[
+            int.from_bytes(route.packed, "big") >> shift
+        ] = route
+    return {family: sorted(by_shift.items()) for family, by_shift in index.items()}
+
+
+def _put(table: dict, name: str, value: object | None) -> None:
+    if value is None:
+        table.pop(name, None)
+    else:
+        table[name] = value

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take a message, return what to do: the directory's protocol without sockets.
+
+    outs = dispatcher.handle(peer, frames, now, waited_s)
+    outs = dispatcher.tick(now)                     # when due_at has come
+
+A pure function of state (Directory, gateways, what waits), input and time. Whatever a message does wrong is
+answered and counted; the next message is served as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from directory_client.toml.strict_toml import TomlError
+from directory_client.wire.messages import DirectoryError, MalformedMessage, decode, encode
+from directory_service.configuration import Configuration
+from directory_service.protocol.audit import AuditFile
+from directory_service.protocol.authentication import Identity
+from directory_service.protocol.gateways import Gateways
+from directory_service.protocol.gathering import Waiting
+from directory_service.protocol.outbox import Out, Peer, Publish, Reply
+from directory_service.protocol.publisher import Publisher, node_of
+from directory_service.protocol.reading import Reading
+from directory_service.protocol.rights import Rights
+from directory_service.protocol.writing import Writing
+from directory_service.refused import Refused
+from directory_service.service import Directory
+from directory_service.store.contract import StoreError
+
+log = logging.getLogger(__name__)
+
+POLL_STORE_S = 0.25  # others may write to the same store
+
+
+class Dispatcher:
+    """One directory server. `epoch` is new at every start; `wall_ms` is Unix time for what is shown and
+    sent."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        directory: Directory,
+        epoch: int,
+        started_at: float,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        poll_store_s: float = POLL_STORE_S,
+        audit: AuditFile | None = None,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.directory = directory
+        self.gateways = Gateways(configuration.node_s, started_at)
+        self.publisher = Publisher(epoch)
+        self._wall_ms = wall_ms
+        self._waiting = Waiting(self.gateways)
+        self._poll_at = 0.0
+        self._poll_store_s = poll_store_s
+        self._rights = Rights(directory)
+        self._document_bytes = configuration.limits.document_bytes
+        self._channels: dict[str, Any] = {
+            "resolve": Reading(
+                configuration, directory, self.gateways, self.publisher, self._waiting, self.counters
+            ),
+            "write": Writing(
+                configuration,
+                directory,
+                self.gateways,
+                self._waiting,
+                self.counters,
+                started_at,
+                wall_ms,
+                audit,
+                self._rights,
+            ),
+        }
+
+    def handle(self, peer: Peer, frames: Sequence[Any], now: float, waited_s: float = 0.0) -> list[Out]:
+        """Serve one message that has waited for `waited_s`."""
+        head: dict[str, Any] = {}
+        try:
+            head, parts = decode(frames, self._document_bytes)
+            outs = self._serve(peer, head, parts, now, waited_s)
+        except Exception as error:  # one request must not end the service for the others
+            outs = [Reply(peer.channel, peer.connection, encode(self._refusal(error, head)))]
+        if peer.channel == "resolve" and head.get("type") != "heartbeat":
+            return outs  # it changes nothing
+        # Pushes first, whatever became of the message: nobody may learn of a revision before it is numbered.
+        return self._pushes() + outs
+
+    def subscription(self, identity: Identity, topic: bytes) -> tuple[bool, list[Out]]:
+        """Take a subscription; returns whether it is granted, and what to send then."""
+        if identity.role == "gateway" and not self._owns(identity.name, topic):
+            self.counters["subscriptions_refused"] += 1
+            return False, []
+        node_id = self.publisher.subscribed(topic)
+        return True, [self._heartbeat(node_id)] if node_id else []
+
+    def due_at(self) -> float:
+        """Return when `tick` has something to do."""
+        due = [self.publisher.due_at(), self._poll_at]
+        if (at := self._waiting.due_at()) is not None:
+            due.append(at)
+        return min(due)
+
+    @property
+    def has_to_learn(self) -> bool:
+        """Whether `learn_ahead` has something to do."""
+        return self.directory.has_to_learn
+
+    def learn_ahead(self) -> None:
+        """Use a quiet moment, some 0.4 ms of it, for what will be asked."""
+        try:
+            self.directory.learn_ahead()
+        except Exception as error:  # what it failed on is left out; whoever asks about it is told
+            self.counters["internal_errors"] += 1
+            log.error("could not learn ahead", exc_info=error)
+
+    def tick(self, now: float) -> list[Out]:
+        """Let time pass: heartbeats, deadlines, and commits that others made in the same store."""
+        outs: list[Out] = []
+        if now >= self._poll_at:
+            self._poll_at = now + self._poll_store_s
+            outs += self._pushes()
+        outs += [self._heartbeat(node_id) for node_id in self.publisher.nodes_due(now)]
+        ended = self._waiting.tick(now)
+        return outs + (self._pushes() + ended if ended else [])
+
+    def _serve(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        kind = head.get("type")
+        channel = self._channels[peer.channel]
+        handler = channel.handlers.get(kind) if isinstance(kind, str) else None
+        if handler is None:
+            known = ", ".join(sorted(channel.handlers))
+            raise MalformedMessage(f"the {peer.channel} socket knows no type {kind!r:.40}", f"one of {known}")
+        self.counters[f"requests_{kind}"] += 1
+        self._rights.check(peer.identity, str(kind), head, now)
+        outs: list[Out] = handler(peer, head, parts, now, waited_s)
+        return outs
+
+    def _pushes(self) -> list[Out]:
+        try:
+            pushes = self.directory.poll()
+        except StoreError as error:
+            self.counters["store_errors"] += 1
+            log.error("the store cannot be read: %s", error)
+            return []
+        version = self.directory.version
+        return [Publish(self.publisher.publish(push, version(push.revision))) for push in pushes]
+
+    def _heartbeat(self, node_id: int) -> Publish:
+        return Publish(self.publisher.heartbeat(node_id, self.directory.version(), self._wall_ms()))
+
+    def _owns(self, node: str, topic: bytes) -> bool:
+        try:
+            return node_of(topic) == self.directory.node_id(node)
+        except Refused:
+            return False
+
+    def _refusal(self, error: Exception, head: dict[str, Any]) -> dict[str, Any]:
+        id = head.get("id")
+        match error:
+            case MalformedMessage():
+                self.counters["malformed"] += 1
+                text, fix, code, id = error.error, error.fix, 2, error.id if id is None else id
+            case DirectoryError():
+                self.counters["refused"] += 1
+                text, fix, code = error.error, error.fix, error.code
+            case Refused():
+                self.counters["refused"] += 1
+                text, fix, code = error.problem, error.fix, error.code
+            case TomlError():
+                self.counters["refused"] += 1
+                text, fix, code = str(error), error.fix, 2
+            case StoreError():
+                self.counters["store_errors"] += 1
+                log.error("the store failed: %s", error)
+                text, fix, code = f"the store failed: {error}", "look at the directory's log", 1
+            case _:
+                self.counters["internal_errors"] += 1
+                log.error("could not serve %.40r", head.get("type"), exc_info=error)
+                text, fix, code = "the directory failed on this request", "look at the directory's log", 1
+        answer = {"id": id, "ok": False, "error": text, "fix": fix, "code": code}
+        why = getattr(error, "why", "")  # a word for programs, where they can do something about it
+        return {**answer, "why": why} if why else answer

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What gateways have said of themselves: alive, up to which revision, and how to ask their control. Pure.
+
+These are facts of now, not records: they are not stored. (For locators and ports see presences.py.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from directory_service.protocol.holders import Holders
+
+NODES_MAX = 65_536
+SPEAKERS_MAX = 64
+SETTLE_S = 3.0
+HELLO_S = 3.5  # hello comes every second
+FORGET_S = 3_600.0
+
+
+@dataclass(slots=True)
+class Speaker:
+    """One process of a gateway that sends heartbeats."""
+
+    heard_at: float
+    revision: int
+    load: dict[str, Any]
+    locators: list[str] | None  # None: it does not say
+    ports: list[str] | None
+    workers: int = 1  # how many of its role the gateway has
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What is known of one node."""
+
+    first_at: float
+    heard_at: float
+    speakers: dict[tuple[str, int], Speaker] = field(default_factory=dict)
+    control: bytes | None = None
+    hello_at: float = 0.0
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+
+    def workers(self) -> list[Speaker | None]:
+        """Return the slow-path workers by number, as many as the one heard last says; None: not heard."""
+        spoken = [speaker for (role, _), speaker in self.speakers.items() if role == "slow-path"]
+        if not spoken:
+            return []
+        count = max(spoken, key=lambda speaker: speaker.heard_at).workers
+        return [self.speakers.get(("slow-path", number)) for number in range(count)]
+
+
+class Gateways:
+    """All nodes that have spoken. `node_s`: silent for longer is stale."""
+
+    def __init__(self, node_s: float, started_at: float = float("-inf")) -> None:
+        self._node_s = node_s
+        self.holders = Holders(node_s)
+        self._started_at = started_at
+        self._gateways: dict[str, Gateway] = {}
+
+    def heartbeat(self, node: str, role: str, worker: int, speaker: Speaker, now: float) -> None:
+        """Take note of a heartbeat."""
+        gateway = self._of(node, now)
+        gateway.heard_at = now
+        if len(gateway.speakers) < SPEAKERS_MAX or (role, worker) in gateway.speakers:
+            gateway.speakers[(role, worker)] = speaker
+
+    def forget(self, node: str) -> None:
+        """Forget what a node's processes said: its name went to another gateway."""
+        self._gateways.pop(node, None)
+
+    def said(self, node: str, now: float) -> tuple[list[str], list[str]] | None:
+        """Return the locators and ports that a node's living processes say it has, together.
+
+        None: not known yet. That there are no locators at all is believed only once every process had time to
+        speak, lest a restarted directory forgets the last known ones.
+        """
+        gateway = self._gateways.get(node)
+        if gateway is None:
+            return None
+        alive = [speaker for speaker in gateway.speakers.values() if now - speaker.heard_at < self._node_s]
+        locators = list(dict.fromkeys(each for speaker in alive for each in speaker.locators or ()))
+        ports = list(dict.fromkeys(each for speaker in alive for each in speaker.ports or ()))
+        speak = any(speaker.locators is not None for speaker in alive)
+        if not speak or (not locators and now - gateway.first_at < SETTLE_S):
+            return None
+        return locators, ports
+
+    def conflict(self, node: str, conflicts: list[dict[str, Any]]) -> None:
+        """Take note of the locators that a node says it has in vain (Directory.conflicts)."""
+        if (gateway := self._gateways.get(node)) is not None:
+            gateway.conflicts = conflicts
+
+    def hello(self, node: str, connection: bytes, now: float) -> None:
+        """Take note of the connection over which a node's control can be asked."""
+        gateway = self._of(node, now)
+        gateway.heard_at = now
+        gateway.control, gateway.hello_at = connection, now
+
+    def control(self, node: str, now: float) -> bytes | None:
+        """Return the connection of a node's control; None: it has not said hello lately."""
+        gateway = self._gateways.get(node)
+        return gateway.control if gateway and now - gateway.hello_at < HELLO_S else None
+
+    def with_control(self, now: float) -> list[str]:
+        """Return the names of the nodes that can be asked, sorted."""
+        return sorted(node for node in self._gateways if self.control(node, now) is not None)
+
+    def is_alive(self, node: str, now: float) -> bool:
+        """Say whether a node was heard within node_s."""
+        gateway = self._gateways.get(node)
+        return gateway is not None and now - gateway.heard_at < self._node_s
+
+    def revision(self, node: str, now: float) -> int | None:
+        """Return the revision that is in force at a node: what all of its slow-path workers have reported.
+
+        None: no worker lives; -1: one has never reported. What a dead worker reported last stays in force.
+        """
+        gateway = self._gateways.get(node)
+        if gateway is None:
+            return None
+        workers = gateway.workers()
+        if not any(speaker and now - speaker.heard_at < self._node_s for speaker in workers):
+            return None
+        return min((speaker.revision if speaker else -1 for speaker in workers), default=-1)
+
+    def lacking(self, node: str, revision: int) -> list[str]:
+        """Return the names of a node's slow-path workers that have not reported a revision."""
+        gateway = self._gateways.get(node)
+        workers = gateway.workers() if gateway else []
+        return [
+            f"slow-path-{number}"
+            for number, speaker in enumerate(workers)
+            if speaker is None or speaker.revision < revision
+        ]
+
+    def may_come(self, node: str, now: float) -> bool:
+        """Say whether a node may be alive though it was not heard: this directory has just started."""
+        return node not in self._gateways and now - self._started_at < self._node_s
+
+    def describe(self, node: str, now: float) -> dict[str, Any]:
+        """Return what `list nodes` adds to a gateway's row."""
+        gateway = self._gateways.get(node)
+        if gateway is None:
+            return {
+                "state": "unknown",
+                "silent_s": None,
+                "applied_revision": None,
+                "conflicts": [],
+                "second": "",
+            }
+        silent_s = now - gateway.heard_at
+        return {
+            "state": "up" if silent_s < self._node_s else "stale",
+            "silent_s": round(silent_s, 3),
+            "applied_revision": None if (found := self.revision(node, now)) == -1 else found,
+            "conflicts": gateway.conflicts if silent_s < self._node_s else [],
+            "second": self.holders.second(node, now),
+        }
+
+    def alive_count(self, now: float) -> int:
+        """Count the nodes that are alive."""
+        return sum(now - gateway.heard_at < self._node_s for gateway in self._gateways.values())
+
+    def _of(self, node: str, now: float) -> Gateway:
+        if node not in self._gateways and len(self._gateways) >= NODES_MAX:
+            fresh = {n: g for n, g in self._gateways.items() if now - g.heard_at < FORGET_S}
+            self._gateways = fresh if len(fresh) < NODES_MAX else {}
+        return self._gateways.setdefault(node, Gateway(now, now))

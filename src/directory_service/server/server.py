@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory's sockets: one thread, one poller, no asyncio (which is several times slower on ZeroMQ).
+
+resolve and write are ROUTERs, push is an XPUB whose subscriptions are granted one by one; on TCP every
+connection is authenticated by CURVE, with the ZAP handler in this same poller. What to do with a message is
+decided by `dispatcher.py`; here it is only read, timed and sent. A peer that does not read loses its answers
+(counted), never others' time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import socket as sockets
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import zmq
+
+from directory_client.endpoint import Endpoint
+from directory_client.keys import KeyPair
+from directory_client.process.descriptors import OPEN_AGAIN_S, REMOTE_SHARE, Admission, Listener, raise_limit
+from directory_client.wire.messages import DirectoryError
+from directory_service.configuration import Configuration
+from directory_service.protocol.authentication import (
+    LOCAL,
+    ZAP_ADDRESS,
+    ZAP_DOMAIN,
+    ZAP_LOCAL_DOMAIN,
+    Authenticator,
+    Identity,
+)
+from directory_service.protocol.dispatcher import Dispatcher
+from directory_service.protocol.outbox import Audit, Out, Peer, Publish
+
+log = logging.getLogger(__name__)
+
+RESOLVE_BATCH = 256  # messages read from one socket before the others have their turn
+WRITE_BATCH = 16
+HIGH_WATER = 1_000  # messages kept for one connection, each way
+QUIET_MS = 2  # after so long without a message, what will be asked about is learned
+DEAD_PEER_MS = 3_000
+HANDSHAKE_MS = 5_000
+TOPIC_BYTES_MAX = 64
+OWN_DESCRIPTORS = 64
+GATEWAY_CONNECTIONS = 6  # three sockets of control and of one slow-path worker; each worker more has 3
+_LAST = int(zmq.NOBLOCK)  # whole numbers: Flag members are added up in Python, ten times as slowly
+_MORE = _LAST | int(zmq.SNDMORE)
+_IPC_PEER = re.compile(r"(localhost)?:\d+:\d+:\d+")  # user, group, process; never so on TCP
+
+
+class AuditFile(Protocol):
+    """Where audit records go."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record."""
+
+
+class MetricsPage(Protocol):
+    """Something else to serve in the same poller."""
+
+    def descriptors(self) -> Sequence[int]:
+        """Give the file descriptors to poll for reading."""
+
+    def serve(self, now: float) -> None:
+        """Do what can be done without blocking."""
+
+
+class Server:
+    """Binds, serves until `stop`, closes. Raises DirectoryError where it cannot bind."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        dispatcher: Dispatcher,
+        keys: KeyPair | None = None,
+        audit: AuditFile | None = None,
+        metrics: MetricsPage | None = None,
+    ) -> None:
+        self._configuration = configuration
+        local = configuration.listen if configuration.listen.local else configuration.local
+        self._local: Endpoint | None = local
+        self._remote: Endpoint | None = None if configuration.listen.local else configuration.listen
+        self._dispatcher = dispatcher
+        self._counters = dispatcher.counters
+        self._keys = keys
+        self._audit = audit
+        self._metrics = metrics
+        self._authenticator = Authenticator(configuration.clients)
+        self._lock: int | None = None
+        self._admission: Admission | None = None
+        self._stopped = False
+        self._wake_reader, self._wake_writer = sockets.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._context: zmq.Context[Any] = zmq.Context()
+        try:
+            self._lock_directory()
+            self._zap = self._context.socket(zmq.ROUTER)
+            self._zap.setsockopt(zmq.LINGER, 0)
+            self._zap.bind(ZAP_ADDRESS)
+            limits = configuration.limits
+            self._resolve = self._open(zmq.ROUTER, "resolve", limits.message_bytes)
+            self._write = self._open(zmq.ROUTER, "write", limits.document_bytes)
+            self._push = self._open(zmq.XPUB, "push", limits.message_bytes)
+            self._admission = self._watch_connections()
+        except BaseException:
+            self.close()
+            raise
+        self._poller = zmq.Poller()
+        for socket in (self._zap, self._push, self._resolve, self._write):
+            self._poller.register(socket, zmq.POLLIN)
+        for monitor in self._admission.monitors:
+            self._poller.register(monitor, zmq.POLLIN)
+        self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
+        self._watched: set[int] = set()
+        self._quiet = False  # nobody asked lately, and something is to be learned
+
+    @property
+    def wake_descriptor(self) -> int:
+        """A descriptor for signal.set_wakeup_fd: a byte written there wakes the poller."""
+        return self._wake_writer.fileno()
+
+    def stop(self) -> None:
+        """Make `run` return soon; may be called from a signal handler."""
+        self._stopped = True
+        with contextlib.suppress(BlockingIOError):  # full: it is being woken already
+            self._wake_writer.send(b"\0")
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        while not self._stopped:
+            self.turn(1000)
+
+    def turn(self, at_most_ms: int) -> None:
+        """Wait for something to do, but not longer than this, and do it."""
+        self._watch()
+        admission = self._admission
+        assert admission is not None
+        if admission.is_full:
+            at_most_ms = min(at_most_ms, int(OPEN_AGAIN_S * 1000))
+        due_ms = int((self._dispatcher.due_at() - time.monotonic()) * 1000) + 1
+        has_to_learn = self._dispatcher.has_to_learn
+        if has_to_learn:
+            at_most_ms = min(at_most_ms, 0 if self._quiet else QUIET_MS)
+        ready = dict(self._poller.poll(max(0, min(at_most_ms, due_ms))))
+        self._quiet = has_to_learn and not ready
+        if self._quiet:
+            self._dispatcher.learn_ahead()
+        if self._wake_reader.fileno() in ready:
+            self._drain_wakeups()
+        if admission.is_full or any(monitor in ready for monitor in admission.monitors):
+            admission.look(time.monotonic())
+            self._counters["listeners_closed"] = admission.closings
+        if self._zap in ready:
+            self._serve_zap()
+        if self._push in ready:
+            self._serve_subscriptions()
+        if self._resolve in ready:
+            self._serve(self._resolve, "resolve", RESOLVE_BATCH)
+        if self._write in ready:
+            self._serve(self._write, "write", WRITE_BATCH)
+        now = time.monotonic()
+        if now >= self._dispatcher.due_at():
+            self._carry_out(self._dispatcher.tick(now))
+        if self._metrics is not None and (len(self._watched) > 1 or self._watched & ready.keys()):
+            self._metrics.serve(now)
+
+    def close(self) -> None:
+        """Close the sockets and give the lock back."""
+        if self._admission is not None:
+            self._admission.end()
+            self._admission = None
+        for name in ("_resolve", "_write", "_push", "_zap"):
+            socket = getattr(self, name, None)
+            if socket is not None:
+                socket.close(0)
+        self._context.term()
+        self._wake_reader.close()
+        self._wake_writer.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # ---- setting up --------------------------------------------------------------------------
+
+    def _lock_directory(self) -> None:
+        """Make the directory of ipc sockets and lock it: a second server would take the sockets away
+        silently."""
+        if self._local is None:
+            return
+        directory = self._local.directory
+        try:
+            if not os.path.isdir(directory):
+                os.makedirs(directory, exist_ok=True)
+                os.chmod(directory, 0o750)
+            self._lock = os.open(f"{directory}/directory.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DirectoryError(
+                f"another directory serves {self._local.name}", "stop it, or choose another directory", 1
+            ) from error
+        except OSError as error:
+            raise DirectoryError(
+                f"{directory} cannot be used: {error.strerror}", f"ls -ld {directory}", 1
+            ) from error
+
+    def _open(self, kind: int, channel: str, message_bytes: int) -> zmq.Socket[Any]:
+        """Make a socket that listens on this machine and on TCP, as configured. ZeroMQ gives each listener
+        the options that stand when it is bound: the local one first, then all that concerns TCP."""
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
+        if kind == zmq.ROUTER:
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an answer that is lost is counted
+        else:
+            socket.setsockopt(zmq.XPUB_MANUAL, 1)  # a subscription counts only once we grant it
+        try:
+            if self._local is not None:
+                _bind_local(socket, getattr(self._local, channel))
+            if self._remote is not None:
+                self._require_curve(socket)
+                _bind(socket, getattr(self._remote, channel))
+        except BaseException:
+            socket.close(0)
+            raise
+        return socket
+
+    def _watch_connections(self) -> Admission:
+        """Take listeners away while few descriptors are left. Raises DirectoryError if there are too few for
+        those who are declared."""
+        limit = raise_limit()
+        wanted = descriptors_wanted(self._configuration)
+        if limit < wanted:
+            raise DirectoryError(
+                f"{limit} descriptors may be open, {len(self._configuration.clients)} clients need {wanted}",
+                f"LimitNOFILE={wanted} in the unit, or ulimit -n {wanted}",
+            )
+        channels = {"resolve": self._resolve, "write": self._write, "push": self._push}
+        admission = Admission(list(channels.values()), limit)
+        for endpoint, is_local in ((self._remote, False), (self._local, True)):
+            if endpoint is None:
+                continue
+            for channel, socket in channels.items():
+                address = getattr(endpoint, channel)
+                opens = self._reopen_local if is_local else self._reopen_remote
+                opens = partial(opens, socket, address)
+                admission.add(Listener(address, partial(socket.unbind, address), opens, is_local))
+        return admission
+
+    def _reopen_local(self, socket: zmq.Socket[Any], address: str) -> None:
+        if self._remote is not None:
+            # What was set for TCP must not hold here. A domain cannot be taken away again: the one for this
+            # machine lets in whom the socket's permissions let in.
+            socket.setsockopt(zmq.CURVE_SERVER, 0)
+            socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_LOCAL_DOMAIN)
+            socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+        _bind_local(socket, address)
+
+    def _reopen_remote(self, socket: zmq.Socket[Any], address: str) -> None:
+        self._require_curve(socket)
+        socket.bind(address)
+
+    def _require_curve(self, socket: zmq.Socket[Any]) -> None:
+        if self._keys is None:
+            raise DirectoryError("TCP needs a key", 'key_file = "/etc/vnet/directory.key"', 2)
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, DEAD_PEER_MS // 3)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, DEAD_PEER_MS)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody enters unasked, were the handler not there
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
+
+    def _watch(self) -> None:
+        wanted = set(self._metrics.descriptors()) if self._metrics is not None else set()
+        for descriptor in self._watched - wanted:
+            self._poller.unregister(descriptor)
+        for descriptor in wanted - self._watched:
+            self._poller.register(descriptor, zmq.POLLIN)
+        self._watched = wanted
+
+    def _drain_wakeups(self) -> None:
+        try:
+            while self._wake_reader.recv(64):
+                pass
+        except BlockingIOError:
+            pass
+
+    # ---- serving -----------------------------------------------------------------------------
+
+    def _serve_zap(self) -> None:
+        for frames in _received(self._zap, WRITE_BATCH):
+            answer = self._authenticator.answer([frame.bytes for frame in frames])
+            if answer is not None:
+                self._send(self._zap, answer)
+        self._counters["connections_accepted"] = self._authenticator.accepted
+        self._counters["connections_refused"] = self._authenticator.refused
+
+    def _serve(self, socket: zmq.Socket[Any], channel: str, limit: int) -> None:
+        # All that has come is read first, so that what then waits for its turn is seen to wait.
+        messages = _received(socket, limit)
+        read_at = time.monotonic()
+        for frames in messages:
+            connection, *rest = frames
+            identity = self._identify(connection)
+            now = time.monotonic()
+            if identity is None:
+                self._counters["unidentified"] += 1
+                continue
+            parts = [rest[0].bytes, *(frame.buffer for frame in rest[1:])] if rest else []
+            peer = Peer(channel, connection.bytes, identity, _address(connection))
+            self._carry_out(self._dispatcher.handle(peer, parts, now, now - read_at))
+
+    def _serve_subscriptions(self) -> None:
+        # One at a time: what is granted goes to the connection of the message read last.
+        for _ in range(RESOLVE_BATCH):
+            frames = _received(self._push, 1)
+            if not frames:
+                return
+            message = frames[0][0].bytes
+            identity = self._identify(frames[0][0])
+            if message[:1] not in (b"\0", b"\1") or len(message) > TOPIC_BYTES_MAX:
+                self._counters["malformed"] += 1
+                continue
+            wanted, topic = message[:1] == b"\1", message[1:]
+            outs: list[Out] = []
+            if wanted:
+                if identity is None:
+                    self._counters["unidentified"] += 1
+                    continue
+                granted, outs = self._dispatcher.subscription(identity, topic)
+                if not granted:
+                    continue
+            try:
+                self._push.setsockopt(zmq.SUBSCRIBE if wanted else zmq.UNSUBSCRIBE, topic)
+            except zmq.ZMQError:
+                continue  # the connection is gone already
+            self._carry_out(outs)
+
+    def _identify(self, frame: zmq.Frame) -> Identity | None:
+        user = _property(frame, "User-Id")
+        if user:
+            return self._authenticator.identify(user)
+        # No key: only ipc lets somebody in without one.
+        is_local = self._local is not None and _IPC_PEER.fullmatch(_property(frame, "Peer-Address"))
+        return LOCAL if is_local else None
+
+    def _carry_out(self, outs: Sequence[Out]) -> None:
+        for out in outs:
+            if isinstance(out, Publish):
+                self._send(self._push, out.frames)
+            elif isinstance(out, Audit):
+                if self._audit is not None:
+                    self._audit.write(out.record)
+            else:
+                socket = self._resolve if out.channel == "resolve" else self._write
+                self._send(socket, [out.connection, *out.frames])
+
+    def _send(self, socket: zmq.Socket[Any], frames: list[Any]) -> None:
+        try:
+            for frame in frames[:-1]:
+                socket.send(frame, _MORE)
+            socket.send(frames[-1], _LAST)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self._counters["answers_lost"] += 1
+
+
+def _property(frame: zmq.Frame, name: str) -> str:
+    try:
+        return str(frame.get(name))
+    except zmq.ZMQError:
+        return ""
+
+
+def descriptors_wanted(configuration: Configuration) -> int:
+    """Return how many descriptors the declared clients and the directory itself need."""
+    clients = sum(GATEWAY_CONNECTIONS if one.role == "gateway" else 3 for one in configuration.clients)
+    return int((OWN_DESCRIPTORS + clients) / REMOTE_SHARE)
+
+
+def _bind_local(socket: zmq.Socket[Any], address: str) -> None:
+    before = os.umask(0o117)  # 0660, from the first moment
+    try:
+        _bind(socket, address)
+    finally:
+        os.umask(before)
+
+
+def _address(frame: zmq.Frame) -> str:
+    """Say where a peer is, for sentences: an IP address, or a process of this machine."""
+    address = _property(frame, "Peer-Address")
+    return f"this machine, process {address.split(':')[-1]}" if _IPC_PEER.fullmatch(address) else address
+
+
+def _bind(socket: zmq.Socket[Any], address: str) -> None:
+    try:
+        socket.bind(address)
+    except (zmq.ZMQError, OSError) as error:
+        raise DirectoryError(f"cannot listen on {address}: {error.strerror}", "ss -ltnp", 1) from error
+
+
+def _received(socket: zmq.Socket[Any], limit: int) -> list[list[zmq.Frame]]:
+    messages: list[list[zmq.Frame]] = []
+    try:
+        while len(messages) < limit:
+            messages.append(socket.recv_multipart(zmq.NOBLOCK, copy=False))
+    except zmq.Again:
+        pass
+    return messages

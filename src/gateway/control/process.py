@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that people and Linux talk to: admin sockets, exception ports, next hops, events, metrics.
+
+One thread, one poller; nothing here waits for anybody. It finds all others by their sockets and may be
+killed at any time: what it knows it reads again from the data plane, the kernel and the directory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import zmq
+
+from directory_client.client import DirectoryClient
+from directory_client.events import Answered, Asked, Failed, ServerChanged
+from directory_client.keys import client_keys
+from directory_client.process.descriptors import Admission, Listener, raise_limit
+from directory_client.process.notify import notify
+from directory_client.realm import RealmPin
+from gateway.configuration.configuration import Configuration
+from gateway.control import inbox
+from gateway.control.admin import Admin, AdminSocket
+from gateway.control.data_plane_link import DataPlaneLink
+from gateway.control.next_hops import NextHops
+from gateway.metrics.collector import CONTENT_TYPE, Collector
+from gateway.metrics.server import MetricsServer
+from gateway.processes.instance import instance
+from gateway.state.events import Events, adoption_text
+from gateway.state.job import DUMP_ROWS, Answer, AskDataPlane, AskDirectory, Job, Refused, Steps, dump
+from gateway.state.state import DirectoryServer, State, read_names, read_table
+from gateway.state.statistics import sample_of
+
+log = logging.getLogger(__name__)
+
+TICK_MS = 200
+SAMPLE_S = 1.0
+TABLES_S = 5.0
+LOCATORS_S = 1.0
+FRESH_UPTIME_S = 30.0
+SILENT_TIMEOUT_S = 2.0  # for a directory that does not answer anyway
+
+
+def run(configuration: Configuration) -> None:
+    """Run control until SIGTERM or SIGINT."""
+    control = Control(configuration)
+    signal.signal(signal.SIGTERM, lambda *_: control.stop())
+    signal.signal(signal.SIGINT, lambda *_: control.stop())
+    try:
+        control.run()
+    finally:
+        control.close()
+
+
+class Control:
+    """All of control's parts and the loop that drives them."""
+
+    def __init__(self, configuration: Configuration, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stopping = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._context: zmq.Context[Any] = zmq.Context()
+        self.state = State(configuration, package_version(), Events(configuration.name), clock)
+        self._link = DataPlaneLink(configuration.data_plane_socket, clock, self._found, self._lost)
+        self._directory = self._open_directory()
+        self._questions: dict[int, Callable[[Answer | Refused], None]] = {}
+        self._admin = Admin(self.state, self._link.ask, self._ask_directory)
+        self._next_hops: NextHops | None = None
+        self._inbox = self._open_inbox()
+        self._metrics = self._open_metrics()
+        # The admin socket comes last: whoever reaches it finds all others open.
+        self._sockets = [
+            AdminSocket(self._context, *where, self._admin, may_change=may_change)
+            for where, may_change in (
+                ((configuration.admin.show_socket, configuration.admin.show_group), False),
+                ((configuration.admin.socket, configuration.admin.group), True),
+            )
+        ]
+        self._admission = Admission([one.socket for one in self._sockets], raise_limit())
+        for one in self._sockets:
+            self._admission.add(Listener(one.name, one.shut, one.open, is_local=True))
+        self._polled: dict[int, int] = {}
+        self._poller = zmq.Poller()
+        self._poller.register(self._wake_read, zmq.POLLIN)
+        admin = (*(one.socket for one in self._sockets), *self._admission.monitors)
+        for always in (*admin, self._inbox, *self._directory.sockets):
+            self._poller.register(always, zmq.POLLIN)
+        self._sample_s = self._tables_s = self._locators_s = 0.0
+        self._sampling = self._reading_tables = False
+        self._revision_seen: int | None = None
+        self._notices_told: set[tuple[str, str]] = set()
+        self._adoption_told: int | None = None
+
+    def stop(self) -> None:
+        """End the loop soon. May be called from a signal handler."""
+        self._stopping = True
+        os.write(self._wake_write, b"!")
+
+    def close(self) -> None:
+        if self._next_hops is not None:
+            self._next_hops.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        self._link.close()
+        self._admission.end()
+        for admin_socket in self._sockets:
+            admin_socket.close()
+        self._inbox.close()
+        self._directory.goodbye()
+        self._directory.close()
+        self._context.term()
+
+    def run(self) -> None:
+        """Drive everything until `stop`."""
+        self._open_next_hops()
+        log.info("control of %s listens at %s", self.state.node, self.state.configuration.admin.socket)
+        notify("READY=1")
+        while not self._stopping:
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for something, at most a tick, and do what is due."""
+        wanted: dict[int, int] = {d: zmq.POLLIN for d in (self._link.fileno(),) if d is not None}
+        if self._next_hops is not None:
+            wanted |= dict.fromkeys(self._next_hops.descriptors(), zmq.POLLIN)
+        for descriptor, events in self._metrics.descriptors() if self._metrics else ():
+            wanted[descriptor] = zmq.POLLOUT if events & select.POLLOUT else zmq.POLLIN
+        self._poll_for(wanted)
+        busy = self._next_hops is not None and self._next_hops.pending()
+        ready = dict(self._poller.poll(0 if busy else min(TICK_MS, self._directory.timeout_ms())))
+        if self._admission.is_full or any(monitor in ready for monitor in self._admission.monitors):
+            self._admission.look(self._clock())
+        for admin_socket in self._sockets:
+            if admin_socket.socket in ready:
+                admin_socket.readable()
+        if self._inbox in ready:
+            self._read_inbox()
+        if self._link.fileno() in ready:
+            self._link.readable()
+        for descriptor in ready:
+            if isinstance(descriptor, int) and self._metrics is not None and self._metrics.owns(descriptor):
+                self._metrics.ready(descriptor)
+        self._tick()
+
+    def _poll_for(self, wanted: dict[int, int]) -> None:
+        """Poll for these descriptors beside the sockets that are always polled for."""
+        if wanted == self._polled:
+            return
+        for descriptor in self._polled.keys() - wanted.keys():
+            self._poller.unregister(descriptor)
+        for descriptor, events in wanted.items():
+            self._poller.register(descriptor, events)
+        self._polled = wanted
+
+    # -- the parts' beginnings
+
+    def _open_directory(self) -> DirectoryClient:
+        configuration = self.state.configuration
+        identity = configuration.identity
+        keys = client_keys(identity.key_file, identity.directory_public_key) if identity else None
+        client = DirectoryClient(
+            configuration.directory_endpoints,
+            node=configuration.name,
+            role="control",
+            instance=instance(configuration.runtime_dir),
+            keys=keys,
+            context=self._context,
+            pin=RealmPin(configuration.realm_file),
+        )
+        client.serve()
+        self.state.servers = self._servers
+        return client
+
+    def _open_inbox(self) -> zmq.Socket[Any]:
+        opened: zmq.Socket[Any] = self._context.socket(zmq.PULL)
+        opened.set(zmq.LINGER, 0)
+        opened.set(zmq.MAXMSGSIZE, inbox.MESSAGE_BYTES_MAX)
+        opened.set(zmq.RCVHWM, 1024)
+        before = os.umask(0o177)
+        try:
+            opened.bind(self.state.configuration.control_inbox)
+        finally:
+            os.umask(before)
+        return opened
+
+    def _open_metrics(self) -> MetricsServer | None:
+        listen = self.state.configuration.metrics.listen
+        if not listen:
+            return None
+        try:
+            return MetricsServer(listen, CONTENT_TYPE, Collector(self.state).render, self._clock)
+        except OSError as error:
+            log.warning("metrics: cannot listen at %s: %s", listen, error.strerror)
+            return None
+
+    def _open_next_hops(self) -> None:
+        """Begin to follow the kernel; without the right to it control still answers."""
+        if not any(port.is_underlay for port in self.state.configuration.ports.values()):
+            return
+        try:
+            self._next_hops = NextHops(self.state)
+        except OSError as error:
+            log.error("netlink: %s; no next hops without it", error)
+
+    # -- the data plane
+
+    def _found(self, greeting: Answer) -> None:
+        self.state.greeting = greeting
+        self.state.statistics.clear()
+        ports, threads = len(greeting.get("ports") or ()), greeting.get("threads")
+        self.state.events.add(
+            "data_plane_found",
+            f"the data plane answers: {ports} ports, {threads} poll thread{'s' if threads != 1 else ''}",
+        )
+        log.info("the data plane answers")
+        self._sample_s = self._tables_s = 0.0
+        self._sampling = self._reading_tables = False
+        if self._next_hops is not None:
+            self._next_hops.connect()
+
+    def _lost(self, why: str) -> None:
+        self.state.greeting = None
+        self.state.data_plane_why = why
+        self.state.data_plane_lost_at = time.time()
+        self.state.events.add("data_plane_lost", f"the data plane {why}")
+        log.warning("the data plane %s", why)
+        if self._next_hops is not None:
+            self._next_hops.disconnect()
+
+    def _sample(self) -> Job:
+        counters = yield AskDataPlane({"dump": "counters"})
+        ports = yield AskDataPlane({"dump": "ports", "cursor": 0, "limit": DUMP_ROWS})
+        threads = yield AskDataPlane({"dump": "threads", "cursor": 0, "limit": DUMP_ROWS})
+        sample = sample_of(self._clock(), counters, ports.get("rows", ()), threads.get("rows", ()))
+        self.state.statistics.add(sample)
+        self.state.adoption = counters.get("adoption") or {}
+        self._tell_adoption(sample.counters.get("uptime_s"))
+        return {}
+
+    def _tell_adoption(self, uptime_s: float | None) -> None:
+        greeting = self.state.greeting or {}
+        incarnation = greeting.get("incarnation")
+        if self._adoption_told == incarnation:
+            return
+        self._adoption_told = incarnation
+        if greeting.get("adopted") and uptime_s is not None and uptime_s < FRESH_UPTIME_S:
+            self.state.events.add("tables_adopted", adoption_text(self.state.adoption))
+
+    def _read_tables(self) -> Steps:
+        started = self._clock()
+        yield from read_names(self.state)
+        yield from read_table(self.state, "tunnels", "tunnel")
+        yield from read_table(self.state, "vnets", "vni")
+        # Large tables are read more rarely: a twentieth of the time at most.
+        self._tables_s = self._clock() + max(TABLES_S, 20 * (self._clock() - started))
+        return {}
+
+    # -- the directory
+
+    def _ask_directory(self, asked: AskDirectory, done: Callable[[Answer | Refused], None]) -> None:
+        present = {key: value for key, value in asked.fields.items() if value is not None}
+        answering = self.state.active_server() is not None
+        timeout_s = asked.timeout_s if answering else min(asked.timeout_s, SILENT_TIMEOUT_S)
+        identity = self._directory.send(asked.type, timeout_s=timeout_s, **present)
+        self._questions[identity] = done
+
+    def _hear_directory(self) -> None:
+        for event in self._directory.receive():
+            if isinstance(event, Answered):
+                done = self._questions.pop(event.id, None)
+                if done is not None:
+                    done(event.head)
+            elif isinstance(event, Failed):
+                done = self._questions.pop(event.id, None)
+                if done is not None:
+                    done(Refused(event.error, event.fix, event.code))
+            elif isinstance(event, Asked):
+                self._admin.handle(event.request, self._answer_to(event), may_change=False)
+            elif isinstance(event, ServerChanged):
+                self._server_changed(event)
+
+    def _answer_to(self, asked: Asked) -> Callable[[Answer], None]:
+        return lambda answer: self._directory.answer(asked, answer)
+
+    def _server_changed(self, event: ServerChanged) -> None:
+        if event.up:
+            self.state.events.add("directory_found", f"directory {event.endpoint} answers")
+        else:
+            now = f"{event.active} is used now" if event.active else "none answers"
+            why = event.why or "does not answer"
+            self.state.events.add("directory_lost", f"directory {event.endpoint}: {why}; {now}")
+            log.warning("directory %s: %s; %s", event.endpoint, why, now)
+
+    def _servers(self) -> list[DirectoryServer]:
+        return [
+            DirectoryServer(
+                health.name,
+                health.endpoint,
+                health.state,
+                health.active and health.state in ("up", "late"),
+                health.revision,
+                health.rtt_us,
+                health.silent_s,
+                health.failures,
+                health.problem,
+                health.fix,
+                health.notices,
+            )
+            for health in self._directory.servers()
+        ]
+
+    def _tell_notices(self) -> None:
+        """Make an event and a log line of what a directory says of this gateway, once for each."""
+        said = {(n.why, n.text) for server in self.state.servers() for n in server.notices}
+        said |= {
+            ("era", f"{one.name} is in era {one.era}: {one.era_began}")
+            for one in self._directory.servers()
+            if one.era_began and not one.refused
+        }
+        for _, text in sorted(said - self._notices_told):
+            self.state.events.add("directory_notice", text)
+            log.warning("directory: %s", text)
+        self._notices_told = said
+
+    def _watch_revision(self) -> None:
+        server = self.state.active_server()
+        if server is None or server.revision == self._revision_seen:
+            return
+        before, self._revision_seen = self._revision_seen, server.revision
+        if before is not None and server.revision > before:
+            self._admin.run(self._new_documents(before), ignore)
+
+    def _new_documents(self, before: int) -> Job:
+        answer = yield AskDirectory("history", {"document": None, "limit": 20}, 2.0)
+        for row in reversed(answer.get("rows", [])):
+            if row.get("document") and row.get("revision", 0) > before:
+                numbers = (
+                    f"{row.get('added')} added, {row.get('changed')} changed, {row.get('removed')} removed"
+                )
+                what = f"document {row['document']}: revision {row['revision']}"
+                who = row.get("user") or "somebody"
+                self.state.events.add("document_applied", f"{what}, by {who}; {numbers}")
+        return {}
+
+    # -- time
+
+    def _read_inbox(self) -> None:
+        for _ in range(256):
+            try:
+                frames = self._inbox.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            inbox.take(self.state, frames)
+
+    def _tick(self) -> None:
+        now = self._clock()
+        self._hear_directory()
+        self._link.tick()
+        if self._next_hops is not None:
+            self._next_hops.advance(self._read_pairs)
+        if self._link.up and now >= self._sample_s and not self._sampling:
+            self._sample_s, self._sampling = now + SAMPLE_S, True
+            self._admin.run(self._sample(), lambda _: self._ended("_sampling"))
+        if self._link.up and now >= self._tables_s and not self._reading_tables:
+            self._tables_s, self._reading_tables = now + TABLES_S, True
+            self._admin.run(self._read_tables(), lambda _: self._ended("_reading_tables"))
+        self._watch_revision()
+        if now >= self._locators_s:
+            self._locators_s = now + LOCATORS_S
+            self._say_locators()
+            self._tell_notices()
+        self._admin.tick()
+        if self._metrics is not None:
+            self._metrics.tick()
+
+    def _ended(self, flag: str) -> None:
+        setattr(self, flag, False)
+
+    def _read_pairs(self, done: Callable[[list[tuple[str, str]] | None], None]) -> None:
+        """Read which tunnels there are, for the next hops."""
+
+        def steps() -> Job:
+            rows = yield from dump("tunnels")
+            return {"pairs": [(row["local_locator"], row["remote_locator"]) for row in rows]}
+
+        self._admin.run(
+            steps(), lambda answer: done(None if isinstance(answer, Refused) else answer["pairs"])
+        )
+
+    def _say_locators(self) -> None:
+        """Tell the directory which locators and ports this node has, and notice locators that Linux lacks."""
+        configuration = self.state.configuration
+        locators = list(configuration.locators) or [
+            str(address.ip)
+            for port in configuration.ports.values()
+            if port.is_underlay
+            for address in port.addresses
+        ]
+        ports = [port.name for port in configuration.ports.values() if port.is_inside]
+        self._directory.set_heartbeat(locators=locators, ports=ports)
+        if self._next_hops is None:
+            return
+        there: set[IPv4Address | IPv6Address] = self._next_hops.addresses()
+        missing = tuple(text for text in configuration.locators if ip_address(text) not in there)
+        self.state.missing_locators = missing
+
+
+def ignore(_: Answer | Refused) -> None:
+    """For jobs whose answer nobody waits for."""
+
+
+def package_version() -> str:
+    try:
+        return version("vnet-gateway")
+    except PackageNotFoundError:
+        return "unknown"

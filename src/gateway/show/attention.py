@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What needs a person, worst first: what it is, the sentence, what to type next. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.state.state import WORKER_SILENT_S, DirectoryServer, State
+
+TUNNELS_SHOWN = 5
+
+
+def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict[str, str]]:
+    """Return the lines of "needs attention": maps of `about`, `text`, `command`."""
+    lines: list[dict[str, str]] = []
+    if state.greeting is None:
+        since = f" since {clock_text(state.data_plane_lost_at)}" if state.data_plane_lost_at else ""
+        lines.append(line("data plane", f"{state.data_plane_why}{since}", "systemctl status vnet-gateway"))
+    for port, (error, fix) in sorted(state.exception_problems.items()):
+        lines.append(line(f"port {port}", error, fix))
+    for locator in state.missing_locators:
+        text = "stands on no interface of this machine"
+        lines.append(line(f"locator {locator}", text, f"ip address add {locator}/32 dev lo"))
+    lines.extend(_tunnel_lines(state, tunnels))
+    servers = list(state.servers())
+    if servers and not any(server.active for server in servers):
+        text = "none answers; cached flows go on, new connections wait"
+        lines.append(line("directory", text, "vnetctl show directories"))
+    for server in servers:
+        about = f"directory {server.name or server.endpoint}"
+        if server.problem:
+            lines.append(line(about, server.problem, server.fix or "vnetctl show directories"))
+        elif server.state not in ("up", "unknown"):
+            lines.append(line(about, _directory_text(server), "vnetctl show directories"))
+    told = {notice.why: notice for server in servers for notice in server.notices}
+    lines.extend(line(f"node {state.node}", notice.text, notice.fix) for notice in told.values())
+    now = state.clock()
+    for name, worker in sorted(state.workers.items()):
+        silent_s = now - worker.received_s
+        if silent_s > WORKER_SILENT_S:
+            text = f"silent for {silent_s:.0f} s; new connections of its V-nets wait"
+            lines.append(line(name, text, "vnetctl events"))
+    return lines
+
+
+def line(about: str, text: str, command: str) -> dict[str, str]:
+    return {"about": about, "text": text, "command": command}
+
+
+def clock_text(time_s: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(time_s))
+
+
+def _tunnel_lines(state: State, tunnels: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    bad = [tunnel for tunnel in tunnels if tunnel.get("state") in ("unresolved", "down")]
+    lines = []
+    for tunnel in bad[:TUNNELS_SHOWN]:
+        since = f" since {clock_text(tunnel['since'])}" if tunnel.get("since") else ""
+        why = f": {tunnel['why']}" if tunnel.get("why") else ""
+        number = tunnel.get("tunnel")
+        about = f"tunnel {number} → {tunnel.get('remote_locator')}"
+        lines.append(line(about, f"{tunnel['state']}{since}{why}", f"vnetctl show tunnel {number}"))
+    if len(bad) > TUNNELS_SHOWN:
+        lines.append(
+            line(f"{len(bad) - TUNNELS_SHOWN} more tunnels", "unresolved or down", "vnetctl show tunnels")
+        )
+    return lines
+
+
+def _directory_text(server: DirectoryServer) -> str:
+    if server.state == "late":
+        late = f" ({server.rtt_us / 1000:.0f} ms)" if server.rtt_us else ""
+        return f"late{late}" + ("" if server.active else ", passed over")
+    silent = f" for {server.silent_s:.0f} s" if server.silent_s else ""
+    return f"does not answer{silent}"

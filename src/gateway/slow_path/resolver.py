@@ -1,0 +1,554 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow path's mind: records, answers and pushes in; questions and records out.
+
+Pure: no sockets, no clock; the caller gives the time (`now_s`, monotonic) and passes on what comes out.
+
+    resolver = Resolver(worker=0, workers=1, wait_s=1.0)
+    resolver.records(ring.drain(4096), now_s)
+    for batch in resolver.take_questions(now_s):
+        resolver.asked(client.send_resolve(batch.queries()), batch, now_s)
+    ring.send(join(resolver.take_records()))
+
+What may be trusted: nothing of an answer but its form. The data plane checks every record again (V-nets,
+ranges, revisions); it alone decides whether an answer came too late, since it knows every change. What is
+refused as late is asked again here. Records leave in the order in which they have to be applied.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from directory_client.events import Changed, Resolved, Snapshot
+from fastpath.records import MISS, Action, RecordType, make, select
+from fastpath.records import Refusal as Why
+from gateway.slow_path.announcement import announcements
+from gateway.slow_path.decisions import drops, endings, installs, refusals_of
+from gateway.slow_path.in_force import InForce
+from gateway.slow_path.operations import MalformedOperation, Operation, record_of
+from gateway.slow_path.questions import Batch, Questions
+from gateway.slow_path.refusals import Refusals
+from gateway.slow_path.retries import Retries, together
+from gateway.slow_path.tables import Tables
+from gateway.slow_path.view import View
+
+Rows = np.ndarray[Any, Any]
+
+BATCH_ROWS_MAX = 2_048  # more make a row hardly cheaper, and all of them wait for the last
+IN_FLIGHT_MAX = 2  # messages: the directory decides one while the answer to the other is on its way
+LATE_S = 0.1
+ATTEMPTS_MAX = 6  # for a key whose answers are refused
+RETRY_S = 0.05
+RETRY_MOST_S = 1.0
+CONFLICTS_MAX = 6  # times that a V-net's ingresses are told again, 50 ms to 1 s apart
+LOCATOR_NEGATIVE_S = 5.0
+LOCATORS_MAX = 65_536
+
+_MISS, _REFRESH = int(RecordType.MISS), int(RecordType.REFRESH)
+_NONE = int(Action.NONE)
+_ASK_AGAIN = (Why.LATE, Why.UNKNOWN_OBJECT, Why.OTHER_INCARNATION)
+_NEVER = float("inf")
+_PLACES = (RecordType.ATTACHMENT_SET, RecordType.INGRESS_SET)
+_QUOTA = (Why.QUOTA, Why.NO_ROOM)
+
+
+class Resolver:
+    """One worker's. `wait_s` is how long the data plane holds packets: nobody waits longer for an answer."""
+
+    def __init__(self, worker: int, workers: int, wait_s: float) -> None:
+        self.counters: Counter[str] = Counter()
+        self.views: dict[int, View] = {}
+        self.incarnation = 0
+        self.answering: bool | None = None
+        self._worker = worker
+        self._workers = workers
+        self._wait_s = wait_s
+        self._questions = Questions()
+        self._refusals = Refusals()
+        self._tables = Tables()
+        self._to_ask: deque[Batch] = deque()
+        self._asked: dict[int, Batch] = {}
+        self._again = Retries()
+        self._attempts: dict[bytes, int] = {}
+        self._attempts_since_s = 0.0
+        self._ingresses: dict[int, tuple[int, int]] = {}
+        self._locators: dict[bytes, float] = {}  # key -> asked again not before
+        self._locators_to_ask: list[bytes] = []
+        self._locators_asked: dict[int, bytes] = {}
+        self._conflicts: dict[int, tuple[int, float]] = {}  # VNI -> (times told again, due next)
+        self._in_force = InForce()
+        self._newly_in_force: int | None = None
+        self._records: list[Rows] = []
+        self._has_view = False
+        self._there: set[int] = set()  # V-nets that the data plane had when it was connected
+
+    # -- out -----------------------------------------------------------------------------------
+
+    def take_records(self) -> list[Rows]:
+        """Return what the data plane is to be sent, in order; it counts as sent. A SYNC ends it where the
+        data plane has to confirm something."""
+        reached = ((vni, view.revision) for vni, view in self.views.items())
+        if (sync := self._in_force.sync(self.incarnation, reached)) is not None:
+            self._emit(sync)
+        records, self._records = self._records, []
+        return records
+
+    def take_in_force(self) -> int | None:
+        """Return the revision that the data plane has just confirmed to be in force; None: none is new."""
+        revision, self._newly_in_force = self._newly_in_force, None
+        return revision
+
+    def take_questions(self, now_s: float) -> list[Batch]:
+        """Return batches to be asked now; `asked` must follow for each.
+
+        While the directory has enough to do, questions gather here: the more are missed, the larger the
+        batches, and the less each row costs."""
+        free = self._messages_free(now_s) if self._to_ask else 0
+        if not free:
+            return []
+        found: list[Batch] = []
+        while self._to_ask and len(found) < free:
+            found.append(self._next_message())
+        return found
+
+    def take_locators(self) -> list[bytes]:
+        """Return unknown outer sources (bytes of struct fp_locator_key); `asked_locator` must follow."""
+        locators, self._locators_to_ask = self._locators_to_ask, []
+        return locators
+
+    def due_s(self) -> float | None:
+        """Return when `tick` has something to do."""
+        due = [at for times, at in self._conflicts.values() if times < CONFLICTS_MAX and at < _NEVER]
+        if (sync_s := self._in_force.due_s()) is not None:
+            due.append(sync_s)
+        if self._to_ask:
+            due.append(min((batch.asked_s + LATE_S for batch in self._asked.values()), default=0.0))
+        if (again_s := self._again.due_s()) is not None:
+            due.append(again_s)
+        return min(due, default=None)
+
+    def waiting(self) -> int:
+        """Return how many keys are being asked."""
+        return len(self._questions)
+
+    # -- from the data plane -------------------------------------------------------------------
+
+    def connected(self, vnis: Iterable[int]) -> None:
+        """A data plane is there, with these V-nets of ours in its tables: tell it all that is known."""
+        self._forget_tokens()
+        self._there = set(vnis)
+        if self.answering is not None:
+            self._tell_state()
+        for change in self._in_force.connected():  # what it adopted may be open still
+            self._emit(change)
+        if self._has_view:
+            self._tell_everything()
+
+    def records(self, records: Rows, now_s: float) -> None:
+        """Take what was drained from the rings."""
+        if not len(records):
+            return
+        types = records["head"]["type"]
+        current = records["head"]["version"] == 1
+        asks = current & ((types == _MISS) | (types == _REFRESH))
+        misses = records if asks.all() else records[asks]
+        if len(misses):
+            self._misses(misses.view(MISS), now_s)
+        if len(misses) < len(records):
+            self._refused(select(records, RecordType.REFUSED), now_s)
+            self._unknown_locators(select(records, RecordType.UNKNOWN_LOCATOR), now_s)
+            self._synced(select(records, RecordType.SYNCED))
+            known = (
+                *(RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED),
+                *(RecordType.UNKNOWN_LOCATOR, RecordType.SYNCED),
+            )
+            self.counters["records_unknown"] += int((~current | ~np.isin(types, known)).sum())
+
+    def _next_message(self) -> Batch:
+        """Take the oldest questions that fit into a message; what is left is only looked at, not copied."""
+        taken, room = [], BATCH_ROWS_MAX
+        while self._to_ask and room:
+            batch = self._to_ask.popleft()
+            if len(batch) > room:
+                self._to_ask.appendleft(batch.between(room, len(batch)))
+                batch = batch.between(0, room)
+            room -= len(batch)
+            taken.append(batch)
+        return together(taken)
+
+    def _messages_free(self, now_s: float) -> int:
+        """Return how many messages may be sent now. An answer that is late hinders nobody any more."""
+        awaited = sum(now_s < batch.asked_s + LATE_S for batch in self._asked.values())
+        return max(0, IN_FLIGHT_MAX - awaited)
+
+    def _misses(self, rows: Rows, now_s: float) -> None:
+        self.counters["misses"] += len(rows)
+        self._learn_ingresses(rows)
+        is_miss = rows["head"]["type"] == _MISS
+        verdicts = self._refusals.match(rows, now_s) if is_miss.any() else None
+        if verdicts is not None:
+            told = is_miss[verdicts.rows]  # a refresh is asked: what forwards is not closed by a cache
+            numbers = verdicts.rows[told]
+            self.counters["refused_at_once"] += len(numbers)
+            known = (verdicts.reason[told], verdicts.revision[told], verdicts.lifetime_ms[told])
+            if len(numbers):
+                self._emit(drops(rows[numbers], *known, self.incarnation))
+            left = np.ones(len(rows), bool)
+            left[numbers] = False
+            rows = rows[left]
+        if len(rows):
+            self._ask(rows, now_s)
+
+    def _learn_ingresses(self, rows: Rows) -> None:
+        indexes = rows["key"]["ingress"]
+        if (indexes == indexes[0]).all():  # mostly: sorting takes as long as all the rest
+            indexes, first = indexes[:1], np.zeros(1, np.intp)
+        else:
+            indexes, first = np.unique(indexes, return_index=True)
+        kinds, objects = rows["ingress_kind"][first].tolist(), rows["ingress_object"][first].tolist()
+        self._ingresses.update(zip(indexes.tolist(), zip(kinds, objects, strict=True), strict=True))
+
+    def _ask(self, rows: Rows, now_s: float) -> None:
+        batch = self._questions.admit(rows, now_s)
+        if batch is None:
+            return
+        if self.answering is False:
+            self._wait(batch, now_s + RETRY_S)
+        else:
+            self._to_ask.append(batch)
+
+    def _refused(self, rows: Rows, now_s: float) -> None:
+        if not len(rows):
+            return
+        for why, count in zip(*np.unique(rows["why"], return_counts=True), strict=True):
+            self.counters[f"refused_{_why_name(why)}"] += int(count)
+        if (rows["why"] == Why.UNKNOWN_OBJECT).any():
+            # What no flow names is forgotten there after a while: tell it anew when it is next named.
+            self._tables.clear_told()
+        # A port's VLAN or a locator that another V-net still has: its removal may be on the way, from
+        # another worker even.
+        places = rows[(rows["why"] == Why.CONFLICT) & np.isin(rows["refused_type"], _PLACES)]
+        for vni in set(places["head"]["vni"].tolist()):
+            times, _ = self._conflicts.get(vni, (0, 0.0))
+            self._conflicts[vni] = (times, now_s + min(RETRY_MOST_S, RETRY_S * 2**times))
+        flows = rows[rows["refused_type"] == RecordType.FLOW_INSTALL]
+        again = np.isin(flows["why"], _ASK_AGAIN)
+        if again.any():
+            self._ask_again(flows[again], now_s)
+        ended = flows[~again & (flows["why"] != Why.UNKNOWN_VNET) & (flows["token"] != 0)]
+        if len(ended):
+            self._emit(endings(ended, np.isin(ended["why"], _QUOTA), self.incarnation))
+
+    def _ask_again(self, refused: Rows, now_s: float) -> None:
+        if now_s - self._attempts_since_s > 2 * self._wait_s:
+            self._attempts.clear()
+            self._attempts_since_s = now_s
+        rows = np.zeros(len(refused), MISS)
+        rows["head"]["type"] = RecordType.MISS
+        rows["head"]["version"] = 1
+        rows["head"]["vni"] = refused["head"]["vni"]
+        rows["key"] = refused["key"]
+        rows["token"] = refused["token"]
+        keep = []
+        for number, ingress in enumerate(rows["key"]["ingress"].tolist()):
+            known = self._ingresses.get(ingress)
+            identity = rows[number : number + 1].tobytes()[4:60]
+            attempts = self._attempts.get(identity, 0) + 1
+            self._attempts[identity] = attempts
+            if known is None or attempts > ATTEMPTS_MAX:
+                self.counters["gave_up"] += 1
+                continue
+            rows["ingress_kind"][number], rows["ingress_object"][number] = known
+            keep.append(number)
+        if keep:
+            self.counters["asked_again"] += len(keep)
+            self._ask(rows[keep], now_s)
+
+    def _unknown_locators(self, rows: Rows, now_s: float) -> None:
+        for row in rows:
+            key = row["key"].tobytes()
+            if now_s < self._locators.get(key, 0.0):
+                continue
+            if len(self._locators) >= LOCATORS_MAX:
+                self._locators.clear()
+            self._locators[key] = now_s + LOCATOR_NEGATIVE_S
+            self._locators_to_ask.append(key)
+
+    def _synced(self, rows: Rows) -> None:
+        for number in rows["number"].tolist():
+            revision = self._in_force.synced(number, self.incarnation)
+            if revision is not None:
+                self._newly_in_force = revision
+
+    # -- from the directory: answers -----------------------------------------------------------
+
+    def asked(self, id: int, batch: Batch, now_s: float) -> None:
+        """A batch was sent under this id."""
+        batch.attempts += 1
+        batch.asked_s = now_s
+        self._asked[id] = batch
+        self.counters["asked"] += len(batch)
+        self.counters["batches"] += 1
+
+    def answered(self, answer: Resolved, now_s: float) -> Batch | None:
+        """Take the answer to a batch. Returns the batch, None for an answer that nobody waits for."""
+        batch = self._asked.pop(answer.id, None)
+        if batch is None:
+            return None
+        if len(answer.decisions) != len(batch):
+            self.counters["answers_malformed"] += 1
+            self._try_again(batch, now_s)
+            return batch
+        if answer.incarnation != self.incarnation and self._has_view:
+            # Decided by a store that has not told us its snapshot yet: the data plane would refuse it.
+            self.counters["answers_of_another_incarnation"] += 1
+            self._try_again(batch, now_s)
+            return batch
+        settled, decisions = batch, answer.decisions
+        undecided = decisions["action"] == _NONE
+        if undecided.any():
+            self._postpone(batch, undecided, now_s)
+            if undecided.all():
+                return batch
+            settled, decisions = batch.part(np.flatnonzero(~undecided)), decisions[~undecided]
+        rows, numbers = self._questions.settle(settled)
+        for records in self._tables.answer(answer.tunnels, answer.locations):
+            self._emit(records)
+        each = decisions if len(numbers) == len(decisions) else decisions[numbers]
+        records, bad = installs(rows, each, answer.locations, answer.incarnation)
+        self._emit(records)
+        self.counters["decisions_not_supported"] += bad
+        refusals, bad = refusals_of(settled.rows, decisions, answer.scopes, now_s)
+        self.counters["answers_malformed"] += bad
+        for refusal in refusals:
+            self._refusals.add(*refusal)
+        self.counters["answered"] += len(settled)
+        return settled
+
+    def failed(self, id: int, now_s: float, refused: bool = False) -> None:
+        """No answer came, or (`refused`) one that says that none will come."""
+        if (key := self._locators_asked.pop(id, None)) is not None:
+            self._locators[key] = now_s + RETRY_MOST_S
+            return
+        batch = self._asked.pop(id, None)
+        if batch is None:
+            return
+        self.counters["failed"] += len(batch)
+        if refused:
+            self._questions.settle(batch)  # the hold ends what waits
+        else:
+            self._try_again(batch, now_s)
+
+    def asked_locator(self, id: int, key: bytes) -> None:
+        """A question about an unknown outer source was sent under this id."""
+        self._locators_asked[id] = key
+
+    def answered_locator(self, id: int, head: dict[str, Any], now_s: float) -> None:
+        """Take the answer about an unknown outer source."""
+        key = self._locators_asked.pop(id, None)
+        if key is None:
+            return
+        operation = head.get("op")
+        if head.get("known") is False or not isinstance(operation, dict):
+            negative_s = head.get("negative_s", LOCATOR_NEGATIVE_S)
+            self._locators[key] = now_s + (
+                negative_s if isinstance(negative_s, int | float) else LOCATOR_NEGATIVE_S
+            )
+            return
+        vni, revision = operation.get("vni"), head.get("revision", 0)
+        if not isinstance(vni, int) or not isinstance(revision, int) or not self._is_mine(vni):
+            self.counters["operations_malformed"] += 1
+            return
+        self._locators.pop(key, None)
+        self._apply(self.views.get(vni) or View(vni), operation, revision)
+
+    def state(self, answering: bool) -> None:
+        """Somebody answers, or nobody does."""
+        if answering == self.answering:
+            return
+        self.answering = answering
+        self._tell_state()
+        if answering:
+            self._again.hurry()
+
+    def tick(self, now_s: float) -> None:
+        """Ask again what is due; give up what nobody can be waiting for any more."""
+        self._in_force.tick(now_s)
+        self._tell_places(now_s)
+        due = []
+        for batch in self._again.take_due(now_s):
+            if now_s - batch.born_s > self._wait_s:
+                self._give_up(batch)
+            else:
+                due.append(batch)
+        if not due:
+            return
+        if self.answering is False:
+            self._wait(together(due), now_s + RETRY_S)
+        else:
+            self._to_ask.append(together(due))
+
+    # -- from the directory: pushes ------------------------------------------------------------
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Replace what was known of every V-net."""
+        if snapshot.incarnation != self.incarnation:
+            for vni in list(self.views):
+                self._refusals.forget(vni)
+        self.incarnation = snapshot.incarnation
+        gone = {vni: view.object_id() for vni, view in self.views.items()}
+        self.views = {}
+        self._tables.clear()
+        for vni, operations in snapshot.vnets:
+            if not self._is_mine(vni):
+                continue
+            view = self.views[vni] = View(vni)
+            view.revision = snapshot.revision
+            self._refusals.forget(vni)
+            for operation in operations:
+                self._take_up(view, operation, snapshot.revision)
+        self._has_view = True
+        self._there |= set(gone)
+        self._tell_everything()
+        self._in_force.reached(snapshot.revision, anew=True)
+
+    def changed(self, change: Changed) -> None:
+        """Apply a push."""
+        if not self._is_mine(change.vni):
+            return
+        view = self.views.setdefault(change.vni, View(change.vni))
+        view.revision = max(view.revision, change.revision)
+        self._conflicts.pop(change.vni, None)
+        for operation in change.operations:
+            self._apply(view, operation, change.revision)
+        self._in_force.reached(change.revision)
+
+    def _apply(self, view: View, operation: Operation, revision: int) -> None:
+        if operation.get("op") == "announce":
+            self._announce(view, operation)
+            return
+        record = self._take_up(view, operation, revision)
+        if record is None:
+            return
+        self._emit(record)
+        if operation["op"] == "scope":
+            self._in_force.tightened(record)
+            self._refusals.change(view.vni, revision, record["scope"][0])
+        elif operation["op"] == "vnet_removed":
+            self._refusals.forget(view.vni)
+            self.views.pop(view.vni, None)
+
+    def _take_up(self, view: View, operation: Operation, revision: int) -> Rows | None:
+        """Check an operation by making its record, and note it in the view."""
+        try:
+            record = record_of(operation, view.vni, revision, self.incarnation)
+        except MalformedOperation:
+            self.counters["operations_malformed"] += 1
+            return None
+        if record is not None:
+            view.apply(operation)
+            self._tables.pushed(record)
+        return record
+
+    def _announce(self, view: View, operation: Operation) -> None:
+        try:
+            for record in announcements(operation, view):
+                self._emit(record)
+            self.counters["announced"] += 1
+        except MalformedOperation:
+            self.counters["operations_malformed"] += 1
+
+    def _tell_everything(self) -> None:
+        for vni in sorted(self._there - set(self.views)):
+            self._emit(make(RecordType.VNET_REMOVE, vni=vni, incarnation=self.incarnation))
+            self._refusals.forget(vni)
+        self._there = set(self.views)
+        for view in self.views.values():
+            self._tell(view)
+
+    def _tell(self, view: View) -> None:
+        bracket = {"vni": view.vni, "revision": view.revision, "incarnation": self.incarnation}
+        begun = False
+        for operation in view.operations():
+            record = record_of(operation, view.vni, view.revision, self.incarnation)
+            if record is not None:
+                self._emit(record)
+            if not begun:  # behind the V-net itself, which comes first
+                self._emit(make(RecordType.SNAPSHOT_BEGIN, **bracket))
+                begun = True
+        if begun:
+            self._emit(make(RecordType.SNAPSHOT_END, **bracket))
+
+    def _tell_places(self, now_s: float) -> None:
+        """Tell the attachments and ingresses again of V-nets where one was refused for a conflict."""
+        for vni, (times, due_s) in list(self._conflicts.items()):
+            if times >= CONFLICTS_MAX or now_s < due_s:
+                continue
+            view = self.views.get(vni)
+            if view is None:
+                del self._conflicts[vni]
+                continue
+            self._conflicts[vni] = (times + 1, _NEVER)  # due again once it is refused again
+            self.counters["places_told_again"] += 1
+            for operation in (*view.of_kind("attachment"), *view.of_kind("ingress")):
+                record = record_of(operation, vni, view.revision, self.incarnation)
+                if record is not None:
+                    self._emit(record)
+
+    def _tell_state(self) -> None:
+        self._emit(
+            make(
+                RecordType.DIRECTORY_STATE,
+                answering=bool(self.answering),
+                worker=self._worker,
+                workers=self._workers,
+            )
+        )
+
+    # -- asking again --------------------------------------------------------------------------
+
+    def _postpone(self, batch: Batch, undecided: Rows, now_s: float) -> None:
+        self._try_again(batch.part(np.flatnonzero(undecided)), now_s)
+
+    def _try_again(self, batch: Batch, now_s: float) -> None:
+        """Wait and ask once more, unless it is only a refresh, which the data plane repeats by itself."""
+        if (batch.rows["token"] == 0).all() and not self._questions.joined(batch):
+            self._questions.settle(batch)
+            return
+        self._wait(batch, now_s + min(RETRY_MOST_S, RETRY_S * 2 ** min(batch.attempts - 1, 8)))
+
+    def _wait(self, batch: Batch, due_s: float) -> None:
+        for crowded_out in self._again.add(batch, due_s):
+            self._give_up(crowded_out)
+
+    def _give_up(self, batch: Batch) -> None:
+        """Nobody waits any more, or too many do: the hold ends them, and asks again if they come again."""
+        self._questions.settle(batch)
+        self.counters["gave_up"] += len(batch)
+
+    def _forget_tokens(self) -> None:
+        self._questions.clear()
+        self._tables.clear()
+        self._to_ask.clear()
+        self._asked.clear()
+        self._again.clear()
+        self._attempts.clear()
+        self._ingresses.clear()
+        self._conflicts.clear()
+        self._records.clear()
+
+    def _is_mine(self, vni: int) -> bool:
+        return 0 < vni < 1 << 24 and vni % self._workers == self._worker
+
+    def _emit(self, records: Rows) -> None:
+        self._records.append(records)
+
+
+def _why_name(why: int) -> str:
+    try:
+        return Why(int(why)).name.lower()
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What control knows, and the steps by which it asks for more."""

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom vnetctl asks: a gateway's admin socket, or a directory where there is no gateway."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from vnetctl.errors import REFUSED, SILENT, WRONG_INPUT, Failure
+
+VERSION = 1
+TIMEOUT_S = 12.0
+SLOW_TIMEOUT_S = 35.0
+ANSWER_BYTES_MAX = 256 * 1024 * 1024
+SHOW_VERBS = frozenset({"show", "explain", "events"})
+
+Answer = dict[str, Any]
+
+
+class Client(Protocol):
+    def ask(self, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Answer:
+        """Return the answer to an admin request. Raises Failure: refused (its own code) or silent (3)."""
+
+
+class GatewayClient:
+    """Asks a gateway at its admin socket. `paths` are tried in order; the first that is there is used."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._id = 0
+
+    def ask(self, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Answer:
+        import msgpack  # what only a question needs is loaded with the question: --help is there at once
+        import zmq
+
+        path = self._reachable(request)
+        self._id += 1
+        context: zmq.Context[Any] = zmq.Context()
+        dealer: zmq.Socket[Any] = context.socket(zmq.DEALER)
+        dealer.set(zmq.LINGER, 0)
+        dealer.set(zmq.MAXMSGSIZE, ANSWER_BYTES_MAX)
+        try:
+            dealer.connect(f"ipc://{path}")
+            dealer.send(msgpack.packb({"v": VERSION, "id": self._id, **request}))
+            if not dealer.poll(int(timeout_s * 1000)):
+                raise Failure(
+                    f"the gateway at {path} did not answer within {timeout_s:.0f} s",
+                    "systemctl status vnet-gateway",
+                    SILENT,
+                )
+            return accept(dealer.recv(), path)
+        finally:
+            dealer.close()
+            context.term()
+
+    def _reachable(self, request: dict[str, Any]) -> Path:
+        """Return the first socket where somebody listens. ZeroMQ itself would wait for one to appear."""
+        failures: list[tuple[Path, int]] = []
+        for path in self._paths:
+            if path.name == "show.sock" and request.get("verb") not in SHOW_VERBS:
+                continue
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                code = probe.connect_ex(os.fspath(path))
+            if code == 0:
+                return path
+            failures.append((path, code))
+        denied = [path for path, code in failures if code in (errno.EACCES, errno.EPERM)]
+        if denied:
+            group = "vnet-admin" if request.get("verb") not in SHOW_VERBS else "vnet"
+            raise Failure(
+                f"you may not use {denied[0]}",
+                f"sudo vnetctl …    or join its group (often {group})",
+                REFUSED,
+            )
+        place = failures[-1][0] if failures else "show.sock"
+        raise Failure(
+            f"no gateway answers at {place}",
+            "systemctl status vnet-gateway    or name one: vnetctl --socket PATH …, vnetctl --at NODE …",
+            SILENT,
+        )
+
+
+class DirectoryOnly:
+    """Asks a directory: its own nouns and changes, and through it any gateway (`at`)."""
+
+    def __init__(self, endpoints: Sequence[str], key_file: str | None, directory_key: str | None) -> None:
+        from directory_client.client import DirectoryClient
+        from directory_client.keys import client_keys
+        from directory_client.wire.messages import DirectoryError
+
+        if any(endpoint.startswith("tcp://") for endpoint in endpoints) and not (key_file and directory_key):
+            raise Failure(
+                "a directory on TCP asks for your key and for its own public key",
+                "vnetctl --directory tcp://HOST:PORT --key-file FILE --directory-key 'PUBLIC KEY' …    "
+                "a key of your own: vnet-directory keygen FILE",
+                WRONG_INPUT,
+            )
+        try:
+            keys = client_keys(key_file, directory_key or "") if key_file else None
+            self._client = DirectoryClient(endpoints, keys=keys)
+        except DirectoryError as error:
+            raise Failure(error.error, error.fix, error.code) from error
+
+    def ask(self, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Answer:
+        from directory_client.wire.messages import DirectoryError
+        from directory_client.wire.operator_requests import DIRECTORY_NOUNS, message_of
+
+        at, verb = request.get("at"), request.get("verb")
+        try:
+            if at is not None:
+                inner = {"v": VERSION, **{key: value for key, value in request.items() if key != "at"}}
+                return self._client.call("forward", timeout_s=timeout_s, node=at, request=inner)
+            if verb == "show" and request.get("noun") == "directories":
+                return self._client.call("list", timeout_s=timeout_s, kind="directories")
+            if verb == "events" or (verb == "show" and request.get("noun") not in DIRECTORY_NOUNS):
+                what = request.get("noun") or verb
+                raise Failure(
+                    f"{what} are a gateway's: name one", "vnetctl --at NODE …    or --at all", WRONG_INPUT
+                )
+            message = message_of(request)
+            present = {key: value for key, value in message.fields.items() if value is not None}
+            answer = self._client.call(message.type, timeout_s=max(timeout_s, message.timeout_s), **present)
+        except DirectoryError as error:
+            raise Failure(error.error, error.fix, error.code) from error
+        return {"rows": [answer], **answer} if verb == "explain" else answer
+
+
+def accept(raw: bytes, source: object) -> Answer:
+    """Unpack and check an answer; raises Failure for refusals and for what is no answer."""
+    import msgpack
+
+    try:
+        answer = msgpack.unpackb(raw, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException):
+        answer = None
+    if not isinstance(answer, dict) or answer.get("v") != VERSION:
+        raise Failure(
+            f"{source} sent something that is no answer",
+            "install vnetctl and gateway of one release",
+            REFUSED,
+        )
+    if not answer.get("ok"):
+        raise refusal(answer)
+    return answer
+
+
+def refusal(answer: Answer) -> Failure:
+    code = answer.get("code")
+    known = code if code in (REFUSED, WRONG_INPUT, SILENT) else REFUSED
+    return Failure(str(answer.get("error") or "refused"), str(answer.get("fix") or ""), known)

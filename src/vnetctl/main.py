@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vnetctl: look at gateways and their directory, and change what it says."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from vnetctl import records
+from vnetctl.documents import apply, export, history, rollback
+from vnetctl.errors import REFUSED, WRONG_INPUT, Failure, show_error
+from vnetctl.events import events
+from vnetctl.explain import explain
+from vnetctl.session import DIRECTORY_OPTIONS, Session, output_options
+from vnetctl.show import show
+
+EPILOG = """
+\b
+Start here:
+  vnetctl show                              how is this gateway, what needs attention
+  vnetctl explain red web-1 db-1 tcp 5432   how a connection travels, or why not
+  vnetctl apply -f topology.toml --dry-run  what a document would change, and cut
+  vnetctl show drops --last 5m              what is thrown away and why
+
+\b
+On a machine without a gateway: --directory tcp://HOST:PORT, and --at NODE for what is a gateway's.
+Exit status: 0 done, 1 refused or failed, 2 the input is wrong, 3 nobody answered, 4 changes are pending.
+"""
+
+
+class Root(click.Group):
+    """Ends every run with `error:`, `fix:` and the exit status that the outcome has."""
+
+    def main(self, args: Any = None, **extra: Any) -> Any:  # type: ignore[override]
+        if not extra.pop("standalone_mode", True):
+            return super().main(args, standalone_mode=False, **extra)
+        try:
+            status = super().main(args, standalone_mode=False, **extra)
+        except Failure as failure:
+            show_error(failure.message, failure.fix)
+            sys.exit(failure.code)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "vnetctl"
+            show_error(error.format_message().rstrip("."), f"{command} --help")
+            sys.exit(WRONG_INPUT)
+        except click.ClickException as error:
+            show_error(error.format_message())
+            sys.exit(REFUSED)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo(err=True)
+            sys.exit(REFUSED)
+        except BrokenPipeError:  # the reader (head, a pager) has seen enough
+            sys.stderr.close()
+            sys.exit(0)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group(cls=Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@output_options
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Look at gateways and their directory, and change what the directory says."""
+
+
+for decorate in DIRECTORY_OPTIONS:
+    decorate(cli)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes your shell complete vnetctl's commands.
+
+    \b
+    bash:  vnetctl completion bash > /etc/bash_completion.d/vnetctl
+    zsh:   vnetctl completion zsh > ~/.zfunc/_vnetctl
+    fish:  vnetctl completion fish > ~/.config/fish/completions/vnetctl.fish
+    """
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "vnetctl", "_VNETCTL_COMPLETE").source())
+
+
+for command in (show, apply, export, history, rollback, explain, events):
+    cli.add_command(command)
+records.register(cli)
+
+
+def main() -> None:
+    """Run vnetctl."""
+    cli.main(prog_name="vnetctl", obj=Session(), complete_var="_VNETCTL_COMPLETE")
+
+
+if __name__ == "__main__":
+    main()
