@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from directory_client.wire import rows
+from directory_service.editor import Applied
 from directory_service.refused import Refused
-from directory_service.service import Applied, NodeSnapshot, Push, Resolved
+from directory_service.service import NodeSnapshot, Push, Resolved
 from directory_service.store.contract import Seen, World
 
 NODES = {"gw1": 1001, "gw2": 1002}
@@ -35,6 +37,15 @@ class FakeDirectory:
         self.vnets: dict[int, list[dict[str, Any]]] = {7001: [{"op": "vnet", "vni": 7001}]}
         self.trims_failed = 0
         self.to_learn = 0  # quiet moments that are needed
+
+    @property
+    def editor(self) -> FakeDirectory:
+        return self
+
+    @property
+    def current(self) -> SimpleNamespace:
+        nodes = {name: SimpleNamespace(kind="gateway") for name in NODES}
+        return SimpleNamespace(fabric=SimpleNamespace(nodes=nodes))
 
     def change(self, *node_vnis: tuple[int, int]) -> int:
         """Make a revision that concerns these topics."""

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,15 @@ def directory(path: Path, text: str, limit: int = LIMIT) -> Iterator[subprocess.
         process.communicate()
 
 
+@pytest.fixture
+def client() -> Iterator[Callable[..., DirectoryClient]]:
+    """Make clients, and close them in the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *endpoints, **options: stack.enter_context(
+            contextlib.closing(DirectoryClient(endpoints, **options))
+        )
+
+
 def sites(client: DirectoryClient, within_s: float = 20.0) -> int:
     end = time.monotonic() + within_s
     while True:
@@ -66,10 +75,10 @@ def crowd(address: str | tuple[str, int], count: int) -> list[socket.socket]:
     return found
 
 
-def test_a_crowd_on_an_ipc_socket_shuts_it_until_there_is_room_again(tmp_path):
+def test_a_crowd_on_an_ipc_socket_shuts_it_until_there_is_room_again(tmp_path, client):
     text = f'listen = "ipc://{tmp_path}/s"\n[store]\nkind = "memory"\n'
     with directory(tmp_path, text) as process:
-        old = DirectoryClient([f"ipc://{tmp_path}/s"])
+        old = client(f"ipc://{tmp_path}/s")
         assert sites(old) == 0
         found = crowd(f"{tmp_path}/s/directory-resolve.sock", 3 * LIMIT)
         assert process.poll() is None
@@ -77,12 +86,12 @@ def test_a_crowd_on_an_ipc_socket_shuts_it_until_there_is_room_again(tmp_path):
         assert sites(old) == 0
         for one in found:
             one.close()
-        assert sites(DirectoryClient([f"ipc://{tmp_path}/s"])) == 0
+        assert sites(client(f"ipc://{tmp_path}/s")) == 0
         assert (tmp_path / "s/directory-write.sock").stat().st_mode & 0o777 == 0o660
         assert process.poll() is None
 
 
-def test_a_crowd_on_tcp_without_a_key_leaves_room_for_this_machine(tmp_path):
+def test_a_crowd_on_tcp_without_a_key_leaves_room_for_this_machine(tmp_path, client):
     listen = free_tcp()
     server, anna = make_key_file(tmp_path / "directory.key"), make_key_file(tmp_path / "anna.key")
     text = (
@@ -92,21 +101,21 @@ def test_a_crowd_on_tcp_without_a_key_leaves_room_for_this_machine(tmp_path):
     )
     host, _, port = listen.removeprefix("tcp://").rpartition(":")
     with directory(tmp_path, text) as process:
-        remote = DirectoryClient([listen], keys=ClientKeys(anna, server.public))
+        remote = client(listen, keys=ClientKeys(anna, server.public))
         assert sites(remote) == 0
         found = crowd((host, int(port)), 3 * LIMIT)
-        local = DirectoryClient([f"ipc://{tmp_path}/s"])
+        local = client(f"ipc://{tmp_path}/s")
         assert (sites(local), sites(remote)) == (0, 0)
         found += crowd(f"{tmp_path}/s/directory-resolve.sock", 3 * LIMIT)
         assert (sites(local), sites(remote)) == (0, 0)
         for one in found:
             one.close()
         # both listeners come back, each with the security that it had
-        assert sites(DirectoryClient([f"ipc://{tmp_path}/s"])) == 0
-        assert sites(DirectoryClient([listen], keys=ClientKeys(anna, server.public))) == 0
+        assert sites(client(f"ipc://{tmp_path}/s")) == 0
+        assert sites(client(listen, keys=ClientKeys(anna, server.public))) == 0
         stranger = make_key_file(tmp_path / "stranger.key")
         with pytest.raises(DirectoryError):
-            sites(DirectoryClient([listen], keys=ClientKeys(stranger, server.public)), within_s=1.0)
+            sites(client(listen, keys=ClientKeys(stranger, server.public)), within_s=1.0)
         assert process.poll() is None
 
 

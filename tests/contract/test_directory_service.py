@@ -20,9 +20,9 @@ from directory_service.facts.memory import MemoryFacts
 from directory_service.protocol.authentication import LOCAL
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Out, Peer, Publish, Reply
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 DOCUMENT = """
 document = "two"

@@ -8,7 +8,8 @@ import numpy as np
 from directory_client.vocabulary.addresses import pack_address
 from directory_client.vocabulary.numbers import IngressKind, KeyClass
 from directory_client.wire.rows import QUERY
-from directory_service.service import Directory, Push
+from directory_service.service import Push
+from whole_directory import WholeDirectory as Directory
 
 DOCUMENT = """\
 document = "ams-ber"

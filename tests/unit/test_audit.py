@@ -20,10 +20,10 @@ from directory_service.protocol.audit import CHARACTERS_MAX, AuditFile
 from directory_service.protocol.authentication import LOCAL
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Audit, Peer
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.contract import StoreError
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 
 def record(**fields: Any) -> dict[str, Any]:
@@ -164,8 +164,9 @@ def test_a_change_that_fails_has_an_outcome_too(tmp_path):
     path = tmp_path / "audit.jsonl"
     bench = Bench(audit=AuditFile(path))
     bench.directory.error = StoreError("disk is full")
-    assert bench.ask("write", "set", kind="rule", name="red/x", values={}, by=OPERATOR)["ok"] is False
-    asked, done = lines_of(path)
+    outs = bench.send("write", "set", kind="rule", name="red/x", values={}, by=OPERATOR)
+    (asked,) = lines_of(path)
+    (done,) = [out.record for out in outs if isinstance(out, Audit)]
     assert (asked["change"], done["ok"]) == (done["change"], False)
     assert "disk is full" in done["error"]
 

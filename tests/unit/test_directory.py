@@ -9,10 +9,11 @@ from directory_world import CLOSED, DOCUMENT, SINGLE, Clock, ops_of
 from directory_client.toml.strict_toml import TomlError, TomlErrors
 from directory_client.vocabulary.numbers import ChangeKind
 from directory_service.model.snapshot import load_snapshot
-from directory_service.service import Directory, Refused
+from directory_service.refused import Refused
 from directory_service.settings import Settings
 from directory_service.store.contract import Write
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 # ---- documents -------------------------------------------------------------------------------------
 

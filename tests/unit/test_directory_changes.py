@@ -16,10 +16,10 @@ from directory_service.documents.writer import Counter as NextId
 from directory_service.documents.writer import RecordChange, Wanted, plan
 from directory_service.model.layered import Layered
 from directory_service.model.snapshot import Snapshot
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
 from topologies import ENDPOINTS, GATEWAYS, Topology, draw_topology, fits, make_snapshot
+from whole_directory import WholeDirectory as Directory
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -131,6 +131,6 @@ def test_records_of_another_server_are_checked_whole(clock: Clock) -> None:
     other.poll()
     other.set_record("endpoint", "red/b", {**SINGLE, "addresses": ["10.0.0.41"], "mac": "02:00:5e:00:00:41"})
     one.poll()
-    assert one._checked is not one.current
+    assert one.editor._checked is not one.current.records
     one.set_record("endpoint", "red/c", {**SINGLE, "addresses": ["10.0.0.42"], "mac": "02:00:5e:00:00:42"})
-    assert one._checked is one.current
+    assert one.editor._checked is one.current.records

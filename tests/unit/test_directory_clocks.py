@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from directory_service.kinds.records import decode, is_record_key
 from directory_service.model.snapshot import load_snapshot
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

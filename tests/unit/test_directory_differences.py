@@ -8,11 +8,11 @@ from directory_world import DOCUMENT, Clock
 
 from directory_service.model.fabric import nodes_between
 from directory_service.model.snapshot import Snapshot
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
 from directory_service.views.scope import find_changes
 from directory_service.views.view import compare_views
+from whole_directory import WholeDirectory as Directory
 
 NODES = 8
 FLEET = (

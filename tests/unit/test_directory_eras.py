@@ -6,10 +6,10 @@ import copy
 import pytest
 from directory_world import CLOSED, DOCUMENT, SINGLE, Clock
 
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.contract import Seen
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 
 def seen_by(directory: Directory) -> Seen:

@@ -7,7 +7,9 @@ import pytest
 from directory_world import CLOSED, DOCUMENT, SINGLE, ops_of
 
 from directory_client.vocabulary.addresses import pack_address
-from directory_service.service import Applied, Directory, Refused
+from directory_service.editor import Applied
+from directory_service.refused import Refused
+from whole_directory import WholeDirectory as Directory
 
 # ---- what is pushed --------------------------------------------------------------------------------
 

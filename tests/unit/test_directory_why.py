@@ -9,7 +9,8 @@ from directory_world import CLOSED, ask
 
 from directory_client.vocabulary.numbers import Action
 from directory_client.wire.rows import QUERY
-from directory_service.service import Directory, Refused
+from directory_service.refused import Refused
+from whole_directory import WholeDirectory as Directory
 
 # ---- why -------------------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from directory_client.wire.messages import DirectoryError
 from directory_client.wire.operator_requests import message_of
 from directory_service.documents.document import parse_document
 from directory_service.refused import Refused
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 
 def directory() -> Directory:

@@ -3,9 +3,9 @@
 
 import pytest
 
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 BASE = """document = "d"
 [node.g1]

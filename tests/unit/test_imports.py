@@ -37,6 +37,8 @@ ROWS = {
         ("documents",),
         ("decide",),
         ("bulk", "views"),
+        ("follower",),
+        ("editor",),
         ("service", "configuration"),
         ("protocol",),
         ("server",),

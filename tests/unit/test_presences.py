@@ -6,10 +6,10 @@ from directory_world import DOCUMENT, Clock, ops_of
 
 from directory_client.decoding import is_overtaken
 from directory_service.facts.memory import MemoryFacts
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.contract import Write
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 
 def locators(directory: Directory, node: str) -> list[str]:

@@ -17,9 +17,9 @@ from directory_service.protocol.authentication import LOCAL, Identity
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Peer, Reply
 from directory_service.protocol.rights import RIGHTS, Scope
-from directory_service.service import Directory
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
+from whole_directory import WholeDirectory as Directory
 
 VERBS = {channel: frozenset(served.handlers) for channel, served in Bench().dispatcher._channels.items()}
 

@@ -92,6 +92,14 @@ def encode(head: Mapping[str, Any], *parts: Any) -> list[Any]:
     return [msgpack.packb({"v": VERSION, **head}), *parts]
 
 
+def encode_packed(head: Mapping[str, Any], pairs: int, body: bytes) -> list[Any]:
+    """Make the frames of a message whose head has more pairs, which are packed already."""
+    packer = msgpack.Packer()
+    own = {"v": VERSION, **head}
+    start: bytes = packer.pack_map_header(len(own) + pairs)
+    return [b"".join((start, *(packer.pack(one) for pair in own.items() for one in pair), body))]
+
+
 def decode(frames: Sequence[Any], limit_bytes: int = TEXT_BYTES_MAX) -> tuple[dict[str, Any], Sequence[Any]]:
     """Split a message into its head (checked: a map of version 1 with a usable id) and its parts."""
     if not frames:

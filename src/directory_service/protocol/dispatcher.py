@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from directory_client.toml.strict_toml import TomlError
-from directory_client.wire.messages import DirectoryError, MalformedMessage, decode, encode
+from directory_client.wire.messages import MalformedMessage, decode, encode
 from directory_service.configuration import Configuration
 from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.authentication import Identity
+from directory_service.protocol.desk import Desk
 from directory_service.protocol.gateways import Gateways
 from directory_service.protocol.gathering import Waiting
+from directory_service.protocol.jobs import Done, Jobs, refuse
 from directory_service.protocol.outbox import Out, Peer, Publish, Reply
 from directory_service.protocol.publisher import Publisher, node_of
 from directory_service.protocol.reading import Reading
@@ -39,7 +40,7 @@ POLL_STORE_S = 0.25  # others may write to the same store
 
 class Dispatcher:
     """One directory server. `epoch` is new at every start; `wall_ms` is Unix time for what is shown and
-    sent."""
+    sent. With `jobs_elsewhere` whoever drives it does what waits at `desk`; else it is done at once."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Dispatcher:
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         poll_store_s: float = POLL_STORE_S,
         audit: AuditFile | None = None,
+        jobs_elsewhere: bool = False,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.directory = directory
@@ -61,6 +63,8 @@ class Dispatcher:
         self._poll_store_s = poll_store_s
         self._rights = Rights(directory)
         self._document_bytes = configuration.limits.document_bytes
+        do = None if jobs_elsewhere else Jobs(directory.editor, self._rights).do
+        self.desk = Desk(do, configuration.limits.document_bytes)
         self._channels: dict[str, Any] = {
             "resolve": Reading(
                 configuration, directory, self.gateways, self.publisher, self._waiting, self.counters
@@ -75,6 +79,7 @@ class Dispatcher:
                 wall_ms,
                 audit,
                 self._rights,
+                self.desk,
             ),
         }
 
@@ -90,6 +95,16 @@ class Dispatcher:
             return outs  # it changes nothing
         # Pushes first, whatever became of the message: nobody may learn of a revision before it is numbered.
         return self._pushes() + outs
+
+    def done(self, number: int, done: Done, now: float) -> list[Out]:
+        """Take what came of a job that was carried away."""
+        pushes = self._pushes() if done.revision > self.directory.revision else []
+        return pushes + self.desk.done(number, done, self.directory.revision, now)
+
+    def taken_up(self, now: float) -> list[Out]:
+        """Look at once what has been taken up from the store meanwhile."""
+        pushes = self._pushes()
+        return pushes + self.desk.taken_up(self.directory.revision, now)
 
     def subscription(self, identity: Identity, topic: bytes) -> tuple[bool, list[Out]]:
         """Take a subscription; returns whether it is granted, and what to send then."""
@@ -124,7 +139,7 @@ class Dispatcher:
         outs: list[Out] = []
         if now >= self._poll_at:
             self._poll_at = now + self._poll_store_s
-            outs += self._pushes()
+            outs += self.taken_up(now)
         outs += [self._heartbeat(node_id) for node_id in self.publisher.nodes_due(now)]
         ended = self._waiting.tick(now)
         return outs + (self._pushes() + ended if ended else [])
@@ -164,27 +179,8 @@ class Dispatcher:
 
     def _refusal(self, error: Exception, head: dict[str, Any]) -> dict[str, Any]:
         id = head.get("id")
-        match error:
-            case MalformedMessage():
-                self.counters["malformed"] += 1
-                text, fix, code, id = error.error, error.fix, 2, error.id if id is None else id
-            case DirectoryError():
-                self.counters["refused"] += 1
-                text, fix, code = error.error, error.fix, error.code
-            case Refused():
-                self.counters["refused"] += 1
-                text, fix, code = error.problem, error.fix, error.code
-            case TomlError():
-                self.counters["refused"] += 1
-                text, fix, code = str(error), error.fix, 2
-            case StoreError():
-                self.counters["store_errors"] += 1
-                log.error("the store failed: %s", error)
-                text, fix, code = f"the store failed: {error}", "look at the directory's log", 1
-            case _:
-                self.counters["internal_errors"] += 1
-                log.error("could not serve %.40r", head.get("type"), exc_info=error)
-                text, fix, code = "the directory failed on this request", "look at the directory's log", 1
-        answer = {"id": id, "ok": False, "error": text, "fix": fix, "code": code}
-        why = getattr(error, "why", "")  # a word for programs, where they can do something about it
-        return {**answer, "why": why} if why else answer
+        if isinstance(error, MalformedMessage) and id is None:
+            id = error.id
+        counted, answer = refuse(error, head.get("type"))
+        self.counters[counted] += 1
+        return {"id": id, **answer}

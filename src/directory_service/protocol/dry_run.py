@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from directory_service.service import Applied
+from directory_service.editor import Applied
 
 VNETS_MAX = 16  # more V-nets than these: every flow is asked for
 

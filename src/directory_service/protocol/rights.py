@@ -97,13 +97,18 @@ class Rights:
         if right.scope is not Scope.HOSTED:
             return
         hosted = self._directory.hosted(identity.name)
-        vnet, document = head.get("vnet"), head.get("document")
+        vnet = head.get("vnet")
         if isinstance(vnet, str) and vnet not in hosted:
             raise _not_theirs(identity, f"V-net {vnet:.80}")
         name = head.get("name")
         if verb == "list" and head.get("kind") == "vnets" and isinstance(name, str) and name not in hosted:
             raise _not_theirs(identity, f"V-net {name:.80}")
-        if isinstance(document, str) and not self._may_see_document(document, hosted, verb):
+
+    def check_document(self, identity: Identity, verb: str, document: str) -> None:
+        """Raise DirectoryError where somebody may not see a document. Looks at every record."""
+        if right_of(identity, verb).scope is not Scope.HOSTED:
+            return
+        if not self._may_see_document(document, self._directory.hosted(identity.name), verb):
             raise _not_theirs(identity, f"document {document:.80}")
 
     def visible(

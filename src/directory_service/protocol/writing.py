@@ -8,19 +8,27 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from directory_client.toml.strict_toml import TomlError
-from directory_client.wire.messages import DirectoryError, MalformedMessage, encode, field, is_too_deep, names
+from directory_client.wire.messages import (
+    DirectoryError,
+    MalformedMessage,
+    encode,
+    encode_packed,
+    field,
+    is_too_deep,
+    names,
+)
 from directory_service.configuration import Configuration
 from directory_service.protocol.audit import AuditFile
-from directory_service.protocol.dry_run import questions, rows_of_flows
+from directory_service.protocol.desk import Desk
+from directory_service.protocol.dry_run import rows_of_flows
 from directory_service.protocol.gateways import Gateways
 from directory_service.protocol.gathering import Gathering, Waiting
+from directory_service.protocol.jobs import Changed, Done, Job, count
 from directory_service.protocol.outbox import Audit, Out, Peer, Reply
 from directory_service.protocol.reading import claim_of
 from directory_service.protocol.rights import Rights
 from directory_service.rates import Rates
-from directory_service.refused import Refused
-from directory_service.service import Applied, Directory
+from directory_service.service import Directory
 
 WAIT_S = 2.0  # for gateways to report a change
 ASK_S = 3.0  # for gateways' controls to answer
@@ -49,10 +57,12 @@ class Writing:
         counters: Counter[str],
         started_at: float,
         wall_ms: Callable[[], int],
-        audit: AuditFile | None = None,
-        rights: Rights | None = None,
+        audit: AuditFile | None,
+        rights: Rights,
+        desk: Desk,
     ) -> None:
-        self._rights = rights or Rights(directory)
+        self._rights = rights
+        self._desk = desk
         self._audit_file = audit
         self._changes = wall_ms()  # numbers them; a restarted directory goes on with higher ones
         self._configuration = configuration
@@ -82,105 +92,127 @@ class Writing:
     def _apply(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        text, file = field(head, "text", str), field(head, "name", str, "document")
-        take_over = names(head, "take_over", [])
-        comment = field(head, "comment", str, "")
         dry_run = field(head, "dry_run", bool, False)
-        expected = None if dry_run else field(head, "expect_revision", int, None)
-
-        def apply(flows: Sequence[dict[str, Any]] = ()) -> Applied:
-            user = _user(peer, head)
-            return self._directory.apply(text, file, dry_run, take_over, comment, user, flows, expected)
-
-        if dry_run:
-            self._may_write(peer, now)
-            return self._preview(peer, head, apply, now)
-        return self._change(peer, head, apply, now)
+        fields = {
+            "text": field(head, "text", str),
+            "name": field(head, "name", str, "document"),
+            "take_over": names(head, "take_over", []),
+            "comment": field(head, "comment", str, ""),
+            "dry_run": dry_run,
+            "expect_revision": None if dry_run else field(head, "expect_revision", int, None),
+        }
+        return (self._preview if dry_run else self._change)(peer, head, fields, now)
 
     def _rollback(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        revision = field(head, "revision", int)
-        if field(head, "dry_run", bool, False):
-            self._may_write(peer, now)
-
-            def preview(flows: Sequence[dict[str, Any]] = ()) -> Applied:
-                return self._directory.rollback(revision, _user(peer, head), True, flows)
-
-            return self._preview(peer, head, preview, now)
-        return self._change(peer, head, lambda: self._directory.rollback(revision, _user(peer, head)), now)
+        dry_run = field(head, "dry_run", bool, False)
+        fields = {"revision": field(head, "revision", int), "dry_run": dry_run}
+        return (self._preview if dry_run else self._change)(peer, head, fields, now)
 
     def _set(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        kind, name, values = field(head, "kind", str), field(head, "name", str), field(head, "values", dict)
-        user = _user(peer, head)
-        return self._change(peer, head, lambda: self._directory.set_record(kind, name, values, user), now)
+        kinds = {"kind": str, "name": str, "values": dict}
+        return self._change(peer, head, {name: field(head, name, kind) for name, kind in kinds.items()}, now)
 
     def _remove(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        kind, name = field(head, "kind", str), field(head, "name", str)
-        user = _user(peer, head)
-        return self._change(peer, head, lambda: self._directory.remove_record(kind, name, user), now)
+        return self._change(peer, head, {name: field(head, name, str) for name in ("kind", "name")}, now)
 
-    def _change(
-        self, peer: Peer, head: dict[str, Any], change: Callable[[], Applied], now: float
-    ) -> list[Out]:
-        """Make a change, write it to the audit file, and answer when the gateways have it."""
+    def _change(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
+        """Have a change made, write it to the audit file, and answer when the gateways have it."""
         self._may_write(peer, now)
         wait_s = _seconds(head, "wait_ms", WAIT_S)
         intention = self._intention(peer, head)
         if self._audit_file is not None:  # first: a change whose process dies now has left a trace
             self._audit_file.write(intention)
+
+        def finish(done: Done, now: float) -> list[Out]:
+            changed = done.changed
+            if changed is None:
+                failed = (done.refusal or {}).get("error", "")
+                return [self._outcome(intention, error=failed), *self._reply(peer, head, done)]
+            audit = self._outcome(intention, changed=changed)
+            if changed.revision == changed.before or not changed.gateways or self._waiting.full:
+                return [audit, *self._reply(peer, head, done, {"gateways": []})]
+
+            def settled(rows: list[dict[str, Any]], now: float) -> list[Out]:
+                return self._reply(peer, head, done, {"gateways": rows})
+
+            return [audit, *self._waiting.settle(changed.revision, changed.gateways, settled, wait_s, now)]
+
         try:
-            applied = change()
-        except (Refused, TomlError) as error:
-            return [self._outcome(intention, error=str(error)), *_refuse(peer, head, error)]
-        except Exception as error:  # the dispatcher answers; whether the change was made is not known
+            return self._submit(peer, head, fields, finish, now)
+        except DirectoryError as error:  # too much waits
             if self._audit_file is not None:
-                failed = f"it failed, look at the directory's log: {type(error).__name__}: {error}"
-                self._audit_file.write(self._outcome(intention, error=failed).record)
+                self._audit_file.write(self._outcome(intention, error=error.error).record)
             raise
-        answer = _summary(applied)
-        audit = self._outcome(intention, applied=applied)
-        if applied.revision == applied.before or not applied.gateways or self._waiting.full:
-            return [audit, _reply(peer, head, {**answer, "gateways": []})]
 
-        def finish(rows: list[dict[str, Any]], now: float) -> list[Out]:
-            return [_reply(peer, head, {**answer, "gateways": rows})]
-
-        return [audit, *self._waiting.settle(applied.revision, applied.gateways, finish, wait_s, now)]
-
-    def _preview(
-        self, peer: Peer, head: dict[str, Any], apply: Callable[..., Applied], now: float
-    ) -> list[Out]:
+    def _preview(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
         """Dry run: ask the gateways concerned for their cached flows, and decide those again."""
-        preview = apply()
-        limit = self._configuration.limits.document_bytes // FLOW_BYTES
-        asked = questions(preview, limit)
-        if not asked or self._waiting.full:
-            summary = _summary(preview)
-            if not asked:  # nobody can have flows that it would cut, which is more than not knowing
-                summary["flows"] = {**(summary["flows"] or {}), "concerned": False}
-            return [_reply(peer, head, summary)]
+        self._may_write(peer, now)
+        wait_s = _seconds(head, "wait_ms", ASK_S)
 
-        def finish(gathering: Gathering, now: float) -> list[Out]:
+        def finish(done: Done, now: float) -> list[Out]:
+            if done.changed is None or not done.questions or self._waiting.full:
+                return self._preview_reply(peer, head, done)
+            return self._waiting.ask(done.questions, judge, lambda _: _fail(peer, head), wait_s, now)
+
+        def judge(gathering: Gathering, now: float) -> list[Out]:
             rows, unseen, failed = rows_of_flows(gathering.answers)
-            try:
-                summary = _summary(apply(rows))
-            except (Refused, TomlError) as error:
-                return _refuse(peer, head, error)
-            summary["flows"] = {
-                **(summary["flows"] or {}),
+            told = {
                 "gateways": sorted({node for _, node, _ in gathering.answers} - failed),
                 "silent": sorted({*gathering.silent, *failed}),
                 "unseen": unseen,
             }
-            return [_reply(peer, head, summary)]
+            return self._submit(
+                peer,
+                head,
+                fields,
+                lambda done, now: self._preview_reply(peer, head, done),
+                now,
+                flows=rows,
+                told=told,
+            )
 
-        wait_s = _seconds(head, "wait_ms", ASK_S)
-        return self._waiting.ask(asked, finish, lambda _: _fail(peer, head), wait_s, now)
+        return self._submit(peer, head, fields, finish, now)
+
+    def _preview_reply(self, peer: Peer, head: dict[str, Any], done: Done) -> list[Out]:
+        gateways = done.changed.gateways if done.changed is not None else []
+        rows = [{"node": node, "state": "concerned", "ms": None} for node in gateways]
+        return self._reply(peer, head, done, {"gateways": rows})
+
+    # ---- jobs --------------------------------------------------------------------------------
+
+    def _submit(
+        self,
+        peer: Peer,
+        head: dict[str, Any],
+        fields: dict[str, Any],
+        finish: Callable[[Done, float], list[Out]],
+        now: float,
+        **more: Any,
+    ) -> list[Out]:
+        """Have a job done of these checked fields."""
+        flows_max = self._configuration.limits.document_bytes // FLOW_BYTES
+        fields = {**fields, "id": head.get("id")}
+        job = Job(head["type"], fields, peer.identity, _user(peer, head), flows_max=flows_max, **more)
+        return self._desk.submit(peer, job, finish, now)
+
+    def _show(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
+        return self._submit(peer, head, fields, lambda done, now: self._reply(peer, head, done), now)
+
+    def _reply(
+        self, peer: Peer, head: dict[str, Any], done: Done, more: dict[str, Any] | None = None
+    ) -> list[Out]:
+        """Answer with what came of a job."""
+        count(self._counters, done)
+        if done.refusal is not None:
+            return [Reply(peer.channel, peer.connection, encode({**done.refusal, "id": head.get("id")}))]
+        answer = {"id": head.get("id"), "ok": True, **(more or {})}
+        return [Reply(peer.channel, peer.connection, encode_packed(answer, done.pairs, done.body))]
 
     def _may_write(self, peer: Peer, now: float) -> None:
         if not peer.identity.may_write():
@@ -211,20 +243,21 @@ class Writing:
         }
         return record | {name: head[name] for name in _AUDITED.get(head["type"], ()) if head.get(name)}
 
-    def _outcome(self, intention: dict[str, Any], applied: Applied | None = None, error: str = "") -> Audit:
+    def _outcome(self, intention: dict[str, Any], changed: Changed | None = None, error: str = "") -> Audit:
         """Make the record of what became of it."""
-        ended = {"time_ms": self._wall_ms(), "stage": "done", "ok": applied is not None}
-        if applied is None:
+        ended = {"time_ms": self._wall_ms(), "stage": "done", "ok": changed is not None}
+        if changed is None:
             return Audit({**intention, **ended, "error": error})
-        facts = ("document", "before", "revision", "added", "changed", "removed")
-        return Audit({**intention, **ended, **{fact: getattr(applied, fact) for fact in facts}})
+        facts = changed._asdict()
+        del facts["gateways"]
+        return Audit({**intention, **ended, **facts})
 
     # ---- what only shows ---------------------------------------------------------------------
 
     def _export(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        return [_reply(peer, head, {"text": self._directory.export(field(head, "document", str))})]
+        return self._show(peer, head, {"document": field(head, "document", str)}, now)
 
     def _history(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
@@ -232,26 +265,31 @@ class Writing:
         limit = field(head, "limit", int, 50)
         if not 0 < limit <= 100_000:
             raise MalformedMessage("history: limit is between 1 and 100000", id=head.get("id"))
-        rows = self._directory.history(field(head, "document", str, None), limit)
-        return [_reply(peer, head, {"rows": self._rights.visible(peer.identity, "history", "", rows)})]
+        return self._show(peer, head, {"document": field(head, "document", str, None), "limit": limit}, now)
 
     def _list(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         kind = field(head, "kind", str)
         if kind == "directories":
-            rows = [self._describe(now)]
-        else:
-            rows = self._directory.list_records(
-                kind, field(head, "vnet", str, None), field(head, "name", str, None)
-            )
-        if kind == "nodes":
+            rows = self._rights.visible(peer.identity, "list", kind, [self._describe(now)])
+            return [_reply(peer, head, {"rows": rows, "revision": self._directory.revision})]
+        fields = {
+            "kind": kind,
+            "vnet": field(head, "vnet", str, None),
+            "name": field(head, "name", str, None),
+        }
+
+        def finish(done: Done, now: float) -> list[Out]:
+            if done.rows is None:
+                return self._reply(peer, head, done)
             rows = [
                 {**row, **self._gateways.describe(row["name"], now)} if row.get("kind") == "gateway" else row
-                for row in rows
+                for row in done.rows
             ]
-        rows = self._rights.visible(peer.identity, "list", kind, rows)
-        return [_reply(peer, head, {"rows": rows, "revision": self._directory.revision})]
+            return self._reply(peer, head, done, {"rows": rows})
+
+        return self._submit(peer, head, fields, finish, now)
 
     def _describe(self, now: float) -> dict[str, Any]:
         configuration = self._configuration
@@ -275,17 +313,17 @@ class Writing:
     def _explain(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        answer = self._directory.explain(
-            field(head, "vnet", str),
-            field(head, "source", str),
-            field(head, "destination", str),
-            field(head, "protocol", str, "") or "",
-            field(head, "port", int, None),
-            field(head, "node", str, None),
-            field(head, "revision", int, None),
-            field(head, "source_port", int, None),
-        )
-        return [_reply(peer, head, answer)]
+        fields = {
+            "vnet": field(head, "vnet", str),
+            "source": field(head, "source", str),
+            "destination": field(head, "destination", str),
+            "protocol": field(head, "protocol", str, "") or "",
+            "port": field(head, "port", int, None),
+            "node": field(head, "node", str, None),
+            "revision": field(head, "revision", int, None),
+            "source_port": field(head, "source_port", int, None),
+        }
+        return self._show(peer, head, fields, now)
 
     # ---- gateways' controls ------------------------------------------------------------------
 
@@ -336,10 +374,8 @@ class Writing:
         silent = set(gathering.silent)
         if node == "all":
             answered = {name for _, name, _ in gathering.answers}
-            gateways = {
-                row["name"] for row in self._directory.list_records("nodes") if row.get("kind") == "gateway"
-            }
-            silent |= gateways - answered
+            nodes = self._directory.current.fabric.nodes.items()
+            silent |= {name for name, found in nodes if found.kind == "gateway"} - answered
         return sorted(silent)
 
 
@@ -364,13 +400,6 @@ def _reply(peer: Peer, head: dict[str, Any], answer: dict[str, Any]) -> Reply:
     return Reply(peer.channel, peer.connection, encode({**answer, "id": head.get("id"), "ok": True}))
 
 
-def _refuse(peer: Peer, head: dict[str, Any], error: Refused | TomlError) -> list[Out]:
-    code = error.code if isinstance(error, Refused) else 2
-    text = error.problem if isinstance(error, Refused) else str(error)
-    answer = {"id": head.get("id"), "ok": False, "error": text, "fix": error.fix, "code": code}
-    return [Reply(peer.channel, peer.connection, encode(answer))]
-
-
 def _fail(peer: Peer, head: dict[str, Any]) -> list[Out]:
     answer = {
         "id": head.get("id"),
@@ -380,18 +409,3 @@ def _fail(peer: Peer, head: dict[str, Any]) -> list[Out]:
         "code": 1,
     }
     return [Reply(peer.channel, peer.connection, encode(answer))]
-
-
-def _summary(applied: Applied) -> dict[str, Any]:
-    return {
-        "document": applied.document,
-        "revision": applied.revision,
-        "before": applied.before,
-        "added": applied.added,
-        "changed": applied.changed,
-        "removed": applied.removed,
-        "diff": applied.diff,
-        "warnings": applied.warnings,
-        "flows": applied.flows,
-        "gateways": [{"node": node, "state": "concerned", "ms": None} for node in applied.gateways],
-    }

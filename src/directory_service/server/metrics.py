@@ -50,7 +50,7 @@ class DirectoryCollector(Collector):
         yield CounterMetricFamily(
             "vnet_directory_trims_failed",
             "Times that old history could not be forgotten",
-            value=dispatcher.directory.trims_failed,
+            value=dispatcher.counters["trims_failed"],
         )
         published = dispatcher.publisher.published
         yield CounterMetricFamily("vnet_directory_published", "Changes pushed to gateways", value=published)

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators ask of the directory: documents and records, what they were, and why something is decided.
+
+This is what may take long, so that where the store is a file it is done in processes of their own
+(server/desk.py). Operators' mistakes raise Refused with a sentence and a remedy, or TomlError with file and
+line. One thread calls.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from directory_client.toml.strict_toml import Table, TomlError
+from directory_client.vocabulary.names import suggest
+from directory_service.decide.explain import Question, explain, find_vnet
+from directory_service.decide.flows import judge_flows
+from directory_service.documents.diff import describe_changes
+from directory_service.documents.document import parse_document, write_document
+from directory_service.documents.doubts import find_doubts_of
+from directory_service.documents.endpoint_fit import are_endpoints, endpoints_fit
+from directory_service.documents.history import find_author, list_history, newest_first, trim, want_revision
+from directory_service.documents.writer import (
+    Counter,
+    Note,
+    RecordChange,
+    Wanted,
+    check,
+    check_key,
+    check_owner,
+    commit,
+    make_note,
+    plan,
+    read_counter,
+    want_document,
+)
+from directory_service.follower import Follower
+from directory_service.kinds import fields
+from directory_service.kinds.records import FABRIC_KINDS
+from directory_service.model.snapshot import Snapshot, load_snapshot
+from directory_service.refused import Refused
+from directory_service.settings import Settings
+from directory_service.store.contract import Compacted, Conflict, StoreError
+from directory_service.views.listing import list_rows
+
+log = logging.getLogger(__name__)
+
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply, rollback, set or remove did, or would do. `document` is empty for single changes."""
+
+    document: str
+    before: int
+    revision: int
+    added: int
+    changed: int
+    removed: int
+    diff: list[dict[str, str]]
+    warnings: list[str] = field(default_factory=list)
+    flows: dict[str, Any] | None = None
+    gateways: list[str] = field(default_factory=list)  # the gateways that host a V-net it touches
+
+
+class Editor:
+    """See the module. Plans and looks on the snapshot of `follower`, and has it take up what was written.
+
+    `clock_ms` is Unix time in milliseconds: it is printed, and orders nothing. `steady_ms` never steps.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        settings: Settings,
+        clock_ms: Callable[[], int],
+        steady_ms: Callable[[], int],
+    ) -> None:
+        self._follower = follower
+        self._store = follower.store
+        self._settings = settings
+        self._clock_ms = clock_ms
+        self._steady_ms = steady_ms
+        self._checked: Any = None  # the records that are known to fit together
+        self.trims_failed = 0
+
+    @property
+    def revision(self) -> int:
+        """The revision of what is shown and planned on."""
+        return self._snapshot.revision
+
+    def hosted(self, node: str) -> frozenset[str]:
+        """Return the names of the V-nets that a node hosts."""
+        return self._follower.hosted(node)
+
+    def document_vnets(self, document: str) -> frozenset[str]:
+        """Return the names of the V-nets that a document has records in."""
+        return self._follower.document_vnets(document)
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._follower.current
+
+    def apply(
+        self,
+        text: str,
+        file: str,
+        dry_run: bool = False,
+        take_over: Sequence[str] = (),
+        comment: str = "",
+        user: str = "",
+        flows: Sequence[Mapping[str, Any]] = (),
+        expect_revision: int | None = None,
+    ) -> Applied:
+        """Apply a document; with `dry_run` only say what it would do, and what becomes of the cached `flows`
+        (rows of a flow dump with "node" added). With `expect_revision` only if the directory still stands
+        there: what was previewed is what is applied. Raises Refused, TomlError."""
+        document = parse_document(text, file)
+
+        def want() -> dict[str, Wanted | None]:
+            owners = {
+                record.revision
+                for key in document.declared
+                if (record := self._snapshot.records.get(key)) and record.document != document.name
+            }
+            authors = {revision: find_author(self._store, revision) for revision in owners}
+            return want_document(self._snapshot, document, take_over, authors)
+
+        return self._write(
+            want,
+            "apply",
+            user,
+            comment,
+            document.name,
+            declared=document.declared,
+            dry_run=dry_run,
+            flows=flows,
+            expect_revision=expect_revision,
+        )
+
+    def export(self, document: str) -> str:
+        """Return a document's text. Raises Refused."""
+        records = [
+            record
+            for record in self._snapshot.records.values()
+            if record.owner == "document" and record.document == document
+        ]
+        if not records:
+            known = {record.document for record in self._snapshot.records.values() if record.document}
+            raise Refused(f"there is no document {document}", suggest(document, known))
+        return write_document(document, records)
+
+    def history(self, document: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """Return rows of docs/protocol.md, section 2.2, newest first."""
+        return list_history(self._store, document, limit)
+
+    def rollback(
+        self,
+        revision: int,
+        user: str = "",
+        dry_run: bool = False,
+        flows: Sequence[Mapping[str, Any]] = (),
+    ) -> Applied:
+        """Make documents' and operators' records what they were at a revision; `dry_run` and `flows` as in
+        `apply`. Raises Refused."""
+        return self._write(
+            lambda: want_revision(self._store, self._snapshot, revision),
+            "rollback",
+            user,
+            f"back to revision {revision}",
+            dry_run=dry_run,
+            flows=flows,
+        )
+
+    def set_record(self, kind: str, name: str, values: Mapping[str, Any], user: str = "") -> Applied:
+        """Add one record as operator, or change the given fields of one; None takes a field away.
+
+        Raises Refused.
+        """
+        key = check_key(kind, name)
+
+        def want() -> dict[str, Wanted | None]:
+            before = self._snapshot.records.get(key)
+            check_owner(before, "operator")
+            merged = {**(before.values if before else {}), **values}
+            if kind == "endpoint":  # at and node exclude each other: what is given replaces the other
+                for given, other in (("at", "node"), ("node", "at")):
+                    if values.get(given) and not values.get(other):
+                        merged.pop(other, None)
+            table = Table("", {}, (), {field: value for field, value in merged.items() if value is not None})
+            try:
+                read = fields.READERS[kind](table)
+                table.finish()
+            except TomlError as error:
+                at = f"{error.key}: " if error.key else ""
+                raise Refused(f"{kind} {name}: {at}{error.problem}", error.fix, 2) from None
+            return {key: Wanted(read, "operator", "")}
+
+        return self._write(want, "set", user, f"set {kind} {name}")
+
+    def remove_record(self, kind: str, name: str, user: str = "") -> Applied:
+        """Remove one record of an operator. Raises Refused."""
+        key = check_key(kind, name)
+
+        def want() -> dict[str, Wanted | None]:
+            before = self._snapshot.records.get(key)
+            if before is None:
+                known = [record.name for record in self._snapshot.records.values() if record.kind == kind]
+                raise Refused(f"there is no {kind} {name}", suggest(name, known))
+            check_owner(before, "operator")
+            wanted: dict[str, Wanted | None] = {key: None}
+            if kind == "vnet":  # with all of it that operators own
+                for other in self._snapshot.records.values():
+                    if other.vnet == name and other.key != key:
+                        check_owner(other, "operator")
+                        wanted[other.key] = None
+            return wanted
+
+        return self._write(want, "remove", user, f"remove {kind} {name}")
+
+    def list_records(
+        self, kind: str, vnet: str | None = None, name: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return rows for `show`. Raises Refused for a kind, V-net or name that is not there."""
+        return list_rows(self._snapshot, kind, vnet, name)
+
+    def explain(
+        self,
+        vnet: str,
+        source: str,
+        destination: str,
+        protocol: str = "",
+        port: int | None = None,
+        node: str | None = None,
+        revision: int | None = None,
+        source_port: int | None = None,
+    ) -> dict[str, Any]:
+        """Decide one connection and say why; see directory_service.explain. Raises Refused."""
+        snapshot = self._snapshot
+        if revision is not None and revision != snapshot.revision:
+            try:
+                snapshot = self._follower.with_presences(load_snapshot(self._store, revision))
+            except Compacted as error:
+                kept = f"the history goes from {error.oldest} to {self._store.revision()}"
+                raise Refused(f"revision {revision} is not kept: {kept}", "vnetctl history") from None
+        commits = (one for one in newest_first(self._store) if one.revision <= snapshot.revision)
+        question = Question(vnet, source, destination, protocol, port, node, source_port)
+        return explain(snapshot, question, commits, self._steady_ms(), self._settings)
+
+    def _write(
+        self,
+        want: Callable[[], dict[str, Wanted | None]],
+        verb: str,
+        user: str = "",
+        comment: str = "",
+        document: str = "",
+        declared: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        flows: Sequence[Mapping[str, Any]] = (),
+        expect_revision: int | None = None,
+    ) -> Applied:
+        """Plan on the newest snapshot, check, and commit; again if somebody else wrote meanwhile."""
+        for _ in range(_TRIES):
+            counter: Counter = read_counter(self._store)
+            self._follower.take_up()
+            before = self._snapshot
+            if expect_revision is not None and before.revision != expect_revision:
+                moved = f"the directory moved on from revision {expect_revision} to {before.revision}"
+                raise Refused(f"{moved}: what was previewed is not what would change", "apply it again")
+            wanted = want()
+            changes, next_id = plan(before, wanted, counter)
+            note = make_note(verb, changes, user, comment, document)
+            now_ms = self._clock_ms()
+            steady_ms = self._steady_ms()
+            after = None
+            if changes and before.records is self._checked and are_endpoints(changes):
+                after = before.with_changes(before.revision + 1, changes, steady_ms)
+            fits = after is not None and endpoints_fit(after, changes)
+            warnings = find_doubts_of(before.records, changes) if fits else check(before, changes, declared)
+            if after is None:
+                after = before.with_changes(before.revision + 1, changes, steady_ms) if changes else before
+            gateways = _gateways(before, after, changes)
+            if dry_run or not changes:
+                judged = judge_flows(before, after, flows, steady_ms, self._settings) if dry_run else None
+                return _applied(note, before.revision, after.revision, changes, warnings, judged, gateways)
+            try:
+                revision = commit(self._store, changes, next_id, counter, note, now_ms)
+            except Conflict:
+                continue
+            # The change is made: nothing that fails from here on makes it a failed one.
+            self._after_commit(revision, after.revision)
+            return _applied(note, before.revision, revision, changes, warnings, None, gateways)
+        raise Refused("others keep writing to the directory", "try again")
+
+    def _after_commit(self, revision: int, expected: int) -> None:
+        """Take a commit up and forget old history. What fails here is tried again: by `poll`, and by the
+        next change."""
+        try:
+            self._follower.take_up()
+            if self._snapshot.revision == revision == expected:
+                self._checked = self._snapshot.records
+        except StoreError as error:
+            log.error("revision %d is committed, but cannot be read yet: %s", revision, error)
+        try:
+            trim(self._store, self._settings)
+        except StoreError as error:
+            self.trims_failed += 1
+            log.error("old history could not be forgotten: %s", error)
+
+
+def _gateways(before: Snapshot, after: Snapshot, changes: Sequence[RecordChange]) -> list[str]:
+    """Return the gateways that host a V-net that the changes touch."""
+    records = [record for change in changes for record in change if record is not None]
+    every = any(record.kind in FABRIC_KINDS for record in records)
+    names = {record.vnet for record in records}
+    found: set[str] = set()
+    for snapshot in (before, after):
+        for name, state in snapshot.vnets.items():
+            if every or name in names:
+                found.update(state.attachments_by_node)
+    return sorted(found)
+
+
+def _applied(
+    note: Note,
+    before: int,
+    revision: int,
+    changes: Sequence[RecordChange],
+    warnings: list[str],
+    flows: dict[str, Any] | None,
+    gateways: list[str],
+) -> Applied:
+    return Applied(
+        note.document,
+        before,
+        revision,
+        note.added,
+        note.changed,
+        note.removed,
+        describe_changes(changes),
+        warnings,
+        flows,
+        gateways,
+    )
+
+
+__all__ = ["Applied", "Editor", "Refused", "find_vnet"]

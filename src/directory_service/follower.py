@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The newest snapshot of a store, followed commit by commit. No sockets, no threads: one thread calls."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from directory_service.model.fabric import Presence
+from directory_service.model.snapshot import Snapshot, load_snapshot
+from directory_service.store.contract import Commit, Compacted, Store
+from directory_service.views.view import hosts
+
+PAGE = 256  # commits read at once
+
+
+class Follower:
+    """See the module. `clock_ms` is Unix time, `steady_ms` a clock that never steps, both in milliseconds.
+
+    `take_presences` tells it what gateways say of themselves; a store does not know.
+    """
+
+    def __init__(self, store: Store, clock_ms: Callable[[], int], steady_ms: Callable[[], int]) -> None:
+        self.store = store
+        self._clock_ms = clock_ms
+        self._steady_ms = steady_ms
+        self._held: Mapping[str, Presence] = {}
+        self._serial = 1
+        self._snapshot = self._load()
+        self._scopes_of: Snapshot | None = None  # the next two are of this one
+        self._hosted: dict[str, frozenset[str]] = {}
+        self._vnets_of_document: dict[str, set[str]] | None = None
+
+    @property
+    def current(self) -> Snapshot:
+        """The snapshot that answers are given from."""
+        return self._snapshot
+
+    @property
+    def revision(self) -> int:
+        """The revision that answers are given at."""
+        return self._snapshot.revision
+
+    def take_up(self) -> None:
+        """Take up what has been committed since. Raises StoreError."""
+        if self.store.refresh_world().incarnation != self._snapshot.incarnation:
+            self._snapshot = self._load()
+        while True:
+            try:
+                commits = self.store.commits(self._snapshot.revision, PAGE)
+            except Compacted:
+                self._snapshot = self._load()
+                return
+            for one in commits:
+                self._take(one)
+            if len(commits) < PAGE:
+                return
+
+    def take_presences(self, held: Mapping[str, Presence], serial: int, changed: Iterable[str]) -> None:
+        """Take up that these gateways say something else of themselves: `held` is what all of them say."""
+        self._held, self._serial = held, serial
+        self._snapshot = self._snapshot.with_presences(held, serial, changed)
+
+    def with_presences(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot as gateways stand now: what they say of themselves has no past."""
+        return snapshot.with_presences(self._held, self._serial, self._held)
+
+    def hosted(self, node: str) -> frozenset[str]:
+        """Return the names of the V-nets that a node hosts."""
+        self._remember_scopes()
+        if node not in self._hosted:
+            states = self._snapshot.vnets.items()
+            self._hosted[node] = frozenset(name for name, state in states if hosts(state, node))
+        return self._hosted[node]
+
+    def document_vnets(self, document: str) -> frozenset[str]:
+        """Return the names of the V-nets that a document has records in. Looks at every record."""
+        self._remember_scopes()
+        if self._vnets_of_document is None:
+            self._vnets_of_document = {}
+            for record in self._snapshot.records.values():
+                if record.document and record.vnet:
+                    self._vnets_of_document.setdefault(record.document, set()).add(record.vnet)
+        return frozenset(self._vnets_of_document.get(document, ()))
+
+    def _take(self, commit: Commit) -> None:
+        self._snapshot = self._snapshot.with_commit(commit, self._steady_ms())
+
+    def _load(self, store: Store | None = None) -> Snapshot:
+        loaded = load_snapshot(store or self.store, None, self._clock_ms(), self._steady_ms())
+        return self.with_presences(loaded)
+
+    def _remember_scopes(self) -> None:
+        """Begin anew with what is remembered of one snapshot."""
+        if self._scopes_of is not self._snapshot:
+            self._scopes_of = self._snapshot
+            self._hosted = {}
+            self._vnets_of_document = None

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where jobs wait until they are done: one at a time here, or elsewhere, while others are served.
+
+Whoever asked is answered once the server has taken up the revision at which the job was done: nobody learns
+of a change before gateways can be told of it. Pure; the server carries jobs away and brings back what came of
+them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from directory_client.wire.messages import DirectoryError
+from directory_service.protocol.jobs import Done, Job
+from directory_service.protocol.outbox import Out, Peer
+
+JOBS_MAX = 256
+JOBS_MAX_OF_ONE = 32  # of one key, or of all who came over ipc
+DOCUMENTS_MAX = 8  # that wait at once: so many times document_bytes
+
+Finish = Callable[[Done, float], list[Out]]
+
+
+class _Waiting(NamedTuple):
+    finish: Finish
+    asked: tuple[bytes, object, str]
+    name: str
+    text_bytes: int
+
+
+class Desk:
+    """See the module. `do` does a job here and now; with None, jobs are what `carry` is called with, and
+    `done` is to be called for each."""
+
+    def __init__(self, do: Callable[[Job], Done] | None, text_bytes_max: int) -> None:
+        self._do = do
+        self._text_bytes_max = text_bytes_max * DOCUMENTS_MAX
+        self._text_bytes = 0
+        self._next = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._asked: set[tuple[bytes, object, str]] = set()
+        self._of_one: Counter[str] = Counter()
+        self._held: list[tuple[_Waiting, Done]] = []  # done at revisions that are being taken up
+        self.carry: Callable[[int, Job], None] = lambda number, job: None
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._held)
+
+    def submit(self, peer: Peer, job: Job, finish: Finish, now: float) -> list[Out]:
+        """Have a job done; `finish` says what to send then. Asked again while it waits, it is done once.
+        Raises DirectoryError where too much waits already."""
+        if self._do is not None:
+            return finish(self._do(job), now)
+        asked = (peer.connection, job.head.get("id"), job.verb)
+        is_again = job.head.get("id") is not None and asked in self._asked and job.told is None
+        if is_again:
+            return []
+        text_bytes = len(job.head.get("text") or "")
+        name = job.identity.name
+        if (
+            len(self) >= JOBS_MAX
+            or self._of_one[name] >= JOBS_MAX_OF_ONE
+            or (self._text_bytes and self._text_bytes + text_bytes > self._text_bytes_max)
+        ):
+            raise DirectoryError("too many requests wait for the directory", "try again in a few seconds")
+        self._next += 1
+        self._waiting[self._next] = _Waiting(finish, asked, name, text_bytes)
+        self._asked.add(asked)
+        self._of_one[name] += 1
+        self._text_bytes += text_bytes
+        self.carry(self._next, job)
+        return []
+
+    def done(self, number: int, done: Done, revision: int, now: float) -> list[Out]:
+        """Take what came of a job; `revision` is the server's."""
+        waiting = self._waiting.pop(number, None)
+        if waiting is None:
+            return []
+        if done.revision > revision:
+            self._held.append((waiting, done))
+            return []
+        return self._finish(waiting, done, now)
+
+    def taken_up(self, revision: int, now: float) -> list[Out]:
+        """Answer what was done at revisions that the server has now."""
+        if not self._held:
+            return []
+        ready = [pair for pair in self._held if pair[1].revision <= revision]
+        self._held = [pair for pair in self._held if pair[1].revision > revision]
+        return [out for waiting, done in ready for out in self._finish(waiting, done, now)]
+
+    def _finish(self, waiting: _Waiting, done: Done, now: float) -> list[Out]:
+        self._asked.discard(waiting.asked)
+        self._text_bytes -= waiting.text_bytes
+        self._of_one[waiting.name] -= 1
+        if not self._of_one[waiting.name]:
+            del self._of_one[waiting.name]
+        return waiting.finish(done, now)

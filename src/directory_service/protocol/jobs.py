@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may take long: documents, records, exports, history, lists and reasons, as functions of an Editor.
+
+A Job is a request whose fields have been checked, a Done what came of it. Both are plain data: where the
+store is a file, they cross to a process of their own and back (server/office.py). The body of a Done is
+packed already, so that whoever sends it on never looks at it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from directory_client.toml.strict_toml import TomlError
+from directory_client.wire.messages import DirectoryError, MalformedMessage, pack
+from directory_service.editor import Applied, Editor
+from directory_service.protocol.authentication import Identity
+from directory_service.protocol.dry_run import questions
+from directory_service.protocol.rights import Rights
+from directory_service.refused import Refused
+from directory_service.store.contract import StoreError
+
+log = logging.getLogger(__name__)
+
+WRITES = frozenset({"apply", "rollback", "set", "remove"})  # one after the other, with their dry runs
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do: a verb and its checked fields, for whom, in whose name.
+
+    `flows` are rows of gateways' flow dumps, for a dry run; `told` stands in its answer beside what becomes
+    of them. `flows_max` limits how many rows of a gateway are asked for.
+    """
+
+    verb: str
+    head: Mapping[str, Any]
+    identity: Identity
+    user: str = ""
+    flows: list[dict[str, Any]] | None = None
+    told: Mapping[str, Any] | None = None
+    flows_max: int = 0
+
+
+class Changed(NamedTuple):
+    """What a change did, for the audit file, and who is to report it."""
+
+    document: str
+    before: int
+    revision: int
+    added: int
+    changed: int
+    removed: int
+    gateways: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a job: `body` has `pairs` packed pairs of the answer's head. The rest is for the server:
+    rows that are to be added to, what a change did, what gateways are to be asked for a dry run. `refusal`
+    instead of all that: why not, and what is counted then. `revision`: what it was done at."""
+
+    revision: int
+    pairs: int = 0
+    body: bytes = b""
+    rows: list[dict[str, Any]] | None = None
+    changed: Changed | None = None
+    questions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    refusal: dict[str, Any] | None = None
+    counted: str = ""
+    trims_failed: int = 0
+
+
+class Jobs:
+    """Does jobs, one at a time. `rights` knows what whose key may see."""
+
+    def __init__(self, editor: Editor, rights: Rights) -> None:
+        self._editor = editor
+        self._rights = rights
+        self._doers: dict[str, Callable[[Job], Done]] = {
+            "apply": self._apply,
+            "rollback": self._rollback,
+            "set": self._set,
+            "remove": self._remove,
+            "export": self._export,
+            "history": self._history,
+            "list": self._list,
+            "explain": self._explain,
+        }
+
+    def do(self, job: Job) -> Done:
+        """Do a job. Never raises: what went wrong is a refusal."""
+        try:
+            return self._doers[job.verb](job)
+        except Exception as error:  # one request must not end the service for the others
+            counted, refusal = refuse(error, job.verb)
+            return Done(self._editor.revision, refusal=refusal, counted=counted)
+
+    def _apply(self, job: Job) -> Done:
+        head = job.head
+        applied = self._editor.apply(
+            head["text"],
+            head["name"],
+            head["dry_run"],
+            head["take_over"],
+            head["comment"],
+            job.user,
+            job.flows or (),
+            head["expect_revision"],
+        )
+        return self._change(job, applied)
+
+    def _rollback(self, job: Job) -> Done:
+        head = job.head
+        applied = self._editor.rollback(head["revision"], job.user, head["dry_run"], job.flows or ())
+        return self._change(job, applied)
+
+    def _set(self, job: Job) -> Done:
+        head = job.head
+        return self._change(
+            job, self._editor.set_record(head["kind"], head["name"], head["values"], job.user)
+        )
+
+    def _remove(self, job: Job) -> Done:
+        return self._change(job, self._editor.remove_record(job.head["kind"], job.head["name"], job.user))
+
+    def _change(self, job: Job, applied: Applied) -> Done:
+        asks: list[tuple[str, dict[str, Any]]] = []
+        flows = applied.flows
+        if job.head.get("dry_run"):
+            if job.told is not None:
+                flows = {**(flows or {}), **job.told}
+            else:
+                asks = questions(applied, job.flows_max)
+                if not asks:  # nobody can have flows that it would cut, which is more than not knowing
+                    flows = {**(flows or {}), "concerned": False}
+        answer = {
+            "document": applied.document,
+            "revision": applied.revision,
+            "before": applied.before,
+            "added": applied.added,
+            "changed": applied.changed,
+            "removed": applied.removed,
+            "diff": applied.diff,
+            "warnings": applied.warnings,
+            "flows": flows,
+        }
+        changed = Changed(
+            applied.document,
+            applied.before,
+            applied.revision,
+            applied.added,
+            applied.changed,
+            applied.removed,
+            applied.gateways,
+        )
+        return self._done(answer, changed=changed, questions=asks)
+
+    def _export(self, job: Job) -> Done:
+        document = job.head["document"]
+        self._rights.check_document(job.identity, "export", document)
+        return self._done({"text": self._editor.export(document)})
+
+    def _history(self, job: Job) -> Done:
+        document = job.head["document"]
+        if document is not None:
+            self._rights.check_document(job.identity, "history", document)
+        rows = self._editor.history(document, job.head["limit"])
+        return self._done({"rows": self._rights.visible(job.identity, "history", "", rows)})
+
+    def _list(self, job: Job) -> Done:
+        kind = job.head["kind"]
+        rows = self._editor.list_records(kind, job.head["vnet"], job.head["name"])
+        rows = self._rights.visible(job.identity, "list", kind, rows)
+        if kind == "nodes":  # the server adds how their gateways are
+            return self._done({"revision": self._editor.revision}, rows=rows)
+        return self._done({"rows": rows, "revision": self._editor.revision})
+
+    def _explain(self, job: Job) -> Done:
+        head = job.head
+        answer = self._editor.explain(
+            head["vnet"],
+            head["source"],
+            head["destination"],
+            head["protocol"],
+            head["port"],
+            head["node"],
+            head["revision"],
+            head["source_port"],
+        )
+        return self._done(answer)
+
+    def _done(self, answer: Mapping[str, Any], **more: Any) -> Done:
+        body = b"".join(pack(one) for pair in answer.items() for one in pair)
+        revision = self._editor.revision
+        return Done(revision, len(answer), body, trims_failed=self._editor.trims_failed, **more)
+
+
+def refuse(error: Exception, what: Any) -> tuple[str, dict[str, Any]]:
+    """Return what to count for an error, and what to answer: error, fix, code, perhaps why."""
+    match error:
+        case MalformedMessage():
+            counted, text, fix, code = "malformed", error.error, error.fix, 2
+        case DirectoryError():
+            counted, text, fix, code = "refused", error.error, error.fix, error.code
+        case Refused():
+            counted, text, fix, code = "refused", error.problem, error.fix, error.code
+        case TomlError():
+            counted, text, fix, code = "refused", str(error), error.fix, 2
+        case StoreError():
+            log.error("the store failed: %s", error)
+            counted, text, fix, code = "store_errors", f"the store failed: {error}", _LOOK, 1
+        case _:
+            log.error("could not serve %.40r", what, exc_info=error)
+            counted, text, fix, code = "internal_errors", "the directory failed on this request", _LOOK, 1
+    answer: dict[str, Any] = {"ok": False, "error": text, "fix": fix, "code": code}
+    why = getattr(error, "why", "")  # a word for programs, where they can do something about it
+    return counted, {**answer, "why": why} if why else answer
+
+
+_LOOK = "look at the directory's log"
+
+
+def count(counters: Counter[str], done: Done) -> None:
+    """Count what came of a job."""
+    if done.counted:
+        counters[done.counted] += 1
+    counters["trims_failed"] = max(counters["trims_failed"], done.trims_failed)

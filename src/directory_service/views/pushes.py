@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nodes are told when a snapshot follows another: pure, the same in whatever thread."""
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any
+
+from directory_service.kinds.records import FABRIC_KINDS, is_record_key
+from directory_service.model.fabric import nodes_between
+from directory_service.model.snapshot import Snapshot
+from directory_service.settings import Settings
+from directory_service.store.contract import Commit
+from directory_service.views.scope import find_changes
+from directory_service.views.view import compare_views, hosts
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What one (node, V-net) is told of a change: operations of docs/protocol.md, section 2.3, in order."""
+
+    node_id: int
+    vni: int
+    revision: int
+    time_ms: int
+    ops: list[dict[str, Any]]
+    facts: int = 0  # orders pushes and answers of one revision
+
+
+def push_commit(before: Snapshot, after: Snapshot, commit: Commit, settings: Settings) -> list[Push]:
+    """Return what to tell of a commit."""
+    touched: set[str] = set()
+    of_fabric = False
+    for change in commit.changes:
+        if is_record_key(change.key):
+            kind, _, rest = change.key.partition("/")
+            if kind in FABRIC_KINDS:
+                of_fabric = True
+            else:
+                touched.add(rest.partition("/")[0])
+    nodes = nodes_between(before.fabric, after.fabric) if of_fabric else frozenset()
+    names = touched | _concerned(before, after, nodes)
+    return _push(before, after, names, touched, commit.time_ms, settings, nodes)
+
+
+def push_facts(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> list[Push]:
+    """Return what to tell when gateways say something else of themselves."""
+    nodes = nodes_between(before.fabric, after.fabric)
+    return _push(before, after, _concerned(before, after, nodes), set(), time_ms, settings, nodes)
+
+
+def push_reload(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> list[Push]:
+    """Return what to tell when the commits between are not kept any more: anything may differ."""
+    return _push(before, after, {*before.vnets, *after.vnets}, set(), time_ms, settings, None)
+
+
+def _push(
+    before: Snapshot,
+    after: Snapshot,
+    names: set[str],
+    touched: set[str],
+    time_ms: int,
+    settings: Settings,
+    nodes: frozenset[str] | None,
+) -> list[Push]:
+    """Return what nodes must be told; `touched` V-nets tell every host, others those for whom something
+    differs. `nodes`: the only ones of which a link may differ (None: any)."""
+    pushes: list[Push] = []
+    for name in sorted(names):
+        old, new = before.vnets.get(name), after.vnets.get(name)
+        only = nodes if old is new else None
+        scopes = find_changes(before, after, name, only)
+        hosting = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
+        for node in sorted(hosting):
+            ops = compare_views(before, after, name, node, settings, scopes, only)
+            found = after.fabric.nodes.get(node) or before.fabric.nodes.get(node)
+            if ops is None or found is None or not (ops or name in touched):
+                continue
+            state = new if new and new.vnet and hosts(new, node) else old
+            if old and new and old.vnet and new.vnet and old.vnet.vni != new.vnet.vni and hosts(old, node):
+                gone = {"op": "vnet_removed", "vni": old.vnet.vni, "object_id": old.vnet.id}
+                pushes.append(Push(found.id, old.vnet.vni, after.revision, time_ms, [gone], after.facts))
+            if state and state.vnet:
+                pushes.append(Push(found.id, state.vnet.vni, after.revision, time_ms, ops, after.facts))
+    return pushes
+
+
+def _concerned(before: Snapshot, after: Snapshot, nodes: Set[str]) -> set[str]:
+    """Return the names of the V-nets that links of these nodes concern."""
+    if not nodes:
+        return set()
+    return {
+        name
+        for one in (before, after)
+        for name, state in one.vnets.items()
+        if not nodes.isdisjoint(state.nodes_concerned())
+        or (state.vnet is not None and not nodes.isdisjoint(state.vnet.relays))
+        or any(node in nodes for left in state.moves.values() for node, _ in left)
+    }
