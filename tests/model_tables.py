@@ -63,6 +63,8 @@ class Tables:
         self.vnets: dict[int, Vnet] = {}
         self.attachments: dict[int, tuple[int, int, int]] = {}  # object -> vni, port, vlan
         self.tunnels: dict[int, tuple[str, int]] = {}  # object -> remote, revision
+        self.named: set[int] = set()  # tunnels, by the one worker
+        self.leaving: set[int] = set()
         self.locations: dict[
             tuple[int, int], tuple[str, int, int]
         ] = {}  # vni, object -> kind, target, revision
@@ -189,17 +191,37 @@ class Tables:
     def tunnel_set(self, object_id: int, remote: str, revision: int) -> bool:
         if object_id in self.tunnels:
             known, newest = self.tunnels[object_id]
-            if known != remote or revision < newest:
+            if known != remote:
                 return False
+            self.named.add(object_id)
+            self.leaving.discard(object_id)
+            if revision < newest:
+                return False
+        self.named.add(object_id)
         self.tunnels[object_id] = (remote, revision)
         return True
 
     def tunnel_remove(self, object_id: int) -> bool:
-        used = any(kind == "tunnel" and target == object_id for kind, target, _ in self.locations.values())
-        if object_id not in self.tunnels or used:
+        if object_id not in self.tunnels:
             return False
-        del self.tunnels[object_id]
+        self.named.discard(object_id)
+        self.leaving.add(object_id)
         return True
+
+    def tunnels_begin(self) -> bool:
+        self.named = set()
+        return True
+
+    def tunnels_end(self) -> bool:
+        self.leaving |= self.tunnels.keys() - self.named
+        return True
+
+    def tunnels_settle(self) -> None:
+        """Those that are leaving go with the last location that leads there."""
+        used = {target for kind, target, _ in self.locations.values() if kind == "tunnel"}
+        for object_id in self.leaving - used:
+            self.leaving.discard(object_id)
+            self.tunnels.pop(object_id, None)
 
     def location_set(
         self, vni: int, object_id: int, kind: str, target: int, revision: int, if_present: bool

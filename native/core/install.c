@@ -50,6 +50,8 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->location_seen_s);
 	free(in->tunnel_seen_s);
 	free(in->tunnel_route_mtu);
+	free(in->tunnel_workers);
+	free(in->tunnel_leaving);
 	free(in->udp_port_users);
 	free(in->assembly);
 	free(in);
@@ -145,12 +147,14 @@ tables_open(struct fp_installer *in)
 	in->location_seen_s = calloc(view->locations, sizeof(*in->location_seen_s));
 	in->tunnel_seen_s = calloc(view->tunnels, sizeof(*in->tunnel_seen_s));
 	in->tunnel_route_mtu = calloc(view->tunnels, sizeof(*in->tunnel_route_mtu));
+	in->tunnel_workers = calloc(view->tunnels, sizeof(*in->tunnel_workers));
+	in->tunnel_leaving = calloc(view->tunnels, sizeof(*in->tunnel_leaving));
 	in->udp_port_users = calloc(65536, sizeof(*in->udp_port_users));
 	in->assembly = calloc(FP_CLIENTS, sizeof(*in->assembly));
 	if (!in->vnet || !in->ingress_generation || !in->locator_generation || !in->peering_generation ||
 	    !in->location_generation || !in->location_revision || !in->location_token ||
-	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->udp_port_users ||
-	    !in->assembly)
+	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
+	    !in->tunnel_leaving || !in->udp_port_users || !in->assembly)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||
@@ -184,9 +188,9 @@ dispatch(struct fp_installer *in, const struct fp_record *record)
 	case FP_RECORD_VNET_REMOVE:
 		return fp_vnet_remove(in, r);
 	case FP_RECORD_SNAPSHOT_BEGIN:
-		return fp_vnet_snapshot_begin(in, r);
+		return record->head.vni ? fp_vnet_snapshot_begin(in, r) : fp_tunnels_snapshot_begin(in);
 	case FP_RECORD_SNAPSHOT_END:
-		return fp_vnet_snapshot_end(in, r);
+		return record->head.vni ? fp_vnet_snapshot_end(in, r) : fp_tunnels_snapshot_end(in, r);
 	case FP_RECORD_ATTACHMENT_SET:
 		return fp_attachment_set(in, r);
 	case FP_RECORD_ATTACHMENT_REMOVE:
@@ -253,8 +257,8 @@ refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *r
 		[FP_REFUSED_MALFORMED] = -EINVAL,       [FP_REFUSED_UNKNOWN_VNET] = -ENOENT,
 		[FP_REFUSED_OTHER_VNET] = -EPERM,       [FP_REFUSED_UNKNOWN_OBJECT] = -ENOENT,
 		[FP_REFUSED_LATE] = -ESTALE,            [FP_REFUSED_OTHER_INCARNATION] = -ESTALE,
-		[FP_REFUSED_NO_ROOM] = -ENOSPC,         [FP_REFUSED_REFERENCED] = -EBUSY,
-		[FP_REFUSED_QUOTA] = -EDQUOT,           [FP_REFUSED_CONFLICT] = -EEXIST,
+		[FP_REFUSED_NO_ROOM] = -ENOSPC,         [FP_REFUSED_QUOTA] = -EDQUOT,
+		[FP_REFUSED_CONFLICT] = -EEXIST,
 	};
 	struct fp_record_refused refused = {
 		.head = { .type = FP_RECORD_REFUSED,

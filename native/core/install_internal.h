@@ -18,6 +18,7 @@
 #define FP_CLIENT_CONTROL 0xff
 #define FP_CLIENT_WORKERS 16
 #define FP_CLIENTS (FP_CLIENT_WORKERS + 1) // the last is control
+static_assert(FP_CLIENT_WORKERS <= 16, "a bit each in tunnel_workers");
 #define FP_FRAME_BYTES_MAX 9216
 #define FP_SCOPES_PENDING 256
 
@@ -90,6 +91,9 @@ struct fp_installer {
 	uint32_t *location_seen_s; // last set or found in use
 	uint32_t *tunnel_seen_s;
 	uint16_t *tunnel_route_mtu; // of the route to the next hop, 0: unknown
+	uint16_t *tunnel_workers;   // bit: a worker that names it; an adopted one is named by nobody yet
+	uint8_t *tunnel_leaving;    // named by nobody: goes with its last reference
+	uint16_t workers_whole;     // bit: a worker that has said which tunnels it names
 	uint32_t *udp_port_users;   // [65536] locators
 	uint32_t locators;
 	uint32_t location_high;     // no location in use has a higher index
@@ -165,6 +169,8 @@ uint32_t fp_location_by_id(const struct fp_installer *in, uint64_t object_id, ui
 void fp_tunnels_open(struct fp_installer *in);
 int fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *record);
 int fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *record);
+int fp_tunnels_snapshot_begin(struct fp_installer *in);
+int fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *record);
 int fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record);
 void fp_tunnels_forget_revisions(struct fp_installer *in);
 void fp_tunnels_collect(struct fp_installer *in, uint32_t count);

@@ -3,6 +3,11 @@
 // Tunnels and their next hops. A tunnel is one word; header slots and next-hop groups never change once the
 // word names them, so a new header or another next hop is a free slot, filled, and one store. Each tunnel has
 // a group of its own.
+//
+// V-nets share tunnels, and workers share out V-nets, so a tunnel is gone when no worker names it any more:
+// each says which it names within a snapshot of VNI 0, takes a name back with TUNNEL_REMOVE, and what nobody
+// names goes with the last location that leads there. After an adoption nothing is swept before every worker
+// has told its snapshot.
 #include "install_internal.h"
 
 #define UNUSED_S 900 // a tunnel that nothing names is forgotten after this
@@ -12,6 +17,9 @@ static bool tunnel_valid(const struct fp_record_tunnel *record);
 static int tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info);
 static int tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_info *info);
 static void tunnel_forget(struct fp_installer *in, uint32_t index);
+static void tunnel_leave(struct fp_installer *in, uint32_t index);
+static uint16_t own_bit(const struct fp_installer *in);
+static void name_it(struct fp_installer *in, uint32_t index);
 static int header_take(struct fp_installer *in, const struct fp_tunnel_info *info, uint32_t *header);
 static int nexthops_take(struct fp_installer *in, const struct fp_nexthop_group *group, uint32_t *index);
 static uint32_t sibling_of(const struct fp_installer *in, uint32_t index);
@@ -19,7 +27,8 @@ static bool group_valid(const struct fp_installer *in, const struct fp_record_ne
 static int tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_group *group,
 			uint16_t route_mtu);
 static void word_store(struct fp_installer *in, uint32_t index, uint32_t header, uint32_t nexthops);
-static void announce(struct fp_installer *in, uint32_t index, uint8_t flags);
+static void announce(struct fp_installer *in, uint8_t client, uint32_t index, uint16_t type, uint8_t flags);
+static void announce_up(struct fp_installer *in, uint32_t index);
 
 static inline fp_tunnel_word *
 word_at(const struct fp_installer *in, uint32_t index)
@@ -75,6 +84,7 @@ fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *rec
 	    memcmp(now->remote, info.remote, sizeof(info.remote)) != 0 ||
 	    now->profile_id != info.profile_id)
 		return FP_REFUSED_CONFLICT;
+	name_it(in, index);
 	in->tunnel_seen_s[index] = in->now_s;
 	if (info.revision < now->revision)
 		return FP_REFUSED_LATE;
@@ -87,9 +97,37 @@ fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *record)
 	uint32_t index = fp_tunnel_by_id(in, record->object_id);
 	if (index == 0)
 		return FP_REFUSED_UNKNOWN_OBJECT;
-	if (fp_index_references(&in->arena->pool[FP_POOL_TUNNEL], index))
-		return FP_REFUSED_REFERENCED;
-	tunnel_forget(in, index);
+	in->tunnel_workers[index] &= (uint16_t)~own_bit(in);
+	if (in->tunnel_workers[index] == 0)
+		tunnel_leave(in, index);
+	return 0;
+}
+
+int
+fp_tunnels_snapshot_begin(struct fp_installer *in)
+{
+	for (uint32_t i = 1; i <= in->tunnel_high; i++)
+		in->tunnel_workers[i] &= (uint16_t)~own_bit(in);
+	in->workers_whole &= (uint16_t)~own_bit(in);
+	return 0;
+}
+
+int
+fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *record)
+{
+	if (record->workers > FP_CLIENT_WORKERS || in->client >= record->workers)
+		return FP_REFUSED_MALFORMED;
+	uint16_t all = (uint16_t)((1u << record->workers) - 1);
+	in->workers_whole = (in->workers_whole | own_bit(in)) & all;
+	if (in->workers_whole != all)
+		return 0;
+	for (uint32_t i = 1; i <= in->tunnel_high; i++) {
+		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i))
+			continue;
+		in->tunnel_workers[i] &= all; // there may have been more workers
+		if (in->tunnel_workers[i] == 0)
+			tunnel_leave(in, i);
+	}
 	return 0;
 }
 
@@ -154,6 +192,32 @@ fp_tunnel_drop(struct fp_installer *in, uint32_t index)
 	fp_store(&in->arena->view.tunnel_info[index].references, fp_index_references(pool, index) - 1);
 	in->tunnel_seen_s[index] = in->now_s;
 	fp_index_drop(pool, index);
+	if (in->tunnel_leaving[index] && fp_index_references(pool, index) == 0)
+		tunnel_forget(in, index);
+}
+
+// The client's bit in tunnel_workers; control names nothing.
+static uint16_t
+own_bit(const struct fp_installer *in)
+{
+	return in->client < FP_CLIENT_WORKERS ? (uint16_t)(1u << in->client) : 0;
+}
+
+static void
+name_it(struct fp_installer *in, uint32_t index)
+{
+	in->tunnel_workers[index] |= own_bit(in);
+	in->tunnel_leaving[index] = 0;
+}
+
+// Nobody names it. What still leads there goes on until it has been asked again.
+static void
+tunnel_leave(struct fp_installer *in, uint32_t index)
+{
+	if (fp_index_references(&in->arena->pool[FP_POOL_TUNNEL], index))
+		in->tunnel_leaving[index] = 1;
+	else
+		tunnel_forget(in, index);
 }
 
 static bool
@@ -192,7 +256,8 @@ tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
 	fp_id_map_put(&in->tunnels, info->object_id, 0, index);
 	if (index > in->tunnel_high)
 		in->tunnel_high = index;
-	announce(in, index, 0);
+	in->tunnel_workers[index] = own_bit(in);
+	announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, 0);
 	return 0;
 err_header:
 	fp_index_untake(&pool[FP_POOL_HEADER], header);
@@ -232,7 +297,8 @@ tunnel_forget(struct fp_installer *in, uint32_t index)
 {
 	struct fp_index_pool *pool = in->arena->pool;
 	fp_tunnel_word word = *word_at(in, index);
-	announce(in, index, FP_RECORD_GONE);
+	announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, FP_RECORD_GONE);
+	in->tunnel_leaving[index] = 0;
 	fp_store(word_at(in, index), fp_tunnel_make(0, 0, 0, FP_TUNNEL_DYING));
 	fp_arena_changed(in->arena);
 	fp_id_map_remove(&in->tunnels, in->arena->view.tunnel_info[index].object_id, 0);
@@ -315,6 +381,8 @@ tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_gr
 	word_store(in, index, fp_tunnel_header(word), nexthops);
 	if (old && nexthops != old)
 		fp_index_retire(&in->arena->pool[FP_POOL_NEXTHOPS], old);
+	if (old == 0 && nexthops)
+		announce_up(in, index);
 	return 0;
 }
 
@@ -329,13 +397,21 @@ word_store(struct fp_installer *in, uint32_t index, uint32_t header, uint32_t ne
 		fp_store(word_at(in, index), word);
 }
 
-// To control, which finds next hops.
+// To the workers that name it, which have things to say to those at its other end.
 static void
-announce(struct fp_installer *in, uint32_t index, uint8_t flags)
+announce_up(struct fp_installer *in, uint32_t index)
+{
+	for (uint32_t left = in->tunnel_workers[index]; left; left &= left - 1)
+		announce(in, (uint8_t)__builtin_ctz(left), index, FP_RECORD_TUNNEL_UP, 0);
+}
+
+// To control, which finds next hops, or to a worker.
+static void
+announce(struct fp_installer *in, uint8_t client, uint32_t index, uint16_t type, uint8_t flags)
 {
 	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
 	struct fp_record_tunnel record = {
-		.head = { .type = FP_RECORD_TUNNEL_CHANGED,
+		.head = { .type = type,
 			  .version = FP_RECORD_VERSION,
 			  .flags = flags,
 			  .revision = info->revision },
@@ -351,5 +427,5 @@ announce(struct fp_installer *in, uint32_t index, uint8_t flags)
 	};
 	memcpy(record.local, info->local, sizeof(record.local));
 	memcpy(record.remote, info->remote, sizeof(record.remote));
-	in->hooks.emit(in->hooks.context, FP_CLIENT_CONTROL, (const struct fp_record *)&record);
+	in->hooks.emit(in->hooks.context, client, (const struct fp_record *)&record);
 }

@@ -26,18 +26,21 @@ enum fp_record_type {
 	FP_RECORD_REFUSED = 5,         // struct fp_record_refused: a record of yours was not applied
 	FP_RECORD_TUNNEL_CHANGED = 6,  // struct fp_record_tunnel: to control: a tunnel came (wants a next hop) or, GONE, went
 	FP_RECORD_SYNCED = 7,          // struct fp_record_sync: all that came before that SYNC is in force
+	FP_RECORD_TUNNEL_UP = 8,       // struct fp_record_tunnel: to the workers that name it: it has a next hop now
 
 	// client -> data plane, applied in order
 	FP_RECORD_VNET_SET = 32,        // struct fp_record_vnet
 	FP_RECORD_VNET_REMOVE = 33,     // struct fp_record_vnet (only vni, object_id)
-	FP_RECORD_SNAPSHOT_BEGIN = 34,  // struct fp_record_snapshot: marks all that stands in the V-net
-	FP_RECORD_SNAPSHOT_END = 35,    // sweeps what was not set again; sets floor and revision
+	FP_RECORD_SNAPSHOT_BEGIN = 34,  // struct fp_record_snapshot: marks all that stands in the V-net; VNI 0: the
+	                                // worker's tunnels
+	FP_RECORD_SNAPSHOT_END = 35,    // sweeps what was not set again; sets floor and revision; VNI 0: sweeps
+	                                // tunnels that no worker names, once all have said which they do
 	FP_RECORD_ATTACHMENT_SET = 36,  // struct fp_record_attachment
 	FP_RECORD_ATTACHMENT_REMOVE = 37,
 	FP_RECORD_INGRESS_SET = 38,     // struct fp_record_ingress
 	FP_RECORD_INGRESS_REMOVE = 39,
 	FP_RECORD_TUNNEL_SET = 40,      // struct fp_record_tunnel
-	FP_RECORD_TUNNEL_REMOVE = 41,   // refused while referenced
+	FP_RECORD_TUNNEL_REMOVE = 41,   // the worker names it no longer; it goes when nobody does, nor any location
 	FP_RECORD_TUNNEL_GROUP_SET = 42, // struct fp_record_tunnel_group: a tunnel set
 	FP_RECORD_LOCATION_SET = 43,    // struct fp_record_location
 	FP_RECORD_LOCATION_REMOVE = 44,
@@ -118,7 +121,6 @@ enum fp_refusal {
 	FP_REFUSED_LATE = 5,            // a later change covers it: ask again
 	FP_REFUSED_OTHER_INCARNATION = 6, // needs a snapshot first
 	FP_REFUSED_NO_ROOM = 7,         // table full (not flows: they make room)
-	FP_REFUSED_REFERENCED = 8,
 	FP_REFUSED_QUOTA = 9,
 	FP_REFUSED_CONFLICT = 10,       // same id, other key
 	FP_REFUSED_MAX = 11,
@@ -141,7 +143,8 @@ static_assert(sizeof(struct fp_record_vnet) == 128, "vnet");
 struct fp_record_snapshot {
 	struct fp_record_head head; // END: revision is the V-net's new floor
 	uint64_t incarnation;
-	uint8_t zero[104];
+	uint8_t workers; // END with VNI 0: how many there are
+	uint8_t zero[103];
 };
 static_assert(sizeof(struct fp_record_snapshot) == 128, "snapshot");
 

@@ -29,6 +29,7 @@ from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.refused import Refused
 from directory_service.settings import Settings
 from directory_service.store.contract import Compacted, Seen, Store, World
+from directory_service.views.announcement import late_announcements
 from directory_service.views.pushes import Push, push_commit, push_facts, push_reload
 from directory_service.views.view import Operation, build_view, find_ingress, hosts
 
@@ -214,7 +215,10 @@ class Directory(Follower):
         vnets: dict[int, list[dict[str, Any]]] = {}
         for vni, state in self._snapshot.by_vni.items():
             if (vnis is None or vni in vnis) and hosts(state, node):
-                vnets[vni] = build_view(self._snapshot, state, found, self._settings)
+                vnets[vni] = [
+                    *build_view(self._snapshot, state, found, self._settings),
+                    *late_announcements(state, node, self._steady_ms()),
+                ]
         return NodeSnapshot(found.id, self._snapshot.revision, vnets)
 
     def locator(

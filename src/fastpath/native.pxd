@@ -259,6 +259,7 @@ cdef extern from "fp_records.h" nogil:
         FP_RECORD_REFUSED
         FP_RECORD_TUNNEL_CHANGED
         FP_RECORD_SYNCED
+        FP_RECORD_TUNNEL_UP
         FP_RECORD_VNET_SET
         FP_RECORD_VNET_REMOVE
         FP_RECORD_SNAPSHOT_BEGIN
@@ -334,7 +335,6 @@ cdef extern from "fp_records.h" nogil:
         FP_REFUSED_LATE
         FP_REFUSED_OTHER_INCARNATION
         FP_REFUSED_NO_ROOM
-        FP_REFUSED_REFERENCED
         FP_REFUSED_QUOTA
         FP_REFUSED_CONFLICT
         FP_REFUSED_MAX
@@ -354,7 +354,8 @@ cdef extern from "fp_records.h" nogil:
     cdef struct fp_record_snapshot:
         fp_record_head head
         uint64_t incarnation
-        uint8_t zero[104]
+        uint8_t workers
+        uint8_t zero[103]
 
     cdef struct fp_record_attachment:
         fp_record_head head

@@ -125,6 +125,7 @@ STRUCT_OF = {
     RecordType.PACKET: DTYPES["fp_record_packet"],
     RecordType.REFUSED: DTYPES["fp_record_refused"],
     RecordType.TUNNEL_CHANGED: DTYPES["fp_record_tunnel"],
+    RecordType.TUNNEL_UP: DTYPES["fp_record_tunnel"],
     RecordType.VNET_SET: DTYPES["fp_record_vnet"],
     RecordType.VNET_REMOVE: DTYPES["fp_record_vnet"],
     RecordType.SNAPSHOT_BEGIN: DTYPES["fp_record_snapshot"],

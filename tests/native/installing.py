@@ -62,6 +62,14 @@ def snapshot_end(vni, revision, incarnation=1):
     return make(RecordType.SNAPSHOT_END, vni=vni, revision=revision, incarnation=incarnation)
 
 
+def tunnels_begin():
+    return make(RecordType.SNAPSHOT_BEGIN)
+
+
+def tunnels_end(workers=1):
+    return make(RecordType.SNAPSHOT_END, workers=workers)
+
+
 def attachment(vni, object_id, port="rack", vlan=0, **more):
     return make(RecordType.ATTACHMENT_SET, vni=vni, object_id=object_id, port=port, vlan=vlan, **more)
 

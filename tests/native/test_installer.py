@@ -27,6 +27,8 @@ from installing import (
     snapshot_begin,
     snapshot_end,
     tunnel,
+    tunnels_begin,
+    tunnels_end,
     vnet,
     vnet_remove,
 )
@@ -78,7 +80,7 @@ def red_key(arena):
 
 
 def applied(arena, record, worker=0) -> bool:
-    return int(arena.apply(record, worker)[0]) == 0
+    return not arena.apply(record, worker).any()
 
 
 def action_of(arena, key) -> Action:
@@ -647,7 +649,9 @@ def test_attachment_that_goes_takes_its_locations_and_flows(arena, red_key):
         (tunnel(510, protocol=2), "MALFORMED"),
         (tunnel(510, remote="224.0.0.1"), "MALFORMED"),
         (tunnel(TUNNEL, remote="192.0.2.77"), "CONFLICT"),
-        (make(RecordType.TUNNEL_REMOVE, object_id=TUNNEL), "REFERENCED"),
+        (make(RecordType.TUNNEL_REMOVE, object_id=599), "UNKNOWN_OBJECT"),
+        (tunnels_end(0), "MALFORMED"),
+        (tunnels_end(17), "MALFORMED"),
         (nexthop("192.0.2.88"), "UNKNOWN_OBJECT"),
         (nexthop(port=60), "MALFORMED"),
         (nexthop(mac=bytes(6)), "MALFORMED"),
@@ -776,6 +780,81 @@ def test_tunnel_waits_for_a_next_hop_and_control_hears_of_it(arena):
     arena.apply(make(RecordType.TUNNEL_REMOVE, object_id=501))
     gone = [row for _, row in arena.taken()["emitted"]][-1]
     assert gone["head"]["flags"] & RecordFlag.GONE
+
+
+def tunnel_ids(arena) -> set[int]:
+    return {row["object_id"] for row in all_rows(arena.dump.tunnels)}
+
+
+def test_tunnel_that_is_named_no_longer_goes_with_the_last_location_that_leads_there(arena):
+    assert applied(arena, make(RecordType.TUNNEL_REMOVE, object_id=TUNNEL))
+    assert applied(arena, location_remove(RED, FAR))
+    assert tunnel_ids(arena) == {TUNNEL}
+    arena.taken()
+    assert applied(arena, location_remove(BLUE, FAR + 1))
+    assert tunnel_ids(arena) == set()
+    ((client, row),) = arena.taken()["emitted"]
+    assert client == 0xFF
+    assert row["head"]["flags"] & RecordFlag.GONE
+    assert applied(arena, tunnel(TUNNEL))  # named again: another one
+
+
+def test_tunnel_that_is_named_again_before_its_last_location_went_stays(arena):
+    assert applied(arena, make(RecordType.TUNNEL_REMOVE, object_id=TUNNEL))
+    assert applied(arena, tunnel(TUNNEL))
+    assert applied(arena, join([location_remove(RED, FAR), location_remove(BLUE, FAR + 1)]))
+    assert tunnel_ids(arena) == {TUNNEL}
+
+
+def test_tunnel_stays_while_another_worker_names_it(arena):
+    assert applied(arena, tunnel(501, "192.0.2.3"), worker=0)
+    assert applied(arena, tunnel(501, "192.0.2.3"), worker=1)
+    assert applied(arena, make(RecordType.TUNNEL_REMOVE, object_id=501), worker=0)
+    assert 501 in tunnel_ids(arena)
+    assert applied(arena, make(RecordType.TUNNEL_REMOVE, object_id=501), worker=1)
+    assert 501 not in tunnel_ids(arena)
+
+
+def test_adopted_tunnel_that_nobody_names_goes_when_every_worker_has_told_its_snapshot(tmp_path):
+    left = [tunnel(number, f"192.0.2.{number - 490}") for number in (501, 502, 503)]
+    with open_arena(path=tmp_path / "arena") as arena:
+        arena.apply(join([vnet(RED), *left, location(RED, FAR, target=503)]))
+    with open_arena(path=tmp_path / "arena") as arena:
+        assert applied(arena, join([tunnels_begin(), left[0], tunnels_end(2)]), worker=0)
+        assert tunnel_ids(arena) == {501, 502, 503}  # worker 1 may name them yet
+        assert applied(arena, join([tunnels_begin(), tunnels_end(2)]), worker=1)
+        assert tunnel_ids(arena) == {501, 503}
+        assert applied(arena, location_remove(RED, FAR))
+        assert tunnel_ids(arena) == {501}
+        # The worker comes back and names another one. Until it has said all, nothing goes.
+        assert applied(arena, join([tunnels_begin(), left[1]]), worker=0)
+        assert tunnel_ids(arena) == {501, 502}
+        assert applied(arena, tunnels_end(2), worker=0)
+        assert tunnel_ids(arena) == {502}
+        # There is one worker only from now on: what the other one named is nobody's.
+        assert applied(arena, left[2], worker=1)
+        assert applied(arena, tunnels_end(1), worker=0)
+        assert tunnel_ids(arena) == {502}
+
+
+def test_workers_that_name_a_tunnel_hear_that_it_has_a_next_hop(arena):
+    def told() -> list[tuple[int, int]]:
+        rows = [(c, r.reshape(1).view(records.TUNNEL)[0]) for c, r in arena.taken()["emitted"]]
+        return [(c, int(r["object_id"])) for c, r in rows if r["head"]["type"] == RecordType.TUNNEL_UP]
+
+    applied(arena, tunnel(501, "192.0.2.3"), worker=0)
+    applied(arena, tunnel(501, "192.0.2.3"), worker=2)
+    applied(arena, tunnel(502, "192.0.2.3", profile_id=2), worker=1)
+    assert told() == []
+    assert applied(arena, nexthop("192.0.2.3"), worker=0xFF)
+    assert told() == [(0, 501), (2, 501), (1, 502)]
+    assert applied(arena, nexthop("192.0.2.3", mac=b"\2\0\0\0\0\x77"), worker=0xFF)
+    assert told() == []  # another one is no news
+    assert applied(arena, nexthop("192.0.2.3", count=0), worker=0xFF)
+    assert told() == []
+    assert applied(arena, make(RecordType.TUNNEL_REMOVE, object_id=501), worker=2)
+    assert applied(arena, nexthop("192.0.2.3"), worker=0xFF)
+    assert told() == [(0, 501), (1, 502)]
 
 
 def test_second_tunnel_to_an_address_takes_the_known_next_hop(arena):

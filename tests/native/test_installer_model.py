@@ -26,6 +26,8 @@ from installing import (
     snapshot_begin,
     snapshot_end,
     tunnel,
+    tunnels_begin,
+    tunnels_end,
     vnet,
     vnet_remove,
 )
@@ -53,6 +55,8 @@ STEPS = st.one_of(
     st.tuples(st.just("attachment_remove"), VNIS, ATTACHMENTS),
     st.tuples(st.just("tunnel"), TUNNELS, REVISIONS),
     st.tuples(st.just("tunnel_remove"), TUNNELS),
+    st.tuples(st.just("tunnels_begin")),
+    st.tuples(st.just("tunnels_end")),
     st.tuples(st.just("location"), VNIS, ENDPOINTS, ATTACHMENTS | TUNNELS, REVISIONS, st.booleans()),
     st.tuples(st.just("location_remove"), VNIS, ENDPOINTS),
     st.tuples(st.just("peering"), VNIS, VNIS),
@@ -87,6 +91,7 @@ class Pair:
         record, expected = getattr(self, step[0])(*step[1:])
         got = int(self.arena.apply(record, tries=3)[0])
         self.arena.settle()
+        self.model.tunnels_settle()
         assert (got == 0) == expected, (step, got, self.arena.refused())
 
     def ingress_index(self, object_id: int) -> int:
@@ -119,6 +124,12 @@ class Pair:
 
     def tunnel_remove(self, object_id):
         return make(RecordType.TUNNEL_REMOVE, object_id=object_id), self.model.tunnel_remove(object_id)
+
+    def tunnels_begin(self):
+        return tunnels_begin(), self.model.tunnels_begin()
+
+    def tunnels_end(self):
+        return tunnels_end(), self.model.tunnels_end()
 
     def location(self, vni, object_id, target, revision, if_present):
         kind = "tunnel" if target >= 500 else "local"

@@ -179,7 +179,7 @@ class DataPlane:
         match row["head"]["type"]:
             case RecordType.LOCATION_SET:
                 self.locations.add(int(row["object_id"]))
-            case RecordType.SNAPSHOT_END:
+            case RecordType.SNAPSHOT_END if row["head"]["vni"]:
                 self.floor = int(row["head"]["revision"])
                 return [miss(pair, record_type=RecordType.REFRESH) for pair in self.flows]
             case RecordType.CHANGE:

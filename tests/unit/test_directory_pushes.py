@@ -4,12 +4,15 @@
 from typing import Any
 
 import pytest
-from directory_world import CLOSED, DOCUMENT, SINGLE, ops_of
+from directory_world import CLOSED, DOCUMENT, SINGLE, Clock, ops_of
 
 from directory_client.vocabulary.addresses import pack_address
 from directory_service.editor import Applied
 from directory_service.refused import Refused
 from whole_directory import WholeDirectory as Directory
+
+ANNOUNCED = ("announce", "announce_left")
+LEAF = pack_address("203.0.113.7")
 
 # ---- what is pushed --------------------------------------------------------------------------------
 
@@ -49,6 +52,9 @@ def test_a_move_tells_every_host_and_is_announced_at_the_new_node(directory: Dir
     (announced,) = ops_of(pushes, gw2, 7001, "announce")
     assert announced["addresses"] == [pack_address("10.0.0.11")]
     assert ops_of(pushes, gw1, 7001, "announce") == []
+    (left,) = ops_of(pushes, gw1, 7001, "announce_left")  # to the segment that lost it
+    for name in ("vni", "object_id", "mac", "addresses"):
+        assert left[name] == announced[name]
     for node, kind in ((gw1, 2), (gw2, 1)):
         (location,) = ops_of(pushes, node, 7001, "location")
         assert location["kind"] == kind
@@ -56,6 +62,42 @@ def test_a_move_tells_every_host_and_is_announced_at_the_new_node(directory: Dir
     last = ops_of(pushes, gw1, 7001)[-1]
     assert last["op"] == "scope"
     assert {push.vni for push in pushes} == {7001}
+
+
+def test_a_move_between_two_attachments_of_a_node_is_announced_there(directory: Directory) -> None:
+    one = DOCUMENT.replace('node = "gw1"', 'at = ["gw1/rack:101"]')
+    two = one + "\n[[vnet.red.attachment]]\nnodes = ['gw1']\nport = 'rack'\nvlan = 105\n"
+    directory.apply(two, "topology.toml")
+    directory.poll()
+    web_1 = '"02:00:5e:00:00:11", at = ["gw1/rack:{}"]'
+    directory.apply(two.replace(web_1.format(101), web_1.format(105)), "topology.toml")
+    (announced,) = ops_of(directory.poll(), directory.node_id("gw1"), 7001, "announce")
+    here = directory.list_records("attachments", "red", "gw1/rack:105")[0]["object_id"]
+    assert announced["attachments"] == [here]
+
+
+def test_a_move_is_in_snapshots_for_as_long_as_bridges_remember(directory: Directory, clock: Clock) -> None:
+    def announced(node: str) -> list[str]:
+        return [op["op"] for op in directory.snapshot(node).vnets[7001] if op["op"] in ANNOUNCED]
+
+    assert (announced("gw1"), announced("gw2")) == ([], [])
+    directory.apply(DOCUMENT.replace('at = ["gw1/rack:101"]', 'at = ["gw2/rack:101"]'), "topology.toml")
+    clock.ms += 299_000
+    assert (announced("gw1"), announced("gw2")) == (["announce_left"], ["announce"])
+    clock.ms += 1_000
+    assert (announced("gw1"), announced("gw2")) == ([], [])
+
+
+def test_what_moves_to_a_node_that_hosts_the_v_net_since_then_is_announced(directory: Directory) -> None:
+    moved = DOCUMENT.replace('nodes = ["gw1", "gw2"]', 'nodes = ["gw1", "gw2", "gw3"]').replace(
+        'at = ["gw1/rack:101"]', 'at = ["gw3/rack:101"]'
+    )
+    directory.apply('document = "more"\n[node.gw3]\nkind = "gateway"\nsite = "ams1"\n', "more.toml")
+    directory.poll()
+    directory.apply(moved, "topology.toml")
+    pushes = directory.poll()
+    assert len(ops_of(pushes, directory.node_id("gw3"), 7001, "announce")) == 1
+    assert len(ops_of(pushes, directory.node_id("gw1"), 7001, "announce_left")) == 1
 
 
 def test_a_change_without_operations_still_tells_its_revision(directory: Directory) -> None:
@@ -105,13 +147,46 @@ def test_views_built_from_pushes_equal_a_snapshot(directory: Directory) -> None:
         for op in ops_of(directory.poll(), gw1, 7001):
             if op["op"].endswith("_removed"):
                 del view[identity({**op, "op": op["op"].removesuffix("_removed")})]
-            elif op["op"] not in ("scope", "announce"):
+            elif op["op"] not in ("scope", *ANNOUNCED):
                 view[identity(op)] = op
-    now = {identity(one): one for one in directory.snapshot("gw1").vnets[7001]}
-    stale = [key for key in view if key not in now and key[0] not in ("tunnel", "location")]
-    assert stale == []
+        snapshot = directory.snapshot("gw1").vnets[7001]
+        now = {identity(one): one for one in snapshot if one["op"] not in ANNOUNCED}
+        assert [key for key in view if key not in now] == []
     for key, op in now.items():
         assert {**view[key], "revision": 0} == {**op, "revision": 0}
+
+
+def test_a_tunnel_is_removed_last_and_only_where_nothing_leads_by_it(directory: Directory) -> None:
+    gw1 = directory.node_id("gw1")
+    (leaf,) = (op for op in directory.snapshot("gw1").vnets[7001] if op.get("remote") == LEAF and "ttl" in op)
+    directory.apply(DOCUMENT.replace("203.0.113.7", "203.0.113.8"), "topology.toml")
+    ops = ops_of(directory.poll(), gw1, 7001)
+    (gone,) = (op for op in ops if op["op"] == "tunnel_removed")
+    assert gone == {"op": "tunnel_removed", "object_id": leaf["object_id"]}
+    behind = {op["op"] for op in ops[ops.index(gone) + 1 :]}
+    assert behind <= {"scope", *ANNOUNCED}
+    (location,) = (op for op in ops if op["op"] == "location")
+    assert location["target_id"] != leaf["object_id"]
+
+
+def test_the_last_member_at_a_node_takes_its_tunnel_along(directory: Directory) -> None:
+    directory.apply(DOCUMENT.replace('node = "leaf"', 'node = "gw2"'), "topology.toml")
+    ops = [op["op"] for op in ops_of(directory.poll(), directory.node_id("gw1"), 7001)]
+    assert ops.count("tunnel_removed") == ops.count("ingress_removed") == 1
+
+
+def test_a_gateway_that_readdresses_leaves_no_tunnel_from_its_old_address(directory: Directory) -> None:
+    def tunnels(node: str) -> dict[int, bytes]:
+        ops = directory.snapshot(node).vnets[7001]
+        return {op["object_id"]: op["local"] for op in ops if op["op"] == "tunnel"}
+
+    before = tunnels("gw2")
+    directory.announce("gw2", ["192.0.2.200"], ["rack"])
+    pushes = directory.poll()
+    after = tunnels("gw2")
+    gone = {op["object_id"] for op in ops_of(pushes, directory.node_id("gw2"), 7001, "tunnel_removed")}
+    assert gone == before.keys()
+    assert set(after.values()) == {pack_address("192.0.2.200")}
 
 
 def identity(op: dict[str, Any]) -> tuple:

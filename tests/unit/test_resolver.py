@@ -363,19 +363,24 @@ def test_snapshot_is_bracketed_behind_the_v_net_itself() -> None:
     resolver.snapshot(snapshot(revision=9))
     taken = resolver.take_records()
     assert types(taken) == [
+        RecordType.SNAPSHOT_BEGIN,
         RecordType.VNET_SET,
         RecordType.SNAPSHOT_BEGIN,
         RecordType.ATTACHMENT_SET,
         RecordType.SNAPSHOT_END,
+        RecordType.SNAPSHOT_END,
         RecordType.SYNC,
     ]
-    assert {int(b["head"]["revision"][0]) for b in taken[:-1]} == {9}
+    assert {int(b["head"]["revision"][0]) for b in taken[1:-2]} == {9}
+    assert [int(b["head"]["vni"][0]) for b in taken] == [0, VNI, VNI, VNI, VNI, 0, 0]
+    assert taken[-2]["workers"][0] == 1
 
 
 def test_v_net_that_the_snapshot_does_not_name_is_removed() -> None:
     world = World()
     world.resolver.snapshot(Snapshot(INCARNATION, 2, 77, []))
-    removal, sync = world.resolver.take_records()
+    begin, removal, end, sync = world.resolver.take_records()
+    assert [int(row["head"]["vni"][0]) for row in (begin, end)] == [0, 0]
     assert sync["head"]["type"][0] == RecordType.SYNC
     assert (removal["head"]["type"][0], removal["head"]["vni"][0]) == (RecordType.VNET_REMOVE, VNI)
 
@@ -481,10 +486,13 @@ def test_data_plane_that_comes_back_is_told_everything_and_old_answers_are_forgo
 
     assert types(world.resolver.take_records()) == [
         RecordType.DIRECTORY_STATE,
+        RecordType.SNAPSHOT_BEGIN,
         RecordType.VNET_REMOVE,
         RecordType.VNET_SET,
         RecordType.SNAPSHOT_BEGIN,
         RecordType.SNAPSHOT_END,
+        RecordType.SNAPSHOT_END,
+        RecordType.CHANGE,  # this process does not know what was decided before it
     ]
     world.answer()
     assert installs(world.resolver.take_records()) == []

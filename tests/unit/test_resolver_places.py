@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attachments and ingresses: told again when refused; arrivals are announced where they should be."""
+"""Attachments and ingresses: told again when refused."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from resolver_world import ATTACHMENT, INCARNATION, MAC, VNI, address, records, snapshot
-from scapy.layers.l2 import ARP, Ether
+from resolver_world import INCARNATION, VNI, records, snapshot
 
 from directory_client.events import Changed
 from fastpath.records import RecordType, Refusal, make
@@ -61,50 +60,3 @@ def test_other_refusals_tell_nothing_again(resolver: Resolver) -> None:
     resolver.records(records(refused(RecordType.ATTACHMENT_SET, Refusal.MALFORMED)), 100.0)
     resolver.records(records(refused(RecordType.TUNNEL_SET, Refusal.CONFLICT)), 100.0)
     assert resolver.due_s() is None
-
-
-def test_arrival_is_announced_to_other_attachments_and_foreign_vteps_only(resolver: Resolver) -> None:
-    vtep, ours = 50, 51
-    tunnel = {"op": "tunnel", "profile_id": 1, "local": address(9), "udp_port": 4789, "mtu_bytes": 1500}
-    tunnel |= {"protocol": 1, "ttl": 64, "dscp": 0, "dscp_copy": 1}
-    ingress = {"op": "ingress", "vni": VNI, "local": address(9), "protocol": 1, "udp_port": 4789}
-    resolver.changed(
-        Changed(
-            VNI,
-            INCARNATION,
-            2,
-            0,
-            [
-                {
-                    "op": "attachment",
-                    "vni": VNI,
-                    "object_id": 901,
-                    "port": "rack",
-                    "vlan": 102,
-                    "mtu_bytes": 0,
-                },
-                {**tunnel, "object_id": 70, "node_id": vtep, "remote": address(7)},
-                {**tunnel, "object_id": 71, "node_id": ours, "remote": address(8)},
-                {**ingress, "node_id": vtep, "remote": address(7), "wire_id": 99, "foreign": True},
-                {**ingress, "node_id": ours, "remote": address(8), "wire_id": VNI, "foreign": False},
-                {
-                    **{"op": "location", "vni": VNI, "object_id": 2000, "kind": 1, "target_id": ATTACHMENT},
-                    **{"node_id": 77, "wire_id": VNI, "mac": MAC},
-                },
-            ],
-        )
-    )
-    resolver.take_records()
-
-    arrival = {"op": "announce", "vni": VNI, "object_id": 2000, "mac": MAC, "addresses": [address(5)]}
-    resolver.changed(Changed(VNI, INCARNATION, 3, 0, [arrival]))
-
-    sent = [row for batch in resolver.take_records() for row in batch]
-    assert [(int(r["kind"]), int(r["target_id"]), int(r["wire_id"])) for r in sent] == [
-        (1, 901, 0),
-        (2, 70, 99),
-    ]
-    frame = Ether(sent[0]["data"].tobytes()[: int(sent[0]["frame_bytes"])])
-    assert (frame.dst, frame.src) == ("ff:ff:ff:ff:ff:ff", "02:00:0a:00:00:01")
-    assert (frame[ARP].op, frame[ARP].psrc, frame[ARP].pdst) == (1, "10.0.0.5", "10.0.0.5")
-    assert frame[ARP].hwsrc == "02:00:0a:00:00:01"

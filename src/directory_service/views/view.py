@@ -18,6 +18,7 @@ from directory_service.model.fabric import Fabric
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import Holder, VnetState, Whereabouts
 from directory_service.settings import Settings
+from directory_service.views.announcement import announcements
 from directory_service.views.scope import ScopedChange, find_changes
 
 Operation = dict[str, Any]
@@ -31,6 +32,7 @@ _REMOVERS = {  # what undoes an operation, and the fields that name it
     ),
     "peering": ("peering_removed", ("vni", "to_vni")),
     "attachment": ("attachment_removed", ("vni", "object_id", "port", "vlan", "mtu_bytes")),
+    "tunnel": ("tunnel_removed", ("object_id",)),  # behind all that may lead there
 }
 
 
@@ -73,7 +75,8 @@ def compare_views(
             return [{"op": "vnet_removed", "vni": old.vnet.vni, "object_id": old.vnet.id}]
         return None
     if not hosted or old is None or was is None or old.vnet is None:
-        return build_view(after, new, now, settings)
+        moved = [] if old is None else announcements(old, new, node_name, new.changed_members(old))
+        return [*build_view(after, new, now, settings), *moved]
     if old.vnet.vni != new.vnet.vni:
         return build_view(after, new, now, settings)
     only = None if nodes is None or old is not new or node_name in nodes else nodes
@@ -86,7 +89,7 @@ def compare_views(
     taken = {place for op in sets if (place := _place(op)) is not None}
     first = [_removal(op) for op in gone if _place(op) in taken]
     ops = [*first, *sets, *(_removal(op) for op in gone if _place(op) not in taken)]
-    ops += _announcements(old, new, node_name, names)
+    ops += announcements(old, new, node_name, new.changed_members(old) if names is None else names[0])
     found = find_changes(before, after, name) if scopes is None else scopes
     ops += [scope_operation(change, new.vnet.vni) for change in found]
     return ops
@@ -307,32 +310,3 @@ def _holders(state: VnetState, members: Iterable[str], routes: Iterable[str]) ->
         route = state.routes.get(name)
         if route is not None:
             yield Holder(state.members.get(route.via), route)
-
-
-def _announcements(
-    old: VnetState, new: VnetState, node: str, names: tuple[set[str], set[str]] | None
-) -> list[Operation]:
-    """Whoever is here now and was somewhere else before (under the same address) is announced."""
-    if new.vnet is None or old.members is new.members:
-        return []
-    ops = []
-    for name in new.changed_members(old) if names is None else names[0]:
-        member = new.members.get(name)
-        if member is None or node not in member.nodes:
-            continue
-        addresses = []
-        for ipv6, address in member.endpoint.addresses:
-            before = old.by_address[6 if ipv6 else 4].get(address, ())
-            if before and not any(node in one.nodes for one in before):
-                addresses.append(address)
-        if addresses:
-            ops.append(
-                {
-                    "op": "announce",
-                    "vni": new.vnet.vni,
-                    "object_id": member.id,
-                    "mac": member.endpoint.mac,
-                    "addresses": addresses,
-                }
-            )
-    return ops

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An endpoint has just arrived here: tell those who keep ARP tables and forwarding tables of their own.
+"""An endpoint has just arrived here, or left: tell those who keep ARP and forwarding tables of their own.
 
-A gratuitous ARP request (RFC 5227, section 2.3: sender and target are the address) goes out of the V-net's
-other attachments, where switches learn the MAC behind this gateway, and into the tunnels to foreign VTEPs,
-which know nothing of the directory. Never out of the attachment where the endpoint lives: the switch there
-would learn the endpoint's MAC behind the gateway.
+A gratuitous ARP request (RFC 5227, section 2.3: sender and target are the address). Of one that is here now
+it goes out of the V-net's other attachments, where switches learn the MAC behind this gateway, and into the
+tunnels to foreign VTEPs, which know nothing of the directory. Never out of the attachment where the endpoint
+lives: the switch there would learn its MAC behind the gateway. Of one that has left it goes out of every
+attachment, so that the segment that lost it finds it behind the gateway; foreign VTEPs hear from its new one.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,34 +26,65 @@ from gateway.slow_path.view import View
 BROADCAST = b"\xff" * 6
 FRAME_BYTES = 60  # without FCS
 ADDRESSES_MAX = 64
+OPERATIONS = ("announce", "announce_left")
 
 
-def announcements(operation: Operation, view: View) -> list[np.ndarray[Any, Any]]:
-    """Return the PACKET_OUT records for an announce operation. Raises MalformedOperation."""
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What an operation asks for, checked. `attachments`: where it is at this node, as far as that was said;
+    None: it has left."""
+
+    vni: int
+    object_id: int
+    mac: bytes
+    addresses: tuple[bytes, ...]  # IPv4
+    attachments: frozenset[int] | None
+
+    def targets(self, view: View) -> list[tuple[LocationKind, int, int]]:
+        """Return where to send it: kind, attachment or tunnel, id on the wire. Nowhere if the endpoint is not
+        where the announcement says: it has moved on, or is gone."""
+        location = view.location(self.object_id)
+        if location is None or (location["kind"] == LocationKind.LOCAL) != (self.attachments is not None):
+            return []
+        if self.attachments is None:
+            return list(_attachments(view, frozenset()))
+        homes = self.attachments | {location["target_id"]}
+        return [*_attachments(view, homes), *_foreign_tunnels(view)]
+
+    def records(self, targets: list[tuple[LocationKind, int, int]]) -> list[np.ndarray[Any, Any]]:
+        """Return the PACKET_OUT records, one frame for each address and target."""
+        return [
+            packet_spans(
+                RecordType.PACKET_OUT,
+                gratuitous_arp(self.mac, target),
+                vni=self.vni,
+                kind=kind,
+                target_id=target_id,
+                wire_id=wire_id,
+            )
+            for target in self.addresses
+            for kind, target_id, wire_id in targets
+        ]
+
+
+def announcement(operation: Operation, vni: int) -> Announcement:
+    """Check an operation `announce` or `announce_left`. Raises MalformedOperation."""
     try:
-        sender = mac(operation["mac"])
-        object_id = number(operation, "object_id", 64)
         packed = [ipv4(a) for a in list(operation["addresses"])[:ADDRESSES_MAX]]
-        targets = [*_attachments(view, object_id), *_foreign_tunnels(view)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise MalformedOperation(f"announce: {type(error).__name__} {error}") from None
-    return [
-        packet_spans(
-            RecordType.PACKET_OUT,
-            gratuitous_arp(sender, target),
-            vni=view.vni,
-            kind=kind,
-            target_id=target_id,
-            wire_id=wire_id,
+        attachments = [int(one) for one in list(operation.get("attachments", ()))]
+        return Announcement(
+            vni,
+            number(operation, "object_id", 64),
+            mac(operation["mac"]),
+            tuple(one for one in packed if one is not None),
+            None if operation["op"] == "announce_left" else frozenset(attachments),
         )
-        for target in packed
-        if target is not None
-        for kind, target_id, wire_id in targets
-    ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedOperation(f"{operation['op']}: {type(error).__name__} {error}") from None
 
 
-def arrival(operation: Operation) -> str:
-    """Say who has arrived, for the operator: MAC and addresses, as far as they can be read."""
+def described(operation: Operation) -> str:
+    """Say whom an operation is about, for the operator: MAC and addresses, as far as they can be read."""
     try:
         addresses = [unpack_address(address(a), looks_ipv6(address(a))) for a in operation["addresses"]]
         return " ".join([format_mac(mac(operation["mac"])), *addresses[:ADDRESSES_MAX]])
@@ -66,14 +99,7 @@ def gratuitous_arp(sender: bytes, target: bytes) -> bytes:
     return (ethernet + arp).ljust(FRAME_BYTES, b"\0")
 
 
-def _attachments(view: View, object_id: int) -> Iterator[tuple[LocationKind, int, int]]:
-    homes = {
-        op["target_id"]
-        for op in view.of_kind("location")
-        if op["object_id"] == object_id and op["kind"] == LocationKind.LOCAL
-    }
-    if not homes:
-        return  # where it lives is not known, so no attachment is known to be another one
+def _attachments(view: View, homes: frozenset[int]) -> Iterator[tuple[LocationKind, int, int]]:
     for attachment in view.of_kind("attachment"):
         if attachment["object_id"] not in homes:
             yield LocationKind.LOCAL, attachment["object_id"], 0

@@ -97,6 +97,11 @@ class InForce:
         self.vnets = {vni: (incarnation, revision) for vni, revision in sync.vnets.items()}
         return sync.revision
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was wanted is confirmed."""
+        return self._sync is None and self._wanted is None
+
     def tick(self, now_s: float) -> None:
         """Ask again where no answer has come."""
         if self._sync is None:

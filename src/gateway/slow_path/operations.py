@@ -27,8 +27,8 @@ class MalformedOperation(ValueError):
 
 
 def record_of(operation: Operation, vni: int, revision: int, incarnation: int) -> Records | None:
-    """Return the record that applies an operation to a V-net; None for an operation that has none (announce,
-    or one that this version does not know). Raises MalformedOperation."""
+    """Return the record that applies an operation to a V-net; None for an operation that has none
+    (announcements, or one that this version does not know). Raises MalformedOperation."""
     make_record = _RECORDS.get(operation.get("op", ""))
     if make_record is None:
         return None
@@ -155,6 +155,10 @@ def _tunnel(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
     )
 
 
+def _tunnel_removed(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
+    return make(RecordType.TUNNEL_REMOVE, revision=head["revision"], object_id=number(op, "object_id", 64))
+
+
 def _location(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
     kind = number(op, "kind", 8)
     return make(
@@ -220,6 +224,7 @@ _RECORDS: Mapping[str, Callable[[Operation, dict[str, int], int], Records]] = {
     "ingress": _ingress,
     "ingress_removed": _ingress,
     "tunnel": _tunnel,
+    "tunnel_removed": _tunnel_removed,
     "location": _location,
     "location_removed": _location_removed,
     "peering": _peering,

@@ -33,7 +33,7 @@ from fastpath.rings import DataPlaneUnreachable, RingClient
 from gateway.configuration.configuration import Configuration
 from gateway.processes.instance import instance
 from gateway.processes.reporter import Reporter
-from gateway.slow_path.announcement import arrival
+from gateway.slow_path.announcement import described
 from gateway.slow_path.latency import Latency
 from gateway.slow_path.resolver import Resolver
 
@@ -121,7 +121,9 @@ class SlowPath:
             due.append(at)
         if self._ring is None:
             due.append(self._reconnect_s)
-        elif self._backlog:
+        elif (at := self._resolver.announcements_due_s()) is not None:
+            due.append(at)
+        if self._backlog:
             due.append(now_s + BACKLOG_WAIT_S)
         # Rounded up: a poll that ends just too early would be followed by another of no length.
         return max(0, -int(-(min(due) - now_s) * 1000 // 1))
@@ -148,6 +150,7 @@ class SlowPath:
             self._resolver.records(ring.drain(DRAIN_MAX), now_s)
         if (revision := self._resolver.take_in_force()) is not None:
             self._client.applied(revision)
+        self._resolver.announce(now_s)
         self._send(ring)
 
     def _send(self, ring: RingClient) -> None:
@@ -227,8 +230,10 @@ class SlowPath:
         for operation in change.operations:
             if operation["op"] == "announce":
                 self._reporter.tell(
-                    "endpoint_arrived", f"V-net {change.vni}: {arrival(operation)} is here now"
+                    "endpoint_arrived", f"V-net {change.vni}: {described(operation)} is here now"
                 )
+            elif operation["op"] == "announce_left":
+                self._reporter.tell("endpoint_left", f"V-net {change.vni}: {described(operation)} has left")
 
     # -- the data plane ------------------------------------------------------------------------
 

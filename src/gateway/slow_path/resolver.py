@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 
 from directory_client.events import Changed, Resolved, Snapshot
-from fastpath.records import MISS, Action, RecordType, make, select
+from fastpath.records import MISS, Action, ChangeKind, RecordType, make, select
 from fastpath.records import Refusal as Why
-from gateway.slow_path.announcement import announcements
+from gateway.slow_path.announcement import OPERATIONS as ANNOUNCEMENTS
+from gateway.slow_path.announcement import announcement
+from gateway.slow_path.announcer import Announcer
 from gateway.slow_path.decisions import drops, endings, installs, refusals_of
 from gateway.slow_path.in_force import InForce
 from gateway.slow_path.operations import MalformedOperation, Operation, record_of
@@ -33,6 +35,7 @@ from gateway.slow_path.questions import Batch, Questions
 from gateway.slow_path.refusals import Refusals
 from gateway.slow_path.retries import Retries, together
 from gateway.slow_path.tables import Tables
+from gateway.slow_path.tunnel_names import TunnelNames
 from gateway.slow_path.view import View
 
 Rows = np.ndarray[Any, Any]
@@ -79,11 +82,16 @@ class Resolver:
         self._locators_to_ask: list[bytes] = []
         self._locators_asked: dict[int, bytes] = {}
         self._conflicts: dict[int, tuple[int, float]] = {}  # VNI -> (times told again, due next)
+        self._tunnel_names = TunnelNames()
+        self._announcer = Announcer()
+        self._facts_pushed: set[int] = set()  # V-nets that have changed at one revision, not in force yet
         self._in_force = InForce()
         self._newly_in_force: int | None = None
         self._records: list[Rows] = []
         self._has_view = False
         self._there: set[int] = set()  # V-nets that the data plane had when it was connected
+        self._found = False  # there was a data plane,
+        self._told = False  # and it was told everything: what was decided before this process is of then
 
     # -- out -----------------------------------------------------------------------------------
 
@@ -100,6 +108,20 @@ class Resolver:
         """Return the revision that the data plane has just confirmed to be in force; None: none is new."""
         revision, self._newly_in_force = self._newly_in_force, None
         return revision
+
+    def announce(self, now_s: float) -> None:
+        """Write down the announcements that are due. For when there is a data plane only."""
+        due_s = self._announcer.due_s()
+        if due_s is None or now_s < due_s:
+            return
+        records, count = self._announcer.take(now_s, self.views, self.incarnation)
+        for record in records:
+            self._emit(record)
+        self.counters["announced"] += count
+
+    def announcements_due_s(self) -> float | None:
+        """Return when `announce` has something to do."""
+        return self._announcer.due_s()
 
     def take_questions(self, now_s: float) -> list[Batch]:
         """Return batches to be asked now; `asked` must follow for each.
@@ -144,8 +166,11 @@ class Resolver:
             self._tell_state()
         for change in self._in_force.connected():  # what it adopted may be open still
             self._emit(change)
+        self._found = True
         if self._has_view:
-            self._tell_everything()
+            self._tell_everything(self._facts_pushed & self._there if self._told else self._there)
+            self._told = True
+        self._announcer.again()
 
     def records(self, records: Rows, now_s: float) -> None:
         """Take what was drained from the rings."""
@@ -161,9 +186,10 @@ class Resolver:
             self._refused(select(records, RecordType.REFUSED), now_s)
             self._unknown_locators(select(records, RecordType.UNKNOWN_LOCATOR), now_s)
             self._synced(select(records, RecordType.SYNCED))
+            self._resolved(select(records, RecordType.TUNNEL_UP))
             known = (
                 *(RecordType.MISS, RecordType.REFRESH, RecordType.REFUSED),
-                *(RecordType.UNKNOWN_LOCATOR, RecordType.SYNCED),
+                *(RecordType.UNKNOWN_LOCATOR, RecordType.SYNCED, RecordType.TUNNEL_UP),
             )
             self.counters["records_unknown"] += int((~current | ~np.isin(types, known)).sum())
 
@@ -225,7 +251,7 @@ class Resolver:
             return
         for why, count in zip(*np.unique(rows["why"], return_counts=True), strict=True):
             self.counters[f"refused_{_why_name(why)}"] += int(count)
-        if (rows["why"] == Why.UNKNOWN_OBJECT).any():
+        if ((rows["why"] == Why.UNKNOWN_OBJECT) & (rows["refused_type"] != RecordType.TUNNEL_REMOVE)).any():
             # What no flow names is forgotten there after a while: tell it anew when it is next named.
             self._tables.clear_told()
         # A port's VLAN or a locator that another V-net still has: its removal may be on the way, from
@@ -282,6 +308,16 @@ class Resolver:
             revision = self._in_force.synced(number, self.incarnation)
             if revision is not None:
                 self._newly_in_force = revision
+                if self._in_force.is_settled:
+                    self._facts_pushed.clear()
+
+    def _resolved(self, rows: Rows) -> None:
+        """Announce once more to those at the other end, who could not be told until now."""
+        vnis: set[int] = set()
+        for object_id in rows["object_id"].tolist():
+            vnis |= self._tunnel_names.vnets(object_id)
+        if vnis:
+            self._announcer.again(vnis)
 
     # -- from the directory: answers -----------------------------------------------------------
 
@@ -395,13 +431,17 @@ class Resolver:
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Replace what was known of every V-net."""
-        if snapshot.incarnation != self.incarnation:
+        same = snapshot.incarnation == self.incarnation
+        if not same:
             for vni in list(self.views):
                 self._refusals.forget(vni)
         self.incarnation = snapshot.incarnation
-        gone = {vni: view.object_id() for vni, view in self.views.items()}
+        before = self.views
+        moved: set[int] = set()  # as far as is known: at one revision, but other locators
+        arrivals: list[tuple[View, Operation]] = []
         self.views = {}
         self._tables.clear()
+        self._tunnel_names.clear()
         for vni, operations in snapshot.vnets:
             if not self._is_mine(vni):
                 continue
@@ -409,10 +449,21 @@ class Resolver:
             view.revision = snapshot.revision
             self._refusals.forget(vni)
             for operation in operations:
-                self._take_up(view, operation, snapshot.revision)
+                if operation.get("op") in ANNOUNCEMENTS:
+                    arrivals.append((view, operation))  # once all is told
+                else:
+                    self._take_up(view, operation, snapshot.revision)
+            old = before.get(vni)
+            if old is None:
+                moved |= set() if self._told else {vni} & self._there
+            elif same and old.revision == snapshot.revision and view.differs(old):
+                moved.add(vni)
         self._has_view = True
-        self._there |= set(gone)
-        self._tell_everything()
+        self._there |= set(before)
+        self._tell_everything(moved)
+        self._told = self._found
+        for view, one in arrivals:
+            self._announce(view, one)
         self._in_force.reached(snapshot.revision, anew=True)
 
     def changed(self, change: Changed) -> None:
@@ -420,6 +471,8 @@ class Resolver:
         if not self._is_mine(change.vni):
             return
         view = self.views.setdefault(change.vni, View(change.vni))
+        if change.revision == view.revision and change.operations:
+            self._facts_pushed.add(change.vni)
         view.revision = max(view.revision, change.revision)
         self._conflicts.pop(change.vni, None)
         for operation in change.operations:
@@ -427,11 +480,14 @@ class Resolver:
         self._in_force.reached(change.revision)
 
     def _apply(self, view: View, operation: Operation, revision: int) -> None:
-        if operation.get("op") == "announce":
+        if operation.get("op") in ANNOUNCEMENTS:
             self._announce(view, operation)
             return
         record = self._take_up(view, operation, revision)
         if record is None:
+            return
+        if operation["op"] == "tunnel_removed":
+            self._take_back(view, [operation["object_id"]], revision)
             return
         self._emit(record)
         if operation["op"] == "scope":
@@ -440,6 +496,13 @@ class Resolver:
         elif operation["op"] == "vnet_removed":
             self._refusals.forget(view.vni)
             self.views.pop(view.vni, None)
+            self._take_back(view, [tunnel["object_id"] for tunnel in view.of_kind("tunnel")], revision)
+
+    def _take_back(self, view: View, tunnels: list[int], revision: int) -> None:
+        """Remove tunnels that a V-net names no longer, unless another one of ours does."""
+        for object_id in self._tunnel_names.remove_all(tunnels, view.vni):
+            self._tables.removed(object_id, revision)
+            self._emit(make(RecordType.TUNNEL_REMOVE, object_id=object_id, revision=revision))
 
     def _take_up(self, view: View, operation: Operation, revision: int) -> Rows | None:
         """Check an operation by making its record, and note it in the view."""
@@ -451,23 +514,30 @@ class Resolver:
         if record is not None:
             view.apply(operation)
             self._tables.pushed(record)
+            if operation["op"] == "tunnel":
+                self._tunnel_names.add(operation["object_id"], view.vni)
         return record
 
     def _announce(self, view: View, operation: Operation) -> None:
         try:
-            for record in announcements(operation, view):
-                self._emit(record)
-            self.counters["announced"] += 1
+            self._announcer.add(announcement(operation, view.vni))
         except MalformedOperation:
             self.counters["operations_malformed"] += 1
 
-    def _tell_everything(self) -> None:
+    def _tell_everything(self, moved: Iterable[int] = ()) -> None:
+        """Tell all that is known. In the V-nets that have `moved` everything is asked again: of what was
+        decided at this very revision nothing else would say that it is old."""
+        bracket = {"incarnation": self.incarnation, "workers": self._workers}
+        self._emit(make(RecordType.SNAPSHOT_BEGIN, **bracket))
         for vni in sorted(self._there - set(self.views)):
             self._emit(make(RecordType.VNET_REMOVE, vni=vni, incarnation=self.incarnation))
             self._refusals.forget(vni)
         self._there = set(self.views)
         for view in self.views.values():
             self._tell(view)
+        self._emit(make(RecordType.SNAPSHOT_END, **bracket))
+        for view in (self.views[vni] for vni in sorted(moved) if vni in self.views):
+            self._emit(_any_moved(view, self.incarnation))
 
     def _tell(self, view: View) -> None:
         bracket = {"vni": view.vni, "revision": view.revision, "incarnation": self.incarnation}
@@ -545,6 +615,14 @@ class Resolver:
 
     def _emit(self, records: Rows) -> None:
         self._records.append(records)
+
+
+def _any_moved(view: View, incarnation: int) -> Rows:
+    """Return a change of kind move that covers everything in a V-net."""
+    head = {"vni": view.vni, "revision": view.revision}
+    record = make(RecordType.CHANGE, **head, incarnation=incarnation, kind=ChangeKind.MOVE)
+    record["scope"]["port_high"] = 0xFFFF
+    return record
 
 
 def _why_name(why: int) -> str:

@@ -18,6 +18,8 @@ from fastpath.revisions import Revisions
 
 Rows = np.ndarray[Any, Any]
 
+GONE_MAX = 4_096  # tunnels; an answer that names an older one is asked again
+
 _TUNNEL_FIELDS = (
     *("object_id", "profile_id", "node_id", "local", "remote", "udp_port"),
     *("mtu_bytes", "protocol", "ttl", "dscp", "dscp_copy", "backup_id"),
@@ -45,12 +47,15 @@ class Tables:
         self._locations = Revisions(LOCATION)  # told by answers: it has them
         self._tunnels = Revisions(TUNNEL)
         self._newest = Revisions(LOCATION)  # told by pushes: it has them only where in use
+        self._gone: dict[int, int] = {}  # tunnels that were removed -> at which revision
 
     def answer(self, tunnels: Rows, locations: Rows) -> list[Rows]:
         """Return TUNNEL_SET and LOCATION_SET records for what the data plane does not have yet."""
         records = []
         if len(tunnels):
             new = self._tunnels.newer(tunnels)
+            if len(new) and self._gone:
+                new = self._not_gone(tunnels, new)
             if len(new):
                 records.append(_TUNNELS.rows(tunnels, new))
         if len(locations):
@@ -66,6 +71,7 @@ class Tables:
         kind, revision = int(record["head"]["type"][0]), int(record["head"]["revision"][0])
         if kind == RecordType.TUNNEL_SET:
             self._tunnels.set(revision, int(record["object_id"][0]))
+            self._gone.pop(int(record["object_id"][0]), None)
         elif kind in (RecordType.LOCATION_SET, RecordType.LOCATION_REMOVE):
             key = int(record["object_id"][0]), int(record["head"]["vni"][0]), int(record["way"][0])
             if kind == RecordType.LOCATION_REMOVE:
@@ -76,12 +82,32 @@ class Tables:
             if self._locations.get(*key) is not None:
                 self._locations.set(revision, *key)
 
+    def removed(self, tunnel: int, revision: int) -> None:
+        """Note that the data plane was told to remove a tunnel."""
+        self._tunnels.pop(tunnel)
+        self._gone.pop(tunnel, None)
+        self._gone[tunnel] = revision
+        if len(self._gone) > GONE_MAX:
+            del self._gone[next(iter(self._gone))]
+
     def clear(self) -> None:
         """Forget everything: it is another data plane, or another snapshot."""
         self.clear_told()
         self._newest.clear()
+        self._gone.clear()
 
     def clear_told(self) -> None:
         """Send everything anew when it is next named."""
         self._locations.clear()
         self._tunnels.clear()
+
+    def _not_gone(self, tunnels: Rows, new: Rows) -> Rows:
+        """Return those of the numbers whose tunnel was not removed at a later revision than it was named."""
+        gone = [
+            number
+            for number in new.tolist()
+            if self._gone.get(int(tunnels["object_id"][number]), -1) > int(tunnels["revision"][number])
+        ]
+        for number in gone:
+            self._tunnels.pop(int(tunnels["object_id"][number]))
+        return np.setdiff1d(new, np.array(gone, np.intp), assume_unique=True)

@@ -45,6 +45,17 @@ class View:
         """Yield the operations of one kind that stand."""
         yield from self._operations[kind].values()
 
+    def location(self, object_id: int) -> Operation | None:
+        """Return where an endpoint or a route is, None if that is not known."""
+        return self._operations["location"].get((object_id, 0))
+
+    def differs(self, other: View) -> bool:
+        """Tell whether something else stands in another view; a revision alone is nothing else."""
+        return any(
+            mine.keys() != theirs.keys() or any(_differs(one, theirs[key]) for key, one in mine.items())
+            for mine, theirs in ((self._operations[kind], other._operations[kind]) for kind in _KEYS)
+        )
+
     def object_id(self) -> int:
         """Return the V-net's id; 0 while it is not known."""
         return next((op["object_id"] for op in self.of_kind("vnet")), 0)
@@ -53,3 +64,7 @@ class View:
         """Yield all that stands; what is referred to comes first."""
         for kind in _KEYS:
             yield from self.of_kind(kind)
+
+
+def _differs(one: Operation, other: Operation) -> bool:
+    return one is not other and {**one, "revision": 0} != {**other, "revision": 0}

@@ -25,6 +25,7 @@ KINDS = frozenset(
         "directory_notice",
         "tables_adopted",
         "endpoint_arrived",
+        "endpoint_left",
         "document_applied",
         "data_plane_lost",
         "data_plane_found",

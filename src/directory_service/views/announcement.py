@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which endpoints a node has to announce: those that have just come here, and those that have left.
+
+`announce` goes to the node that has the endpoint now: foreign VTEPs have to learn it behind that node.
+`announce_left` goes to the node that lost it: there, hosts and switches of the old segment have to learn that
+it is behind the gateway now. A move between two attachments of a node is an arrival.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from directory_service.model.vnet import Member, VnetState
+
+# So long a bridge remembers where it saw a MAC, as a rule (IEEE 802.1Q, 8.8.3): what was not told by then has
+# been forgotten.
+ANNOUNCED_MS = 300_000
+
+
+def announcements(old: VnetState, new: VnetState, node: str, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the operations for members of these names, from one state to the next."""
+    if new.vnet is None or old.members is new.members:
+        return []
+    ops = []
+    for name in names:
+        member = new.members.get(name)
+        if member is None or not member.nodes:
+            continue
+        here = _attachments(member, node)
+        addresses = []
+        for ipv6, address in member.endpoint.addresses:
+            before = old.by_address[6 if ipv6 else 4].get(address, ())
+            was_here = any(node in one.nodes for one in before)
+            if node not in member.nodes:
+                moved = was_here
+            elif was_here:
+                moved = any(_attachments(one, node) - here for one in before)
+            else:
+                moved = bool(before)
+            if moved:
+                addresses.append(address)
+        if addresses:
+            ops.append(_operation(new.vnet.vni, member, node, addresses))
+    return ops
+
+
+def late_announcements(state: VnetState, node: str, now_ms: int) -> list[dict[str, Any]]:
+    """Return the operations for moves of the last minutes, for a node that begins with a snapshot: it may
+    not have heard, or not have told, what was pushed. `now_ms`: of the clock of the moves."""
+    late = {
+        id_: {place for place, at_ms in left if now_ms - at_ms < ANNOUNCED_MS}
+        for id_, left in state.moves.items()
+    }
+    if state.vnet is None or not any(late.values()):
+        return []
+    return [
+        _operation(state.vnet.vni, member, node, [address for _, address in member.endpoint.addresses])
+        for member in state.members.values()
+        if (left := late.get(member.id)) and member.nodes and (node in member.nodes or node in left)
+    ]
+
+
+def _operation(vni: int, member: Member, node: str, addresses: Sequence[bytes]) -> dict[str, Any]:
+    is_here = node in member.nodes
+    return {
+        "op": "announce" if is_here else "announce_left",
+        "vni": vni,
+        "object_id": member.id,
+        "mac": member.endpoint.mac,
+        "addresses": list(addresses),
+        **({"attachments": sorted(_attachments(member, node))} if is_here else {}),
+    }
+
+
+def _attachments(member: Member, node: str) -> frozenset[int]:
+    """Return the attachments of a node that a member is at."""
+    return frozenset(spot.attachment for spot in member.spots if spot.node == node and spot.attachment)
