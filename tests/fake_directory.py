@@ -107,7 +107,7 @@ class FakeDirectory:
     def conflicts(self, node: str) -> list[dict[str, Any]]:
         return [{"locator": "192.0.2.9"}] if ["192.0.2.9"] in [said[1] for said in self.announced] else []
 
-    def poll(self) -> list[Push]:
+    def poll(self, look: bool = True) -> list[Push]:
         pushes, self.pushes = self.pushes, []
         self.revision = self.newest
         return pushes

@@ -29,12 +29,18 @@ from directory_service.model.presences import KEPT_S
 from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.refused import Refused
+from directory_service.server.clocks import steady_ms, wall_ms
+from directory_service.server.office import Office
 from directory_service.server.opening import back_up, make_store, open_store, restore
 from directory_service.server.server import Server
+from directory_service.server.taking_up import TakingUp
 from directory_service.service import Directory
 from directory_service.store.contract import StoreError
+from directory_service.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
+
+LARGE = 5_000  # records: writer and reader load them before they are needed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -178,22 +184,39 @@ def _serve(configuration: Configuration, make_once: bool) -> None:
         keys = load_key_file(configuration.key_file)
     store = open_store(configuration, make_once)
     # Nearly all that is made while loading stays: looking through it for garbage doubles the time, and
-    # later stops everything, for 0.4 s where there are 100 thousand endpoints.
+    # later stops everything, for 0.4 s where there are 100 thousand endpoints. What is made later is looked
+    # through while it is young.
     gc.disable()
     directory = Directory(
-        store, configuration.settings, _wall_ms, _steady_ms, _open_facts(configuration), configuration.node_s
+        store, configuration.settings, wall_ms, steady_ms, _open_facts(configuration), configuration.node_s
     )
     gc.freeze()
     gc.enable()
+    gc.set_threshold(10_000, 10, 1 << 30)
     audit = AuditFile(configuration.audit_file) if configuration.audit_file is not None else None
-    dispatcher = Dispatcher(configuration, directory, secrets.randbits(63) | 1, time.monotonic(), audit=audit)
+    path = configuration.store_path
+    office = None if path is None else Office(configuration, directory.presences_since)
+    dispatcher = Dispatcher(
+        configuration,
+        directory,
+        secrets.randbits(63) | 1,
+        time.monotonic(),
+        audit=audit,
+        jobs_elsewhere=office is not None,
+    )
     metrics = None
     if configuration.metrics is not None:
         # Prometheus is slow to import; a directory that restarts has gateways waiting.
         from directory_service.server.metrics import DirectoryCollector, MetricsPage
 
         metrics = MetricsPage(*configuration.metrics, DirectoryCollector(dispatcher, time.monotonic))
-    server = Server(configuration, dispatcher, keys, audit, metrics)
+    server = Server(configuration, dispatcher, keys, audit, metrics, office)
+    taking_up = None
+    if path is not None and office is not None:
+        taking_up = TakingUp(directory, lambda: SqliteStore(path), server.wake)
+        directory.leave_to(taking_up)
+        if len(directory.current.records) >= LARGE:
+            office.start()
     try:
         signal.set_wakeup_fd(server.wake_descriptor, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -207,6 +230,10 @@ def _serve(configuration: Configuration, make_once: bool) -> None:
         log.info("stopped")
     finally:
         signal.set_wakeup_fd(-1)
+        if office is not None:
+            office.close()
+        if taking_up is not None:
+            taking_up.end()
         server.close()
         store.close()
         if metrics is not None:
@@ -215,19 +242,11 @@ def _serve(configuration: Configuration, make_once: bool) -> None:
             audit.close()
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _steady_ms() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
 def _open_facts(configuration: Configuration) -> Facts:
     if configuration.store_path is None:
         return MemoryFacts()
     path = configuration.store_path.with_name(configuration.store_path.name + ".facts")
-    return SqliteFacts(path, _steady_ms() / 1000 + KEPT_S)
+    return SqliteFacts(path, steady_ms() / 1000 + KEPT_S)
 
 
 def _guarded(action: Callable[[], None]) -> None:

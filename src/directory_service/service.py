@@ -283,16 +283,15 @@ class Directory(Follower):
         """Whether commits are being taken up that answers do not know yet."""
         return self._apart is not None and self._apart.busy
 
-    def poll(self) -> list[Push]:
-        """Take up the store's commits since the last time; return what nodes must be told. Raises
-        StoreError."""
+    def poll(self, look: bool = True) -> list[Push]:
+        """Return what nodes must be told since the last time. With `look`, the store's commits are taken up
+        first (where that is left to somebody: they are asked to). Raises StoreError."""
         if self._apart is None:
             self.take_up()
         else:
             step = self._apart.step()
             if step is not None and step.base is self._snapshot:
                 self._install(step)
-            self._apart.ask(self._snapshot)
         if self._said_later and not self.is_taking_up:
             later, self._said_later = self._said_later, set()
             self._take_said(later)
@@ -301,6 +300,8 @@ class Directory(Follower):
             self._flushed_ms = steady_ms
             self._said(self._presences.expire(steady_ms / 1000))
             self._facts.flush()
+        if self._apart is not None and look:
+            self._apart.ask(self._snapshot)
         pushes, self._pushes = self._pushes, []
         return pushes
 

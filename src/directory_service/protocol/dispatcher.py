@@ -94,7 +94,7 @@ class Dispatcher:
         if peer.channel == "resolve" and head.get("type") != "heartbeat":
             return outs  # it changes nothing
         # Pushes first, whatever became of the message: nobody may learn of a revision before it is numbered.
-        return self._pushes() + outs
+        return self._pushes(look=False) + outs
 
     def done(self, number: int, done: Done, now: float) -> list[Out]:
         """Take what came of a job that was carried away."""
@@ -158,9 +158,9 @@ class Dispatcher:
         outs: list[Out] = handler(peer, head, parts, now, waited_s)
         return outs
 
-    def _pushes(self) -> list[Out]:
+    def _pushes(self, look: bool = True) -> list[Out]:
         try:
-            pushes = self.directory.poll()
+            pushes = self.directory.poll(look)
         except StoreError as error:
             self.counters["store_errors"] += 1
             log.error("the store cannot be read: %s", error)

@@ -37,6 +37,7 @@ from directory_service.protocol.authentication import (
 )
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Audit, Out, Peer, Publish
+from directory_service.server.office import Office
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ OWN_DESCRIPTORS = 64
 GATEWAY_CONNECTIONS = 6  # three sockets of control and of one slow-path worker; each worker more has 3
 _LAST = int(zmq.NOBLOCK)  # whole numbers: Flag members are added up in Python, ten times as slowly
 _MORE = _LAST | int(zmq.SNDMORE)
+_POLLIN = int(zmq.POLLIN)
 _IPC_PEER = re.compile(r"(localhost)?:\d+:\d+:\d+")  # user, group, process; never so on TCP
 
 
@@ -81,7 +83,11 @@ class Server:
         keys: KeyPair | None = None,
         audit: AuditFile | None = None,
         metrics: MetricsPage | None = None,
+        office: Office | None = None,
     ) -> None:
+        self._office = office
+        if office is not None:
+            dispatcher.desk.carry = office.carry
         self._configuration = configuration
         local = configuration.listen if configuration.listen.local else configuration.local
         self._local: Endpoint | None = local
@@ -118,7 +124,7 @@ class Server:
         for monitor in self._admission.monitors:
             self._poller.register(monitor, zmq.POLLIN)
         self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
-        self._watched: set[int] = set()
+        self._watched: dict[int, int] = {}
         self._quiet = False  # nobody asked lately, and something is to be learned
 
     @property
@@ -129,8 +135,7 @@ class Server:
     def stop(self) -> None:
         """Make `run` return soon; may be called from a signal handler."""
         self._stopped = True
-        with contextlib.suppress(BlockingIOError):  # full: it is being woken already
-            self._wake_writer.send(b"\0")
+        self.wake()
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -144,7 +149,10 @@ class Server:
         assert admission is not None
         if admission.is_full:
             at_most_ms = min(at_most_ms, int(OPEN_AGAIN_S * 1000))
-        due_ms = int((self._dispatcher.due_at() - time.monotonic()) * 1000) + 1
+        due_at = self._dispatcher.due_at()
+        if self._office is not None and (starts_at := self._office.due_at()) is not None:
+            due_at = min(due_at, starts_at)
+        due_ms = int((due_at - time.monotonic()) * 1000) + 1
         has_to_learn = self._dispatcher.has_to_learn
         if has_to_learn:
             at_most_ms = min(at_most_ms, 0 if self._quiet else QUIET_MS)
@@ -154,6 +162,7 @@ class Server:
             self._dispatcher.learn_ahead()
         if self._wake_reader.fileno() in ready:
             self._drain_wakeups()
+            self._taken_up()
         if admission.is_full or any(monitor in ready for monitor in admission.monitors):
             admission.look(time.monotonic())
             self._counters["listeners_closed"] = admission.closings
@@ -166,10 +175,20 @@ class Server:
         if self._write in ready:
             self._serve(self._write, "write", WRITE_BATCH)
         now = time.monotonic()
+        if self._office is not None:
+            for number, done in self._office.serve(now):
+                self._carry_out(self._dispatcher.done(number, done, now))
         if now >= self._dispatcher.due_at():
             self._carry_out(self._dispatcher.tick(now))
-        if self._metrics is not None and (len(self._watched) > 1 or self._watched & ready.keys()):
-            self._metrics.serve(now)
+        if self._metrics is not None:
+            descriptors = self._metrics.descriptors()
+            if len(descriptors) > 1 or not ready.keys().isdisjoint(descriptors):
+                self._metrics.serve(now)
+
+    def wake(self) -> None:
+        """Have `turn` look what was taken up; may be called from a thread."""
+        with contextlib.suppress(OSError):  # full: it is being woken already; or closed
+            self._wake_writer.send(b"\0")
 
     def close(self) -> None:
         """Close the sockets and give the lock back."""
@@ -281,12 +300,24 @@ class Server:
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
 
     def _watch(self) -> None:
-        wanted = set(self._metrics.descriptors()) if self._metrics is not None else set()
-        for descriptor in self._watched - wanted:
+        wanted = dict.fromkeys(self._metrics.descriptors(), _POLLIN) if self._metrics is not None else {}
+        if self._office is not None:
+            wanted |= self._office.descriptors()
+        if wanted == self._watched:
+            return
+        for descriptor in self._watched.keys() - wanted.keys():
             self._poller.unregister(descriptor)
-        for descriptor in wanted - self._watched:
-            self._poller.register(descriptor, zmq.POLLIN)
+        for descriptor, events in wanted.items():
+            if self._watched.get(descriptor) != events:
+                self._poller.register(descriptor, events)
         self._watched = wanted
+
+    def _taken_up(self) -> None:
+        """Tell what a thread has taken up from the store."""
+        before = self._dispatcher.directory.revision
+        self._carry_out(self._dispatcher.taken_up(time.monotonic()))
+        if self._office is not None and self._dispatcher.directory.revision != before:
+            self._office.look()
 
     def _drain_wakeups(self) -> None:
         try:

@@ -53,7 +53,7 @@ CREATE INDEX item_modified ON item (modified);
 CREATE INDEX item_ended ON item (ended) WHERE ended IS NOT NULL;
 """
 _OPEN_MS = 10_000  # how long opening waits for a lock that another process holds
-BUSY_MS = 15  # how long a write does: whoever asks something meanwhile waits with it
+BUSY_MS = 15  # how long a write does, where others wait with it
 _LAST_KEY = "\U0010ffff"
 
 
@@ -64,7 +64,7 @@ class StoreMissing(StoreError):
 class SqliteStore:
     """See contract.Store. Raises StoreMissing if there is none, StoreError for a file that is no store."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, busy_ms: int = BUSY_MS) -> None:
         self.path = str(path)
         self._mark = MarkFile(Path(path))
         self._lock: int | None = None
@@ -79,7 +79,7 @@ class SqliteStore:
             self.id = _identify(stat)
             self._open()
             self._compare_mark()
-            self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            self._db.execute(f"PRAGMA busy_timeout = {busy_ms}")
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         except sqlite3.Error as error:
@@ -308,16 +308,21 @@ class SqliteStore:
                     os.chmod(self.path + suffix, mode & 0o770)
 
     def _open(self) -> None:
-        with self._transaction("IMMEDIATE"):
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                raise StoreError(f"{self.path} is another program's database")
-            if version == 1:
-                self._take_from_1()
-            elif version != SCHEMA_VERSION:
-                raise StoreError(f"{self.path} has schema {version}, this program knows {SCHEMA_VERSION}")
+        if self._version() == 1:
+            with self._transaction("IMMEDIATE"):
+                if self._version() == 1:  # nobody else has done it
+                    self._take_from_1()
         self._secret = bytes(self._about("secret"))
         self._read_world()
+
+    def _version(self) -> int:
+        """Return the schema's version. Raises StoreError for one that is not known."""
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version == 0:
+            raise StoreError(f"{self.path} is another program's database")
+        if not 1 <= version <= SCHEMA_VERSION:
+            raise StoreError(f"{self.path} has schema {version}, this program knows {SCHEMA_VERSION}")
+        return version
 
     def _take_from_1(self) -> None:
         """Take a file of schema 1: its incarnation becomes the realm, which is then in its first era."""

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thread that takes up what the store's writers have committed, while the server answers.
+
+It reads with a store of its own and changes nothing: the server goes over to what it has made between two
+messages. Python lets one thread run at a time; the switch interval says for how long the server may have to
+wait for its turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+
+from directory_service.model.snapshot import Snapshot
+from directory_service.service import Directory, Step
+from directory_service.store.contract import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+SWITCH_S = 0.0005
+
+
+class TakingUp:
+    """See the module, and service.Apart. `open_store` is called in the thread; `wake` when a step is there,
+    from the thread."""
+
+    def __init__(
+        self, directory: Directory, open_store: Callable[[], Store], wake: Callable[[], None]
+    ) -> None:
+        self._directory = directory
+        self._open_store = open_store
+        self._wake = wake
+        self._base: Snapshot | None = None
+        self._made: Step | None = None
+        self._error: StoreError | None = None
+        self._asked = threading.Event()
+        self._ended = False
+        self.busy = False
+        self._thread = threading.Thread(target=self._run, name="taking-up", daemon=True)
+        sys.setswitchinterval(SWITCH_S)
+        self._thread.start()
+
+    def ask(self, base: Snapshot) -> None:
+        """Have the steps made that follow this snapshot. Nothing happens while `busy`."""
+        if not self.busy:
+            self._base, self.busy = base, True
+            self._asked.set()
+
+    def step(self) -> Step | None:
+        """Return the step that has been made, once. Raises StoreError if it failed."""
+        made, error = self._made, self._error
+        if made is None and error is None:
+            return None
+        self._made = self._error = None
+        self.busy = False
+        if error is not None:
+            raise error
+        return made
+
+    def end(self) -> None:
+        """End the thread."""
+        self._ended = True
+        self._asked.set()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        store: Store | None = None
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            if self._ended:
+                break
+            base, self._base = self._base, None
+            if base is None:
+                continue
+            try:
+                store = store or self._open_store()
+                self._made = self._directory.follow(store, base)
+            except StoreError as error:
+                self._error = error
+            except Exception as error:  # the thread must not end: the server would stand still for ever
+                log.error("what the store has new cannot be taken up", exc_info=error)
+                self._error = StoreError(f"what it has new cannot be taken up: {error}")
+            if self._made is not None and not self._made.snapshots:
+                self._made = None
+            if self._made is None and self._error is None:
+                self.busy = False
+            else:
+                self._wake()
+        if store is not None:
+            store.close()
