@@ -115,6 +115,7 @@ OWNED = (
 SCREENS: dict[str, tuple[Column, ...]] = {
     "tunnels": (
         Column("tunnel", "tunnel"),
+        Column("local", "local_locator", rank=7),
         Column("remote", "remote_locator"),
         Column("node", "remote_node", rank=1),
         Column("profile", "profile", rank=5),

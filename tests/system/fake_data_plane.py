@@ -52,12 +52,12 @@ class FakeDataPlane:
         self._listener.bind(str(path))
         self._listener.listen(8)
 
-    def add_tunnel(self, number: int, remote: str, *, tell: bool = True) -> None:
+    def add_tunnel(self, number: int, remote: str, *, local: str = "192.0.2.1", tell: bool = True) -> None:
         row = {
             "tunnel": number,
             "node_id": number,
             "profile_id": 1,
-            "local_locator": "192.0.2.1",
+            "local_locator": local,
             "remote_locator": remote,
             "protocol": "vxlan",
             "mtu_bytes": 1500,
@@ -70,7 +70,7 @@ class FakeDataPlane:
             made = records.make(
                 records.RecordType.TUNNEL_CHANGED,
                 object_id=number,
-                local=ip_address("192.0.2.1").packed.rjust(16, b"\0"),
+                local=ip_address(local).packed.rjust(16, b"\0"),
                 remote=ip_address(remote).packed.rjust(16, b"\0"),
             )
             self._out.write(made)

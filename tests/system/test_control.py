@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -70,6 +71,10 @@ listen = "127.0.0.1:9464"
     def ip(self, *args: str) -> str:
         command = ["ip", "-n", self.namespace, *args]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def configure(self, address: str) -> None:
+        """Write another address of the uplink into the configuration."""
+        self.file.write_text(re.sub(r"addresses = .*", f'addresses = ["{address}"]', self.file.read_text()))
 
     def start_control(self) -> None:
         code = "from gateway.main import main; main()"
@@ -305,6 +310,67 @@ def test_a_tunnel_of_an_adopting_data_plane_is_not_unresolved_while_neighbours_w
 
     world.until(heard, "control says something of the tunnel")
     assert said == [True]
+
+
+def test_nothing_is_sent_from_an_address_that_this_machine_lost_until_it_has_it_again(world: World) -> None:
+    plane = with_tunnel(world)
+    world.ip("addr", "add", "192.0.2.99/32", "dev", "lo")
+    plane.add_tunnel(8, PAIR[1], local="192.0.2.99")
+    pair = ("192.0.2.99", PAIR[1])
+    world.until(lambda: world.resolved(pair) == [HOP], "the tunnel is resolved")
+    world.ip("addr", "delete", "192.0.2.99/32", "dev", "lo")
+    world.until(lambda: world.resolved(pair) == [], "it has no hop any more")
+    assert world.resolved() == [HOP]
+    plane.dumps["tunnels"][1]["state"] = "unresolved"
+    (tunnel,) = (row for row in world.rows("tunnels") if row["tunnel"] == 8)
+    assert tunnel["why"] == "192.0.2.99 is no address of this machine: nothing is sent from it"
+    world.ip("addr", "add", "192.0.2.99/32", "dev", "uplink")
+    world.until(lambda: world.resolved(pair) == [HOP], "it is resolved again")
+
+
+def test_a_configured_address_that_somebody_took_away_is_put_back(world: World) -> None:
+    with_tunnel(world)
+    world.ip("addr", "delete", "192.0.2.1/24", "dev", "uplink")
+    world.until(lambda: "192.0.2.1/24" in world.ip("addr", "show", "uplink"), "the address is back")
+    world.ip("route", "replace", "203.0.113.0/24", "via", ROUTER, "dev", "uplink")
+    world.until(lambda: world.resolved() == [HOP], "the tunnel is resolved")
+
+
+def test_another_address_of_the_same_prefix_takes_the_place_of_the_one_before(world: World) -> None:
+    plane = world.start_plane()
+    world.start_control()
+    world.until(lambda: "uplink" in plane.queues, "the exception queue is handed over")
+    assert v4(world) == ["192.0.2.1/24"]
+    for address in ("192.0.2.11/24", "192.0.2.1/24"):
+        world.kill_control()
+        world.configure(address)
+        world.start_control()
+        world.until(lambda wanted=address: v4(world) == [wanted], f"{address} is there, and no other")
+
+
+def test_what_the_kernel_kept_resolved_for_a_tunnel_that_is_gone_is_let_go_by_another_control(
+    world: World,
+) -> None:
+    plane = with_tunnel(world)
+    other = "192.0.2.253"
+    plane.neighbours[other] = "02:00:5e:10:00:02"
+    plane.add_tunnel(8, other)
+    world.until(lambda: world.resolved(("192.0.2.1", other)), "the second tunnel is resolved")
+    world.until(lambda: managed(world) == {ROUTER, other}, "the kernel keeps both neighbours")
+    world.kill_control()
+    del plane.dumps["tunnels"][1]
+    world.start_control()
+    world.until(lambda: managed(world) == {ROUTER}, "the kernel keeps only what is needed")
+
+
+def v4(world: World) -> list[str]:
+    (link,) = json.loads(world.ip("-j", "addr", "show", "uplink"))
+    return [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["family"] == "inet"]
+
+
+def managed(world: World) -> set[str]:
+    lines = world.ip("neigh", "show", "dev", "uplink").splitlines()
+    return {line.split()[0] for line in lines if "managed" in line.split()}
 
 
 def test_a_deleted_tap_is_made_again(world: World) -> None:

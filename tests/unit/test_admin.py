@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,18 @@ def test_why_a_directory_does_not_serve_this_gateway_needs_attention(world: Worl
         ("directory dir1", "gw1 is there already", "stop it"),
         ("node gw1", told.text, told.fix),
     }
+
+
+def test_a_locator_that_is_missing_says_where_it_belongs(world: World) -> None:
+    uplink = Port("uplink", "net_tap0", "underlay", (ip_interface("192.0.2.1/24"),), exception="up0")
+    world.state.configuration = replace(world.state.configuration, ports={"uplink": uplink})
+    world.state.missing_locators = ("192.0.2.1", "203.0.113.99", "2001:db8::1")
+    commands = [one["command"] for one in attention(world.state) if one["about"].startswith("locator")]
+    assert commands == [
+        "ip address add 192.0.2.1/24 dev up0",
+        "ip address add 203.0.113.99/32 dev lo",
+        "ip address add 2001:db8::1/128 dev lo",
+    ]
 
 
 def test_an_unresolved_tunnel_needs_attention(world: World) -> None:

@@ -162,6 +162,34 @@ def test_a_local_address_of_this_machine_takes_part_in_the_look_up(kernel: Kerne
     assert set(kernel.asked) == {(REMOTE, LOCAL), (REMOTE, None)}
 
 
+def test_nothing_is_sent_from_an_address_that_this_machine_has_no_more(
+    resolver: Resolver, kernel: Kernel
+) -> None:
+    ours = Address(10, ip_interface("192.0.2.1/24"))
+    resolver.address_changed(ours, False)
+    ((_, found),) = resolver.run(kernel.look_up)
+    assert found.hops == ()
+    assert found.why == "192.0.2.1 is no address of this machine: nothing is sent from it"
+    assert found.fix
+    resolver.address_changed(Address(12, ip_interface("192.0.2.1/32")), True)  # wherever it stands
+    ((_, found),) = resolver.run(kernel.look_up)
+    assert found.hops
+
+
+def test_what_the_kernel_keeps_for_us_is_found_by_another_process() -> None:
+    made = Resolver()
+    managed = [
+        neighbour(10, ROUTER_0),
+        neighbour(13, ROUTER_1),  # on a VLAN of a port
+        neighbour(12, REMOTE),  # no port
+        neighbour(11, ROUTER_1, MAC_1, "permanent"),
+    ]
+    made.set_tables(tables(*managed, Neighbour(10, REMOTE, MAC_1, "reachable")))
+    assert made.managed_neighbours() == set()
+    made.set_ports(PORTS)
+    assert made.managed_neighbours() == {(10, ROUTER_0), (13, ROUTER_1)}
+
+
 def test_nothing_new_is_nothing_to_do(resolver: Resolver, kernel: Kernel) -> None:
     resolver.neighbour_changed(neighbour(10, ROUTER_0, MAC_0, "stale"))
     assert resolver.run(kernel.look_up) == []

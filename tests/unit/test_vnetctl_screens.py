@@ -74,6 +74,7 @@ def test_tunnels_show_state_next_hops_and_why_one_is_unresolved() -> None:
     heading, up, unresolved, why = lines("show", "tunnels")
     assert heading.split() == [
         "tunnel",
+        "local",
         "remote",
         "node",
         "profile",
@@ -90,6 +91,7 @@ def test_tunnels_show_state_next_hops_and_why_one_is_unresolved() -> None:
     ]
     assert up.split() == [
         "7",
+        "192.0.2.1",
         "203.0.113.7",
         "ber1-leaf7",
         "fabric",
@@ -102,7 +104,7 @@ def test_tunnels_show_state_next_hops_and_why_one_is_unresolved() -> None:
         "M",
         "3",
     ]
-    assert unresolved.split()[4] == "unresolved"
+    assert unresolved.split()[5] == "unresolved"
     assert why == "12: no route to 203.0.113.9   ip route get 203.0.113.9"
 
 
@@ -203,7 +205,9 @@ def test_tables_fit_the_terminal_by_leaving_out_columns(noun: str, width: int) -
 def test_columns_that_were_left_out_are_named() -> None:
     shown = lines("show", "tunnels", width=40)
     assert shown[0].split() == ["tunnel", "remote", "state"]
-    assert any(line.startswith("left out for want of width: node, profile, next hops") for line in shown)
+    assert any(
+        line.startswith("left out for want of width: local, node, profile, next hops") for line in shown
+    )
 
 
 def test_piped_output_is_never_cut_and_has_no_escapes() -> None:

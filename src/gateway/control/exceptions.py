@@ -46,7 +46,7 @@ class ExceptionPorts:
         return self.repair(rings)
 
     def repair(self, rings: ControlRings) -> list[UnderlayPort]:
-        """Do what is missing: TAPs that were deleted meanwhile, ports that failed before."""
+        """Do what is missing: TAPs and addresses that were deleted meanwhile, ports that failed before."""
         found = []
         for row in rings.ports:
             port = self._ports.get(str(row.get("name")))
@@ -57,6 +57,9 @@ class ExceptionPorts:
                 self._handed.discard(port.port)
                 if self._attempt(port, partial(self._set_up, port, row, rings)):
                     self._handed.add(port.port)
+            else:
+                addresses = self._state.configuration.ports[port.port].addresses
+                self._attempt(port, partial(port.keep_addresses, self._requests, addresses))
             if port.port in self._handed:
                 found.append(UnderlayPort(int(row["index"]), port.port, port.interface))
         return found

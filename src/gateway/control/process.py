@@ -408,8 +408,7 @@ class Control:
         if self._next_hops is None:
             return
         there: set[IPv4Address | IPv6Address] = self._next_hops.addresses()
-        missing = tuple(text for text in configuration.locators if ip_address(text) not in there)
-        self.state.missing_locators = missing
+        self.state.missing_locators = tuple(text for text in locators if ip_address(text) not in there)
 
 
 def ignore(_: Answer | Refused) -> None:

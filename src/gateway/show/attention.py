@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.configuration.configuration import Configuration
 from gateway.state.state import WORKER_SILENT_S, DirectoryServer, State
 
 TUNNELS_SHOWN = 5
@@ -21,8 +22,8 @@ def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict
     for port, (error, fix) in sorted(state.exception_problems.items()):
         lines.append(line(f"port {port}", error, fix))
     for locator in state.missing_locators:
-        text = "stands on no interface of this machine"
-        lines.append(line(f"locator {locator}", text, f"ip address add {locator}/32 dev lo"))
+        text = "stands on no interface of this machine: nothing is sent from it"
+        lines.append(line(f"locator {locator}", text, _locator_fix(state.configuration, locator)))
     lines.extend(_tunnel_lines(state, tunnels))
     servers = list(state.servers())
     if servers and not any(server.active for server in servers):
@@ -67,6 +68,15 @@ def _tunnel_lines(state: State, tunnels: Sequence[dict[str, Any]]) -> list[dict[
             line(f"{len(bad) - TUNNELS_SHOWN} more tunnels", "unresolved or down", "vnetctl show tunnels")
         )
     return lines
+
+
+def _locator_fix(configuration: Configuration, locator: str) -> str:
+    for port in configuration.ports.values():
+        for address in port.addresses:
+            if str(address.ip) == locator:
+                return f"ip address add {address} dev {port.exception or port.name}"
+    bits = 128 if ":" in locator else 32
+    return f"ip address add {locator}/{bits} dev lo"
 
 
 def _directory_text(server: DirectoryServer) -> str:

@@ -17,7 +17,7 @@ import struct
 from ipaddress import IPv4Interface, IPv6Interface
 
 from gateway.underlay.netlink import NetlinkError, Requests
-from gateway.underlay.nexthop import Link
+from gateway.underlay.nexthop import Address, Link
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +74,21 @@ class ExceptionPort:
             mac=mac if link.mac != mac else None,
             mtu_bytes=mtu_bytes if link.mtu_bytes != mtu_bytes else None,
         )
-        present = {a.interface: a for a in requests.addresses() if a.index == link.index}
-        for address in addresses:
-            if address not in present:
-                requests.add_address(link.index, address)
-        for stale in (a for a in present.values() if a.ours and a.interface not in addresses):
+        present = self._put_on(requests, link, addresses)
+        for stale in (a for a in present if a.ours and a.interface not in addresses):
             try:
                 requests.remove_address(link.index, stale.interface)
             except NetlinkError as error:  # removing a primary address may take its secondaries along
                 if error.errno != errno.EADDRNOTAVAIL:
                     raise
             log.info("%s: took %s away: no longer configured", self.interface, stale.interface)
+            self._put_on(requests, link, addresses)  # those of its prefix may have gone with it
+
+    def keep_addresses(
+        self, requests: Requests, addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    ) -> None:
+        """Put back what is configured and was taken away by somebody else."""
+        self._put_on(requests, self.link(requests), addresses)
 
     def link(self, requests: Requests) -> Link:
         link = requests.link(self.interface)
@@ -94,6 +98,18 @@ class ExceptionPort:
                 "it is made again within a second",
             )
         return link
+
+    def _put_on(
+        self, requests: Requests, link: Link, addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    ) -> list[Address]:
+        """Put those on that are missing. Returns those that were there before."""
+        present = [a for a in requests.addresses() if a.index == link.index]
+        there = {a.interface for a in present}
+        for address in addresses:
+            if address not in there:
+                requests.add_address(link.index, address)
+                log.info("%s: put %s on", self.interface, address)
+        return present
 
     def queue(self) -> int:
         """Return the descriptor of a new attached queue, for the data plane; the caller closes it."""

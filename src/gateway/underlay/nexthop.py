@@ -3,7 +3,9 @@
 
 A tunnel's remote locator is resolved as Linux would: the route to it (all ways of a multipath route), each
 way's interface, which must be the exception interface of an underlay port (or a VLAN on one), and the MAC
-of the neighbour there. `Resolver` keeps all of it up to date as changes come in and says what differs.
+of the neighbour there. A tunnel whose local locator stands on no interface has no next hop: nothing is sent
+from an address that this machine does not have. `Resolver` keeps all of it up to date as changes come in and
+says what differs.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 IpAddress = IPv4Address | IPv6Address
 NEXTHOPS_MAX = 4  # FP_NEXTHOPS_MAX
+STATIC_STATES = frozenset({"permanent", "noarp"})
 VALID_STATES = frozenset({"reachable", "stale", "delay", "probe", "noarp", "permanent"})
 
 
@@ -116,6 +119,9 @@ class Tables:
 def resolve(pair: Pair, route: Route | None, tables: Tables, ports: Iterable[UnderlayPort]) -> Resolution:
     """Return the next hops towards `pair.remote`, or why there are none."""
     remote = pair.remote
+    if not tables.has_address(pair.local):
+        why = f"{pair.local} is no address of this machine: nothing is sent from it"
+        return Resolution(why=why, fix=f"ip address show to {pair.local}")
     if route is None:
         return Resolution(why=f"no route to {remote}", fix=f"ip route get {remote}")
     if route.kind == "local":
@@ -266,6 +272,19 @@ class Resolver:
     @property
     def pending(self) -> bool:
         return bool(self._look_up or self._judge)
+
+    def managed_neighbours(self) -> set[tuple[int, IpAddress]]:
+        """Return the neighbours that the kernel keeps resolved on interfaces of the ports, whoever asked for
+        it: a process before this one, as a rule. Static ones are somebody's."""
+        names = {port.interface for port in self.ports}
+        links = self.tables.links
+        below = {index for index, link in links.items() if link.name in names}
+        ours = below | {index for index, link in links.items() if link.parent in below}
+        return {
+            key
+            for key, one in self.tables.neighbours.items()
+            if one.managed and one.index in ours and one.state not in STATIC_STATES
+        }
 
     def wanted_neighbours(self) -> set[tuple[int, IpAddress]]:
         return {key for resolution in self.resolutions.values() for key in resolution.neighbours}

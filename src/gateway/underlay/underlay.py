@@ -16,7 +16,16 @@ from ipaddress import ip_network
 
 from gateway.underlay import netlink
 from gateway.underlay.netlink import NetlinkError, Requests
-from gateway.underlay.nexthop import IpAddress, Pair, Resolution, Resolver, Route, Tables, UnderlayPort
+from gateway.underlay.nexthop import (
+    STATIC_STATES,
+    IpAddress,
+    Pair,
+    Resolution,
+    Resolver,
+    Route,
+    Tables,
+    UnderlayPort,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +41,8 @@ class Underlay:
         self.resolver = Resolver()
         self.overruns = 0
         self._kept: set[tuple[int, IpAddress]] = set()
+        self._is_complete = False  # all pairs are known
+        self._has_adopted = False
         self._probed_s = 0.0
         self._read_tables()
 
@@ -46,7 +57,9 @@ class Underlay:
         self.resolver.set_ports(ports)
 
     def set_pairs(self, pairs: Iterable[Pair]) -> None:
+        """Follow exactly these. With the first ones it is known which neighbours are needed."""
         self.resolver.set_pairs(pairs)
+        self._is_complete = True
 
     def advance(self, now_s: float) -> list[tuple[Pair, Resolution]]:
         """Take in what changed and return the pairs whose resolution differs from before."""
@@ -118,6 +131,9 @@ class Underlay:
 
     def _keep_neighbours(self, now_s: float) -> None:
         wanted = self.resolver.wanted_neighbours()
+        if self._is_complete and not self._has_adopted and self.resolver.ports and not self.resolver.pending:
+            self._has_adopted = True
+            self._kept |= self.resolver.managed_neighbours()
         for index, address in self._kept - wanted:
             self._try(self.requests.forget_neighbour, index, address)
         self._kept &= wanted
@@ -141,7 +157,7 @@ class Underlay:
     def _is_static(self, index: int, address: IpAddress) -> bool:
         """Whether this is somebody's static entry: being kept or probed would make it an ordinary one."""
         known = self.resolver.tables.neighbours.get((index, address))
-        return known is not None and known.state in ("permanent", "noarp")
+        return known is not None and known.state in STATIC_STATES
 
     def _try(self, request: Callable[[int, IpAddress], None], index: int, address: IpAddress) -> bool:
         """Run a neighbour request; an interface that went meanwhile is no error."""
