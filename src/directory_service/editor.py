@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from directory_client.toml.strict_toml import Table, TomlError
+from directory_client.toml.toml_lines import Lines
 from directory_client.vocabulary.names import suggest
 from directory_service.decide.explain import Question, explain, find_vnet
 from directory_service.decide.flows import judge_flows
@@ -188,7 +189,9 @@ class Editor:
                 for given, other in (("at", "node"), ("node", "at")):
                     if values.get(given) and not values.get(other):
                         merged.pop(other, None)
-            table = Table("", {}, (), {field: value for field, value in merged.items() if value is not None})
+            table = Table(
+                "", Lines(), (), {field: value for field, value in merged.items() if value is not None}
+            )
             try:
                 read = fields.READERS[kind](table)
                 table.finish()

@@ -95,6 +95,7 @@ def test_a_layered_mapping_is_a_dict(first: dict, steps: list) -> None:
         kept.append((layered, plain))
     for made, expected in kept:  # the later ones have left the earlier ones as they were
         assert dict(made.items()) == expected
+        assert (sorted(made), sorted(made.values())) == (sorted(expected), sorted(expected.values()))
         assert len(made) == len(expected)
         assert [made.get(key) for key in range(100)] == [expected.get(key) for key in range(100)]
         assert made.get_all(range(100)) == [expected.get(key) for key in range(100)]

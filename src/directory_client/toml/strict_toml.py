@@ -13,10 +13,11 @@ Raises TomlError only. `problem()` makes one for what the reader of the values f
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from directory_client.toml.toml_lines import KeyPath, find_lines, format_path
+from directory_client.toml.toml_lines import KeyPath, Lines, format_path
+from directory_client.toml.toml_rows import loads
 from directory_client.vocabulary.names import suggest
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ def raise_all(errors: Sequence[TomlError]) -> None:
 class Table:
     """One table of a file. Remembers which keys were asked for."""
 
-    def __init__(self, file: str, lines: dict[KeyPath, int], path: KeyPath, values: dict[str, Any]) -> None:
+    def __init__(self, file: str, lines: Lines, path: KeyPath, values: dict[str, Any]) -> None:
         self.file = file
         self.path = path
         self._lines = lines
@@ -93,9 +94,7 @@ class Table:
     def line(self, key: str | None = None) -> int:
         """Return the line of a key of this table, or of the table (1 if it has none)."""
         path = self.path if key is None else (*self.path, key)
-        while path and path not in self._lines:
-            path = path[:-1]
-        return self._lines.get(path, 1)
+        return self._lines.of(path)
 
     def problem(self, key: str | None, problem: str, fix: str = "") -> TomlError:
         """Make the error for a key of this table, or for the table itself. The caller raises it."""
@@ -195,15 +194,16 @@ class Table:
         key: str,
         check: Callable[[str], object] | None = None,
         mistakes: list[TomlError] | None = None,
+        names: Iterable[str] | None = None,
     ) -> Iterator[tuple[str, "Table"]]:
-        """Yield (name, table) of every table in a table: [key.name]. With a list of `mistakes` what is
-        wrong is added to it and left out."""
+        """Yield (name, table) of every table in a table: [key.name], or of those `names`. With a list of
+        `mistakes` what is wrong is added to it and left out."""
         try:
             outer = self.table(key)
         except TomlError as error:
             _keep(mistakes, error)
             return
-        for name in outer._values:
+        for name in outer._values if names is None else names:
             try:
                 outer._check(name, name, check)
                 inner = outer.table(name)
@@ -297,7 +297,7 @@ def read_toml(text: str, file: str) -> Table:
             f"save it as UTF-8 without one: sed -i '1s/^\\xef\\xbb\\xbf//' {file}",
         )
     try:
-        values = tomllib.loads(text)
+        values = loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
@@ -309,7 +309,7 @@ def read_toml(text: str, file: str) -> Table:
         raise TomlError(
             file, line, "", f"no TOML: {words[:1].lower()}{words[1:]}", "see https://toml.io"
         ) from None
-    return Table(file, find_lines(text), (), values)
+    return Table(file, Lines(text), (), values)
 
 
 def _key_at(text: str, line: int) -> str:

@@ -42,6 +42,22 @@ def find_lines(text: str) -> dict[KeyPath, int]:
     return _Scanner(text).scan()
 
 
+class Lines:
+    """The lines of a text, found when the first one is asked for: mostly nothing is wrong, and none is."""
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+        self._lines: dict[KeyPath, int] | None = None
+
+    def of(self, path: KeyPath) -> int:
+        """Return the line of a key or table, of what it stands in if it has none, else 1."""
+        if self._lines is None:
+            self._lines = find_lines(self._text)
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, 1)
+
+
 class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text.replace("\r\n", "\n")

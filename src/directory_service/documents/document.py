@@ -12,8 +12,9 @@ from directory_client.toml.strict_toml import Table, TomlError, raise_all, read_
 from directory_client.toml.toml_lines import format_path
 from directory_client.toml.toml_text import toml_string, toml_value
 from directory_client.vocabulary.addresses import parse_network
-from directory_client.vocabulary.names import Place, check_name, parse_place
+from directory_client.vocabulary.names import NAME, Place, check_name, parse_place
 from directory_service.kinds import fields
+from directory_service.kinds.plain_endpoint import read_plain_endpoint
 from directory_service.kinds.records import Record
 
 _NAMED = ("site", "path", "profile", "node")
@@ -23,12 +24,19 @@ RESERVED_NAMES = frozenset(("any", "all"))
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One thing that a document declares, and the table it stands in, for errors."""
+    """One thing that a document declares, and where it stands, for errors: the table `inner` of `outer`, or
+    `outer` itself."""
 
     kind: str
     name: str
     values: Mapping[str, Any]
-    table: Table
+    outer: Table
+    inner: str | None = None
+
+    @property
+    def table(self) -> Table:
+        """The table that it stands in."""
+        return self.outer if self.inner is None else self.outer.table(self.inner)
 
     @property
     def key(self) -> str:
@@ -36,7 +44,8 @@ class Declared:
 
     def problem(self, field: str | None, problem: str, fix: str) -> TomlError:
         """Make an error that says where this stands."""
-        return self.table.problem(field if field and field in self.table else None, problem, fix)
+        table = self.table
+        return table.problem(field if field and field in table else None, problem, fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +96,11 @@ def _read_inside(
             for node in nodes:
                 place = Place(node, port, vlan)
                 _add(declared, "attachment", f"{vnet}/{place}", values, attachment, mistakes)
+    slow = _read_plain_endpoints(declared, vnet, settings)
+    for item, table in settings.tables_by_name("endpoint", check_member_name, mistakes, slow):
+        found = table.read_all(fields.read_endpoint, mistakes)
+        _add(declared, "endpoint", f"{vnet}/{item}", found, table, mistakes)
     for kind, check in (
-        ("endpoint", check_member_name),
         ("route", _check_route),
         ("rule", check_name),
         ("peering", check_name),
@@ -97,6 +109,23 @@ def _read_inside(
             name = str(parse_network(item)) if kind == "route" else item
             found = table.read_all(fields.READERS[kind], mistakes)
             _add(declared, kind, f"{vnet}/{name}", found, table, mistakes)
+
+
+def _read_plain_endpoints(declared: dict[str, Declared], vnet: str, settings: Table) -> list[str] | None:
+    """Add the endpoints that are written plainly; returns the names of the others (None: of all)."""
+    endpoints = settings.raw("endpoint")
+    if not isinstance(endpoints, dict):
+        return None
+    outer, slow = settings.table("endpoint"), []
+    for item, said in endpoints.items():
+        plain = NAME.fullmatch(item) is not None and item not in RESERVED_NAMES and isinstance(said, dict)
+        values = read_plain_endpoint(said) if plain else None
+        if values is None:
+            slow.append(item)
+        else:
+            name = f"{vnet}/{item}"
+            declared["endpoint/" + name] = Declared("endpoint", name, values, outer, item)
+    return slow
 
 
 def _add(

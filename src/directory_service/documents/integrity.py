@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from directory_client.vocabulary.addresses import pack_address
-from directory_client.vocabulary.names import Place, derive_gateway_mac, format_mac, parse_place, suggest
+from directory_client.vocabulary.names import derive_gateway_mac, format_mac, parse_place, suggest
 from directory_service.documents.doubts import find_doubts
 from directory_service.kinds.records import Record
 from directory_service.model.fabric import Presence
@@ -55,6 +55,18 @@ def find_warnings(
                 ports = ", ".join(said.ports) or "none"
                 here = f"{place.node} has no inside port {place.port}"
                 yield f"attachment {record_.name}: {here}; it has {ports}"
+
+
+class _Attached:
+    """The attachments of a V-net: their places, by node, and the nodes that have one, where `node` says
+    all."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.places = {record.local_name for record in records}
+        self.by_node: dict[str, list[str]] = {}
+        for place in self.places:
+            self.by_node.setdefault(place.partition("/")[0], []).append(place)
+        self.once = {node for node, places in self.by_node.items() if len(places) == 1}
 
 
 class _Checker:
@@ -195,19 +207,23 @@ class _Checker:
             places[record.local_name] = record
 
     def _endpoints(self, vnet: Record, kinds: Mapping[str, list[Record]]) -> Iterator[Fault]:
-        here = {record.local_name: parse_place(record.local_name) for record in kinds.get("attachment", ())}
+        here = _Attached(kinds.get("attachment", ()))
+        prefixes = tuple(vnet.values.get("prefixes", ()))
         gateway_mac = vnet.values.get("gateway_mac") or format_mac(derive_gateway_mac(vnet.values["vni"]))
         macs: dict[str, str] = {gateway_mac: "the V-net's gateway"}
         held: dict[str, str] = dict.fromkeys(vnet.values.get("gateway_addresses", ()), "the V-net's gateway")
         services: dict[str, str] = {}
         for record in kinds.get("endpoint", ()):
             values = record.values
-            if values["mac"] in macs:
-                problem = f"mac {values['mac']} is already {macs[values['mac']]}'s"
-                yield Fault(record.key, "mac", problem, "give each endpoint its own")
-            macs[values["mac"]] = record.name
+            mac = values["mac"]
+            if mac in macs:
+                yield Fault(
+                    record.key, "mac", f"mac {mac} is already {macs[mac]}'s", "give each endpoint its own"
+                )
+            macs[mac] = record.name
             for address in values.get("addresses", ()):
-                yield from self._in_prefixes(vnet, record, "addresses", address)
+                if prefixes and not self._is_inside(address, prefixes):
+                    yield from self._in_prefixes(vnet, record, "addresses", address)
                 if address in held:
                     fix = "give each endpoint its own; an address that several serve goes into services"
                     yield Fault(record.key, "addresses", f"{address} is already {held[address]}'s", fix)
@@ -215,20 +231,20 @@ class _Checker:
             for address in values.get("services", ()):
                 yield from self._in_prefixes(vnet, record, "services", address)
                 services[address] = record.key
-            yield from self._places(record, values, here)
+            node = values.get("node")
+            if node is None or node not in here.once or node not in self._of("node"):
+                yield from self._places(record, values, here)
         for address, key in services.items():
             if address in held:
                 fix = "an address is either one endpoint's or a service of several"
                 yield Fault(key, "services", f"{address} is already {held[address]}'s", fix)
 
-    def _places(
-        self, record: Record, values: Mapping[str, Any], here: Mapping[str, Place]
-    ) -> Iterator[Fault]:
+    def _places(self, record: Record, values: Mapping[str, Any], here: "_Attached") -> Iterator[Fault]:
         for place in values.get("at", ()):
             node = parse_place(place).node
             yield from self._known(record, "at", "node", node)
-            if node in self._of("node") and place not in here:
-                fix = f"{suggest(place, here)}, or declare it: [[vnet.{record.vnet}.attachment]]"
+            if node in self._of("node") and place not in here.places:
+                fix = f"{suggest(place, here.places)}, or declare it: [[vnet.{record.vnet}.attachment]]"
                 yield Fault(record.key, "at", f"V-net {record.vnet} has no attachment {place}", fix)
         name = values.get("node")
         if not name:
@@ -237,7 +253,7 @@ class _Checker:
         node_record = self._of("node").get(name)
         if node_record is None or node_record.values["kind"] != "gateway":
             return
-        there = sorted(text for text, place in here.items() if place.node == name)
+        there = sorted(here.by_node.get(name, ()))
         if not there:
             fix = f'declare one: [[vnet.{record.vnet}.attachment]] with nodes = ["{name}"]'
             yield Fault(record.key, "node", f"V-net {record.vnet} has no attachment on {name}", fix)

@@ -7,7 +7,7 @@ once from a record and never changed.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -271,18 +271,26 @@ def to_attachment(record: Record) -> Attachment:
 
 def to_endpoint(record: Record) -> Endpoint:
     values = record.values
+    at, groups = values.get("at"), values.get("groups")
     return Endpoint(
         record,
         record.id,
-        record.local_name,
-        parse_mac(values["mac"]),
-        tuple((":" in text, pack_address(text)) for text in values.get("addresses", ())),
-        tuple((":" in text, pack_address(text)) for text in values.get("services", ())),
+        record.name.partition("/")[2],
+        bytes.fromhex(values["mac"].replace(":", "")),
+        _pack_all(values.get("addresses")),
+        _pack_all(values.get("services")),
         values.get("node", ""),
-        tuple(parse_place(text) for text in values.get("at", ())),
-        frozenset(values.get("groups", ())),
+        tuple([parse_place(text) for text in at]) if at else (),
+        frozenset(groups) if groups else _NO_GROUPS,
         values.get("preference", DEFAULT_PREFERENCE),
     )
+
+
+_NO_GROUPS: frozenset[str] = frozenset()
+
+
+def _pack_all(texts: Sequence[str] | None) -> tuple[tuple[bool, bytes], ...]:
+    return tuple([(":" in text, pack_address(text)) for text in texts]) if texts else ()
 
 
 def to_route(record: Record) -> Route:

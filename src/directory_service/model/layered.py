@@ -59,6 +59,16 @@ class Layered(Mapping[K, V]):
         """Return the value of each key, None where there is none: some 40 ns each instead of 150."""
         return list(map(self.get if self._upper else self._lower.get, keys))
 
+    def values(self) -> Iterable[V]:  # type: ignore[override]
+        """Return the values, in the order of the keys: not by looking each of them up."""
+        if not self._upper:
+            return self._lower.values()
+        return [value for _, value in self._items()]
+
+    def items(self) -> Iterable[tuple[K, V]]:  # type: ignore[override]
+        """Return keys and values."""
+        return self._items() if self._upper else self._lower.items()
+
     def edit(self) -> Edit[K, V]:
         """Begin the next one."""
         return Edit(self)
@@ -67,6 +77,8 @@ class Layered(Mapping[K, V]):
         """Return the mapping with other values; None: without it."""
         if not changes:
             return self
+        if not self._count:
+            return Layered({key: value for key, value in changes.items() if value is not None})
         after: Layered[K, V] = Layered()
         after._lower, after._upper = self._lower, {**self._upper, **changes}
         there = sum(value is not None for value in changes.values())
@@ -81,13 +93,17 @@ class Layered(Mapping[K, V]):
         return after
 
     def _keys(self) -> Iterator[K]:
-        upper = self._upper
-        for key in self._lower:
-            if key not in upper or upper[key] is not None:
-                yield key
-        for key, value in upper.items():
-            if value is not None and key not in self._lower:
-                yield key
+        return (key for key, _ in self._items())
+
+    def _items(self) -> Iterator[tuple[K, V]]:
+        upper, lower = self._upper, self._lower
+        for key, value in lower.items():
+            now = upper.get(key, value)
+            if now is not None:
+                yield key, now
+        for key, new in upper.items():
+            if new is not None and key not in lower:
+                yield key, new
 
 
 class Edit(Generic[K, V]):

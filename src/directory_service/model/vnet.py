@@ -347,7 +347,9 @@ class VnetState:
         for family, address in keys_of(member.endpoint):
             index = by_address[family]
             members = (*index.get(address, ()), member)
-            index.put(address, tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id))))
+            if len(members) > 1:
+                members = tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id)))
+            index.put(address, members)
         for node in member.nodes:
             self.hosted[node] = self.hosted.get(node, 0) + 1
 
@@ -385,10 +387,14 @@ class VnetState:
 
 
 def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:
-    """Yield (family, packed address) of all by which an endpoint is known."""
-    for ipv6, address in {*endpoint.addresses, *endpoint.services}:
-        yield (FAMILY_IPV6 if ipv6 else FAMILY_IPV4), address
-    yield FAMILY_MAC, endpoint.mac.rjust(16, b"\0")
+    """Return (family, packed address) of all by which an endpoint is known."""
+    keys = [(FAMILY_MAC, endpoint.mac.rjust(16, b"\0"))]
+    known = endpoint.addresses
+    if endpoint.services or len(known) > 1:
+        known = tuple({*known, *endpoint.services})
+    for ipv6, address in known:
+        keys.append((FAMILY_IPV6 if ipv6 else FAMILY_IPV4, address))
+    return keys
 
 
 def _index_routes(routes: Iterable[Route]) -> dict[int, list[tuple[int, dict[int, Route]]]]:

@@ -13,10 +13,10 @@ from typing import Any
 from directory_client.vocabulary.addresses import ZERO, looks_ipv6
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import find_location, object_of, wire_id
-from directory_service.kinds.records import Node
+from directory_service.kinds.records import Node, Route
 from directory_service.model.fabric import Fabric
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import Holder, VnetState, Whereabouts
+from directory_service.model.vnet import Holder, Member, VnetState, Whereabouts
 from directory_service.settings import Settings
 from directory_service.views.announcement import announcements
 from directory_service.views.scope import ScopedChange, find_changes
@@ -263,21 +263,24 @@ def _changed_locations(
 def _locations(
     snapshot: Snapshot, state: VnetState, node: Node, names: tuple[set[str], set[str]] | None
 ) -> View:
-    members: Iterable[str] = state.members if names is None else names[0]
-    routes: Iterable[str] = state.routes if names is None else names[1]
+    if names is None:
+        members: Iterable[Member] = state.members.values()
+        routes: Iterable[Route] = state.routes.values()
+    else:
+        members = [one for one in state.members.get_all(names[0]) if one is not None]
+        routes = [state.routes[name] for name in names[1] if name in state.routes]
     view: View = {}
     alike: dict[Whereabouts, Operation | None] = {}  # members at the same places differ in id and MAC only
-    for holder in _holders(state, members, routes):
-        member = holder.member if holder.route is None else None
-        if member is None:
-            op = _location(snapshot, state, node, holder)
-        else:
-            try:
-                op = alike[member.whereabouts]
-            except KeyError:
-                op = alike[member.whereabouts] = _location(snapshot, state, node, holder)
-            if op is not None:
-                op = {**op, "object_id": member.id, "mac": member.endpoint.mac}
+    for member in members:
+        whereabouts = member.whereabouts
+        if whereabouts not in alike:
+            alike[whereabouts] = _location(snapshot, state, node, Holder(member, None))
+        like = alike[whereabouts]
+        if like is not None:
+            id_ = member.id
+            view["location", id_] = {**like, "object_id": id_, "mac": member.endpoint.mac}
+    for route in routes:
+        op = _location(snapshot, state, node, Holder(state.members.get(route.via), route))
         if op is not None:
             view["location", op["object_id"]] = op
     return view
@@ -299,14 +302,3 @@ def _location(snapshot: Snapshot, state: VnetState, node: Node, holder: Holder) 
         "wire_id": location.wire_id,
         "revision": snapshot.revision,
     }
-
-
-def _holders(state: VnetState, members: Iterable[str], routes: Iterable[str]) -> Iterator[Holder]:
-    for name in members:
-        member = state.members.get(name)
-        if member is not None:
-            yield Holder(member, None)
-    for name in routes:
-        route = state.routes.get(name)
-        if route is not None:
-            yield Holder(state.members.get(route.via), route)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from directory_client.endpoint import parse_endpoint
 from directory_client.keys import check_public_key
 from directory_client.toml.strict_toml import Table, TomlError, read_toml
+from directory_client.toml.toml_lines import Lines
 from directory_client.vocabulary.names import PORT, check_name, suggest
 from directory_client.wire.messages import DirectoryError
 from gateway.configuration import log
@@ -152,7 +153,7 @@ class _Reader:
         self.problems.append(table.problem(key, problem, fix))
 
     def section(self, table: Table, key: str, known: Collection[str]) -> Table:
-        found = self.take(lambda: table.table(key), None) or Table(table.file, {}, (key,), {})
+        found = self.take(lambda: table.table(key), None) or Table(table.file, Lines(), (key,), {})
         self.unknown(found, known)
         return found
 
@@ -266,7 +267,7 @@ class _Reader:
 
     def ports(self, table: Table) -> Mapping[str, Port]:
         ports: dict[str, Port] = {}
-        outer = self.take(lambda: table.table("port"), Table(table.file, {}, ("port",), {}))
+        outer = self.take(lambda: table.table("port"), Table(table.file, Lines(), ("port",), {}))
         for name in tuple(outer.keys()):
             if not PORT.fullmatch(name):
                 fix = "letters, digits, dot, hyphen, underscore, at most 15, beginning with a letter or digit"
