@@ -38,6 +38,9 @@ class FakeDirectory:
         self.trims_failed = 0
         self.to_learn = 0  # quiet moments that are needed
 
+    def take(self, settings: Any, node_s: float) -> None:
+        self.taken = (settings, node_s)
+
     @property
     def editor(self) -> FakeDirectory:
         return self

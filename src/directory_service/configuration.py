@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from directory_client.endpoint import Endpoint, parse_endpoint
 from directory_client.keys import check_public_key
-from directory_client.toml.strict_toml import Table, read_toml
+from directory_client.toml.changes import text
+from directory_client.toml.strict_toml import Table, TomlError, raise_all, read_toml
 from directory_client.vocabulary.names import check_name
 from directory_client.wire.messages import DirectoryError
 from directory_service.settings import Settings
 
 STORES = ("sqlite", "memory", "etcd")
 ROLES = ("gateway", "operator")
+T = TypeVar("T")
+_NOWHERE = Endpoint("", "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +85,107 @@ def load(path: str | Path) -> Configuration:
     return parse(text, str(path))
 
 
-def parse(text: str, file: str) -> Configuration:
-    """Read and check the text of a directory.toml. Raises TomlError with file, line, key and remedy."""
-    table = read_toml(text, file)
-    name = table.string("name", check=check_name)
-    listen = _endpoint(table, "listen")
-    local = _endpoint(table, "local") if "local" in table else None
-    key_file = table.string("key_file", "")
-    clients = tuple(_client(entry) for entry in table.tables_in_list("client"))
-    seen: dict[str | bytes, Client] = {}
-    for entry in clients:
-        for what, value in (("name", entry.name), ("public_key", entry.public_key)):
-            other = seen.setdefault(value, entry)
-            if other is not entry:
-                raise table.problem(
-                    "client",
-                    f"{other.name} and {entry.name} have the same {what}",
-                    "one [[client]] for each key: vnet-directory keygen PATH makes another",
-                )
-    if not listen.local:
-        if not key_file:
-            raise table.problem("listen", "TCP needs a key", 'key_file = "/etc/vnet/directory.key"')
-        if not clients:
-            raise table.problem(
-                "listen",
-                "no client may connect",
-                'add [[client]] with name, public_key and role = "operator"',
-            )
+def parse(toml: str, file: str) -> Configuration:
+    """Read and check the text of a directory.toml. Raises TomlError with file, line, key and remedy, or
+    TomlErrors with all mistakes."""
+    table = read_toml(toml, file)
+    mistakes: list[TomlError] = []
+    read = partial(_take, mistakes)
+    configuration = Configuration(
+        name=read(lambda: table.string("name", check=check_name), ""),
+        listen=read(lambda: _endpoint(table, "listen"), _NOWHERE),
+        local=read(lambda: _endpoint(table, "local") if "local" in table else None, None),
+        key_file=read(lambda: _path(table, "key_file"), None),
+        clients=_clients(table, mistakes),
+        store_path=_section(table, "store", _store, mistakes, None),
+        settings=_settings(table, mistakes),
+        node_s=_section(table, "leases", _leases, mistakes, 10.0),
+        limits=_section(table, "limits", _limits, mistakes, Limits()),
+        audit_file=_section(table, "audit", _audit, mistakes, None),
+        metrics=_section(table, "metrics", _metrics, mistakes, None),
+    )
+    mistakes += table.unknown()
+    _check_together(table, configuration, mistakes)
+    raise_all(mistakes)
+    return configuration
+
+
+def values(configuration: Configuration) -> dict[str, str]:
+    """Return what the file says, by its keys, defaults filled in (directory_client.toml.changes)."""
+    one = configuration
+    named: dict[str, Any] = {
+        "name": one.name,
+        "listen": one.listen.name,
+        "local": one.local.name if one.local else None,
+        "key_file": one.key_file and str(one.key_file),
+        "store.path": "memory" if one.store_path is None else str(one.store_path),
+    }
+    for name, value in asdict(one.settings).items():
+        section, _, rest = name.partition("_")
+        named[f"history.{rest}" if section == "history" else f"answers.{name}"] = value
+    named["leases.node_s"] = one.node_s
+    named |= {f"limits.{name}": value for name, value in asdict(one.limits).items()}
+    named["audit.file"] = one.audit_file and str(one.audit_file)
+    named["metrics.listen"] = one.metrics and ":".join(map(str, one.metrics))
+    shown = {key: text(value) for key, value in named.items()}
+    return shown | {f"client.{c.name}": f"{c.role} {c.public_key.decode()}" for c in one.clients}
+
+
+def live_part(before: Configuration, after: Configuration) -> Configuration:
+    """Return `before` with all that a running directory takes from `after`; the rest needs a restart.
+
+    ZeroMQ knows the sizes of messages when it binds; V-nets are told stale_max_s with their records."""
+    audited = before.audit_file is not None and after.audit_file is not None
+    sizes = {name: getattr(before.limits, name) for name in ("message_bytes", "document_bytes")}
+    return replace(
+        before,
+        settings=replace(after.settings, stale_max_s=before.settings.stale_max_s),
+        limits=replace(after.limits, **sizes),
+        node_s=after.node_s,
+        audit_file=after.audit_file if audited else before.audit_file,
+        metrics=after.metrics,
+        clients=after.clients,
+    )
+
+
+def _take(mistakes: list[TomlError], read: Callable[[], T], otherwise: Any) -> T:
+    """Return what `read` reads; what is wrong is added to `mistakes`, and `otherwise` stands in."""
+    try:
+        return read()
+    except TomlError as error:
+        mistakes.append(error)
+        return otherwise  # type: ignore[no-any-return]
+
+
+def _section(
+    table: Table, key: str, read: Callable[[Table], T], mistakes: list[TomlError], otherwise: Any
+) -> T:
+    section = _take(mistakes, lambda: table.table(key), None)
+    if section is None:
+        return otherwise  # type: ignore[no-any-return]
+    found = section.read_all(read, mistakes)
+    return otherwise if found is None else found  # type: ignore[no-any-return]
+
+
+def _check_together(table: Table, configuration: Configuration, mistakes: list[TomlError]) -> None:
+    """Add what is wrong between keys, where each of them is right."""
+    wrong = {mistake.key.partition(".")[0].partition("[")[0] for mistake in mistakes}
+    listen, local = configuration.listen, configuration.local
+    if listen is _NOWHERE:
+        return
+    if not listen.local and not configuration.key_file and "key_file" not in wrong:
+        mistakes.append(table.problem("listen", "TCP needs a key", 'key_file = "/etc/vnet/directory.key"'))
+    if not listen.local and not configuration.clients and "client" not in wrong:
+        fix = 'add [[client]] with name, public_key and role = "operator"'
+        mistakes.append(table.problem("listen", "no client may connect", fix))
     if local is not None and (listen.local or not local.local):
         fix = 'listen = "tcp://HOST:PORT" for others, local = "ipc://DIRECTORY" for this machine'
-        raise table.problem("local", "it is an ipc:// endpoint beside a tcp:// one", fix)
-    configuration = Configuration(
-        name=name,
-        listen=listen,
-        local=local,
-        key_file=Path(key_file) if key_file else None,
-        clients=clients,
-        store_path=_store(table.table("store")),
-        settings=_settings(table.table("answers"), table.table("history")),
-        node_s=_leases(table.table("leases")),
-        limits=_limits(table.table("limits")),
-        audit_file=_audit(table.table("audit")),
-        metrics=_metrics(table.table("metrics")),
-    )
-    table.finish()
-    return configuration
+        mistakes.append(table.problem("local", "it is an ipc:// endpoint beside a tcp:// one", fix))
+
+
+def _path(table: Table, key: str) -> Path | None:
+    found = table.string(key, "")
+    return Path(found) if found else None
 
 
 def _endpoint(table: Table, key: str) -> Endpoint:
@@ -133,13 +195,34 @@ def _endpoint(table: Table, key: str) -> Endpoint:
         raise table.problem(key, error.error, error.fix) from None
 
 
+def _clients(table: Table, mistakes: list[TomlError]) -> tuple[Client, ...]:
+    clients: list[Client] = []
+    seen: dict[str | bytes, Client] = {}
+    for entry in table.tables_in_list("client", mistakes):
+        client = entry.read_all(_client, mistakes)
+        if client is None:
+            continue
+        clients.append(client)
+        for what, value in (("name", client.name), ("public_key", client.public_key)):
+            other = seen.setdefault(value, client)
+            if other is not client:
+                mistakes.append(
+                    table.problem(
+                        "client",
+                        f"{other.name} and {client.name} have the same {what}",
+                        "one [[client]] for each key: vnet-directory keygen PATH makes another",
+                    )
+                )
+    return tuple(clients)
+
+
 def _client(table: Table) -> Client:
     name = table.string("name", check=check_name)
-    text = table.string("public_key")
+    key = table.string("public_key")
     role = table.string("role", choices=ROLES)
     table.finish()
     try:
-        return Client(name, check_public_key(text, "it"), role)
+        return Client(name, check_public_key(key, "it"), role)
     except DirectoryError as error:
         raise table.problem("public_key", error.error, error.fix) from None
 
@@ -158,20 +241,30 @@ def _store(table: Table) -> Path | None:
     return Path(path) if path else None
 
 
-def _settings(answers: Table, history: Table) -> Settings:
+def _settings(table: Table, mistakes: list[TomlError]) -> Settings:
     usual = Settings()
-    settings = Settings(
-        lifetime_s=answers.real("lifetime_s", usual.lifetime_s, 1, 86_400),
-        negative_lifetime_s=answers.real("negative_lifetime_s", usual.negative_lifetime_s, 1, 3_600),
-        jitter_ratio=answers.real("jitter_ratio", usual.jitter_ratio, 0, 0.5),
-        move_grace_s=answers.real("move_grace_s", usual.move_grace_s, 0, 3_600),
-        stale_max_s=answers.integer("stale_max_s", usual.stale_max_s, 0, 604_800),
-        history_revisions=history.integer("revisions", usual.history_revisions, 1),
-        history_days=history.real("days", usual.history_days, 0, 36_500),
-    )
-    answers.finish()
-    history.finish()
-    return settings
+
+    def answers(section: Table) -> dict[str, Any]:
+        found = {
+            "lifetime_s": section.real("lifetime_s", usual.lifetime_s, 1, 86_400),
+            "negative_lifetime_s": section.real("negative_lifetime_s", usual.negative_lifetime_s, 1, 3_600),
+            "jitter_ratio": section.real("jitter_ratio", usual.jitter_ratio, 0, 0.5),
+            "move_grace_s": section.real("move_grace_s", usual.move_grace_s, 0, 3_600),
+            "stale_max_s": section.integer("stale_max_s", usual.stale_max_s, 0, 604_800),
+        }
+        section.finish()
+        return found
+
+    def history(section: Table) -> dict[str, Any]:
+        found = {
+            "history_revisions": section.integer("revisions", usual.history_revisions, 1),
+            "history_days": section.real("days", usual.history_days, 0, 36_500),
+        }
+        section.finish()
+        return found
+
+    said = _section(table, "answers", answers, mistakes, {})
+    return Settings(**said, **_section(table, "history", history, mistakes, {}))
 
 
 def _leases(table: Table) -> float:

@@ -86,6 +86,10 @@ class Editor:
         self._checked: Any = None  # the records that are known to fit together
         self.trims_failed = 0
 
+    def take(self, settings: Settings) -> None:
+        """Take other settings, from the next request on."""
+        self._settings = settings
+
     @property
     def revision(self) -> int:
         """The revision of what is shown and planned on."""

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,10 +30,11 @@ from directory_service.model.presences import KEPT_S
 from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.refused import Refused
+from directory_service.reloading import Reloading
 from directory_service.server.clocks import steady_ms, wall_ms
 from directory_service.server.office import Office
 from directory_service.server.opening import back_up, make_store, open_store, restore
-from directory_service.server.server import Server
+from directory_service.server.server import MetricsPage, Server
 from directory_service.server.taking_up import TakingUp
 from directory_service.service import Directory
 from directory_service.store.contract import StoreError
@@ -71,14 +73,18 @@ def main() -> None:
 def run(
     config: str | None, runtime_dir: str | None, state_dir: str | None, make_once: bool, log_level: str
 ) -> None:
-    """Serve until SIGTERM.
+    """Serve until SIGTERM; SIGHUP (or vnetctl reload) reads CONFIG again.
 
     CONFIG is a directory.toml, whose store `vnet-directory init` has made; a gateway with
     directory = "embedded" starts its own with --embedded and --state, which makes it at its first start."""
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s directory %(levelname)s %(message)s", stream=sys.stderr
     )
-    _guarded(lambda: _serve(_configuration(config, runtime_dir, state_dir), make_once or config is None))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    file = Path(config) if config is not None else None
+    _guarded(
+        lambda: _serve(_configuration(config, runtime_dir, state_dir), file, make_once or config is None)
+    )
 
 
 @main.command()
@@ -177,7 +183,7 @@ def _configuration(config: str | None, runtime_dir: str | None, state_dir: str |
     return embedded(runtime_dir, state_dir)
 
 
-def _serve(configuration: Configuration, make_once: bool) -> None:
+def _serve(configuration: Configuration, file: Path | None, make_once: bool) -> None:
     os.umask(0o027)  # database, write-ahead log and audit file are not for every user of the machine
     keys = None
     if configuration.key_file is not None and not configuration.listen.local:
@@ -204,13 +210,11 @@ def _serve(configuration: Configuration, make_once: bool) -> None:
         audit=audit,
         jobs_elsewhere=office is not None,
     )
-    metrics = None
-    if configuration.metrics is not None:
-        # Prometheus is slow to import; a directory that restarts has gateways waiting.
-        from directory_service.server.metrics import DirectoryCollector, MetricsPage
-
-        metrics = MetricsPage(*configuration.metrics, DirectoryCollector(dispatcher, time.monotonic))
+    open_metrics = partial(_open_metrics, dispatcher)
+    metrics = open_metrics(configuration.metrics) if configuration.metrics is not None else None
     server = Server(configuration, dispatcher, keys, audit, metrics, office)
+    reloading = Reloading(file, configuration, server, dispatcher, audit, open_metrics)
+    dispatcher.reload = reloading.reload
     taking_up = None
     if path is not None and office is not None:
         taking_up = TakingUp(directory, lambda: SqliteStore(path), server.wake)
@@ -221,6 +225,7 @@ def _serve(configuration: Configuration, make_once: bool) -> None:
         signal.set_wakeup_fd(server.wake_descriptor, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
+        signal.signal(signal.SIGHUP, lambda *_: server.call_soon(reloading.on_signal))
         log.info(
             "%s serves %s at revision %d", configuration.name, configuration.listen.name, directory.revision
         )
@@ -236,10 +241,15 @@ def _serve(configuration: Configuration, make_once: bool) -> None:
             taking_up.end()
         server.close()
         store.close()
-        if metrics is not None:
-            metrics.close()
         if audit is not None:
             audit.close()
+
+
+def _open_metrics(dispatcher: Dispatcher, listen: tuple[str, int]) -> MetricsPage:
+    # Prometheus is slow to import; a directory that restarts has gateways waiting.
+    from directory_service.server.metrics import DirectoryCollector, MetricsPage
+
+    return MetricsPage(*listen, DirectoryCollector(dispatcher, time.monotonic))
 
 
 def _open_facts(configuration: Configuration) -> Facts:

@@ -15,6 +15,10 @@ class Rates:
         self._per_second = per_second
         self._buckets: dict[Hashable, tuple[float, float]] = {}  # key → (tokens, as of)
 
+    def allow(self, per_second: int) -> None:
+        """Take another rate for everybody, from now on."""
+        self._per_second = per_second
+
     def take(self, key: Hashable, wanted: int, now: float) -> int:
         """Take up to `wanted` tokens; returns how many there were."""
         tokens, at = self._buckets.get(key, (float(self._per_second), now))

@@ -118,6 +118,12 @@ class Directory(Follower):
         self._said_at: dict[str, int] = {}  # node → serial of its newest change
         self.editor = Editor(self, settings, clock_ms, steady_ms)
 
+    def take(self, settings: Settings, node_s: float) -> None:
+        """Take other settings, from the next answer on."""
+        self._settings = settings
+        self._presences.wait_for_silent(node_s)
+        self.editor.take(settings)
+
     @property
     def world(self) -> World:
         """The realm and era that answers are given in."""

@@ -32,7 +32,10 @@ def main() -> None:
 @main.command()
 @FILE
 def run(file: Path) -> None:
-    """Run the gateway: start all its processes and restart those that end."""
+    """Run the gateway: start all its processes and restart those that end.
+
+    SIGHUP has all of them read the file again, as vnetctl reload does."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     from gateway.configuration.inventory import look_around
     from gateway.configuration.machine import find_problems
     from gateway.processes.children import run_gateway
@@ -83,10 +86,11 @@ def init(name: str) -> None:
 @click.option("--instance", default=0, help="More than 0: wait as a spare until the tables are free.")
 def data_plane(file: Path, instance: int) -> None:
     """Run the data plane only."""
-    configuration = _begin(file, f"data-plane-{instance}" if instance else "data-plane")
+    process = f"data-plane-{instance}" if instance else "data-plane"
+    configuration = _begin(file, process)
     from gateway.data_plane.process import run as run_data_plane
 
-    run_data_plane(configuration)
+    run_data_plane(configuration, process)
 
 
 @main.command()
@@ -156,6 +160,7 @@ def realm(file: Path, forget: bool) -> None:
 
 def _begin(file: Path, process: str) -> Configuration:
     """Begin a process of the gateway: its configuration, log, CPUs and pid file."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     configuration = _load(file)
     configure_log(process, configuration.log)
     # Writing to a log that nobody reads any more is an error like any other, not the end.

@@ -14,6 +14,7 @@ from vnetctl.documents import apply, export, history, rollback
 from vnetctl.errors import REFUSED, WRONG_INPUT, Failure, show_error
 from vnetctl.events import events
 from vnetctl.explain import explain
+from vnetctl.reload import reload
 from vnetctl.session import DIRECTORY_OPTIONS, Session, output_options
 from vnetctl.show import show
 
@@ -84,7 +85,7 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "vnetctl", "_VNETCTL_COMPLETE").source())
 
 
-for command in (show, apply, export, history, rollback, explain, events):
+for command in (show, apply, export, history, rollback, explain, events, reload):
     cli.add_command(command)
 records.register(cli)
 

@@ -285,6 +285,13 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("removed", "removed", _count("removed"), rank=3, right=True),
         Column("comment", "comment", rank=1),
     ),
+    "reload": (
+        Column("key", "key"),
+        Column("before", "before"),
+        Column("after", "after"),
+        Column("outcome", "outcome"),
+        Column("processes", "processes", rank=1),
+    ),
     "events": (
         Column("time", "time", lambda row, units: units.clock(row.get("time"))),
         Column("event", "event"),

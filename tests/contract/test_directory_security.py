@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -13,6 +14,7 @@ from directory_client.client import DirectoryClient
 from directory_client.endpoint import parse_endpoint
 from directory_client.events import Answered, Changed, Failed, Resolved, Snapshot
 from directory_client.keys import ClientKeys, KeyPair
+from directory_client.toml.changes import Change, Reloaded
 from directory_client.wire.messages import DirectoryError, encode, topic_of
 from directory_house import House, active, free_tcp, ipc, queries
 from directory_service.configuration import Client
@@ -259,3 +261,90 @@ def test_tcp_without_keys_is_one_sentence(house):
 def test_a_port_that_is_taken_is_one_sentence(house, tcp):
     with pytest.raises(DirectoryError, match="cannot listen on"):
         house.serve(tcp[0], keys=pair())
+
+
+# ---- other clients while it runs -------------------------------------------------------------
+
+
+def reload(house: House, clients: list[Client]) -> None:
+    server = house.servers[0]
+    server.take(replace(server._configuration, clients=tuple(clients)))
+
+
+def test_a_key_that_is_gone_is_refused_from_then_on_also_where_it_stands_connected(house, tcp):
+    listen, server, keys = tcp
+    anna = house.client(listen, keys=ClientKeys(keys["anna"], server.public))
+    assert house.event(anna, Answered, anna.send("apply", text="x", name="a.toml", wait_ms=0))
+
+    reload(house, [Client("gw1", keys["gw1"].public, "gateway")])
+
+    failed = house.event(anna, Failed, anna.send("apply", text="y", name="a.toml", wait_ms=0))
+    assert "not among the directory's clients" in failed.error
+    assert "vnetctl reload" in failed.fix
+    assert len(house.directory.applied) == 1
+
+
+def test_a_gateway_whose_key_is_gone_hears_no_push_and_knows_why(house, tcp):
+    listen, server, keys = tcp
+    gateway = house.client(listen, node="gw1", role="slow-path", keys=ClientKeys(keys["gw1"], server.public))
+    active(house, gateway)
+    other = house.client(listen, keys=ClientKeys(keys["anna"], server.public))
+    refused_before = house.servers[0]._counters["connections_refused"]
+
+    reload(house, [Client("anna", keys["anna"].public, "operator")])
+    house.directory.change((1001, 7001))
+    assert house.event(other, Answered, other.send("apply", text="x", name="a.toml", wait_ms=0))
+
+    house.until(lambda: house.servers[0]._counters["connections_refused"] > refused_before)
+    assert not any(isinstance(event, Changed) for event in house.events[gateway])
+    house.until(lambda: gateway.servers()[0].state == "refused")
+    assert "not among the directory's clients" in gateway.servers()[0].problem
+
+    reload(house, [Client("gw1", keys["gw1"].public, "gateway")])
+    house.events[gateway].clear()
+    house.until(lambda: gateway.servers()[0].state == "up")
+    active(house, gateway)
+    revision = house.directory.change((1001, 7001))
+    house.until(lambda: any(getattr(e, "revision", 0) == revision for e in house.events[gateway]))
+
+
+def test_a_new_key_is_let_in_and_nobody_else_is_disturbed(house, tcp):
+    listen, server, keys = tcp
+    gateway = house.client(listen, node="gw1", role="slow-path", keys=ClientKeys(keys["gw1"], server.public))
+    active(house, gateway)
+    bert = pair()
+    now = [Client("gw1", keys["gw1"].public, "gateway"), Client("anna", keys["anna"].public, "operator")]
+
+    reload(house, [*now, Client("bert", bert.public, "operator")])
+
+    new = house.client(listen, keys=ClientKeys(bert, server.public))
+    assert house.event(new, Answered, new.send("apply", text="x", name="a.toml", wait_ms=0))
+    assert house.directory.applied[-1]["user"] == "bert"
+    revision = house.directory.change((1001, 7001))
+    house.until(lambda: any(getattr(e, "revision", 0) == revision for e in house.events[gateway]))
+    assert house.servers[0]._counters["connections_cut"] == 0
+
+
+def test_a_role_that_has_changed_holds_for_standing_connections(house, tcp):
+    listen, server, keys = tcp
+    anna = house.client(listen, keys=ClientKeys(keys["anna"], server.public))
+    assert house.event(anna, Answered, anna.send("apply", text="x", name="a.toml", wait_ms=0))
+
+    reload(house, [Client("anna", keys["anna"].public, "gateway")])
+
+    failed = house.event(anna, Failed, anna.send("apply", text="y", name="a.toml", wait_ms=0))
+    assert "may not change the directory" in failed.error
+
+
+def test_only_who_may_write_has_the_directory_read_its_file_again(house, tcp):
+    listen, server, keys = tcp
+    change = Change("limits.late_ms", "50", "70")
+    dispatcher = house.servers[0]._dispatcher
+    dispatcher.reload = lambda: Reloaded("directory", "/etc/vnet/directory.toml", [change])
+    gateway = house.client(listen, node="gw1", keys=ClientKeys(keys["gw1"], server.public))
+    anna = house.client(listen, keys=ClientKeys(keys["anna"], server.public))
+
+    assert "may not" in house.event(gateway, Failed, gateway.send("reload")).error
+    head = house.event(anna, Answered, anna.send("reload")).head
+    assert head["taken"] == [change.row()]
+    assert head["waiting"] == []

@@ -118,6 +118,20 @@ def events_until(client: DirectoryClient, condition: Callable[[Any], bool], seco
     raise AssertionError(f"it did not come, but {seen}")
 
 
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def answers(client: DirectoryClient) -> bool:
+    try:
+        return bool(client.call("list", kind="sites", timeout_s=1.0))
+    except DirectoryError:
+        return False
+
+
 def call(client: DirectoryClient, type: str, **fields: Any) -> dict[str, Any]:
     return client.call(type, timeout_s=20.0, **fields)
 
@@ -275,3 +289,51 @@ def test_a_fleets_directory_serves_known_keys_over_tcp(tmp_path):
         node.close()
         process.kill()
         process.wait()
+
+
+def test_a_hang_up_has_the_file_read_again_and_a_wrong_one_changes_nothing(directory, tmp_path):
+    key = tmp_path / "anna.key"
+    public = subprocess.check_output(command("keygen", str(key)), env=environment(), text=True).strip()
+    own = subprocess.check_output(command("keygen", f"{tmp_path}/own.key"), env=environment(), text=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    file = tmp_path / "directory.toml"
+    client = '[[client]]\nname = "{}"\npublic_key = "{}"\nrole = "operator"\n'
+    base = (
+        f'name = "d1"\nlisten = "tcp://127.0.0.1:{port}"\nkey_file = "{tmp_path}/own.key"\n'
+        f'local = "{directory.endpoint}"\n[store]\nkind = "memory"\n'
+        f'[audit]\nfile = "{tmp_path}/audit.jsonl"\n'
+    )
+    without = base + client.format("bert", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7")
+    with_anna = without + client.format("anna", public)
+    file.write_text(without)
+    directory.arguments = ["run", str(file)]
+    process = directory.start()
+    here = directory.client()
+    until(lambda: answers(here))
+    log = tmp_path / "log"
+    anna = DirectoryClient([f"tcp://127.0.0.1:{port}"], keys=client_keys(key, own.strip()))
+    directory.clients.append(anna)
+
+    file.write_text(with_anna)
+    process.send_signal(signal.SIGHUP)
+    until(lambda: "+ client.anna" in log.read_text())
+    assert call(anna, "list", kind="sites")["rows"] == []
+
+    file.write_text(with_anna.replace("[store]", '[limits]\nlate_ms = "x"\nlate = 7\n[store]'))
+    process.send_signal(signal.SIGHUP)
+    until(lambda: "late_ms" in log.read_text())
+    assert "limits.late:" in log.read_text()
+    assert call(anna, "list", kind="sites")["rows"] == []
+
+    file.write_text(without.replace('name = "d1"', 'name = "d2"'))
+    answer = call(anna, "reload")
+    assert [change["key"] for change in answer["taken"]] == ["client.anna"]
+    assert [change["key"] for change in answer["waiting"]] == ["name"]
+    assert answer["command"] == f"kill {process.pid}   (its parent starts it again)"
+    with pytest.raises(DirectoryError, match="not among the directory's clients"):
+        call(anna, "list", kind="sites")
+    trace = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(row["type"], row["who"]) for row in trace] == [("reload", "anna")]
+    assert process.poll() is None

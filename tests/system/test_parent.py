@@ -19,8 +19,8 @@ from gateway.processes import process
 SCRIPT = """
 import logging, sys
 from pathlib import Path
-from gateway.parent import Child, Parent
-from gateway.process import AlreadyRunning
+from gateway.processes.parent import Child, Parent
+from gateway.processes.process import AlreadyRunning
 logging.basicConfig(level="INFO", stream=sys.stderr, format="%(message)s")
 def append(event, text):
     with open(sys.argv[1] + "/events", "a") as f:
@@ -154,6 +154,23 @@ def test_sigterm_stops_all_and_the_data_plane_last(run: Path) -> None:
     assert parent.wait(20) == 0
     assert (run / "stopped").read_text().split() == ["control", "data-plane"]
     assert not any(is_running(pid) for pid in pids)
+
+
+def test_a_hang_up_ends_nobody_also_one_that_has_just_begun(run: Path) -> None:
+    parent = start_parent(run)
+    until(lambda: both_run(run), "both children run")
+    before = pid_of(run, "control"), pid_of(run, "data-plane")
+
+    for _ in range(20):
+        parent.send_signal(signal.SIGHUP)
+        os.kill(before[0], signal.SIGHUP)
+    until(
+        lambda: (run / "ready").exists() and len((run / "ready").read_text().split()) == 2, "both are ready"
+    )
+
+    parent.terminate()
+    assert parent.wait(20) == 0
+    assert (run / "stopped").read_text().split() == ["control", "data-plane"]
 
 
 def test_children_outlive_a_reader_of_their_log_that_went_away(run: Path) -> None:

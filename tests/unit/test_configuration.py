@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
 
-from gateway.configuration.configuration import Configuration, changed_keys
+from gateway.configuration.configuration import Configuration
 from gateway.configuration.reader import ConfigurationError, load, parse
 
 SMALLEST = """\
@@ -233,18 +232,3 @@ def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file") as raised:
         load(tmp_path / "none.toml")
     assert "vnet-gateway init" in raised.value.report()
-
-
-def test_changed_keys_tell_live_ones_from_those_that_need_a_restart() -> None:
-    before = read(SMALLEST)
-    after = replace(
-        before,
-        hold=replace(before.hold, wait_ms=500),
-        threads=replace(before.threads, idle="spin", slow_path_workers=2),
-        site="ams1",
-    )
-
-    assert changed_keys(before, after) == (
-        ("threads.idle", "hold.wait_ms"),
-        ("site", "threads.slow_path_workers"),
-    )

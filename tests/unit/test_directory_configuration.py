@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from directory_client.toml.strict_toml import TomlError
+from directory_client.toml.changes import compare
+from directory_client.toml.strict_toml import TomlError, TomlErrors
 from directory_client.wire.messages import DirectoryError
-from directory_service.configuration import Limits, embedded, load, parse
+from directory_service.configuration import Limits, embedded, live_part, load, parse, values
 from directory_service.settings import Settings
 
 OTHER_KEY = "-4?4NEC+4^dBb8j>LQsk-tFj)!}fvMJe[5^T&:P^"
@@ -83,7 +84,7 @@ def test_the_embedded_directory_needs_no_file():
 @pytest.mark.parametrize(
     ("before", "after", "line", "words", "remedy"),
     [
-        ('name     = "ams1-dir1"', 'nmae = "ams1-dir1"', 1, "name is missing", "add name"),
+        ('name     = "ams1-dir1"', "", 1, "name is missing", "add name"),
         ('name     = "ams1-dir1"', 'name = "AMS 1"', 2, "is no name", ""),
         ("node_s = 12", "nodes_s = 12", 16, "leases.nodes_s: unknown key", 'did you mean "node_s"?'),
         ("node_s = 12", "node_s = 1", 16, "leases.node_s: 1 is out of range", "a number from 2 to 3600"),
@@ -146,3 +147,59 @@ def test_a_client_s_name_and_key_are_its_own(name, key, same):
     text = f'name = "d1"\nlisten = "ipc:///run/x"\n{clients}[store]\nkind = "memory"\n'
     with pytest.raises(TomlError, match=f"have the same {same}"):
         parse(text, "directory.toml")
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    text = FULL.replace("node_s = 12", "nodes_s = 12").replace('role       = "gateway"', 'role = "king"')
+    text = text.replace('name     = "ams1-dir1"', 'nmae     = "ams1-dir1"').replace(
+        "late_ms  ", 'late_ms  ="x" #'
+    )
+    with pytest.raises(TomlErrors) as raised:
+        parse(text, "directory.toml")
+    told = [(error.line, error.key, error.problem) for error in raised.value.errors]
+    assert [(line, key) for line, key, _ in told] == [
+        (1, ""),
+        (2, "nmae"),
+        (16, "leases.nodes_s"),
+        (26, "limits.late_ms"),
+        (37, "client[1].role"),
+    ]
+
+
+def test_what_a_running_directory_takes_and_what_waits_for_its_restart():
+    changed = {
+        "lifetime_s          = 300": "lifetime_s = 200",
+        "revisions = 10_000": "revisions = 7",
+        "node_s = 12": "node_s = 13",
+        "message_bytes                = 1_048_576": "message_bytes = 65536",
+        "late_ms                      = 50": "late_ms = 70",
+        "audit.jsonl": "audit2.jsonl",
+        "127.0.0.1:9465": "127.0.0.1:9466",
+        "tcp://10.80.0.11:7460": "tcp://10.80.0.12:7460",
+        'role       = "gateway"': 'role = "operator"',
+    }
+    text = FULL
+    for before, after in changed.items():
+        assert before in text
+        text = text.replace(before, after)
+    was, wanted = parse(FULL, "d.toml"), parse(text, "d.toml")
+    live = live_part(was, wanted)
+    assert {change.key for change in compare(values(was), values(live))} == {
+        "answers.lifetime_s",
+        "history.revisions",
+        "leases.node_s",
+        "limits.late_ms",
+        "audit.file",
+        "metrics.listen",
+        "client.ams1-gw1",
+    }
+    waiting = {change.key for change in compare(values(live), values(wanted))}
+    assert waiting == {"listen", "limits.message_bytes"}
+    assert live_part(live, wanted) == live
+
+
+def test_an_audit_file_is_begun_or_ended_by_a_restart_only():
+    without = FULL.replace('[audit]\nfile = "/var/log/vnet/audit.jsonl"\n', "")
+    was, wanted = parse(FULL, "d.toml"), parse(without, "d.toml")
+    assert live_part(was, wanted).audit_file == was.audit_file
+    assert live_part(wanted, was).audit_file is None

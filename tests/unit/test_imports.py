@@ -42,6 +42,7 @@ ROWS = {
         ("service", "configuration"),
         ("protocol",),
         ("server",),
+        ("reloading",),
         ("main",),
     ),
     "gateway": (

@@ -71,6 +71,8 @@ def message_of(request: Mapping[str, Any]) -> Message:
         if args.get("expect_revision") is not None:
             fields["expect_revision"] = _number(args, "expect_revision", None, 0, 1 << 62)
         return Message("apply", fields | user, 30.0)
+    if verb == "reload":
+        return Message("reload", {})
     if verb == "export":
         return Message("export", {"document": _name(name, "the document's name")})
     if verb == "history":

@@ -73,6 +73,10 @@ class Presences:
                 self._holders[locator] = fact.owner
         self.held: Mapping[str, Presence] = held
 
+    def wait_for_silent(self, node_s: float) -> None:
+        """Take another `node_s`."""
+        self._node_s = node_s
+
     def say(
         self, node: str, locators: Sequence[str], ports: Sequence[str], fabric: Fabric, now_s: float
     ) -> set[str]:

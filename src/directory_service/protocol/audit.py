@@ -64,6 +64,10 @@ class AuditFile:
                 log.warning("audit file %s is written again", self._path)
             self.problem = ""
 
+    def move(self, path: Path) -> None:
+        """Write to another file from the next record on."""
+        self._path = path
+
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:

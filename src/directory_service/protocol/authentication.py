@@ -46,11 +46,15 @@ class Authenticator:
     """Knows the public keys that may connect."""
 
     def __init__(self, clients: Sequence[Client]) -> None:
-        self._identities = {
-            client.public_key.decode(): Identity(client.name, client.role) for client in clients
-        }
+        self._identities = _identities(clients)
         self.accepted = 0
         self.refused = 0
+
+    def replace(self, clients: Sequence[Client]) -> frozenset[str]:
+        """Take other clients, from now on also for connections that stand; returns the keys that are gone, or
+        are somebody else's now."""
+        before, self._identities = self._identities, _identities(clients)
+        return frozenset(key for key, who in before.items() if self._identities.get(key) != who)
 
     def identify(self, user_id: str) -> Identity | None:
         """Return who a connection's User-Id (its public key) is."""
@@ -78,3 +82,7 @@ class Authenticator:
             return [connection, b"", b"1.0", request, b"400", b"unknown key", b"", b""]
         self.accepted += 1
         return [connection, b"", b"1.0", request, b"200", b"OK", user.encode(), b""]
+
+
+def _identities(clients: Sequence[Client]) -> dict[str, Identity]:
+    return {client.public_key.decode(): Identity(client.name, client.role) for client in clients}

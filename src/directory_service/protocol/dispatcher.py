@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from directory_client.wire.messages import MalformedMessage, decode, encode
+from directory_client.toml.changes import Reloaded
+from directory_client.wire.messages import DirectoryError, MalformedMessage, decode, encode
 from directory_service.configuration import Configuration
 from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.authentication import Identity
@@ -24,7 +25,7 @@ from directory_service.protocol.desk import Desk
 from directory_service.protocol.gateways import Gateways
 from directory_service.protocol.gathering import Waiting
 from directory_service.protocol.jobs import Done, Jobs, refuse
-from directory_service.protocol.outbox import Out, Peer, Publish, Reply
+from directory_service.protocol.outbox import Audit, Out, Peer, Publish, Reply
 from directory_service.protocol.publisher import Publisher, node_of
 from directory_service.protocol.reading import Reading
 from directory_service.protocol.rights import Rights
@@ -65,6 +66,8 @@ class Dispatcher:
         self._document_bytes = configuration.limits.document_bytes
         do = None if jobs_elsewhere else Jobs(directory.editor, self._rights).do
         self.desk = Desk(do, configuration.limits.document_bytes)
+        self._name = configuration.name
+        self.reload: Callable[[], Reloaded] | None = None  # reads directory.toml again
         self._channels: dict[str, Any] = {
             "resolve": Reading(
                 configuration, directory, self.gateways, self.publisher, self._waiting, self.counters
@@ -82,6 +85,14 @@ class Dispatcher:
                 self.desk,
             ),
         }
+        self._channels["write"].handlers["reload"] = self._reload
+
+    def take(self, configuration: Configuration) -> None:
+        """Take what may change while it runs (configuration.live_part)."""
+        self.directory.take(configuration.settings, configuration.node_s)
+        self.gateways.wait_for_silent(configuration.node_s)
+        for channel in self._channels.values():
+            channel.take(configuration)
 
     def handle(self, peer: Peer, frames: Sequence[Any], now: float, waited_s: float = 0.0) -> list[Out]:
         """Serve one message that has waited for `waited_s`."""
@@ -157,6 +168,31 @@ class Dispatcher:
         self._rights.check(peer.identity, str(kind), head, now)
         outs: list[Out] = handler(peer, head, parts, now, waited_s)
         return outs
+
+    def _reload(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        """Have the file read again; who may connect is part of it, so it leaves a trace."""
+        if not peer.identity.may_write():
+            raise DirectoryError(
+                f"the key of gateway {peer.identity.name} may not have the directory reload its file",
+                "vnetctl --directory … reload with an operator's key, or SIGHUP on its machine",
+            )
+        if self.reload is None:
+            raise DirectoryError("this directory reads no file again", "restart it")
+        reloaded = self.reload()
+        record = {
+            "time_ms": self._wall_ms(),
+            "stage": "done",
+            "directory": self._name,
+            "who": peer.identity.name,
+            "role": peer.identity.role,
+            "type": "reload",
+            "taken": [str(change) for change in reloaded.taken],
+        }
+        answer = {**reloaded.row(), "id": head.get("id"), "ok": True}
+        traces: list[Out] = [Audit(record)] if reloaded.taken else []
+        return [*traces, Reply(peer.channel, peer.connection, encode(answer))]
 
     def _pushes(self, look: bool = True) -> list[Out]:
         try:

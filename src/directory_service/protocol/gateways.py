@@ -59,6 +59,11 @@ class Gateways:
         self._started_at = started_at
         self._gateways: dict[str, Gateway] = {}
 
+    def wait_for_silent(self, node_s: float) -> None:
+        """Take another `node_s`; names that are held stay so for as long as they were granted."""
+        self._node_s = node_s
+        self.holders.wait_for_silent(node_s)
+
     def heartbeat(self, node: str, role: str, worker: int, speaker: Speaker, now: float) -> None:
         """Take note of a heartbeat."""
         gateway = self._of(node, now)

@@ -74,6 +74,10 @@ class Holders:
         self._holders: dict[str, _Holder] = {}
         self._rivals: dict[str, _Rival] = {}
 
+    def wait_for_silent(self, node_s: float) -> None:
+        """Take another `node_s`; what is granted already ends as it was said."""
+        self._node_s = node_s
+
     def take(self, node: str, claim: Claim, now: float) -> str:
         """Take or renew the lease of a name. Returns a sentence where it went from one gateway to another, ""
         otherwise. Raises Fenced."""

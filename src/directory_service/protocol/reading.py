@@ -61,8 +61,6 @@ class Reading:
         counters: Counter[str],
     ) -> None:
         self._name = configuration.name
-        self._late_s = configuration.limits.late_ms / 1000
-        self._negative_s = configuration.settings.negative_lifetime_s
         self._rates = Rates(configuration.limits.resolves_per_second_per_vnet)
         self._directory = directory
         self._gateways = gateways
@@ -76,6 +74,13 @@ class Reading:
             "heartbeat": self._heartbeat,
             "goodbye": self._goodbye,
         }
+        self.take(configuration)
+
+    def take(self, configuration: Configuration) -> None:
+        """Take what may change while it runs."""
+        self._late_s = configuration.limits.late_ms / 1000
+        self._negative_s = configuration.settings.negative_lifetime_s
+        self._rates.allow(configuration.limits.resolves_per_second_per_vnet)
 
     def _resolve(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float

@@ -87,6 +87,11 @@ class Writing:
             "forward": self._forward,
         }
 
+    def take(self, configuration: Configuration) -> None:
+        """Take what may change while it runs."""
+        self._configuration = configuration
+        self._rates.allow(configuration.limits.writes_per_second_per_key)
+
     # ---- what changes something --------------------------------------------------------------
 
     def _apply(

@@ -71,6 +71,12 @@ class Worker:
         elif self.start_at is None:
             self.start()
 
+    def take(self, configuration: Configuration) -> None:
+        """Work with what directory.toml says now."""
+        self._configuration = configuration
+        if self.link is not None:
+            self.link.send(("settings", configuration.settings))
+
     def look(self) -> None:
         """Say that the store has something new."""
         if self.link is not None:
@@ -131,6 +137,11 @@ class Office:
     def carry(self, number: int, job: Job) -> None:
         """Take a job."""
         (self.writer if job.verb in WRITES else self.reader).carry(number, job)
+
+    def take(self, configuration: Configuration) -> None:
+        """Have both work with what directory.toml says now."""
+        for worker in self._workers:
+            worker.take(configuration)
 
     def look(self) -> None:
         """Say that the store has something new."""

@@ -66,7 +66,8 @@ def _work(link: Link, waiting: list[Any], configuration: Configuration) -> None:
     follower = Follower(store, wall_ms, steady_ms)
     gc.freeze()
     gc.enable()
-    jobs = Jobs(Editor(follower, configuration.settings, wall_ms, steady_ms), Rights(follower))
+    editor = Editor(follower, configuration.settings, wall_ms, steady_ms)
+    jobs = Jobs(editor, Rights(follower))
     held: dict[str, Any] = {}
     while not link.is_closed:
         for message in waiting:
@@ -74,6 +75,8 @@ def _work(link: Link, waiting: list[Any], configuration: Configuration) -> None:
                 _, number, job, serial, changed = message
                 held = _take_presences(follower, held, serial, changed)
                 link.send((number, _do(jobs, follower, job)))
+            elif message[0] == "settings":
+                editor.take(message[1])
             else:
                 _take_up(follower)
         waiting = link.receive()

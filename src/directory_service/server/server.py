@@ -16,7 +16,7 @@ import os
 import re
 import socket as sockets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ import zmq
 from directory_client.endpoint import Endpoint
 from directory_client.keys import KeyPair
 from directory_client.process.descriptors import OPEN_AGAIN_S, REMOTE_SHARE, Admission, Listener, raise_limit
-from directory_client.wire.messages import DirectoryError
+from directory_client.wire.messages import DirectoryError, decode, encode
 from directory_service.configuration import Configuration
 from directory_service.protocol.authentication import (
     LOCAL,
@@ -38,6 +38,7 @@ from directory_service.protocol.authentication import (
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Audit, Out, Peer, Publish
 from directory_service.server.office import Office
+from directory_service.server.subscribers import Subscribers
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ class MetricsPage(Protocol):
     def serve(self, now: float) -> None:
         """Do what can be done without blocking."""
 
+    def close(self) -> None:
+        """Close everything."""
+
 
 class Server:
     """Binds, serves until `stop`, closes. Raises DirectoryError where it cannot bind."""
@@ -98,9 +102,12 @@ class Server:
         self._audit = audit
         self._metrics = metrics
         self._authenticator = Authenticator(configuration.clients)
+        self._limit = 0  # of descriptors
         self._lock: int | None = None
         self._admission: Admission | None = None
         self._stopped = False
+        self._to_call: list[Callable[[], object]] = []
+        self._subscribers = Subscribers()
         self._wake_reader, self._wake_writer = sockets.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
@@ -137,6 +144,36 @@ class Server:
         self._stopped = True
         self.wake()
 
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have `run` call this between two messages; may be called from a signal handler."""
+        self._to_call.append(function)
+        self.wake()
+
+    def check(self, configuration: Configuration) -> None:
+        """Raise DirectoryError if there are too few descriptors for those who are declared."""
+        wanted = descriptors_wanted(configuration)
+        if self._limit < wanted:
+            raise DirectoryError(
+                f"{self._limit} descriptors may be open, {len(configuration.clients)} clients need {wanted}",
+                f"LimitNOFILE={wanted} in the unit, or ulimit -n {wanted}",
+            )
+
+    def take(self, configuration: Configuration) -> None:
+        """Let in the clients that a file names now. Who is not among them any more, or is somebody else, is
+        refused from now on, and hears no pushes."""
+        gone = self._authenticator.replace(configuration.clients)
+        if gone:
+            self._counters["connections_cut"] += self._subscribers.cut(gone)
+        if self._office is not None:
+            self._office.take(configuration)
+
+    def show_metrics(self, metrics: MetricsPage | None) -> None:
+        """Serve another page for Prometheus, or none."""
+        if self._metrics is not None:
+            self._metrics.close()
+        self._metrics = metrics
+        self._watched_anew()
+
     def run(self) -> None:
         """Serve until `stop`."""
         while not self._stopped:
@@ -163,6 +200,8 @@ class Server:
         if self._wake_reader.fileno() in ready:
             self._drain_wakeups()
             self._taken_up()
+            while self._to_call:
+                self._to_call.pop(0)()
         if admission.is_full or any(monitor in ready for monitor in admission.monitors):
             admission.look(time.monotonic())
             self._counters["listeners_closed"] = admission.closings
@@ -195,6 +234,8 @@ class Server:
         if self._admission is not None:
             self._admission.end()
             self._admission = None
+        if self._metrics is not None:
+            self._metrics.close()
         for name in ("_resolve", "_write", "_push", "_zap"):
             socket = getattr(self, name, None)
             if socket is not None:
@@ -255,15 +296,10 @@ class Server:
     def _watch_connections(self) -> Admission:
         """Take listeners away while few descriptors are left. Raises DirectoryError if there are too few for
         those who are declared."""
-        limit = raise_limit()
-        wanted = descriptors_wanted(self._configuration)
-        if limit < wanted:
-            raise DirectoryError(
-                f"{limit} descriptors may be open, {len(self._configuration.clients)} clients need {wanted}",
-                f"LimitNOFILE={wanted} in the unit, or ulimit -n {wanted}",
-            )
+        self._limit = raise_limit()
+        self.check(self._configuration)
         channels = {"resolve": self._resolve, "write": self._write, "push": self._push}
-        admission = Admission(list(channels.values()), limit)
+        admission = Admission(list(channels.values()), self._limit)
         for endpoint, is_local in ((self._remote, False), (self._local, True)):
             if endpoint is None:
                 continue
@@ -319,6 +355,11 @@ class Server:
         if self._office is not None and self._dispatcher.directory.revision != before:
             self._office.look()
 
+    def _watched_anew(self) -> None:
+        for descriptor in self._watched:
+            self._poller.unregister(descriptor)
+        self._watched = {}
+
     def _drain_wakeups(self) -> None:
         try:
             while self._wake_reader.recv(64):
@@ -346,6 +387,8 @@ class Server:
             now = time.monotonic()
             if identity is None:
                 self._counters["unidentified"] += 1
+                if _property(connection, "User-Id"):  # its key was known when it connected
+                    self._send(socket, [connection.bytes, *_key_is_gone(rest)])
                 continue
             parts = [rest[0].bytes, *(frame.buffer for frame in rest[1:])] if rest else []
             peer = Peer(channel, connection.bytes, identity, _address(connection))
@@ -371,6 +414,8 @@ class Server:
                 granted, outs = self._dispatcher.subscription(identity, topic)
                 if not granted:
                     continue
+                if key := _property(frames[0][0], "User-Id"):
+                    self._subscribers.heard(frames[0][0], key)
             try:
                 self._push.setsockopt(zmq.SUBSCRIBE if wanted else zmq.UNSUBSCRIBE, topic)
             except zmq.ZMQError:
@@ -405,6 +450,17 @@ class Server:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             self._counters["answers_lost"] += 1
+
+
+def _key_is_gone(parts: Sequence[zmq.Frame]) -> list[bytes]:
+    """Return the answer to a message whose key is not in the file any more."""
+    try:
+        id = decode([part.bytes for part in parts])[0].get("id")
+    except DirectoryError:
+        id = None
+    text = "your key is not among the directory's clients any more"
+    fix = "add [[client]] to directory.toml, then vnetctl reload there"
+    return encode({"id": id, "ok": False, "error": text, "fix": fix, "code": 1, "why": "key"})
 
 
 def _property(frame: zmq.Frame, name: str) -> str:

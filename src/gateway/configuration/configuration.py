@@ -2,14 +2,15 @@
 """What gateway.toml says, as frozen dataclasses with every default filled in.
 
 `configuration_file.load(path)` reads and checks the file; `machine.check(configuration)` compares it with the
-machine. A field with `metadata=LIVE` may change while the gateway runs (`vnetctl reload`); any other needs a
-restart of the process that uses it. Fields are named as the keys of the file.
+machine. A field with `metadata=LIVE` may change while the gateway runs (`vnetctl reload`,
+processes/reloading.py); any other needs a restart of the process that uses it. Fields are named as the keys
+of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -108,19 +109,19 @@ class Hold:
 class Admin:
     socket: Path
     show_socket: Path
-    group: str = ""  # empty: the group of the process
-    show_group: str = ""
+    group: str = field(default="", metadata=LIVE)  # empty: the group of the process
+    show_group: str = field(default="", metadata=LIVE)
 
 
 @dataclass(frozen=True)
 class Metrics:
-    listen: str = ""  # "127.0.0.1:9464"; empty: none
+    listen: str = field(default="", metadata=LIVE)  # "127.0.0.1:9464"; empty: none
 
 
 @dataclass(frozen=True)
 class Log:
     level: str = field(default="info", metadata=LIVE)  # debug | info | warning | error
-    format: str = "auto"  # auto | console | json
+    format: str = field(default="auto", metadata=LIVE)  # auto | console | json
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Configuration:
     state_dir: Path
     ports: Mapping[str, Port]
     admin: Admin
-    site: str = ""
+    site: str = field(default="", metadata=LIVE)
     locators: tuple[str, ...] = ()  # IPv4 addresses; default: those of the underlay ports
     directory: tuple[str, ...] = (EMBEDDED,)  # ("embedded",) or endpoints of directory servers
     identity: Identity | None = None
@@ -170,23 +171,3 @@ class Configuration:
     def control_inbox(self) -> str:
         """ZeroMQ endpoint of control's PULL socket for statistics and events."""
         return f"ipc://{self.runtime_dir}/control-inbox.sock"
-
-
-def changed_keys(before: Configuration, after: Configuration) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Compare two readings of a file. Returns the dotted keys that changed: (live ones, ones that need a
-    restart)."""
-    live: list[str] = []
-    restart: list[str] = []
-    _compare(before, after, "", live, restart)
-    return tuple(live), tuple(restart)
-
-
-def _compare(before: Any, after: Any, prefix: str, live: list[str], restart: list[str]) -> None:
-    for item in fields(before):
-        old, new = getattr(before, item.name), getattr(after, item.name)
-        if old == new:
-            continue
-        if is_dataclass(old) and is_dataclass(new):
-            _compare(old, new, f"{prefix}{item.name}.", live, restart)
-        else:
-            (live if item.metadata.get("live") else restart).append(prefix + item.name)

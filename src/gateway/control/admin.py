@@ -35,7 +35,7 @@ REQUEST_BYTES_MAX = 17 * 1024 * 1024
 JOBS_MAX = 256
 WAIT_MS_MAX = 30_000
 SHOW_VERBS = frozenset({"show", "explain", "events"})
-VERBS = SHOW_VERBS | READS | WRITES
+VERBS = SHOW_VERBS | READS | WRITES | {"reload"}
 
 Reply = Callable[[Answer], None]
 Done = Callable[[Answer | Refused], None]
@@ -59,17 +59,20 @@ class Turn:
 
 
 class Admin:
-    """Runs requests. `ask_data_plane` and `ask_directory` take a question and call back with the answer."""
+    """Runs requests. `ask_data_plane` and `ask_directory` take a question and call back with the answer.
+    `reload` begins a job that has all read their files again."""
 
     def __init__(
         self,
         state: State,
         ask_data_plane: Callable[[dict[str, Any], Done], None],
         ask_directory: Callable[[AskDirectory, Done], None],
+        reload: Callable[[], Job] | None = None,
     ) -> None:
         self._state = state
         self._ask_data_plane = ask_data_plane
         self._ask_directory = ask_directory
+        self._reload = reload
         self._waiting: list[Waiting] = []
         self._timers: list[tuple[float, Done]] = []
         self.running = 0
@@ -131,6 +134,10 @@ class Admin:
             return forward(at, request)
         if request["verb"] == "show":
             return show.show(self._state, request)
+        if request["verb"] == "reload":
+            if self._reload is None:
+                raise Refused("nothing is read again here", "restart control")
+            return self._reload()
         if request["verb"] == "explain":
             return explain.explain(self._state, request)
         return self._pass_on(request)
@@ -310,6 +317,11 @@ class AdminSocket:
     def shut(self) -> None:
         """Listen no longer; who is connected stays so."""
         self.socket.unbind(self.name)
+
+    def give_to(self, group: str) -> None:
+        """Let another group use it."""
+        self._group = group
+        restrict(self._path, group)
 
     def readable(self, limit: int = 64) -> None:
         """Take what was asked, at most `limit` requests, so that others have their turn."""

@@ -7,12 +7,14 @@ killed at any time: what it knows it reads again from the data plane, the kernel
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -30,9 +32,11 @@ from gateway.control import inbox
 from gateway.control.admin import Admin, AdminSocket
 from gateway.control.data_plane_link import DataPlaneLink
 from gateway.control.next_hops import NextHops
+from gateway.control.reloading import reload
 from gateway.metrics.collector import CONTENT_TYPE, Collector
 from gateway.metrics.server import MetricsServer
 from gateway.processes.instance import instance
+from gateway.processes.reloading import Reloading
 from gateway.state.events import Events, adoption_text
 from gateway.state.job import DUMP_ROWS, Answer, AskDataPlane, AskDirectory, Job, Refused, Steps, dump
 from gateway.state.state import DirectoryServer, State, read_names, read_table
@@ -53,6 +57,7 @@ def run(configuration: Configuration) -> None:
     control = Control(configuration)
     signal.signal(signal.SIGTERM, lambda *_: control.stop())
     signal.signal(signal.SIGINT, lambda *_: control.stop())
+    signal.signal(signal.SIGHUP, lambda *_: control.hang_up())
     try:
         control.run()
     finally:
@@ -71,10 +76,12 @@ class Control:
         self._link = DataPlaneLink(configuration.data_plane_socket, clock, self._found, self._lost)
         self._directory = self._open_directory()
         self._questions: dict[int, Callable[[Answer | Refused], None]] = {}
-        self._admin = Admin(self.state, self._link.ask, self._ask_directory)
+        self._hung_up = False
+        self._reloading = Reloading("control", configuration, self._take)
+        self._admin = Admin(self.state, self._link.ask, self._ask_directory, self._reload)
         self._next_hops: NextHops | None = None
         self._inbox = self._open_inbox()
-        self._metrics = self._open_metrics()
+        self._metrics = self._open_metrics(configuration.metrics.listen)
         # The admin socket comes last: whoever reaches it finds all others open.
         self._sockets = [
             AdminSocket(self._context, *where, self._admin, may_change=may_change)
@@ -101,7 +108,14 @@ class Control:
     def stop(self) -> None:
         """End the loop soon. May be called from a signal handler."""
         self._stopping = True
-        os.write(self._wake_write, b"!")
+        with contextlib.suppress(BlockingIOError):  # full: it is being woken already
+            os.write(self._wake_write, b"!")
+
+    def hang_up(self) -> None:
+        """Read gateway.toml again soon. May be called from a signal handler."""
+        self._hung_up = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"!")
 
     def close(self) -> None:
         if self._next_hops is not None:
@@ -147,7 +161,40 @@ class Control:
         for descriptor in ready:
             if isinstance(descriptor, int) and self._metrics is not None and self._metrics.owns(descriptor):
                 self._metrics.ready(descriptor)
+        if self._hung_up:
+            self._hung_up = False
+            os.read(self._wake_read, 64)
+            self._reloading.on_signal()
         self._tick()
+
+    # -- reading the file again
+
+    def _reload(self) -> Job:
+        return reload(self._reloading, self.state.configuration, self._clock)
+
+    def _take(self, wanted: Configuration) -> None:
+        """Take what control may take while it runs. Raises DirectoryError; nothing has changed then."""
+        now = self.state.configuration
+        if wanted.metrics != now.metrics:
+            try:
+                before, self._metrics = self._metrics, self._make_metrics(wanted.metrics.listen)
+            except OSError as error:
+                text = f"metrics cannot listen at {wanted.metrics.listen}: {error.strerror}"
+                raise Refused(text, "ss -ltnp") from None
+            if before is not None:
+                self._poll_for({})
+                before.close()
+        groups = (wanted.admin.show_group, wanted.admin.group)
+        for admin_socket, group in zip(self._sockets, groups, strict=True):
+            admin_socket.give_to(group)
+        self.state.configuration = replace(
+            now,
+            site=wanted.site,
+            metrics=wanted.metrics,
+            hold=wanted.hold,
+            log=wanted.log,
+            admin=replace(now.admin, show_group=groups[0], group=groups[1]),
+        )
 
     def _poll_for(self, wanted: dict[int, int]) -> None:
         """Poll for these descriptors beside the sockets that are always polled for."""
@@ -190,12 +237,14 @@ class Control:
             os.umask(before)
         return opened
 
-    def _open_metrics(self) -> MetricsServer | None:
-        listen = self.state.configuration.metrics.listen
+    def _make_metrics(self, listen: str) -> MetricsServer | None:
         if not listen:
             return None
+        return MetricsServer(listen, CONTENT_TYPE, Collector(self.state).render, self._clock)
+
+    def _open_metrics(self, listen: str) -> MetricsServer | None:
         try:
-            return MetricsServer(listen, CONTENT_TYPE, Collector(self.state).render, self._clock)
+            return self._make_metrics(listen)
         except OSError as error:
             log.warning("metrics: cannot listen at %s: %s", listen, error.strerror)
             return None

@@ -9,6 +9,7 @@ whoever keeps two of them alive has always one that forwards and one that waits.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -17,8 +18,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +33,7 @@ from gateway.data_plane.arena_place import choose_arena_path
 from gateway.data_plane.kernel_stack import quiet_port
 from gateway.data_plane.server import DataPlaneServer
 from gateway.processes.process import start_time
+from gateway.processes.reloading import Reloading
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +65,18 @@ class Start:
         return {key: value for key, value in vars(self).items() if key != "lock_ns"}
 
 
-def run(configuration: Configuration) -> None:
-    """Be the data plane until SIGTERM or SIGINT. Raises SystemExit(1) after saying what is wrong."""
+def run(configuration: Configuration, process: str = "data-plane") -> None:
+    """Be the data plane until SIGTERM or SIGINT. `process` names the pid file. Raises SystemExit(1) after
+    saying what is wrong."""
     try:
-        _run(configuration)
+        _run(configuration, process)
     except DataPlaneError as error:
         _fail(str(error), error.fix)
     except ValueError as error:
         _fail(f"{configuration.path}: {error}", "change it there")
 
 
-def _run(configuration: Configuration) -> None:
+def _run(configuration: Configuration, process: str) -> None:
     start = Start(process_ms=_age_ms())
     settings = make_settings(configuration)
     stop = _Stop()
@@ -83,7 +87,8 @@ def _run(configuration: Configuration) -> None:
     start.eal_ms, start.hugepages = eal["ns"] / 1e6, eal["hugepages"]
     plane = DataPlane(settings)
     start.buffers_ms = plane.start_report()["mempool_ns"] / 1e6
-    lock = _lock_tables(configuration, stop, start)
+    reloading = Reloading(process, configuration, partial(_take, plane))
+    lock = _lock_tables(configuration, stop, start, reloading)
     if stop.asked:
         return
     if start.spare:
@@ -116,7 +121,7 @@ def _run(configuration: Configuration) -> None:
     _say_started(start, plane, report)
     notify("READY=1")
     try:
-        _serve(server, plane, start, stop)
+        _serve(server, plane, start, stop, reloading)
     finally:
         notify("STOPPING=1")
         server.close()
@@ -125,11 +130,21 @@ def _run(configuration: Configuration) -> None:
         log.info("stopped; the tables stay in %s", arena)
 
 
-def _serve(server: DataPlaneServer, plane: DataPlane, start: Start, stop: _Stop) -> None:
+def _take(plane: DataPlane, configuration: Configuration) -> None:
+    if configuration.threads.idle != "interrupt":
+        plane.set_idle(configuration.threads.idle, configuration.threads.max_sleep_us)
+    plane.set_hold(HoldSettings(**vars(configuration.hold)))
+
+
+def _serve(
+    server: DataPlaneServer, plane: DataPlane, start: Start, stop: _Stop, reloading: Reloading
+) -> None:
     server.watch(stop.fd)
     look_s = FIRST_PACKET_LOOK_S
     while not stop.asked:
         server.serve(None if start.first_packet_ms is not None else look_s)
+        if stop.take_hang_up():
+            reloading.on_signal()
         look_s = min(look_s * 1.1, FIRST_PACKET_LOOK_MAX_S)
         if start.first_packet_ms is None:
             first_ns = plane.start_report()["first_packet_ns"]
@@ -190,10 +205,11 @@ def forget_other_ports(arena: Path, ports: Sequence[PortSettings]) -> None:
 
 
 class _Stop:
-    """Set by SIGTERM and SIGINT; `fd` becomes readable."""
+    """Set by SIGTERM and SIGINT, and by SIGHUP for reading the file again; `fd` becomes readable."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._hung_up = False
         self._waiting = False
         mine, self._theirs = socket.socketpair()
         mine.setblocking(False)
@@ -202,6 +218,7 @@ class _Stop:
         self.fd = mine.fileno()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
+        signal.signal(signal.SIGHUP, self._hang_up)
         signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
 
     def _ask(self, number: int, _frame: object) -> None:
@@ -209,15 +226,34 @@ class _Stop:
         if self._waiting:
             raise _StopWaiting
 
-    def wait_for(self, lock: int) -> bool:
+    def _hang_up(self, number: int, _frame: object) -> None:
+        self._hung_up = True
+        if self._waiting:
+            raise _StopWaiting
+
+    def take_hang_up(self) -> bool:
+        """Return whether there was a SIGHUP since the last time."""
+        hung_up, self._hung_up = self._hung_up, False
+        if hung_up:
+            with contextlib.suppress(BlockingIOError):
+                self._mine.recv(64)
+        return hung_up
+
+    def wait_for(self, lock: int, on_hang_up: Callable[[], None]) -> bool:
         """Wait for the lock; False if asked to stop before it came."""
-        try:
-            self._waiting = True
-            if not self.asked:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            self._waiting = False
-        except _StopWaiting:
-            self._waiting = False
+        while not self.asked:
+            if self.take_hang_up():
+                on_hang_up()
+            try:
+                self._waiting = True
+                if not self.asked and not self._hung_up:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    self._waiting = False
+                    break
+            except _StopWaiting:
+                continue
+            finally:
+                self._waiting = False
         return not self.asked
 
 
@@ -225,7 +261,11 @@ class _StopWaiting(Exception):
     """Ends a wait from a signal handler."""
 
 
-def _lock_tables(configuration: Configuration, stop: _Stop, start: Start) -> int:
+def _lock_tables(configuration: Configuration, stop: _Stop, start: Start, reloading: Reloading) -> int:
+    def follow() -> None:
+        _follow_configuration(configuration)
+        reloading.say()  # nothing has changed
+
     path = configuration.runtime_dir / "tables.lock"
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -236,7 +276,7 @@ def _lock_tables(configuration: Configuration, stop: _Stop, start: Start) -> int
     log.info("ready as a spare after %.0f ms: waits for the tables", _age_ms())
     notify("READY=1")
     before_s = time.monotonic()
-    stop.wait_for(lock)
+    stop.wait_for(lock, follow)
     start.waited_ms = (time.monotonic() - before_s) * 1e3
     return lock
 
@@ -250,6 +290,7 @@ def _follow_configuration(configuration: Configuration) -> None:
         log.warning("%s cannot be read any more, what it said before holds: %s", configuration.path, error)
         return
     log.warning("%s has changed while this spare waited: it starts anew", configuration.path)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is ignored stays so in the new program
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
 import zmq
 
+from directory_client.process.restart import restart_command
 from gateway.configuration.configuration import Configuration
 from gateway.processes.parent import Child, Parent
+from gateway.processes.reloading import Reloading
 from gateway.processes.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -47,10 +50,16 @@ def directory_command(configuration: Configuration) -> list[str]:
 
 def run_gateway(configuration: Configuration) -> int:
     """Be the parent of a gateway until SIGTERM. Returns the exit status. Raises AlreadyRunning."""
+    ends_all = f"kill {os.getpid()}; vnet-gateway run {configuration.path}"
+    if "NOTIFY_SOCKET" in os.environ:
+        ends_all = restart_command("vnet-gateway")
     context: zmq.Context[Any] = zmq.Context()
     reporter = Reporter(context, configuration.control_inbox, "parent")
     try:
-        return Parent(configuration.runtime_dir, children(configuration), reporter.tell).run()
+        reloading = Reloading("parent", configuration, command=f"{ends_all}   (forwarding stops meanwhile)")
+        return Parent(
+            configuration.runtime_dir, children(configuration), reporter.tell, reloading.on_signal
+        ).run()
     finally:
         reporter.close()
         context.term()

@@ -3,7 +3,8 @@
 
 Its death ends none of them: they are in sessions of their own and hold their own standard error. The next
 parent finds the living by their pid files (process.py) and watches them by pidfd. SIGTERM or SIGINT stop all,
-the data plane last. One parent per runtime_dir: `parent.pid` is locked.
+the data plane last. SIGHUP has all read their files again (reloading.py). One parent per runtime_dir:
+`parent.pid` is locked.
 
     Parent(runtime_dir, [Child("data-plane", [...]), Child("control", [...], "data-plane"), ...]).run()
 """
@@ -48,14 +49,21 @@ class Child:
 
 
 class Parent:
-    """Runs in the main thread (signals). `tell(event, text)` hears of every start, adoption and end."""
+    """Runs in the main thread (signals). `tell(event, text)` hears of every start, adoption and end. SIGHUP
+    is handed on to all, and `on_hang_up` called."""
 
     def __init__(
-        self, runtime_dir: Path, children: Sequence[Child], tell: Callable[[str, str], None] | None = None
+        self,
+        runtime_dir: Path,
+        children: Sequence[Child],
+        tell: Callable[[str, str], None] | None = None,
+        on_hang_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime_dir = runtime_dir
         self._children = list(children)
         self._tell_others = tell
+        self._on_hang_up = on_hang_up
+        self._hung_up = False
         self._poller = select.poll()
         self._stopping = False
 
@@ -66,6 +74,7 @@ class Parent:
         wake_r.setblocking(False)
         wake_w.setblocking(False)
         before = {s: signal.signal(s, self._stop) for s in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         before_wakeup = signal.set_wakeup_fd(wake_w.fileno(), warn_on_full_buffer=False)
         self._poller.register(wake_r, select.POLLIN)
         try:
@@ -76,6 +85,9 @@ class Parent:
                 _drain(wake_r)
                 self._watch()
                 self._start_due()
+                if self._hung_up:
+                    self._hung_up = False
+                    self._hand_on_hang_up()
             notify("STOPPING=1")
             self._stop_all()
             return 0
@@ -90,6 +102,15 @@ class Parent:
 
     def _stop(self, signum: int, _frame: object) -> None:
         self._stopping = True
+
+    def _hang_up(self, signum: int, _frame: object) -> None:
+        self._hung_up = True
+
+    def _hand_on_hang_up(self) -> None:
+        for child in self._children:
+            if child.process is not None:
+                child.process.send(signal.SIGHUP)
+        self._on_hang_up()
 
     def _wait(self, until_s: float | None) -> None:
         timeout_ms = None if until_s is None else max(0.0, (until_s - time.monotonic()) * 1000)

@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 # The shell writes what only the new process itself knows before there is anything else of it, then becomes
 # the program: between fork and pid file no moment is left at which the death of the starter loses the child.
+# A hang-up ends no process of ours; what is to be done on one is said by the program once it runs.
 _WRITE_PID_AND_EXEC = (
-    "read -r pid b c d e f g h i j k l m n o p q r s t u start rest </proc/$$/stat;"
+    "trap '' HUP; read -r pid b c d e f g h i j k l m n o p q r s t u start rest </proc/$$/stat;"
     ' echo "$pid $start" >"$0"; exec "$@"'
 )
 

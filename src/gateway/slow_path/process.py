@@ -11,6 +11,7 @@ tried again every few milliseconds; a data plane that comes back is told everyth
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -32,6 +33,7 @@ from fastpath.records import join
 from fastpath.rings import DataPlaneUnreachable, RingClient
 from gateway.configuration.configuration import Configuration
 from gateway.processes.instance import instance
+from gateway.processes.reloading import Reloading
 from gateway.processes.reporter import Reporter
 from gateway.slow_path.announcement import described
 from gateway.slow_path.latency import Latency
@@ -75,12 +77,25 @@ class SlowPath:
         self._why_apart = ""
         self._poller = zmq.Poller()
         self._wake_r, self._wake_w = socket.socketpair()
+        self._wake_w.setblocking(False)
         self._stopping = False
+        self._hung_up = False
+        self._reloading = Reloading(self._name, configuration, self._take)
+
+    def hang_up(self) -> None:
+        """Read gateway.toml again soon. May be called from a signal handler."""
+        self._hung_up = True
+        with contextlib.suppress(BlockingIOError):
+            self._wake_w.send(b"\0")
+
+    def _take(self, configuration: Configuration) -> None:
+        self._resolver.wait_s = configuration.hold.wait_ms / 1000
 
     def stop(self) -> None:
         """End `run`. May be called from a signal handler."""
         self._stopping = True
-        self._wake_w.send(b"\0")
+        with contextlib.suppress(BlockingIOError):  # full: it is being woken already
+            self._wake_w.send(b"\0")
 
     def run(self) -> None:
         """Serve until stopped."""
@@ -94,6 +109,10 @@ class SlowPath:
             while not self._stopping:
                 ready = self._wait()
                 began_s = time.monotonic()
+                if self._hung_up:
+                    self._hung_up = False
+                    self._wake_r.recv(64)
+                    self._reloading.on_signal()
                 self._turn(ready, began_s)
                 self._busy_s += time.monotonic() - began_s
         finally:
@@ -348,4 +367,5 @@ def run(configuration: Configuration, worker: int) -> None:
     slow_path = SlowPath(configuration, worker)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda _signum, _frame: slow_path.stop())
+    signal.signal(signal.SIGHUP, lambda _signum, _frame: slow_path.hang_up())
     slow_path.run()

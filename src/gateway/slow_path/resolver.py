@@ -68,7 +68,7 @@ class Resolver:
         self.answering: bool | None = None
         self._worker = worker
         self._workers = workers
-        self._wait_s = wait_s
+        self.wait_s = wait_s
         self._questions = Questions()
         self._refusals = Refusals()
         self._tables = Tables()
@@ -269,7 +269,7 @@ class Resolver:
             self._emit(endings(ended, np.isin(ended["why"], _QUOTA), self.incarnation))
 
     def _ask_again(self, refused: Rows, now_s: float) -> None:
-        if now_s - self._attempts_since_s > 2 * self._wait_s:
+        if now_s - self._attempts_since_s > 2 * self.wait_s:
             self._attempts.clear()
             self._attempts_since_s = now_s
         rows = np.zeros(len(refused), MISS)
@@ -416,7 +416,7 @@ class Resolver:
         self._tell_places(now_s)
         due = []
         for batch in self._again.take_due(now_s):
-            if now_s - batch.born_s > self._wait_s:
+            if now_s - batch.born_s > self.wait_s:
                 self._give_up(batch)
             else:
                 due.append(batch)
