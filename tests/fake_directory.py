@@ -95,7 +95,7 @@ class FakeDirectory:
     def snapshot(self, node: str, vnis: Any = None) -> NodeSnapshot:
         self._maybe_fail()
         vnets = {vni: ops for vni, ops in self.vnets.items() if vnis is None or vni in vnis}
-        return NodeSnapshot(self.node_id(node), self.revision, vnets)
+        return NodeSnapshot(self.node_id(node), self.revision, iter(vnets.items()))
 
     def locator(
         self, node: str, local: bytes, remote: bytes, protocol: int, wire_id: int

@@ -34,8 +34,22 @@ from directory_client.heartbeats import Beat, Facts, Notice, identity_of, notice
 from directory_client.keys import ClientKeys
 from directory_client.realm import RealmPin, Version
 from directory_client.requests import RETRY_S, InFlight, Request
-from directory_client.subscriber import Action, AskSnapshot, Subscribe, Subscriber, Unsubscribe
-from directory_client.wire.messages import DirectoryError, DirectorySilent, MalformedMessage, decode, encode
+from directory_client.subscriber import (
+    Action,
+    AskSnapshot,
+    SnapshotAnswer,
+    Subscribe,
+    Subscriber,
+    Unsubscribe,
+)
+from directory_client.wire.messages import (
+    DirectoryError,
+    DirectorySilent,
+    MalformedMessage,
+    decode,
+    encode,
+    field,
+)
 
 SILENT_S = 3.0
 UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
@@ -276,6 +290,14 @@ class DirectoryClient:
         self._transmit(request, now)
         return id
 
+    def _ask_more(self, request: Request, begun: SnapshotAnswer, token: int) -> None:
+        """Ask for the next piece of a snapshot."""
+        asked = AskSnapshot(request.number, request.whole)
+        head = {"type": "snapshot", "node": self._node, "more": token, **self._identity()}
+        id = self._ask("snapshot", "resolve", head, [], SNAPSHOT_S, repeatable=False, snapshot=asked)
+        if (more := self._in_flight.look(id)) is not None:
+            more.begun = begun
+
     def _transmit(self, request: Request, now: float) -> None:
         server = self._servers[self._active]
         request.server = server.index
@@ -415,8 +437,15 @@ class DirectoryClient:
             if request.kind == "resolve":
                 return [read_resolved(request.id, head, parts)]
             if request.kind == "snapshot" and self._subscriber is not None:
+                answer = read_snapshot(head, parts)
+                if request.begun is not None:
+                    answer = request.begun.joined(answer)
+                if (token := field(head, "more", int, None)) is not None:
+                    self._subscriber.piece_came(request.number, now)
+                    self._ask_more(request, answer, token)
+                    return []
                 was_answering = self._active_name()
-                events = self._do(self._subscriber.snapshot(request.number, read_snapshot(head, parts), now))
+                events = self._do(self._subscriber.snapshot(request.number, answer, now))
                 if self._active_name() != was_answering:
                     active = self._servers[self._active].endpoint.name
                     events.append(ServerChanged(active, True, self._active_name()))

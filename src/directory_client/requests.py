@@ -7,6 +7,8 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Any
 
+from directory_client.subscriber import SnapshotAnswer
+
 RETRY_S = 0.01  # while there is no connection to send over
 
 
@@ -27,6 +29,7 @@ class Request:
     attempts: int = 0
     number: int = 0  # of the subscriber, for a snapshot
     whole: bool = False
+    begun: SnapshotAnswer | None = None  # the pieces of a snapshot that have come
     due_at: float = field(default=0.0)
 
 

@@ -88,6 +88,15 @@ class SnapshotAnswer:
     vnets: list[tuple[int, list[dict[str, Any]]]]
     facts: int = 0
 
+    def joined(self, piece: SnapshotAnswer) -> SnapshotAnswer:
+        """Return this answer with the V-nets of a later piece of it. A V-net may have begun in this one."""
+        for vni, operations in piece.vnets:
+            if self.vnets and self.vnets[-1][0] == vni:
+                self.vnets[-1][1].extend(operations)
+            else:
+                self.vnets.append((vni, operations))
+        return self
+
 
 class Subscriber:
     """The state machine. Every input returns the actions to take, in order."""
@@ -167,6 +176,11 @@ class Subscriber:
         if self._is_older(answer):
             return self._wait("older", now)
         return self._adopt(answer, now)
+
+    def piece_came(self, number: int, now: float) -> None:
+        """Take note that a piece of a snapshot has come: there is no need to ask again yet."""
+        if number == self._asked:
+            self._due_at = now + ASK_AGAIN_S
 
     def knows(self, incarnation: int, revision: int) -> None:
         """Take note of what this gateway has been told before this process began: nothing older is taken."""
@@ -255,6 +269,8 @@ class Subscriber:
             return self._resync("gap", now, push)
         self._seq[push.vni] = push.seq
         self._sum += 1
+        if push.operations and push.operations[0]["op"] == "resync":  # too much for a push
+            return self._resync("large", now)
         self.revision = max(self.revision, push.revision)
         self.facts = max(self.facts, push.facts)
         if not self._accept(push.vni):

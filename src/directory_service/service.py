@@ -6,7 +6,7 @@ Editor's, and taking up what a store has committed can be left to `Apart`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from directory_service.settings import Settings
 from directory_service.store.contract import Compacted, Seen, Store, World
 from directory_service.views.announcement import late_announcements
 from directory_service.views.pushes import Push, push_commit, push_facts, push_reload
-from directory_service.views.view import Operation, build_view, find_ingress, hosts
+from directory_service.views.view import Operation, build_slices, find_ingress, hosts
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +53,20 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
-    """All that a node needs to know: per VNI the operations that build it up."""
+    """All that a node needs to know: (VNI, operations) pairs that build it up, made as they are taken. A
+    V-net comes in one or several, one after the other."""
 
     node_id: int
     revision: int
-    vnets: dict[int, list[dict[str, Any]]]
+    slices: Iterator[tuple[int, list[dict[str, Any]]]]
+
+    @property
+    def vnets(self) -> dict[int, list[dict[str, Any]]]:
+        """All of it at once, by VNI."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for vni, operations in self.slices:
+            found.setdefault(vni, []).extend(operations)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +227,17 @@ class Directory(Follower):
         """Return what builds up a node's view; V-nets that it does not host are left out. Raises Refused."""
         found = self._node(node)
         self._bulk.expect(node)
-        vnets: dict[int, list[dict[str, Any]]] = {}
-        for vni, state in self._snapshot.by_vni.items():
-            if (vnis is None or vni in vnis) and hosts(state, node):
-                vnets[vni] = [
-                    *build_view(self._snapshot, state, found, self._settings),
-                    *late_announcements(state, node, self._steady_ms()),
-                ]
-        return NodeSnapshot(found.id, self._snapshot.revision, vnets)
+        slices = self._slices(self._snapshot, found, None if vnis is None else frozenset(vnis))
+        return NodeSnapshot(found.id, self._snapshot.revision, slices)
+
+    def _slices(
+        self, snapshot: Snapshot, node: Node, vnis: frozenset[int] | None
+    ) -> Iterator[tuple[int, list[Operation]]]:
+        for vni, state in snapshot.by_vni.items():
+            if (vnis is None or vni in vnis) and hosts(state, node.name):
+                for operations in build_slices(snapshot, state, node, self._settings):
+                    yield vni, operations
+                yield vni, late_announcements(state, node.name, self._steady_ms())
 
     def locator(
         self, node: str, local: bytes, remote: bytes, protocol: int, wire_id: int

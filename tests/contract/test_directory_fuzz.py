@@ -60,6 +60,7 @@ ADDRESSES = st.binary(min_size=16, max_size=16)
 
 def served(bench: Bench, channel: str, frames: list[Any]) -> None:
     outs = bench.dispatcher.handle(Peer(channel, b"c", LOCAL), frames, bench.now)
+    outs += bench.dispatcher.work(bench.now)
     for out in outs:
         if isinstance(out, Reply):
             assert "ok" in msgpack.unpackb(out.frames[0], strict_map_key=False) or out.connection != b"c"

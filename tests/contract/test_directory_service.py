@@ -74,7 +74,8 @@ class Bench:
         self, channel: str, type: str, *parts: bytes, connection: bytes = b"c", **fields: Any
     ) -> list[Reply]:
         frames = encode({"id": 1, "type": type, **fields}, *parts)
-        return self.take(self.dispatcher.handle(Peer(channel, connection, LOCAL), frames, self.now))
+        outs = self.dispatcher.handle(Peer(channel, connection, LOCAL), frames, self.now)
+        return self.take(outs + self.dispatcher.work(self.now))
 
     def take(self, outs: list[Out]) -> list[Reply]:
         self.pushed += [read_push(out.frames) for out in outs if isinstance(out, Publish)]

@@ -58,6 +58,7 @@ class Bench:
         waited_s: float = 0.0,
     ):
         self.outs = self.dispatcher.handle(Peer(channel, connection, by), frames, self.now, waited_s)
+        self.outs += self.dispatcher.work(self.now)
         return self.outs
 
     def ask(self, channel: str, type: str, *parts: bytes, **fields: Any) -> dict[str, Any]:

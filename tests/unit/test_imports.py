@@ -24,9 +24,9 @@ ROWS = {
         ("vocabulary",),
         ("toml", "wire", "process"),
         ("endpoint", "events", "realm", "keys", "heartbeats"),
-        ("connection", "requests"),
+        ("connection",),
         ("health", "subscriber"),
-        ("decoding",),
+        ("requests", "decoding"),
         ("client",),
     ),
     "directory_service": (

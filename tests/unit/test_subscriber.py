@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -310,3 +312,25 @@ def test_what_is_delivered_is_always_the_publishers_history(steps):
         answer_question()
     assert subscriber.state is State.ACTIVE
     assert mine == truth
+
+
+def test_a_change_that_is_too_large_for_a_push_is_a_snapshot() -> None:
+    subscriber = active({RED: 1, BLUE: 1})
+    before = subscriber.revision
+    large = replace(push(RED, 2, revision=900), operations=[{"op": "resync"}])
+    ask = asked(subscriber.push(large, 1.0))
+    assert ask.whole
+    assert subscriber.revision == before  # it does not have it yet
+    (snapshot,) = subscriber.snapshot(ask.number, answer({RED: 2, BLUE: 1}, revision=900), 1.0)
+    assert isinstance(snapshot, Snapshot)
+    assert subscriber.revision == 900
+    assert subscriber.push(push(RED, 3), 1.0) != []
+
+
+def test_a_snapshot_whose_pieces_come_is_not_asked_again() -> None:
+    subscriber = active({RED: 1})
+    ask = asked(subscriber.push(push(RED, 3), 0.0))
+    for second in range(1, 60):
+        subscriber.piece_came(ask.number, float(second))
+        assert subscriber.tick(second + 0.5) == []
+    assert asked(subscriber.tick(200.0)).number != ask.number

@@ -29,6 +29,7 @@ from directory_service.protocol.outbox import Audit, Out, Peer, Publish, Reply
 from directory_service.protocol.publisher import Publisher, node_of
 from directory_service.protocol.reading import Reading
 from directory_service.protocol.rights import Rights
+from directory_service.protocol.snapshots import Snapshots
 from directory_service.protocol.writing import Writing
 from directory_service.refused import Refused
 from directory_service.service import Directory
@@ -65,12 +66,19 @@ class Dispatcher:
         self._rights = Rights(directory)
         self._document_bytes = configuration.limits.document_bytes
         do = None if jobs_elsewhere else Jobs(directory.editor, self._rights).do
+        self._snapshots = Snapshots()
         self.desk = Desk(do, configuration.limits.document_bytes)
         self._name = configuration.name
         self.reload: Callable[[], Reloaded] | None = None  # reads directory.toml again
         self._channels: dict[str, Any] = {
             "resolve": Reading(
-                configuration, directory, self.gateways, self.publisher, self._waiting, self.counters
+                configuration,
+                directory,
+                self.gateways,
+                self.publisher,
+                self._waiting,
+                self.counters,
+                self._snapshots,
             ),
             "write": Writing(
                 configuration,
@@ -133,6 +141,15 @@ class Dispatcher:
         return min(due)
 
     @property
+    def has_work(self) -> bool:
+        """Whether `work` has something to do."""
+        return self._snapshots.has_work
+
+    def work(self, now: float) -> list[Out]:
+        """Do a piece of what takes longer, some milliseconds of it. Call it after whatever else there was."""
+        return self._snapshots.work(now)
+
+    @property
     def has_to_learn(self) -> bool:
         """Whether `learn_ahead` has something to do."""
         return self.directory.has_to_learn
@@ -152,6 +169,7 @@ class Dispatcher:
             self._poll_at = now + self._poll_store_s
             outs += self.taken_up(now)
         outs += [self._heartbeat(node_id) for node_id in self.publisher.nodes_due(now)]
+        self._snapshots.tick(now)
         ended = self._waiting.tick(now)
         return outs + (self._pushes() + ended if ended else [])
 

@@ -28,6 +28,7 @@ from directory_service.protocol.gathering import Waiting
 from directory_service.protocol.holders import Claim, Fenced
 from directory_service.protocol.outbox import Out, Peer, Reply
 from directory_service.protocol.publisher import Publisher
+from directory_service.protocol.snapshots import Snapshots
 from directory_service.rates import Rates
 from directory_service.refused import Refused
 from directory_service.service import Directory
@@ -59,7 +60,9 @@ class Reading:
         publisher: Publisher,
         waiting: Waiting,
         counters: Counter[str],
+        snapshots: Snapshots,
     ) -> None:
+        self._snapshots = snapshots
         self._name = configuration.name
         self._rates = Rates(configuration.limits.resolves_per_second_per_vnet)
         self._directory = directory
@@ -149,17 +152,18 @@ class Reading:
         vnis = field(head, "vnis", list, None)
         if vnis is not None and not all(isinstance(vni, int) for vni in vnis):
             raise MalformedMessage("snapshot: vnis is not a list of numbers", id=head.get("id"))
-        node_id, vnets = 0, {}
-        if self._node_id(node):
-            found = self._directory.snapshot(node, vnis)
-            node_id, vnets = found.node_id, found.vnets
+        if (token := field(head, "more", int, None)) is not None:
+            self._snapshots.more(peer, head.get("id"), token)
+            return []
+        found = self._directory.snapshot(node, vnis) if self._node_id(node) else None
+        node_id = found.node_id if found is not None else 0
         answer = {
             **self._state(head),
             "node_id": node_id,
             "seq": self._publisher.sequences(node_id),
         }
-        body = pack([[vni, operations] for vni, operations in vnets.items()])
-        return [Reply(peer.channel, peer.connection, encode(answer, body))]
+        self._snapshots.begin(peer, head.get("id"), answer, found.slices if found is not None else iter(()))
+        return []
 
     def _locator(
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float

@@ -49,7 +49,7 @@ def _row(gateway: Right, others_per_second: int | None) -> dict[str, Right]:
 # verb → role → right. The rates of a gateway's key serve its control and all of its workers.
 RIGHTS: dict[str, dict[str, Right]] = {
     "resolve": _row(Right(Scope.OWN_NODE), None),
-    "snapshot": _row(Right(Scope.OWN_NODE, 50), 1_000),
+    "snapshot": _row(Right(Scope.OWN_NODE, 1_000), 10_000),  # each piece
     "locator": _row(Right(Scope.OWN_NODE, 1_000), 10_000),
     "heartbeat": _row(Right(Scope.OWN_NODE, 200), 10_000),
     "goodbye": _row(Right(Scope.OWN_NODE, 20), 10_000),

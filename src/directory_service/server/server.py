@@ -193,6 +193,8 @@ class Server:
         has_to_learn = self._dispatcher.has_to_learn
         if has_to_learn:
             at_most_ms = min(at_most_ms, 0 if self._quiet else QUIET_MS)
+        if self._dispatcher.has_work:
+            at_most_ms = 0
         ready = dict(self._poller.poll(max(0, min(at_most_ms, due_ms))))
         self._quiet = has_to_learn and not ready
         if self._quiet:
@@ -219,6 +221,8 @@ class Server:
                 self._carry_out(self._dispatcher.done(number, done, now))
         if now >= self._dispatcher.due_at():
             self._carry_out(self._dispatcher.tick(now))
+        if self._dispatcher.has_work:
+            self._carry_out(self._dispatcher.work(now))
         if self._metrics is not None:
             descriptors = self._metrics.descriptors()
             if len(descriptors) > 1 or not ready.keys().isdisjoint(descriptors):

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What nodes are told when a snapshot follows another: pure, the same in whatever thread."""
 
-from collections.abc import Set
+from collections.abc import Set, Sized
 from dataclasses import dataclass
 from typing import Any
 
 from directory_service.kinds.records import FABRIC_KINDS, is_record_key
 from directory_service.model.fabric import nodes_between
 from directory_service.model.snapshot import Snapshot
+from directory_service.model.vnet import VnetState
 from directory_service.settings import Settings
 from directory_service.store.contract import Commit
 from directory_service.views.scope import find_changes
 from directory_service.views.view import compare_views, hosts
+
+OPERATIONS_MAX = 2_000  # of one push, some 10 ms to pack
+RESYNC = {"op": "resync"}  # instead of more: the node asks for a snapshot, which comes in pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,12 @@ def _push(
         scopes = find_changes(before, after, name, only)
         hosting = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
         for node in sorted(hosting):
-            ops = compare_views(before, after, name, node, settings, scopes, only)
+            if _is_large(old, new, node):
+                ops: list[dict[str, Any]] | None = [RESYNC]
+            else:
+                ops = compare_views(before, after, name, node, settings, scopes, only)
+                if ops is not None and len(ops) > OPERATIONS_MAX:
+                    ops = [RESYNC]
             found = after.fabric.nodes.get(node) or before.fabric.nodes.get(node)
             if ops is None or found is None or not (ops or name in touched):
                 continue
@@ -82,6 +91,16 @@ def _push(
             if state and state.vnet:
                 pushes.append(Push(found.id, state.vnet.vni, after.revision, time_ms, ops, after.facts))
     return pushes
+
+
+def _is_large(old: VnetState | None, new: VnetState | None, node: str) -> bool:
+    """Tell whether so many members are news to a node that a push of them would keep others waiting."""
+    if new is None or not hosts(new, node):
+        return False
+    if old is None or not hosts(old, node):
+        return len(new.members) > OPERATIONS_MAX
+    changed = new.changed_members(old)
+    return isinstance(changed, Sized) and len(changed) > OPERATIONS_MAX
 
 
 def _concerned(before: Snapshot, after: Snapshot, nodes: Set[str]) -> set[str]:

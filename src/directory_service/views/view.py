@@ -7,7 +7,7 @@ only where in use). Ingresses and tunnels exist for nodes that the V-net may use
 trusted enough brings nothing in. Addresses and MACs in operations are bytes, 16 and 6 long.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from typing import Any
 
 from directory_client.vocabulary.addresses import ZERO, looks_ipv6
@@ -23,6 +23,7 @@ from directory_service.views.scope import ScopedChange, find_changes
 
 Operation = dict[str, Any]
 View = dict[tuple, Operation]
+SLICE = 500  # members or routes
 
 _REMOVERS = {  # what undoes an operation, and the fields that name it
     "location": ("location_removed", ("vni", "object_id", "way")),
@@ -44,6 +45,20 @@ def build_view(snapshot: Snapshot, state: VnetState, node: Node, settings: Setti
         *_base(snapshot, state, node, settings).values(),
         *_locations(snapshot, state, node, None).values(),
     ]
+
+
+def build_slices(
+    snapshot: Snapshot, state: VnetState, node: Node, settings: Settings
+) -> Iterator[list[Operation]]:
+    """Yield the same operations in slices that take some milliseconds each, made when they are asked for."""
+    if not hosts(state, node.name):
+        return
+    yield list(_base(snapshot, state, node, settings).values())
+    members, routes = list(state.members), list(state.routes)
+    for at in range(0, len(members), SLICE):
+        yield list(_locations(snapshot, state, node, (members[at : at + SLICE], ())).values())
+    for at in range(0, len(routes), SLICE):
+        yield list(_locations(snapshot, state, node, ((), routes[at : at + SLICE])).values())
 
 
 def hosts(state: VnetState, node: str) -> bool:
@@ -261,7 +276,10 @@ def _changed_locations(
 
 
 def _locations(
-    snapshot: Snapshot, state: VnetState, node: Node, names: tuple[set[str], set[str]] | None
+    snapshot: Snapshot,
+    state: VnetState,
+    node: Node,
+    names: tuple[Collection[str], Collection[str]] | None,
 ) -> View:
     if names is None:
         members: Iterable[Member] = state.members.values()

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node snapshots in pieces: together they are the view of one moment, whoever asks and whatever changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from directory_world import Clock
+
+from directory_client.decoding import read_snapshot
+from directory_client.endpoint import parse_endpoint
+from directory_client.wire.messages import encode
+from directory_service.configuration import Configuration
+from directory_service.protocol.authentication import LOCAL
+from directory_service.protocol.dispatcher import Dispatcher
+from directory_service.protocol.outbox import Peer, Reply
+from directory_service.protocol.snapshots import IDLE_S, PIECE_OPERATIONS
+from directory_service.settings import Settings
+from directory_service.store.memory import MemoryStore
+from directory_service.views.pushes import OPERATIONS_MAX, RESYNC
+from directory_service.views.view import build_view
+from whole_directory import WholeDirectory
+
+ENDPOINTS = 3_500
+
+
+def document(endpoints: int) -> str:
+    lines = ['document = "d"', "[site.s]", "[node.gw1]", 'kind = "gateway"', 'locators = ["192.0.2.1"]']
+    lines += ["[node.gw2]", 'kind = "gateway"', 'locators = ["192.0.2.2"]']
+    for vni, count in ((1, endpoints), (2, 3), (3, 5)):
+        lines += [f"[vnet.v{vni}]", f"vni = {vni}", f"[[vnet.v{vni}.attachment]]"]
+        lines += ['nodes = ["gw1", "gw2"]', 'port = "rack"', f"vlan = {vni}"]
+        for at in range(count):
+            octets = f"{at >> 8}.{at & 255}"
+            mac = f"02:00:00:{vni:02x}:{at >> 8:02x}:{at & 255:02x}"
+            lines += [f"[vnet.v{vni}.endpoint.e{at}]", f'addresses = ["10.{vni}.{octets}"]', f'mac = "{mac}"']
+            lines.append(f'node = "gw{at % 2 + 1}"')
+    return "\n".join(lines)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.directory = WholeDirectory(MemoryStore(), Settings(), Clock())
+        self.directory.apply(document(ENDPOINTS), "d.toml")
+        self.directory.poll()
+        configuration = Configuration("dir1", parse_endpoint("ipc:///run/x"), None)
+        self.dispatcher = Dispatcher(configuration, self.directory, 5, 0.0)
+        self.now = 1.0
+
+    def ask(self, connection: bytes = b"c", **fields: Any) -> list[Reply]:
+        frames = encode({"id": 1, "type": "snapshot", "node": "gw1", **fields})
+        outs = self.dispatcher.handle(Peer("resolve", connection, LOCAL), frames, self.now)
+        outs += self.dispatcher.work(self.now)
+        return [out for out in outs if isinstance(out, Reply)]
+
+
+def head_of(reply: Reply) -> dict[str, Any]:
+    head: dict[str, Any] = msgpack.unpackb(reply.frames[0])
+    return head
+
+
+def test_pieces_together_are_the_view_of_the_moment_at_which_it_was_asked_for() -> None:
+    bench = Bench()
+    snapshot = bench.directory.current
+    node = snapshot.fabric.nodes["gw1"]
+    wanted = {vni: build_view(snapshot, state, node, Settings()) for vni, state in snapshot.by_vni.items()}
+    (reply,) = bench.ask(vnis=None)
+    answer = read_snapshot(head_of(reply), reply.frames[1:])
+    sizes = [sum(len(operations) for _, operations in answer.vnets)]
+    while "more" in head_of(reply):
+        bench.directory.set_record("site", f"s{len(sizes)}", {})
+        bench.directory.remove_record("site", f"s{len(sizes)}")
+        (reply,) = bench.ask(more=head_of(reply)["more"])
+        piece = read_snapshot(head_of(reply), reply.frames[1:])
+        sizes.append(sum(len(operations) for _, operations in piece.vnets))
+        answer = answer.joined(piece)
+    assert len(sizes) == 4
+    assert max(sizes) < 2 * PIECE_OPERATIONS
+    assert answer.revision == snapshot.revision
+    assert [vni for vni, _ in answer.vnets] == list(wanted)
+    assert dict(answer.vnets) == wanted
+
+
+def test_a_piece_is_for_who_asked_and_for_so_long() -> None:
+    bench = Bench()
+    (reply,) = bench.ask(vnis=None)
+    token = head_of(reply)["more"]
+    (refused,) = bench.ask(b"another", more=token)
+    assert head_of(refused)["ok"] is False
+    (reply,) = bench.ask(more=token)
+    assert head_of(reply)["ok"] is True
+    bench.now += IDLE_S + 1
+    bench.dispatcher.tick(bench.now)
+    (refused,) = bench.ask(more=token)
+    assert "not on its way any more" in head_of(refused)["error"]
+
+
+@pytest.mark.parametrize("more", [0, -1, 1 << 70, True, "1"])
+def test_a_number_that_names_no_snapshot_is_refused(more: Any) -> None:
+    bench = Bench()
+    try:
+        (refused,) = bench.ask(more=more)
+    except OverflowError:  # msgpack cannot say it
+        return
+    assert head_of(refused)["ok"] is False
+
+
+def test_what_is_too_large_for_a_push_is_asked_for() -> None:
+    bench = Bench()
+    assert ENDPOINTS > OPERATIONS_MAX
+    bench.directory.apply(document(1), "d.toml")
+    assert {tuple(push.ops[0].items()) for push in bench.directory.poll() if push.vni == 1} == {
+        tuple(RESYNC.items())
+    }
+    bench.directory.apply(document(2), "d.toml")
+    assert all(push.ops != [RESYNC] for push in bench.directory.poll())
