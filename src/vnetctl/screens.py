@@ -103,6 +103,19 @@ def _owner(row: Row, _: Units) -> str:
     return str(row.get("owner") or UNKNOWN)
 
 
+def _node_problem(row: Row, _: Units) -> str:
+    """A second gateway of that name, and locators that it says it has in vain."""
+    conflicts = [one.get("problem") for one in row.get("conflicts") or () if isinstance(one, dict)]
+    return "; ".join(str(text) for text in (row.get("second"), *conflicts) if text) or UNKNOWN
+
+
+def _directory_problem(row: Row, _: Units) -> str:
+    """Why it does not serve, as a gateway says; how its audit file is, as the directory itself says."""
+    audit = row.get("audit")
+    bad = f"audit: {audit}, {row.get('audit_missing')} missing" if audit not in (None, "ok", "off") else ""
+    return "; ".join(str(text) for text in (row.get("problem"), bad) if text) or UNKNOWN
+
+
 def _sites(row: Row, _: Units) -> str:
     return " ↔ ".join(str(site) for site in row.get("sites") or ()) or UNKNOWN
 
@@ -187,6 +200,7 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("answers in", "rtt_us", _delay("rtt_us"), rank=3, right=True),
         Column("silent for", "silent_s", _seconds("silent_s"), rank=4, right=True),
         Column("failures", "failures", _count("failures"), rank=5, right=True),
+        Column("problem", "problem", _directory_problem, rank=6, composed=True),
     ),
     "vnets": (
         Column("vnet", "name"),
@@ -212,6 +226,8 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("site", "site", rank=1),
         Column("locators", "locators", _list("locators")),
         Column("state", "state", rank=3, state=True),
+        Column("applied", "applied_revision", rank=4, right=True),
+        Column("problem", "problem", _node_problem, rank=5, composed=True),
         *OWNED,
     ),
     "sites": (Column("site", "name"), Column("kind", "kind", rank=1), *OWNED),

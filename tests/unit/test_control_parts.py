@@ -112,6 +112,12 @@ def test_a_workers_rates_are_differences_and_start_anew_with_it(state: State, cl
     assert worker_row(state)["misses_per_s"] is None
 
 
+def test_a_worker_that_is_none_of_this_gateways_is_not_waited_for(state: State) -> None:
+    for name in ("slow-path-0", "slow-path-1", "slow-path-5"):
+        send(state, {"v": 1, "from": name, "statistics": {"pid": 1}})
+    assert (set(state.workers), state.malformed_inbox) == ({"slow-path-0"}, 0)
+
+
 def worker_row(state: State) -> dict[str, Any]:
     job = show_threads(state, None, {})
     next(job)

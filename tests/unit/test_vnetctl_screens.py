@@ -202,6 +202,41 @@ def test_tables_fit_the_terminal_by_leaving_out_columns(noun: str, width: int) -
     assert too_wide == []
 
 
+def test_nodes_show_what_is_in_force_and_what_is_wrong() -> None:
+    row = {"name": "gw1", "kind": "gateway", "locators": ["192.0.2.1"], "state": "up", "revision": 3}
+    second = "a second gateway calls itself gw2, at 192.0.2.9 since 14:02:11 UTC; it is not served"
+    taken = {
+        "locator": "192.0.2.1",
+        "problem": "gw2 says it has locator 192.0.2.1, which is declared for gw1",
+    }
+    rows = [
+        {**row, "applied_revision": 41, "conflicts": [], "second": ""},
+        {**row, "name": "gw2", "applied_revision": None, "conflicts": [taken], "second": second},
+    ]
+    heading, well, bad = lines("show", "nodes", answers={"nodes": rows})
+    assert heading.split()[4:7] == ["state", "applied", "problem"]
+    assert well.split()[-4:] == ["41", "-", "3", "-"]
+    assert f"{second}; {taken['problem']}" in bad
+
+
+def test_directories_show_why_they_do_not_serve_and_how_their_audit_is() -> None:
+    row = {"directory": "dir1", "endpoint": "ipc:///d", "state": "up", "active": True, "revision": 4}
+    rows = [
+        {**row, "problem": None},
+        {**row, "problem": "gw1 is there already"},
+        {**row, "audit": "ok", "audit_missing": 0},
+        {**row, "audit": "No space left on device", "audit_missing": 7},
+    ]
+    shown = lines("show", "directories", answers={"directories": rows})
+    assert [one.split("  ")[-1] for one in shown] == [
+        "problem",
+        "-",
+        "gw1 is there already",
+        "-",
+        "audit: No space left on device, 7 missing",
+    ]
+
+
 def test_columns_that_were_left_out_are_named() -> None:
     shown = lines("show", "tunnels", width=40)
     assert shown[0].split() == ["tunnel", "remote", "state"]

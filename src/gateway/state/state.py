@@ -112,6 +112,11 @@ class State:
     def node(self) -> str:
         return self.configuration.name
 
+    @property
+    def workers_configured(self) -> int:
+        """How many slow-path workers there are to be."""
+        return self.configuration.threads.slow_path_workers
+
     def active_server(self) -> DirectoryServer | None:
         return next((server for server in self.servers() if server.active), None)
 
