@@ -244,7 +244,7 @@ def main(context: click.Context) -> None:
 
 @main.command()
 @click.option(
-    "--quick", is_flag=True, help="64-byte frames only, fewer flows and repeats: under three minutes"
+    "--quick", is_flag=True, help="64-byte frames only, fewer flows and repeats: under four minutes"
 )
 @click.option("--ports", default="", callback=words, help="two PCI addresses: source side, sink side")
 @click.option("--scenario", "names", default="", callback=words, help="names or patterns, such as vxlan-*")

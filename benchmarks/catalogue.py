@@ -22,4 +22,11 @@ def subjects() -> tuple[Subject, ...]:
 
 def components() -> tuple[Component, ...]:
     """Benchmarks that hold their own clock."""
-    return (programs.PIPELINE, programs.FLOW_TABLE, directory.Directory(), MissPath(), Quiet())
+    return (
+        programs.PIPELINE,
+        programs.FLOW_TABLE,
+        directory.Directory(),
+        directory.DirectoryScale(),
+        MissPath(),
+        Quiet(),
+    )

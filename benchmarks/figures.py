@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from benchmarks.result import Result
 from benchmarks.scenario import PROCESSES
 
-LEADING = ("cycles_per_packet", "per_second", "p50_us", "cpu_percent", "bytes_per_flow")
-SMALLER_IS_BETTER = frozenset({"cycles_per_packet", "p50_us", "cpu_percent", "bytes_per_flow"})
+LEADING = ("cycles_per_packet", "per_second", "seconds", "p50_us", "cpu_percent", "bytes_per_flow")
+SMALLER_IS_BETTER = frozenset(LEADING) - {"per_second"}
 
 
 def median(values: Sequence[float]) -> float:

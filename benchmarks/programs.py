@@ -33,12 +33,12 @@ def program(name: str, root: Path = ROOT) -> Path | None:
     return None
 
 
-def run(command: Sequence[str]) -> list[Printed]:
+def run(command: Sequence[str], timeout_s: float = TIMEOUT_S) -> list[Printed]:
     """Run a program to its end and read its JSON lines. Raises RuntimeError with what it said last."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as slow:
-        raise RuntimeError(f"{command[-2]}: no end after {TIMEOUT_S:.0f} s") from slow
+        raise RuntimeError(f"{command[-2]}: no end after {timeout_s:.0f} s") from slow
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["without a word"]
         raise RuntimeError(f"{' '.join(command)}: ended with status {done.returncode}: {said[-1]}")

@@ -22,7 +22,7 @@ ALWAYS = ("scenario", "subject", "flows", "frame_bytes", "cycles_per_packet", "m
 @dataclass(frozen=True)
 class Result:
     """Medians over `repeats`. `spread` is the width of their middle half, in the unit of the leading figure:
-    the first that is there of cycles_per_packet, per_second, p50_us, cpu_percent.
+    the first that is there of cycles_per_packet, per_second, seconds, p50_us, cpu_percent.
 
     `cycles_per_packet` are TSC cycles of the poll threads, source and sink included: take the floor's off to
     see the subject's own part. For tables they are cycles for each operation. `per_second` counts what the
@@ -48,6 +48,8 @@ class Result:
     lost_percent: float | None = None  # of the packets offered
     hit_percent: float | None = None  # of the look-ups
     updates_per_second: float | None = None  # of the writer beside
+    seconds: float | None = None  # until it is done, where the scenario is one thing that is done
+    rss_bytes: int | None = None  # of the largest process
     stages: Mapping[str, float] | None = None  # cycles per packet of each, where the subject counts them
     percentiles_us: Mapping[str, float] | None = None  # "50", "99", "99.9" …: the whole curve of a latency
     source: str = ""

@@ -52,6 +52,10 @@ def microseconds(value: float) -> str:
     return f"{rounded(value)} µs" if value < 1000 else f"{rounded(value / 1000)} ms"
 
 
+def seconds(value: float) -> str:
+    return f"{rounded(value)} s" if value >= 1 else microseconds(value * 1e6)
+
+
 def subject_name(row: Result) -> str:
     if row.subject == "floor" and row.source == "in-process":
         return "floor (no stages)"
@@ -85,10 +89,12 @@ def _sheet(own: Sequence[Result], results: Sequence[Result], scenario: Scenario 
         ("Mpps", lambda one: _optional(one.mpps)),
         (_rate_of(scenario), lambda one: _with_spread(one, "per_second")),
         ("a CPU second", lambda one: _optional(one.per_cpu_second)),
+        ("time", lambda one: seconds(one.seconds) if one.seconds is not None else ""),
         ("p50", lambda one: _time(one.p50_us)),
         ("p99", lambda one: _time(one.p99_us)),
         ("p99.9", lambda one: _time(one.p999_us)),
         ("CPU", lambda one: f"{one.cpu_percent:.2f} %" if one.cpu_percent is not None else ""),
+        ("memory", lambda one: f"{grouped(one.rss_bytes / 1e6)} MB" if one.rss_bytes is not None else ""),
         ("hits", lambda one: f"{one.hit_percent:.3f} %" if one.hit_percent is not None else ""),
         ("bytes/flow", lambda one: _optional(one.bytes_per_flow)),
         ("updates/s", lambda one: _optional(one.updates_per_second)),
