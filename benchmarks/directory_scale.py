@@ -18,14 +18,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import percentile
-from benchmarks.fleet import Fleet, Server, base_topology, environment, fleet, locator, prober, topology
+from benchmarks.fleet import (
+    Fleet,
+    Server,
+    base_topology,
+    changer,
+    environment,
+    fleet,
+    locator,
+    prober,
+    topology,
+)
 from benchmarks.scale_store import fill
 from directory_client.client import DirectoryClient
-from directory_client.events import Answered, Changed, Event, Failed, Snapshot
+from directory_client.events import Changed, Event, Snapshot
 
 LIMIT_S = 900.0
 PATIENCE_S = 120.0  # for a fleet to be where it should
@@ -116,7 +127,7 @@ def measure_change(endpoints: int, quick: bool) -> list[Row]:
             them.turn(lambda: views.have_all(10_000, per_vnet), PATIENCE_S)
             them.rest(2.0)
             rss = server.rss_bytes()
-            committed, had = _changes(them, tool, changes)
+            committed, had = _changes(them, server.endpoint, changes)
     say(f"committed {statistics.median(committed) * 1e3:.2f} ms, had p99 {percentile(had, 99) * 1e3:.2f} ms")
     curve = {f"{q:g}": round(percentile(had, q) * 1e6, 1) for q in (50, 90, 99, 99.9)}
     return [
@@ -136,47 +147,27 @@ def measure_change(endpoints: int, quick: bool) -> list[Row]:
     ]
 
 
-def _changes(them: Fleet, tool: DirectoryClient, changes: int) -> tuple[list[float], list[float]]:
-    """Add endpoints one by one; returns the seconds of each until it was answered, and until each gateway
-    had it."""
+def _changes(them: Fleet, endpoint: str, changes: int) -> tuple[list[float], list[float]]:
+    """Have a process add endpoints one by one; returns the seconds of each until it was answered, and until
+    each gateway had it."""
     committed: list[float] = []
     had: list[float] = []
-    for number in range(changes):
-        values = {
-            "addresses": [f"10.200.{number >> 8}.{number & 255}"],
-            "mac": f"02:00:ee:00:{number >> 8:02x}:{number & 255:02x}",
-            "node": "gw1",
-        }
-        change = _Change(tool, f"v0/new{number}", values, len(them.clients))
-        them.heard = change.heard
-        them.turn(change.is_done, PATIENCE_S, tool.sockets)
-        committed.append(change.answered_s or 0.0)
-        had += change.had_s.values()
+    with changer(endpoint, "v0", "gw1") as asks:
+        for _ in range(changes):
+            heard: dict[int, float] = {}
+            them.heard = partial(_note_change, heard)
+            asks.begin()
+            them.turn(lambda: len(heard) == len(them.clients), PATIENCE_S)  # noqa: B023
+            begin, end = asks.end()
+            committed.append(end - begin)
+            had += [at - begin for at in heard.values()]
+            them.rest(0.05)
     return committed, had
 
 
-class _Change:
-    """An endpoint that is set, and who has it when."""
-
-    def __init__(self, tool: DirectoryClient, name: str, values: Row, gateways: int) -> None:
-        self._tool = tool
-        self._gateways = gateways
-        self.answered_s: float | None = None
-        self.had_s: dict[int, float] = {}
-        self._started = time.monotonic()
-        self._id = tool.send("set", kind="endpoint", name=name, values=values, wait_ms=0)
-
-    def heard(self, gateway: int, event: Event) -> None:
-        if isinstance(event, Changed) and event.vni == 10_000 and event.operations:
-            self.had_s.setdefault(gateway, time.monotonic() - self._started)
-
-    def is_done(self) -> bool:
-        for event in self._tool.receive():
-            if isinstance(event, Failed):
-                raise RuntimeError(str(event))
-            if isinstance(event, Answered) and event.id == self._id:
-                self.answered_s = time.monotonic() - self._started
-        return self.answered_s is not None and len(self.had_s) == self._gateways
+def _note_change(heard: dict[int, float], gateway: int, event: Event) -> None:
+    if isinstance(event, Changed) and event.vni == 10_000 and event.operations:
+        heard.setdefault(gateway, time.monotonic())
 
 
 class Views:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import zmq
 
@@ -28,6 +27,7 @@ from directory_client.client import DirectoryClient
 from directory_client.events import Changed, Event, Snapshot
 
 PROBER = Path(__file__).with_name("prober.py")
+CHANGER = Path(__file__).with_name("changer.py")
 CONFIGURATION = """name = "d"
 listen = "ipc://{path}"
 [store]
@@ -145,13 +145,8 @@ class Fleet:
             client.set_heartbeat(locators=[locator(number)], ports=["rack"])
             client.subscribe()
 
-    def turn(self, done: Callable[[], bool], limit_s: float, others: Sequence[Any] = ()) -> float:
-        """Let them live until `done`, which is also asked when `others` (sockets) have something; returns the
-        seconds that it took. Raises TimeoutError."""
-        for socket in others:
-            if socket.fileno() not in self._owners:
-                self._owners[socket.fileno()] = -1
-                self._epoll.register(socket.fileno(), select.EPOLLIN)
+    def turn(self, done: Callable[[], bool], limit_s: float) -> float:
+        """Let them live until `done`; returns the seconds that it took. Raises TimeoutError."""
         started = time.monotonic()
         while not done():
             now = time.monotonic()
@@ -159,7 +154,7 @@ class Fleet:
                 raise TimeoutError(f"the fleet is not there after {limit_s:.0f} s")
             ready = {self._owners[descriptor] for descriptor, _ in self._epoll.poll(0.02)}
             ready |= {number for number, due in enumerate(self._due) if due <= now}
-            for number in ready - {-1}:
+            for number in ready:
                 self._receive(number)
         return time.monotonic() - started
 
@@ -235,6 +230,51 @@ def prober(endpoint: str, node: str, vni: int, answered: bool = True) -> Iterato
     try:
         if answered:
             made.wait()
+        yield made
+    finally:
+        made.stop()
+
+
+class Changer:
+    """A process that adds endpoints, one whenever it is told to."""
+
+    def __init__(self, endpoint: str, vnet: str, node: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(CHANGER), endpoint, vnet, node],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        )
+        self._line()
+
+    def begin(self) -> None:
+        """Have it add the next one."""
+        if self._process.stdin is not None:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def end(self) -> tuple[float, float]:
+        """Wait until that is answered; returns when it was asked and when answered."""
+        begin, end = json.loads(self._line())
+        return begin, end
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _line(self) -> str:
+        line = self._process.stdout.readline() if self._process.stdout is not None else ""
+        if not line:
+            raise RuntimeError("the change was not answered")
+        return line
+
+
+@contextmanager
+def changer(endpoint: str, vnet: str, node: str) -> Iterator[Changer]:
+    """Somebody who changes a V-net; ended on leaving."""
+    made = Changer(endpoint, vnet, node)
+    try:
         yield made
     finally:
         made.stop()

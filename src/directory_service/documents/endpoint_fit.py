@@ -34,7 +34,7 @@ def endpoints_fit(after: Snapshot, changes: Iterable[Change]) -> bool:
             return False
         if (before is None or record is None) and _is_named(state, either.local_name):
             return False
-        if record is not None and not _fits(after, state, state.endpoints[record.local_name]):
+        if record is not None and not _fits(after, state, state.members[record.local_name].endpoint):
             return False
     return True
 

@@ -15,7 +15,7 @@ from directory_client.vocabulary.names import check_name, parse_place, split_qua
 from directory_service.documents.document import Declared, Document, check_member_name
 from directory_service.documents.integrity import Fault, find_faults, find_warnings
 from directory_service.kinds import fields
-from directory_service.kinds.records import OWNERS, Record, encode
+from directory_service.kinds.records import OWNERS, Record, encode, make_record
 from directory_service.model.snapshot import Snapshot
 from directory_service.refused import Refused
 from directory_service.store.contract import Commit, Compare, Head, Store, Write
@@ -78,11 +78,11 @@ def plan(
             id_, next_id = next_id, next_id + 1
         else:
             id_ = before.id
-            if (before.values, before.owner, before.document) == (want.values, want.owner, want.document):
+            owned = (before.owner, before.document) == (want.owner, want.document)
+            if owned and before.values == want.values:
                 continue
-        kind, _, name = key.partition("/")
         revision = snapshot.revision + 1
-        changes.append((before, Record(kind, name, id_, revision, want.owner, want.document, want.values)))
+        changes.append((before, make_record(key, id_, revision, want.owner, want.document, want.values)))
     return changes, next_id
 
 

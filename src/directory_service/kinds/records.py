@@ -9,6 +9,7 @@ once from a record and never changed.
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import msgpack
@@ -32,41 +33,61 @@ UDP_PORTS = {"vxlan": 4789, "esp": 4500}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. `document` is the owner's name if it is a document; `revision` is its last change's."""
+    """One record. `document` is the owner's name if it is a document; `revision` is its last change's.
+
+    A directory has a million of them, and looks at the values of few: they stay packed as the store has
+    them, and are unpacked each time they are asked for.
+    """
 
     kind: str
-    name: str
+    key: str
     id: int
     revision: int
     owner: str
     document: str
-    values: Mapping[str, Any]
+    packed: bytes  # as `encode` returns it
 
     @property
-    def key(self) -> str:
-        return f"{self.kind}/{self.name}"
+    def name(self) -> str:
+        """The name, VNET/NAME for what lives in a V-net."""
+        return self.key.partition("/")[2]
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The values: a mapping of the caller's own, one for each look."""
+        values: Mapping[str, Any] = msgpack.unpackb(self.packed)[3]
+        return values
 
     @property
     def vnet(self) -> str:
         """The V-net it belongs to, empty for what belongs to none."""
-        return self.name.partition("/")[0] if self.kind in VNET_KINDS else ""
+        return self.key.split("/", 2)[1] if self.kind in VNET_KINDS else ""
 
     @property
     def local_name(self) -> str:
         """The name inside its V-net."""
-        return self.name.partition("/")[2] if self.kind in VNET_KINDS and self.kind != "vnet" else self.name
+        inside = self.kind in VNET_KINDS and self.kind != "vnet"
+        return self.key.split("/", 2)[2] if inside else self.name
+
+
+def make_record(
+    key: str, id_: int, revision: int, owner: str, document: str, values: Mapping[str, Any]
+) -> Record:
+    """Return a record of a key kind/name."""
+    packed = msgpack.packb([id_, owner, document, dict(values)])
+    return Record(intern(key.partition("/")[0]), key, id_, revision, intern(owner), intern(document), packed)
 
 
 def encode(record: Record) -> bytes:
     """Return the store's value; the same record always gives the same bytes."""
-    return msgpack.packb([record.id, record.owner, record.document, dict(record.values)])
+    return record.packed
 
 
 def decode(item: Item) -> Record:
     """Return the record of a store item."""
-    kind, _, name = item.key.partition("/")
-    id_, owner, document, values = msgpack.unpackb(item.value)
-    return Record(kind, name, id_, item.modified, owner, document, values)
+    id_, owner, document, _ = msgpack.unpackb(item.value)
+    kind = intern(item.key.partition("/")[0])
+    return Record(kind, item.key, id_, item.modified, intern(owner), intern(document), item.value)
 
 
 def is_record_key(key: str) -> bool:
@@ -151,12 +172,18 @@ class Endpoint:
     id: int
     name: str
     mac: bytes
-    addresses: tuple[tuple[bool, bytes], ...]
+    known_by: bytes | tuple[tuple[bool, bytes], ...]  # of one IPv4 address, which most have, only that
     services: tuple[tuple[bool, bytes], ...]
     node: str
     at: tuple[Place, ...]
     groups: frozenset[str]
     preference: int
+
+    @property
+    def addresses(self) -> tuple[tuple[bool, bytes], ...]:
+        """Its addresses."""
+        known = self.known_by
+        return ((False, known),) if isinstance(known, bytes) else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +299,15 @@ def to_attachment(record: Record) -> Attachment:
 def to_endpoint(record: Record) -> Endpoint:
     values = record.values
     at, groups = values.get("at"), values.get("groups")
+    addresses = _pack_all(values.get("addresses"))
     return Endpoint(
         record,
         record.id,
-        record.name.partition("/")[2],
+        record.local_name,
         bytes.fromhex(values["mac"].replace(":", "")),
-        _pack_all(values.get("addresses")),
+        addresses[0][1] if len(addresses) == 1 and not addresses[0][0] else addresses,
         _pack_all(values.get("services")),
-        values.get("node", ""),
+        intern(values.get("node", "")),
         tuple([parse_place(text) for text in at]) if at else (),
         frozenset(groups) if groups else _NO_GROUPS,
         values.get("preference", DEFAULT_PREFERENCE),

@@ -11,7 +11,7 @@ copies some hundreds, and once in a thousand times the million.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -127,4 +127,7 @@ class Edit(Generic[K, V]):
 
     def done(self) -> Layered[K, V]:
         """Return the next mapping."""
-        return self._before.changed(self._changes)
+        if self._before or None in self._changes.values():
+            return self._before.changed(self._changes)
+        changes, self._changes = self._changes, {}
+        return Layered(cast("dict[K, V]", changes))  # the dict itself: it may be large

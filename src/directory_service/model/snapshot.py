@@ -19,6 +19,7 @@ from directory_service.store.contract import Change, Commit, Compacted, Item, St
 
 log = logging.getLogger(__name__)
 
+_REPLAYED_AT_ONCE = 4
 REPLAYED_MAX = 4_096  # commits; a move that is further back is forgotten early
 
 
@@ -66,9 +67,7 @@ class Snapshot:
         vnets = dict(self.vnets)
         for name, vnet_changes in per_vnet.items():
             state = vnets.get(name, _NEW).updated(vnet_changes, at_ms)
-            if state.vnet is None and not (
-                state.endpoints or state.attachments or state.routes or state.rules
-            ):
+            if state.vnet is None and not (state.members or state.attachments or state.routes or state.rules):
                 vnets.pop(name, None)
             else:
                 vnets[name] = state
@@ -114,34 +113,61 @@ def load_snapshot(
     how long ago a move was; one that seems to lie ahead is taken to be of now.
     Raises Compacted.
     """
-    found, items = store.range(revision=revision)
-    records = {record.key: record for record in _decoded(items)}
-    if revision is None:
+    if revision is not None:
+        found, items = store.range(revision=revision)
+        return _snapshot_of(store, found, items)
+    try:
+        replayed = _replay(store, wall_ms, steady_ms)
+    except Compacted:  # forgotten by another server between two looks
+        replayed = None
+    found, items = store.range()
+    if replayed is not None and replayed.revision < found:  # somebody writes meanwhile
         try:
-            replayed = _replay(store, found, wall_ms, steady_ms)
-        except Compacted:  # forgotten by another server between two looks
+            replayed = _follow(store, replayed, found, wall_ms, steady_ms)
+        except Compacted:
             replayed = None
-        if replayed is not None and dict(replayed.records) == records:
-            return replayed
-        if replayed is not None:
-            log.error("revision %d: the log does not lead to what the store holds; the store counts", found)
-    return empty_snapshot(store.world.incarnation).with_changes(
-        found, [(None, record) for record in records.values()], 0
-    )
+    if replayed is not None and _holds(replayed, items):
+        return replayed
+    if replayed is not None:
+        log.error("revision %d: the log does not lead to what the store holds; the store counts", found)
+    return _snapshot_of(store, found, items)
 
 
-def _replay(store: Store, newest: int, wall_ms: int, steady_ms: int) -> Snapshot | None:
+def _snapshot_of(store: Store, revision: int, items: Iterable[Item]) -> Snapshot:
+    changes = ((None, record) for record in _decoded(items))
+    return empty_snapshot(store.world.incarnation).with_changes(revision, changes, 0)
+
+
+def _holds(snapshot: Snapshot, items: Iterable[Item]) -> bool:
+    """Tell whether a snapshot has these records and no others, to the byte."""
+    count = 0
+    for item in items:
+        if is_record_key(item.key):
+            record = snapshot.records.get(item.key)
+            if record is None or record.revision != item.modified or record.packed != item.value:
+                return False
+            count += 1
+    return count == len(snapshot.records)
+
+
+def _replay(store: Store, wall_ms: int, steady_ms: int) -> Snapshot | None:
     """Return the snapshot after replaying the newest commits; None: none of them matters any more."""
-    commits = recent_commits(store, newest)
-    if not commits:
+    newest = store.revision()
+    first = first_recent(store, newest)
+    if first is None:
         return None
-    start = commits[0].revision - 1
-    _, items = store.range(revision=start)
-    snapshot = empty_snapshot(store.world.incarnation).with_changes(
-        start, [(None, record) for record in _decoded(items)], 0
-    )
-    for commit in commits:
-        snapshot = snapshot.with_commit(commit, steady_ms - max(0, wall_ms - commit.time_ms))
+    start = _snapshot_of(store, *store.range(revision=first - 1))
+    return _follow(store, start, newest, wall_ms, steady_ms)
+
+
+def _follow(store: Store, snapshot: Snapshot, newest: int, wall_ms: int, steady_ms: int) -> Snapshot:
+    """Return the snapshot after the commits up to a revision, few at a time: one may be a whole document."""
+    while snapshot.revision < newest:
+        commits = store.commits(snapshot.revision, min(_REPLAYED_AT_ONCE, newest - snapshot.revision))
+        if not commits:
+            break
+        for commit in commits:
+            snapshot = snapshot.with_commit(commit, steady_ms - max(0, wall_ms - commit.time_ms))
     return snapshot
 
 
@@ -156,20 +182,18 @@ def _decoded(items: Iterable[Item]) -> Iterator[Record]:
                 raise StoreError(f"{item.key} of revision {item.modified} cannot be read: {error}") from error
 
 
-def recent_commits(store: Store, newest: int) -> list[Commit]:
-    """Return the newest commits, oldest first: all from the first one that may still matter to relaying after
-    a move. Clocks may have stepped, so only those before the first young one are left out."""
+def first_recent(store: Store, newest: int) -> int | None:
+    """Return the revision of the first commit that may still matter to relaying after a move; None: no commit
+    is kept. Clocks may have stepped, so only those before the first young one are left out."""
     back = 16
     while True:
-        after = max(newest - back, store.oldest())
-        commits = [commit for commit in store.commits(after, newest - after) if commit.revision <= newest]
-        if not commits:
-            return []
-        since = commits[-1].time_ms - MOVES_KEPT_MS
-        first = next(index for index, commit in enumerate(commits) if commit.time_ms >= since)
-        recent = commits[first:]
-        if len(recent) < len(commits) or after <= store.oldest() or len(commits) >= REPLAYED_MAX:
-            return recent
+        heads = [head for head in reversed(store.heads(newest, back)) if head.revision > store.oldest()]
+        if not heads:
+            return None
+        since = heads[-1].time_ms - MOVES_KEPT_MS
+        first = next(index for index, head in enumerate(heads) if head.time_ms >= since)
+        if first or len(heads) < back or len(heads) >= REPLAYED_MAX:
+            return heads[first].revision
         back *= 4
 
 

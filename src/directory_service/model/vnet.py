@@ -99,7 +99,6 @@ class VnetState:
         self.token = object()  # stands for this state where it is not to be kept
         self.step: Step | None = None  # None: anything may differ from the state before
         self.vnet: Vnet | None = None
-        self.endpoints: Layered[str, Endpoint] = Layered()
         self.attachments: dict[str, Attachment] = {}  # by place
         self.routes: dict[str, Route] = {}  # by prefix
         self.rules: dict[str, Rule] = {}
@@ -135,14 +134,17 @@ class VnetState:
         new.rules = dict(self.rules) if "rule" in kinds else self.rules
         new.peerings = dict(self.peerings) if "peering" in kinds else self.peerings
         touched: set[str] = set()
-        endpoints = self.endpoints.edit()
+        endpoints: dict[str, Endpoint | None] = {}  # that change
         for record, after in known:
+            if record.kind == "endpoint":
+                endpoint = to_endpoint(after) if after else None
+                name = endpoint.name if endpoint else record.local_name  # one string for all tables
+                touched.add(name)
+                endpoints[name] = endpoint
+                continue
             name = record.local_name
             if record.kind == "vnet":
                 new.vnet = to_vnet(after) if after else None
-            elif record.kind == "endpoint":
-                touched.add(name)
-                endpoints.put(name, to_endpoint(after) if after else None)
             elif record.kind == "attachment":
                 _put(new.attachments, name, to_attachment(after) if after else None)
             elif record.kind == "route":
@@ -151,7 +153,6 @@ class VnetState:
                 _put(new.rules, name, to_rule(after) if after else None)
             elif record.kind == "peering":
                 _put(new.peerings, name, after)
-        new.endpoints = endpoints.done()
         if "attachment" in kinds:
             new.attachments_by_id = {attachment.id: attachment for attachment in new.attachments.values()}
             by_node: dict[str, tuple[Attachment, ...]] = {}
@@ -165,7 +166,7 @@ class VnetState:
             new._whereabouts = self._whereabouts
         new.rule_set = RuleSet(new.rules.values()) if "rule" in kinds else self.rule_set
         new._route_index = _index_routes(new.routes.values()) if "route" in kinds else self._route_index
-        new._take_members(self, touched, at_ms)
+        new._take_members(self, touched, endpoints, at_ms)
         if not kinds & {"rule", "endpoint", "attachment"}:
             new._masks = self._masks
         if kinds <= {"endpoint", "attachment"}:
@@ -293,7 +294,10 @@ class VnetState:
             if name not in touched and self._resolved(member.endpoint).spots != member.spots
         }
 
-    def _take_members(self, old: "VnetState", touched: set[str], at_ms: int) -> None:
+    def _take_members(
+        self, old: "VnetState", touched: set[str], endpoints: Mapping[str, Endpoint | None], at_ms: int
+    ) -> None:
+        """Make the members of those `touched`: endpoints that change, and others that are elsewhere."""
         self.moves = {
             id_: kept
             for id_, left in old.moves.items()
@@ -307,7 +311,7 @@ class VnetState:
         by_address = {family: index.edit() for family, index in old.by_address.items()}
         for name in touched:
             before = old.members.get(name)
-            endpoint = self.endpoints.get(name)
+            endpoint = endpoints.get(name, before.endpoint if before else None)
             after = self.resolve(endpoint) if endpoint else None
             members.put(name, after)
             if before is not None:
@@ -344,12 +348,15 @@ class VnetState:
         return old.members.keys() | self.members.keys()
 
     def _index(self, member: Member, by_address: Mapping[int, Edit[bytes, tuple[Member, ...]]]) -> None:
+        alone = (member,)  # one for all its keys
         for family, address in keys_of(member.endpoint):
             index = by_address[family]
-            members = (*index.get(address, ()), member)
-            if len(members) > 1:
-                members = tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id)))
-            index.put(address, members)
+            others = index.get(address)
+            if others is None:
+                index.put(address, alone)
+            else:
+                members = (*others, member)
+                index.put(address, tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id))))
         for node in member.nodes:
             self.hosted[node] = self.hosted.get(node, 0) + 1
 
