@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from directory_client.approach import FINAL
 from directory_client.connection import Connection, receive_now, send_now
 from directory_client.decoding import is_overtaken, read_push, read_resolved, read_snapshot
 from directory_client.events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
@@ -61,6 +62,7 @@ REFUSALS = frozenset({"fenced", "key"})  # why a server serves us nothing at all
 READS = frozenset({"list", "export", "history", "explain"})  # of the write socket; may be asked twice
 READ_S = 2.0  # an answer may be long
 RETURN_S = 10.0  # for so long a server that is preferred must have answered before it is used again
+HOPELESS_S = 2.0  # what nobody takes for so long is not asked any more, if it will not get better by itself
 OTHER_STORE_S = 30.0  # for so long the store in use must be silent before another one of its era is taken
 
 
@@ -478,8 +480,10 @@ class DirectoryClient:
 
     def _run_clock(self, now: float) -> list[Event]:
         events: list[Event] = []
+        for server in self._servers:
+            server.watch(now)
         for request in self._in_flight.due(now):
-            if now >= request.deadline:
+            if now >= request.deadline or self._is_hopeless(request, now):
                 self._in_flight.take(request.id)
                 events += self._give_up(request, now)
                 continue
@@ -508,9 +512,21 @@ class DirectoryClient:
             self._send_hellos(now)
         return events
 
+    def _is_hopeless(self, request: Request, now: float) -> bool:
+        """Say whether a tool waits in vain: what stands in the way of each server does not go by itself."""
+        return (
+            self._node is None
+            and request.sent_at is None
+            and now - request.first_at >= HOPELESS_S
+            and all(server.approach.stage in FINAL and not server.up for server in self._servers)
+        )
+
     def _give_up(self, request: Request, now: float) -> list[Event]:
         asked = ", ".join(server.endpoint.name for server in self._servers)
         silent = DirectorySilent(f"no directory answers at {asked}")
+        obstacles = [(server.endpoint.name, *server.obstacle) for server in self._servers]
+        if told := [f"{name}: {text}" for name, text, _ in obstacles if text]:
+            silent = DirectorySilent("; ".join(told), next(fix for _, _, fix in obstacles if fix))
         if request.sent_at is not None and not request.repeatable:
             silent = DirectorySilent(f"{self._servers[request.server].endpoint.name} did not answer in time")
         return self._missed(self._servers[request.server], now) + self._fail(request, silent, now)
@@ -594,7 +610,7 @@ class DirectoryClient:
             best = next((index for index in order if self._servers[index].up), order[0])
             events += self._use(best, now)
         if was_up is not False:
-            why = server.refusal.text if server.refusal else ""
+            why = server.refusal.text if server.refusal else server.obstacle[0]
             events.append(ServerChanged(server.endpoint.name, False, self._active_name(), why))
         return events
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import zmq
 
+from directory_client.approach import EVENTS, Approach, Probe, describe, event_of
 from directory_client.endpoint import Endpoint, parse_endpoint
 from directory_client.heartbeats import Notice
 from directory_client.keys import ClientKeys
@@ -17,6 +19,9 @@ ANSWER_BYTES_MAX = 256 * 1024 * 1024
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = {True: 100, False: 1_000}  # local or not
 DEAD_PEER_MS = 3_000
+WATCH_S, WATCH_UP_S = 0.1, 1.0
+AGAIN_S = 1.0
+GIVEN_UP = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 
 
 class Connection:
@@ -51,12 +56,20 @@ class Connection:
         self.held_since: float | None = None  # since when it grants us our name
         self.heartbeat_id = 0
         self.heartbeat_sent_at: float | None = None
+        self.approach = Approach()
+        self.public_key = keys.pair.public.decode() if keys is not None else ""
+        self._probe = Probe(self.endpoint)
+        self._watched_at = 0.0
+        self._again_at: dict[
+            int, float
+        ] = {}  # sockets that ZeroMQ has given up, and when they are tried again
         self.resolve = self._socket(context, zmq.DEALER, keys)
         self.write = self._socket(context, zmq.DEALER, keys)
         self.push = self._socket(context, zmq.SUB, keys)
-        self.resolve.connect(self.endpoint.resolve)
-        self.write.connect(self.endpoint.write)
-        self.push.connect(self.endpoint.push)
+        self._addresses = (self.endpoint.resolve, self.endpoint.write, self.endpoint.push)
+        self._monitors = [self._monitor(context, socket) for socket in self.sockets()]
+        for socket, address in zip(self.sockets(), self._addresses, strict=True):
+            socket.connect(address)
 
     def _socket(self, context: zmq.Context[Any], kind: int, keys: ClientKeys | None) -> zmq.Socket[Any]:
         socket = context.socket(kind)
@@ -77,6 +90,45 @@ class Connection:
             socket.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret)
         return socket
 
+    def _monitor(self, context: zmq.Context[Any], socket: zmq.Socket[Any]) -> zmq.Socket[Any]:
+        address = f"inproc://approach-{id(self)}-{id(socket)}"
+        socket.monitor(address, EVENTS)
+        monitor = context.socket(zmq.PAIR)
+        monitor.setsockopt(zmq.LINGER, 0)
+        monitor.connect(address)
+        return monitor
+
+    def watch(self, now: float) -> None:
+        """See how far we get, and try again where ZeroMQ has given up: after a refused key it never connects
+        again by itself. Costs nothing while the server answers and WATCH_UP_S have not passed."""
+        if now - self._watched_at < (WATCH_UP_S if self.up else WATCH_S):
+            return
+        self._watched_at = now
+        for index, monitor in enumerate(self._monitors):
+            for frames in receive_now(monitor):
+                event = event_of(frames)
+                given_up = event in GIVEN_UP
+                if index == 0:  # what asks: the others follow
+                    self.approach.heard(event)
+                if given_up:
+                    self._again_at.setdefault(index, now + AGAIN_S)
+        for index, at in list(self._again_at.items()):
+            if now >= at:
+                del self._again_at[index]
+                socket, address = self.sockets()[index], self._addresses[index]
+                with contextlib.suppress(zmq.ZMQError):
+                    socket.disconnect(address)
+                socket.connect(address)
+        if self.up:
+            self._probe.close()
+        elif self.approach.wants_probe(now) and (number := self._probe.look(now)) is not None:
+            self.approach.probed(number)
+
+    @property
+    def obstacle(self) -> tuple[str, str]:
+        """What stands between us and the server, and what to type; empty while it answers."""
+        return ("", "") if self.up else describe(self.approach, self.endpoint, self.public_key)
+
     def sockets(self) -> list[zmq.Socket[Any]]:
         """Give the three sockets."""
         return [self.resolve, self.write, self.push]
@@ -91,7 +143,10 @@ class Connection:
 
     def close(self) -> None:
         """Close at once, but for what was given time (LINGER) to leave."""
-        for socket in self.sockets():
+        self._probe.close()
+        for socket, monitor in zip(self.sockets(), self._monitors, strict=True):
+            socket.disable_monitor()
+            monitor.close(0)
             socket.close()
 
 

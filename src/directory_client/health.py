@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from directory_client.approach import Stage
 from directory_client.connection import Connection
 from directory_client.heartbeats import Notice
 from directory_client.realm import format_realm
@@ -44,8 +45,9 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         state = "late"
     heard = server.heard_at is not None and now - server.heard_at < REFUSAL_S
     refusal = server.refusal if heard and state in ("down", "unknown") else None
-    if refusal is not None:
+    if refusal is not None or (not server.up and server.approach.stage is Stage.KEY_REFUSED):
         state = "refused"
+    obstacle, remedy = ("", "") if refusal else server.obstacle
     return ServerHealth(
         endpoint=server.endpoint.name,
         name=server.name,
@@ -60,8 +62,8 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         era=server.era,
         era_began=server.era_began,
         refused=server.refused,
-        problem=_apart(server) or (refusal.text if refusal else ""),
-        fix=_REMEDIES.get(server.refused, "") or (refusal.fix if refusal else ""),
+        problem=_apart(server) or (refusal.text if refusal else obstacle),
+        fix=_REMEDIES.get(server.refused, "") or (refusal.fix if refusal else remedy),
         notices=server.notices if state in ("up", "late") else (),
     )
 

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import replace
 
 import msgpack
 import pytest
 import zmq
 
+from directory_client.approach import Stage
 from directory_client.client import DirectoryClient
 from directory_client.endpoint import parse_endpoint
 from directory_client.events import Answered, Changed, Failed, Resolved, Snapshot
+from directory_client.health import ServerHealth
 from directory_client.keys import ClientKeys, KeyPair
+from directory_client.subscriber import State
 from directory_client.toml.changes import Change, Reloaded
 from directory_client.wire.messages import DirectoryError, encode, topic_of
 from directory_house import House, active, free_tcp, ipc, queries
@@ -348,3 +352,90 @@ def test_only_who_may_write_has_the_directory_read_its_file_again(house, tcp):
     head = house.event(anna, Answered, anna.send("reload")).head
     assert head["taken"] == [change.row()]
     assert head["waiting"] == []
+
+
+# ---- why nobody answers ----------------------------------------------------------------------
+
+
+def stage(house: House, client: DirectoryClient, wanted: Stage) -> ServerHealth:
+    house.until(lambda: client._servers[0].approach.stage is wanted)
+    return client.servers()[0]
+
+
+def test_a_refused_key_is_named_with_the_key_and_what_to_do_with_it(house, tcp):
+    listen, server, _ = tcp
+    own = pair()
+    health = stage(
+        house, house.client(listen, node="gw1", keys=ClientKeys(own, server.public)), Stage.KEY_REFUSED
+    )
+    assert health.state == "refused"
+    assert health.problem == f"it does not know our key {own.public.decode()}"
+    assert "[[client]]" in health.fix
+
+
+def test_a_key_that_was_refused_is_let_in_once_it_is_known_without_a_restart(house, tcp):
+    listen, server, _ = tcp
+    own = pair()
+    gateway = house.client(listen, node="gw2", role="slow-path", keys=ClientKeys(own, server.public))
+    gateway.subscribe()
+    stage(house, gateway, Stage.KEY_REFUSED)
+
+    reload(house, [Client("gw2", own.public, "gateway")])
+
+    house.until(lambda: gateway.servers()[0].state == "up")
+    assert gateway.servers()[0].problem == ""
+    assert house.event(gateway, Resolved, gateway.send_resolve(queries(1)))
+    house.until(lambda: gateway.subscriber.state is State.ACTIVE)
+    house.events[gateway].clear()
+    house.directory.change((1002, 7001))
+    assert house.event(gateway, Changed)  # pushes come too, not only answers
+
+
+def test_the_directory_s_key_being_another_one_is_named(house, tcp):
+    listen, _, keys = tcp
+    gateway = house.client(listen, node="gw1", keys=ClientKeys(keys["gw1"], pair().public))
+    health = stage(house, gateway, Stage.OTHER_KEY)
+    assert "directory_public_key" in health.problem
+    assert "keygen" in health.fix
+
+
+def test_another_program_that_listens_there_is_named(house, tcp):
+    _, server, keys = tcp
+    context = zmq.Context()
+    try:
+        plain = context.socket(zmq.ROUTER)
+        listen = free_tcp()
+        plain.bind(parse_endpoint(listen).resolve)
+        gateway = house.client(listen, node="gw1", keys=ClientKeys(keys["gw1"], server.public))
+        health = stage(house, gateway, Stage.NO_DIRECTORY)
+        assert "no directory" in health.problem
+    finally:
+        context.destroy(0)
+
+
+def test_a_host_where_nobody_listens_is_named_and_is_well_once_somebody_does(house):
+    server, own = pair(), pair()
+    listen = free_tcp()
+    gateway = house.client(listen, node="gw1", keys=ClientKeys(own, server.public))
+    health = stage(house, gateway, Stage.NO_LISTENER)
+    assert "nobody listens" in health.problem
+    assert "systemctl status vnet-directory" in health.fix
+    house.serve(listen, keys=server, clients=[Client("gw1", own.public, "gateway")])
+    house.until(lambda: gateway.servers()[0].state == "up")
+    assert gateway.servers()[0].problem == ""
+
+
+def test_a_directory_of_this_machine_that_is_not_there_is_named(house):
+    gateway = house.client(ipc(house, "none"), node="gw1")
+    health = stage(house, gateway, Stage.NO_LISTENER)
+    assert health.problem == f"nobody listens in {house.path}/none"
+
+
+def test_a_tool_is_told_why_before_its_patience_ends(house, tcp):
+    listen, server, _ = tcp
+    stranger = house.client(listen, keys=ClientKeys(pair(), server.public))
+    started = time.monotonic()
+    failed = house.event(stranger, Failed, stranger.send("list", kind="sites", timeout_s=60.0))
+    assert "does not know our key" in failed.error
+    assert "[[client]]" in failed.fix
+    assert time.monotonic() - started < 30

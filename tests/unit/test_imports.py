@@ -24,6 +24,7 @@ ROWS = {
         ("vocabulary",),
         ("toml", "wire", "process"),
         ("endpoint", "events", "realm", "keys", "heartbeats"),
+        ("approach",),
         ("connection",),
         ("health", "subscriber"),
         ("requests", "decoding"),

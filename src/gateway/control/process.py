@@ -373,6 +373,11 @@ class Control:
             for one in self._directory.servers()
             if one.era_began and not one.refused
         }
+        said |= {
+            ("problem", f"{one.name or one.endpoint}: {one.problem}")
+            for one in self.state.servers()
+            if one.problem
+        }
         for _, text in sorted(said - self._notices_told):
             self.state.events.add("directory_notice", text)
             log.warning("directory: %s", text)

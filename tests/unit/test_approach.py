@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands between a client and a directory: each obstacle its sentence and its remedy."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+import pytest
+import zmq
+
+from directory_client.approach import Approach, Probe, Stage, describe, event_of
+from directory_client.endpoint import parse_endpoint
+
+TCP = parse_endpoint("tcp://192.0.2.9:7460")
+
+
+def reached(*events: int) -> Approach:
+    approach = Approach()
+    for event in events:
+        approach.heard(event)
+    return approach
+
+
+def test_each_obstacle_has_a_sentence_and_a_remedy_of_its_own() -> None:
+    found = {}
+    for stage in Stage:
+        if stage not in (Stage.UNKNOWN, Stage.REACHED):
+            found[stage] = describe(Approach(stage), TCP, "KEY")
+    assert all(text and fix for text, fix in found.values())
+    assert len({text for text, _ in found.values()}) == len(found)
+    assert len({fix for _, fix in found.values()}) == len(found)
+    assert describe(Approach(), TCP, "KEY") == ("", "")
+
+
+def test_one_handshake_that_ends_is_no_other_key_two_in_a_row_are() -> None:
+    ended = (zmq.EVENT_CONNECTED, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_DISCONNECTED)
+    assert reached(*ended).stage is Stage.UNKNOWN  # it was just being stopped
+    assert reached(*ended, *ended).stage is Stage.OTHER_KEY
+    between = (zmq.EVENT_CONNECTED, zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    assert reached(*ended, *between, *ended).stage is Stage.UNKNOWN
+
+
+def test_what_was_wrong_is_over_once_a_handshake_succeeds() -> None:
+    approach = reached(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+    assert approach.stage is Stage.KEY_REFUSED
+    approach.heard(zmq.EVENT_CONNECTED)
+    assert approach.stage is Stage.KEY_REFUSED  # until it is known better
+    approach.heard(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    assert approach.stage is Stage.SERVED
+
+
+def test_a_connection_that_was_lost_is_asked_why_after_a_moment() -> None:
+    approach = reached(zmq.EVENT_CONNECTED, zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_DISCONNECTED)
+    assert not approach.wants_probe(10.0)
+    assert approach.wants_probe(11.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "stage"),
+    [
+        (errno.ECONNREFUSED, Stage.NO_LISTENER),
+        (errno.ENOENT, Stage.NO_LISTENER),
+        (errno.EACCES, Stage.NOT_ALLOWED),
+        (errno.EHOSTUNREACH, Stage.NO_HOST),
+        (errno.ENETUNREACH, Stage.NO_HOST),
+        (errno.ETIMEDOUT, Stage.NO_HOST),
+        (0, Stage.UNKNOWN),
+    ],
+)
+def test_what_a_connection_of_our_own_found(number: int, stage: Stage) -> None:
+    approach = Approach()
+    approach.probed(number)
+    assert approach.stage is stage
+
+
+def test_a_probe_that_hears_nothing_ends_with_a_time_out_and_blocks_nobody() -> None:
+    with socket.socket() as listener:  # its queue is full: what comes now is neither taken nor refused
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        place = listener.getsockname()
+        crowd = [socket.socket() for _ in range(4)]
+        for one in crowd:
+            one.setblocking(False)
+            one.connect_ex(place)
+        probe = Probe(parse_endpoint(f"tcp://127.0.0.1:{place[1]}"))
+        now, found = 0.0, None
+        while found is None and now < 10.0:
+            found = probe.look(now)
+            now += 0.5
+        assert found == errno.ETIMEDOUT
+        probe.close()
+        for one in crowd:
+            one.close()
+
+
+def test_a_probe_finds_who_listens_and_who_does_not(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        endpoint = parse_endpoint(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        assert ended(endpoint) == 0
+    assert ended(endpoint) == errno.ECONNREFUSED
+    assert Probe(parse_endpoint(f"ipc://{tmp_path}/none")).look(0.0) == errno.ENOENT
+    assert Probe(parse_endpoint("tcp://a-name.invalid:7460")).look(0.0) is None  # names are not looked up
+
+
+def ended(endpoint: object) -> int | None:
+    probe = Probe(endpoint)  # type: ignore[arg-type]
+    return next((n for n in (probe.look(at / 1000) for at in range(2_900)) if n is not None), None)
+
+
+def test_what_is_no_monitor_message_is_no_event() -> None:
+    assert event_of([]) == 0
+    assert event_of([b"x"]) == 0
