@@ -59,7 +59,9 @@ BACK_OFF_MAX = 4
 SNAPSHOT_S = 5.0
 GOODBYE_MS = 200
 REFUSALS = frozenset({"fenced", "key"})  # why a server serves us nothing at all, whatever we ask
-READS = frozenset({"list", "export", "history", "explain"})  # of the write socket; may be asked twice
+READS = frozenset(
+    {"list", "names", "export", "history", "explain"}
+)  # of the write socket; may be asked twice
 READ_S = 2.0  # an answer may be long
 RETURN_S = 10.0  # for so long a server that is preferred must have answered before it is used again
 HOPELESS_S = 2.0  # what nobody takes for so long is not asked any more, if it will not get better by itself

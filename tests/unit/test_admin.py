@@ -91,7 +91,7 @@ class World:
         self.state.servers = lambda: [DirectoryServer("dir1", "ipc:///d", "up", True, 42, 300, 0.1, 0)]
         self.dumps: dict[str, list[dict[str, Any]]] = {
             "tunnels": TUNNELS,
-            "vnets": [],
+            "vnets": [{"vni": 7001, "object_id": 1}],
             "flows": [],
             "ports": [],
         }
@@ -100,12 +100,7 @@ class World:
             "drops": [],
             "delay": {"sum_ns": 0, "buckets": []},
         }
-        self.lists: dict[str, list[dict[str, Any]]] = {
-            "vnets": [{"name": "red", "vni": 7001, "object_id": 1}],
-            "nodes": [{"name": "ber1", "object_id": 22}],
-            "profiles": [{"name": "fabric", "object_id": 33}],
-            "endpoints": [{"name": "red/web-1", "object_id": 5}],
-        }
+        self.names = {1: "red", 22: "ber1", 33: "fabric"}
         self.directory_asked: list[AskDirectory] = []
         self.directory_answer: dict[str, Any] | Refused | None = None
         self.data_plane_gone = False
@@ -132,8 +127,11 @@ class World:
 
     def ask_directory(self, asked: AskDirectory, done: Any) -> None:
         self.directory_asked.append(asked)
-        if asked.type == "list":
-            done({"ok": True, "rows": self.lists.get(asked.fields["kind"], []), "revision": 42})
+        if asked.type == "names":
+            done({"ok": True, "names": [self.names.get(one, "") for one in asked.fields["ids"]]})
+        elif asked.type == "list":
+            rows = [{"name": "red/web-1", "object_id": 5}] if asked.fields["kind"] == "endpoints" else []
+            done({"ok": True, "rows": rows, "revision": 42})
         else:
             done(self.directory_answer if self.directory_answer is not None else {"ok": True})
 
@@ -455,3 +453,80 @@ def test_a_question_that_cannot_be_packed_is_one_answer_and_no_end(world: World)
     answer = world.ask("show", noun="flows", at="other", args={})
     assert (answer["ok"], world.admin.running) == (False, 0)
     assert "recursion limit exceeded" in answer["error"]
+
+
+# ---- what the directory is asked for ---------------------------------------------------------------
+
+
+def asked_ids(world: World) -> list[int]:
+    return [one for asked in world.directory_asked if asked.type == "names" for one in asked.fields["ids"]]
+
+
+def test_a_name_is_asked_for_once_and_nothing_else_is(world: World) -> None:
+    for _ in range(3):
+        assert world.rows("tunnels")[0]["remote_node"] == "ber1"
+        world.now_s += 100
+    assert {asked.type for asked in world.directory_asked} == {"names"}
+    known = [one for one in asked_ids(world) if one in world.names]
+    assert sorted(known) == sorted(set(known))
+
+
+def test_only_what_is_new_is_asked_for_and_what_is_gone_is_forgotten(world: World) -> None:
+    world.rows("tunnels")
+    world.state.take_table("vnets", "vni", [{"vni": 7001, "object_id": 44}, {"vni": 7002, "object_id": 45}])
+    world.names |= {44: "crimson", 45: "blue"}
+    world.directory_asked.clear()
+
+    world.rows("tunnels")
+
+    assert [one for one in asked_ids(world) if one in world.names] == [44, 45]
+    assert world.state.names.vnets == {7001: "crimson", 7002: "blue"}  # the VNI was given out again
+    assert 1 not in world.state.names.objects
+
+
+def test_an_id_that_the_directory_does_not_know_is_asked_for_again_after_a_while(world: World) -> None:
+    del world.names[22]
+    for _ in range(3):
+        world.rows("tunnels")
+    assert asked_ids(world).count(22) == 1
+    world.now_s += 10
+    world.names[22] = "ber1"
+    assert world.rows("tunnels")[0]["remote_node"] == "ber1"
+
+
+def test_a_store_that_went_back_gives_ids_out_again_and_is_asked_anew(world: World) -> None:
+    world.rows("tunnels")
+    server = DirectoryServer("dir1", "ipc:///d", "up", True, 42, 300, 0.1, 0, incarnation=2)
+    world.state.servers = lambda: [server]
+    world.names[22] = "ham1"
+    assert world.rows("tunnels")[0]["remote_node"] == "ham1"
+
+
+def test_documents_are_asked_for_when_somebody_looks_at_the_events(world: World) -> None:
+    jobs: list[Any] = []
+
+    def new_documents() -> Any:
+        jobs.append("looked")
+        return None
+
+    world.admin = Admin(world.state, world.ask_data_plane, world.ask_directory, None, new_documents)
+    world.admin.tick()
+    assert (jobs, world.admin.is_watched) == ([], False)
+    world.ask("events", args={"after": 0, "wait_ms": 0})
+    assert jobs == ["looked"]
+    world.admin.handle(
+        {"v": 1, "id": 8, "verb": "events", "args": {"after": 0, "wait_ms": 5000}},
+        world.answers.append,
+        may_change=False,
+    )
+    assert world.admin.is_watched
+
+
+def test_events_wait_for_what_the_directory_says_of_documents(world: World) -> None:
+    def read() -> Any:
+        yield AskDirectory("history", {}, 2.0)
+        world.state.events.add("document_applied", "document red: revision 43")
+        return {}
+
+    world.admin = Admin(world.state, world.ask_data_plane, world.ask_directory, None, read)
+    assert [row["event"] for row in world.ask("events", args={})["rows"]] == ["document_applied"]

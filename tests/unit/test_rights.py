@@ -127,3 +127,19 @@ def test_nesting_is_found_without_recursion():
         request = {"x": request}
     answer = Bench().ask("write", "forward", node="gw1", request={"verb": "show", "args": request})
     assert (answer["ok"], answer["code"]) == (False, 2)
+
+
+def test_names_are_told_for_nodes_and_profiles_and_for_v_nets_that_a_gateway_hosts():
+    two = Two()
+    snapshot = two.directory.current
+    red, blue = (snapshot.vnets[name].vnet.id for name in ("red", "blue"))
+    node = snapshot.fabric.nodes["gw9"].id
+    ids = [red, blue, node, 999_999]
+    assert two.ask("names", OPERATOR, ids=ids)["names"] == ["red", "blue", "gw9", ""]
+    assert two.ask("names", Identity("gw2", "gateway"), ids=ids)["names"] == ["red", "", "gw9", ""]
+    assert two.ask("names", STRANGER, ids=ids)["names"] == ["", "", "gw9", ""]
+    for wrong in ("x", ["x"], list(range(5_000))):
+        assert two.ask("names", STRANGER, ids=wrong)["code"] == 2
+    two.directory.set_record("node", "gw10", {"kind": "gateway"})
+    new = two.directory.current.fabric.nodes["gw10"].id
+    assert two.ask("names", STRANGER, ids=[new, node])["names"] == ["gw10", "gw9"]

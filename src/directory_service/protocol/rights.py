@@ -57,6 +57,7 @@ RIGHTS: dict[str, dict[str, Right]] = {
     "answer": _row(Right(Scope.OWN_NODE, 1_000), 10_000),
     "list": _row(Right(Scope.HOSTED, 20), 1_000),
     "export": _row(Right(Scope.HOSTED, 5), 100),
+    "names": _row(Right(Scope.HOSTED, 20), 1_000),
     "history": _row(Right(Scope.HOSTED, 10), 200),
     "explain": _row(Right(Scope.HOSTED, 10), 500),
     "forward": _row(Right(Scope.SHOWING, 5), 200),

@@ -60,7 +60,8 @@ class Turn:
 
 class Admin:
     """Runs requests. `ask_data_plane` and `ask_directory` take a question and call back with the answer.
-    `reload` begins a job that has all read their files again."""
+    `reload` begins a job that has all read their files again, `new_documents` one that makes events of what
+    only the directory knows (None: nothing has changed)."""
 
     def __init__(
         self,
@@ -68,11 +69,13 @@ class Admin:
         ask_data_plane: Callable[[dict[str, Any], Done], None],
         ask_directory: Callable[[AskDirectory, Done], None],
         reload: Callable[[], Job] | None = None,
+        new_documents: Callable[[], Job | None] = lambda: None,
     ) -> None:
         self._state = state
         self._ask_data_plane = ask_data_plane
         self._ask_directory = ask_directory
         self._reload = reload
+        self._new_documents = new_documents
         self._waiting: list[Waiting] = []
         self._timers: list[tuple[float, Done]] = []
         self.running = 0
@@ -112,6 +115,16 @@ class Admin:
         """Run a job of control's own."""
         self.running += 1
         self._advance(job, None, done)
+
+    def run_if(self, job: Job | None) -> None:
+        """Run a job of control's own, if there is one, whose answer nobody waits for."""
+        if job is not None:
+            self.run(job, lambda _: None)
+
+    @property
+    def is_watched(self) -> bool:
+        """Say whether somebody waits for events."""
+        return bool(self._waiting)
 
     def tick(self) -> None:
         """Resume jobs that waited, and answer those who wait for events: when there are some, or when they
@@ -227,11 +240,18 @@ class Admin:
                 f"after or wait_ms is no number from 0 to {WAIT_MS_MAX}", "vnetctl events --help", 2
             )
         after = 0 if after > self._state.events.last_seq else after  # control started anew since
+        job = self._new_documents()
+        if job is None:
+            self._answer_events(after, wait_ms, reply)
+        else:
+            self.run(job, lambda _: self._answer_events(after, wait_ms, reply))
+
+    def _answer_events(self, after: int, wait_ms: float, reply: Done) -> None:
         rows = self._event_rows(after)
         if rows or not wait_ms:
             reply({"rows": rows})
         elif len(self._waiting) >= JOBS_MAX:
-            raise Refused(f"{JOBS_MAX} already wait for events", "try again in a moment")
+            reply(Refused(f"{JOBS_MAX} already wait for events", "try again in a moment"))
         else:
             self._waiting.append(Waiting(after, self._state.clock() + wait_ms / 1000, reply))
 

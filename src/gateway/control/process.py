@@ -78,7 +78,9 @@ class Control:
         self._questions: dict[int, Callable[[Answer | Refused], None]] = {}
         self._hung_up = False
         self._reloading = Reloading("control", configuration, self._take)
-        self._admin = Admin(self.state, self._link.ask, self._ask_directory, self._reload)
+        self._admin = Admin(
+            self.state, self._link.ask, self._ask_directory, self._reload, self._new_documents
+        )
         self._next_hops: NextHops | None = None
         self._inbox = self._open_inbox()
         self._metrics = self._open_metrics(configuration.metrics.listen)
@@ -304,9 +306,9 @@ class Control:
 
     def _read_tables(self) -> Steps:
         started = self._clock()
-        yield from read_names(self.state)
         yield from read_table(self.state, "tunnels", "tunnel")
         yield from read_table(self.state, "vnets", "vni")
+        yield from read_names(self.state)
         # Large tables are read more rarely: a twentieth of the time at most.
         self._tables_s = self._clock() + max(TABLES_S, 20 * (self._clock() - started))
         return {}
@@ -361,6 +363,7 @@ class Control:
                 health.problem,
                 health.fix,
                 health.notices,
+                health.incarnation,
             )
             for health in self._directory.servers()
         ]
@@ -383,15 +386,18 @@ class Control:
             log.warning("directory: %s", text)
         self._notices_told = said
 
-    def _watch_revision(self) -> None:
+    def _new_documents(self) -> Job | None:
+        """Return a job that makes events of the documents that were applied since it was last asked; None:
+        the directory's revision stands still. It is asked for when somebody looks at the events."""
         server = self.state.active_server()
         if server is None or server.revision == self._revision_seen:
-            return
+            return None
         before, self._revision_seen = self._revision_seen, server.revision
-        if before is not None and server.revision > before:
-            self._admin.run(self._new_documents(before), ignore)
+        if before is None or server.revision < before:
+            return None
+        return self._read_documents(before)
 
-    def _new_documents(self, before: int) -> Job:
+    def _read_documents(self, before: int) -> Job:
         answer = yield AskDirectory("history", {"document": None, "limit": 20}, 2.0)
         for row in reversed(answer.get("rows", [])):
             if row.get("document") and row.get("revision", 0) > before:
@@ -425,7 +431,8 @@ class Control:
         if self._link.up and now >= self._tables_s and not self._reading_tables:
             self._tables_s, self._reading_tables = now + TABLES_S, True
             self._admin.run(self._read_tables(), lambda _: self._ended("_reading_tables"))
-        self._watch_revision()
+        if self._revision_seen is None or self._admin.is_watched:
+            self._admin.run_if(self._new_documents())
         if now >= self._locators_s:
             self._locators_s = now + LOCATORS_S
             self._say_locators()
@@ -463,10 +470,6 @@ class Control:
             return
         there: set[IPv4Address | IPv6Address] = self._next_hops.addresses()
         self.state.missing_locators = tuple(text for text in locators if ip_address(text) not in there)
-
-
-def ignore(_: Answer | Refused) -> None:
-    """For jobs whose answer nobody waits for."""
 
 
 def package_version() -> str:

@@ -5,7 +5,7 @@ thread."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from gateway.state.job import AskDirectory, Refused, Steps, dump
 from gateway.state.statistics import Statistics
 from gateway.underlay.nexthop import Pair, Resolution
 
-NAMES_FRESH_S = 5.0
+NAMES_AGAIN_S = 5.0
+NAMES_ASKED_MAX = 4_096
 WORKER_SILENT_S = 5.0
 
 
@@ -35,6 +36,7 @@ class DirectoryServer:
     problem: str = ""  # why it does not serve this gateway, as far as that is known
     fix: str = ""
     notices: Sequence[Notice] = ()  # what it says of this gateway
+    incarnation: int = 0  # of its store
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,34 @@ class Table:
 
 @dataclass
 class Names:
-    """Names by what the data plane knows things by, as the directory last said."""
+    """Names by what the data plane knows things by. In one store a name never changes for an object id,
+    so that the directory is asked once for each."""
 
     vnets: dict[int, str] = field(default_factory=dict)  # by VNI
-    nodes: dict[int, str] = field(default_factory=dict)  # by object_id
-    profiles: dict[int, str] = field(default_factory=dict)
-    endpoints: dict[int, str] = field(default_factory=dict)
-    read_s: float | None = None
+    objects: dict[int, str] = field(default_factory=dict)  # nodes, profiles, V-nets by object_id
+    ask_again_s: dict[int, float] = field(default_factory=dict)  # object ids that the directory did not know
+    incarnation: int = 0  # of the store that they are of: one that went back gives ids out again
 
     def vnet(self, vni: Any) -> str:
         return self.vnets.get(vni, f"vni {vni}")
 
     def node(self, object_id: Any) -> str:
-        return self.nodes.get(object_id, f"node {object_id}")
+        return self.objects.get(object_id, f"node {object_id}")
 
     def profile(self, object_id: Any) -> str:
-        return self.profiles.get(object_id, f"profile {object_id}") if object_id else "built-in"
+        return self.objects.get(object_id, f"profile {object_id}") if object_id else "built-in"
+
+    def unknown(self, object_ids: Iterable[int], now_s: float) -> list[int]:
+        """Return the object ids that are to be asked for."""
+        return [
+            one for one in object_ids if one not in self.objects and now_s >= self.ask_again_s.get(one, 0.0)
+        ]
+
+    def keep_only(self, object_ids: Set[int]) -> None:
+        """Forget what is used no longer."""
+        for known in (self.objects, self.ask_again_s):
+            for gone in known.keys() - object_ids:
+                del known[gone]  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -136,34 +150,42 @@ class State:
 
 
 def read_names(state: State) -> Steps:
-    """Bring the names up to date if they are older than a few seconds; a silent directory leaves them."""
-    now = state.clock()
-    if state.names.read_s is not None and now - state.names.read_s < NAMES_FRESH_S:
-        return state.names
-    if state.active_server() is None:
-        return state.names
-    state.names.read_s = now
+    """Bring the names up to date: asks the directory for object ids that the data plane's tables have and
+    that are not known yet, and for nothing else. A silent directory, or a data plane that is gone, leaves
+    them."""
     try:
-        vnets = yield AskDirectory("list", {"kind": "vnets", "vnet": None, "name": None}, 1.0)
-        nodes = yield AskDirectory("list", {"kind": "nodes", "vnet": None, "name": None}, 1.0)
-        profiles = yield AskDirectory("list", {"kind": "profiles", "vnet": None, "name": None}, 1.0)
+        vnets = state.vnets or (yield from read_table(state, "vnets", "vni"))
+        tunnels = state.tunnels or (yield from read_table(state, "tunnels", "tunnel"))
     except Refused:
         return state.names
-    state.names.vnets = {row["vni"]: _name(row) for row in vnets.get("rows", ()) if "vni" in row}
-    state.names.nodes = _by_id(nodes)
-    state.names.profiles = _by_id(profiles)
-    return state.names
+    names, now = state.names, state.clock()
+    ids = {row.get("object_id") for row in vnets.rows.values()}
+    ids |= {row.get(key) for row in tunnels.rows.values() for key in ("node_id", "profile_id")}
+    used = {one for one in ids if isinstance(one, int) and one}
+    server = state.active_server()
+    if server is not None and server.incarnation != names.incarnation:
+        names.objects, names.ask_again_s, names.incarnation = {}, {}, server.incarnation
+    unknown = names.unknown(sorted(used), now) if server is not None else []
+    for start in range(0, len(unknown), NAMES_ASKED_MAX):
+        asked = unknown[start : start + NAMES_ASKED_MAX]
+        names.ask_again_s |= dict.fromkeys(asked, now + NAMES_AGAIN_S)  # nor twice while it is being asked
+        try:
+            answer = yield AskDirectory("names", {"ids": asked}, 1.0)
+        except Refused:
+            break
+        names.objects |= {
+            one: str(name) for one, name in zip(asked, answer.get("names") or (), strict=False) if name
+        }
+    names.keep_only(used)
+    names.vnets = {
+        vni: names.objects[row["object_id"]]
+        for vni, row in vnets.rows.items()
+        if row.get("object_id") in names.objects
+    }
+    return names
 
 
 def read_table(state: State, what: str, key: str) -> Steps:
     """Dump `tunnels` or `vnets` and keep it for rates."""
     rows = yield from dump(what)
     return state.take_table(what, key, rows)
-
-
-def _name(row: dict[str, Any]) -> str:
-    return str(row.get("name") or row.get("vnet") or "")
-
-
-def _by_id(answer: dict[str, Any]) -> dict[int, str]:
-    return {row["object_id"]: _name(row) for row in answer.get("rows", ()) if row.get("object_id")}
