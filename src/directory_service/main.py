@@ -18,6 +18,7 @@ from typing import NoReturn
 import click
 
 from directory_client.keys import load_key_file, make_key_file
+from directory_client.process.log import FORMATS, LEVELS, configure_log
 from directory_client.process.notify import notify
 from directory_client.realm import format_realm
 from directory_client.toml.strict_toml import TomlError
@@ -68,18 +69,28 @@ def main() -> None:
     help="Make the store if there never was one (an embedded directory's first start).",
 )
 @click.option(
-    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
+    "--log-level", default="info", type=click.Choice(LEVELS), show_default=True, help="What is logged."
+)
+@click.option(
+    "--log-format",
+    default="auto",
+    type=click.Choice(FORMATS),
+    show_default=True,
+    help="auto: console on a terminal, one JSON object a line elsewhere.",
 )
 def run(
-    config: str | None, runtime_dir: str | None, state_dir: str | None, make_once: bool, log_level: str
+    config: str | None,
+    runtime_dir: str | None,
+    state_dir: str | None,
+    make_once: bool,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Serve until SIGTERM; SIGHUP (or vnetctl reload) reads CONFIG again.
 
     CONFIG is a directory.toml, whose store `vnet-directory init` has made; a gateway with
     directory = "embedded" starts its own with --embedded and --state, which makes it at its first start."""
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s directory %(levelname)s %(message)s", stream=sys.stderr
-    )
+    configure_log("directory", log_level, log_format)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     file = Path(config) if config is not None else None
     _guarded(

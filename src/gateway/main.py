@@ -15,8 +15,8 @@ from typing import NoReturn
 
 import click
 
+from directory_client.process.log import configure_log
 from gateway.configuration.configuration import Configuration
-from gateway.configuration.log import configure_log
 from gateway.configuration.reader import ConfigurationError, load, load_with_table
 from gateway.processes.process import AlreadyRunning, claim
 
@@ -43,7 +43,7 @@ def run(file: Path) -> None:
 
     try:
         configuration, table = load_with_table(file)
-        configure_log("parent", configuration.log)
+        configure_log("parent", configuration.log.level, configuration.log.format)
         for path in (configuration.runtime_dir, configuration.state_dir):
             path.mkdir(parents=True, exist_ok=True)
         has_data_plane = find("data-plane", configuration.runtime_dir) is not None
@@ -162,7 +162,7 @@ def _begin(file: Path, process: str) -> Configuration:
     """Begin a process of the gateway: its configuration, log, CPUs and pid file."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     configuration = _load(file)
-    configure_log(process, configuration.log)
+    configure_log(process, configuration.log.level, configuration.log.format)
     # Writing to a log that nobody reads any more is an error like any other, not the end.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if configuration.threads.control_cpus:

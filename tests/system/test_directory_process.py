@@ -337,3 +337,20 @@ def test_a_hang_up_has_the_file_read_again_and_a_wrong_one_changes_nothing(direc
     trace = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [(row["type"], row["who"]) for row in trace] == [("reload", "anna")]
     assert process.poll() is None
+
+
+def test_it_logs_as_the_gateway_s_processes_do_its_writer_and_reader_too(directory, tmp_path):
+    process = directory.start()
+    tool = directory.client()
+    until(lambda: answers(tool))
+    call(tool, "apply", text=DOCUMENT, name="test.toml", user="anna", wait_ms=0)
+    pids = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
+    for pid in pids.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    until(lambda: "it is started again" in (tmp_path / "log").read_text())
+    process.terminate()
+    assert process.wait(20) == 0
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {line["process"] for line in lines} <= {"directory", "directory-writer", "directory-reader"}
+    assert all(set(line) >= {"time", "process", "level", "message"} for line in lines)
+    assert any(line["level"] == "error" for line in lines)

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from directory_client.process.log import log_settings
 from directory_service.configuration import Configuration
 from directory_service.protocol.jobs import WRITES, Done, Job
 from directory_service.server.frames import Link
@@ -57,7 +58,7 @@ class Worker:
         self.link = Link(ours)
         self.start_at = None
         self._serial = 0
-        self.link.send((self.name, self._configuration, logging.getLogger().getEffectiveLevel()))
+        self.link.send((self.name, self._configuration, *log_settings()))
         waiting, self._jobs = self._jobs, {}
         for number, job in waiting.items():
             self.carry(number, job)

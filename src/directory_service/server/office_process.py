@@ -18,6 +18,7 @@ import sys
 import time
 from typing import Any
 
+from directory_client.process.log import configure_log
 from directory_service.configuration import Configuration
 from directory_service.editor import Editor
 from directory_service.follower import Follower
@@ -48,10 +49,8 @@ def main() -> None:
         waiting = link.receive()
         if link.is_closed:
             return
-    name, configuration, level = waiting.pop(0)
-    logging.basicConfig(
-        level=level, format=f"%(asctime)s directory {name} %(levelname)s %(message)s", stream=sys.stderr
-    )
+    name, configuration, level, log_format = waiting.pop(0)
+    configure_log(f"directory-{name}", level, log_format)
     try:
         _work(link, waiting, configuration)
     except StoreError as error:

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 from directory_client.endpoint import parse_endpoint
 from directory_client.keys import check_public_key
+from directory_client.process.log import FORMATS, LEVELS
 from directory_client.toml.strict_toml import Table, TomlError, read_toml
 from directory_client.toml.toml_lines import Lines
 from directory_client.vocabulary.names import PORT, check_name, suggest
 from directory_client.wire.messages import DirectoryError
-from gateway.configuration import log
 from gateway.configuration.configuration import (
     EMBEDDED,
     IDLE_MODES,
@@ -413,8 +413,8 @@ class _Reader:
     def log(self, table: Table) -> Log:
         section = self.section(table, "log", ["level", "format"])
         return Log(
-            level=self.take(lambda: section.string("level", "info", log.LEVELS), "info"),
-            format=self.take(lambda: section.string("format", "auto", ("auto", "console", "json")), "auto"),
+            level=self.take(lambda: section.string("level", "info", LEVELS), "info"),
+            format=self.take(lambda: section.string("format", "auto", FORMATS), "auto"),
         )
 
     # -- paths ---------------------------------------------------------------------------------

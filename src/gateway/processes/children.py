@@ -42,7 +42,7 @@ def children(configuration: Configuration) -> list[Child]:
 def directory_command(configuration: Configuration) -> list[str]:
     """Return the command of the embedded directory: with a file of its own if it has one."""
     command = [sys.executable, "-m", "directory_service.main", "run", "--make-once"]
-    command += ["--log-level", configuration.log.level]
+    command += ["--log-level", configuration.log.level, "--log-format", configuration.log.format]
     if configuration.embedded_directory.config is not None:
         return [*command, str(configuration.embedded_directory.config.absolute())]
     return [*command, "--embedded", str(configuration.runtime_dir), "--state", str(configuration.state_dir)]

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from directory_client.process.log import configure_log
 from directory_client.process.restart import restart_command
 from directory_client.toml.changes import Change, Reloaded, compare, text
 from directory_client.wire.messages import DirectoryError
 from gateway.configuration.configuration import Configuration
-from gateway.configuration.log import configure_log
 from gateway.configuration.reader import ConfigurationError, load
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Reloading:
         if self._take is not None:
             self._take(wanted)
         if wanted.log != self._log:
-            configure_log(self._process, wanted.log)
+            configure_log(self._process, wanted.log.level, wanted.log.format)
             self._log = wanted.log
         self.values = after
         self.say()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a process of the gateway logs: to its own standard error, which it has from whoever started it.
+"""How every process of ours logs: to its own standard error, which it has from whoever started it.
 
 Console lines on a terminal, one JSON object a line elsewhere. A reader that has gone away (a pipe without an
 end) costs the line and nothing more.
@@ -12,9 +12,8 @@ import logging
 import sys
 import time
 
-from gateway.configuration.configuration import Log
-
 LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("auto", "console", "json")
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -48,15 +47,18 @@ class _Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure_log(process: str, configuration: Log) -> None:
+def configure_log(process: str, level: str, format: str = "auto") -> None:
     """Send everything logged in this process to standard error under the process's name."""
     handler = _Handler(sys.stderr)
-    console = configuration.format == "console" or (configuration.format == "auto" and sys.stderr.isatty())
+    console = format == "console" or (format == "auto" and sys.stderr.isatty())
     handler.setFormatter(_Console(process) if console else _Json(process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    set_level(configuration.level)
+    root.setLevel(level.upper())
 
 
-def set_level(level: str) -> None:
-    logging.getLogger().setLevel(level.upper())
+def log_settings() -> tuple[str, str]:
+    """Return level and format as they are in force, for a process that is to log alike."""
+    root = logging.getLogger()
+    console = any(isinstance(handler.formatter, _Console) for handler in root.handlers)
+    return logging.getLevelName(root.getEffectiveLevel()).lower(), "console" if console else "json"
