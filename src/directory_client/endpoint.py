@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 from dataclasses import dataclass
 
 from directory_client.wire.messages import DirectoryError
@@ -31,6 +33,21 @@ class Endpoint:
     def directory(self) -> str:
         """Give the directory in which the sockets of an ipc endpoint lie."""
         return self.name.removeprefix("ipc://")
+
+
+def bind_errno(host: str, port: int) -> int:
+    """Try to listen on a TCP port for a moment; returns the errno where that is not possible, else 0."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+            tried.listen(1)
+    except socket.gaierror:
+        return errno.EADDRNOTAVAIL
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0
 
 
 def parse_endpoint(text: str) -> Endpoint:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import NoReturn
 
 import click
 
+from directory_client.endpoint import bind_errno
 from directory_client.keys import load_key_file, make_key_file
 from directory_client.process.log import FORMATS, LEVELS, configure_log
 from directory_client.process.notify import notify
@@ -108,6 +110,7 @@ def check(config: str) -> None:
         if configuration.key_file is not None:
             load_key_file(configuration.key_file)
         store = "in memory" if configuration.store_path is None else f"in {configuration.store_path}"
+        _check_listen(configuration)
         click.echo(f"{config} is good: {configuration.name} on {configuration.listen.name}, store {store}")
 
     _guarded(look)
@@ -254,6 +257,23 @@ def _serve(configuration: Configuration, file: Path | None, make_once: bool) -> 
         store.close()
         if audit is not None:
             audit.close()
+
+
+def _check_listen(configuration: Configuration) -> None:
+    """Raise DirectoryError for an address that is not here; a port that is taken may be our own."""
+    places = [] if configuration.metrics is None else [configuration.metrics]
+    for address in (configuration.listen.resolve, configuration.listen.write, configuration.listen.push):
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        if not configuration.listen.local:
+            places.append(("0.0.0.0" if host == "*" else host.strip("[]"), int(port)))
+    for host, number in places:
+        problem = bind_errno(host, number)
+        if problem == errno.EADDRINUSE:
+            click.echo(f"warning: {host}:{number} is in use: by this directory if it runs, else see ss -ltnp")
+        elif problem:
+            raise DirectoryError(
+                f"{host}:{number} cannot be listened on: {os.strerror(problem)}", "ip -brief address", 2
+            )
 
 
 def _open_metrics(dispatcher: Dispatcher, listen: tuple[str, int]) -> MetricsPage:

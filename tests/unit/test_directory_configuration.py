@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from directory_client.keys import make_key_file
 from directory_client.toml.changes import compare
 from directory_client.toml.strict_toml import TomlError, TomlErrors
 from directory_client.wire.messages import DirectoryError
 from directory_service.configuration import Limits, embedded, live_part, load, parse, values
+from directory_service.main import main
 from directory_service.settings import Settings
 
 OTHER_KEY = "-4?4NEC+4^dBb8j>LQsk-tFj)!}fvMJe[5^T&:P^"
@@ -203,3 +207,22 @@ def test_an_audit_file_is_begun_or_ended_by_a_restart_only():
     was, wanted = parse(FULL, "d.toml"), parse(without, "d.toml")
     assert live_part(was, wanted).audit_file == was.audit_file
     assert live_part(wanted, was).audit_file is None
+
+
+def test_check_names_an_address_that_is_not_here_and_a_port_that_is_taken(tmp_path):
+    make_key_file(tmp_path / "key")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for listen, status, words in (
+            ("192.0.2.77:7460", 2, "192.0.2.77:7460 cannot be listened on"),
+            (f"127.0.0.1:{min(port, 65_533)}", 0, "is in use"),
+        ):
+            (tmp_path / "d.toml").write_text(
+                f'name = "d"\nlisten = "tcp://{listen}"\nkey_file = "{tmp_path}/key"\n'
+                f'[store]\nkind = "memory"\n[[client]]\nname = "a"\npublic_key = "{KEY}"\nrole = "operator"\n'
+            )
+            result = CliRunner().invoke(main, ["check", str(tmp_path / "d.toml")])
+            assert words in result.output
+            assert result.exit_code == status

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.configuration.inventory import Adapter, Machine, look_around
-from gateway.configuration.machine import find_problems
+from gateway.configuration.machine import ask_directories, find_doubts, find_problems
 from gateway.configuration.proposal import propose
-from gateway.configuration.reader import parse
+from gateway.configuration.reader import ConfigurationError, parse
 from gateway.main import main
 
 NIC = Adapter("0000:3b:00.0", "8086:1592", "vfio-pci")
@@ -177,3 +178,63 @@ def test_check_touches_nothing(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "is good: a" in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["gateway.toml"]
+
+
+# ---- what is possible and hardly meant, and what cannot be ----------------------------------------
+
+
+def doubts(text: str, machine: Machine = MACHINE) -> list[str]:
+    return find_doubts(parse(text, Path("gateway.toml"))[0], machine)
+
+
+def test_a_gateway_without_one_side_is_doubted_and_one_with_both_is_not() -> None:
+    assert doubts(TEXT) == []
+    assert "nothing leaves" in doubts(TEXT.replace('"underlay"', '"inside"').replace("addresses", "#"))[0]
+    assert "no member" in doubts(TEXT[: TEXT.index("[port.rack]")])[0]
+
+
+def test_a_larger_mtu_than_the_interface_s_is_doubted_with_the_command() -> None:
+    text = TEXT.replace('"0000:5e:00.0"', '"net_af_packet1,iface=eth0"\nmtu_bytes = 9000')
+    (doubt,) = doubts(text, replace(MACHINE, mtus={"eth0": 1500}))
+    assert "ip link set eth0 mtu 9000" in doubt
+    assert doubts(text, replace(MACHINE, mtus={"eth0": 9000})) == []
+
+
+def test_cpus_that_poll_and_work_are_doubted() -> None:
+    threads = "\n[threads]\npoll_cpus = [2, 3]\ncontrol_cpus = [1, 3]"
+    (doubt,) = doubts(TEXT + threads)
+    assert "CPU 3 polls" in doubt
+
+
+def test_a_metrics_port_that_is_taken_is_doubted() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        (doubt,) = doubts(f'{TEXT}\n[metrics]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"')
+    assert "metrics.listen" in doubt
+
+
+def test_two_ports_on_one_interface_are_refused() -> None:
+    text = TEXT.replace('"0000:3b:00.0"', '"net_af_packet1,iface=eth0"')
+    text = text.replace('"0000:5e:00.0"', '"net_af_packet2,iface=eth0"')
+    with pytest.raises(ConfigurationError, match="port uplink is on eth0 too"):
+        parse(text, Path("gateway.toml"))
+
+
+def test_a_runtime_dir_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (found,) = problems(f'runtime_dir = "{tmp_path}/file"\n' + TEXT)
+    assert "runtime_dir" in found
+    assert "is no directory" in found
+
+
+def test_packet_buffers_that_need_too_much_are_named_themselves() -> None:
+    (found,) = problems(f"{TEXT}\n[memory]\npacket_buffers = 16_777_216")
+    assert found.startswith("gateway.toml line 12: memory.packet_buffers: 16_777_216 need")
+
+
+def test_check_tries_the_directories_and_says_why_none_serves(tmp_path: Path) -> None:
+    text = TEXT.replace('"embedded"', f'["ipc://{tmp_path}/none"]')
+    configuration, _ = parse(text, Path("gateway.toml"))
+    (found,) = ask_directories(configuration, 1.0)
+    assert f"nobody listens in {tmp_path}/none" in found

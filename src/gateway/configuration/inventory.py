@@ -32,7 +32,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Machine:
-    """`hugepages`: free pages by their size in bytes."""
+    """`hugepages`: free pages by their size in bytes. `mtus`: of interfaces, in bytes."""
 
     host: str
     adapters: tuple[Adapter, ...]
@@ -44,6 +44,7 @@ class Machine:
     available_bytes: int = 0
     is_net_admin: bool = False
     has_tun: bool = False
+    mtus: dict[str, int] = field(default_factory=dict)
 
     @property
     def hugepage_bytes(self) -> int:
@@ -64,6 +65,7 @@ def look_around(root: Path = Path("/")) -> Machine:
         available_bytes=_available_bytes(root),
         is_net_admin=_is_net_admin(root),
         has_tun=(root / "dev/net/tun").exists(),
+        mtus={name: int(_text(root / "sys/class/net" / name / "mtu") or 0) for name in interfaces},
     )
 
 

@@ -8,10 +8,13 @@ not there, and what to do.
 from __future__ import annotations
 
 import grp
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from directory_client.keys import load_key_file
+from directory_client.client import DirectoryClient
+from directory_client.endpoint import bind_errno
+from directory_client.keys import client_keys, load_key_file
 from directory_client.toml.strict_toml import Table, TomlError
 from directory_client.wire.messages import DirectoryError
 from gateway.configuration.configuration import Capacity, Configuration, Port
@@ -28,6 +31,8 @@ INGRESS_BYTES = 192
 PACKET_BUFFER_BYTES = 2_432
 FIXED_BYTES = 64 << 20  # EAL, rings, threads
 
+DIRECTORY_S = 3.0  # how long `check` waits for a directory
+
 _NEEDS_NET_ADMIN = ("net_tap", "net_af_packet", "net_af_xdp")
 _EXISTING_INTERFACE = ("net_af_packet", "net_af_xdp")
 
@@ -35,10 +40,12 @@ _EXISTING_INTERFACE = ("net_af_packet", "net_af_xdp")
 def check_file(path: Path) -> str:
     """Read a file and compare it with the machine. Returns a summary. Raises ConfigurationError."""
     configuration, table = load_with_table(path)
-    problems = find_problems(configuration, table, look_around())
+    machine = look_around()
+    problems = find_problems(configuration, table, machine)
     if problems:
         raise ConfigurationError(problems)
-    return summarize(configuration)
+    doubts = [*find_doubts(configuration, machine), *ask_directories(configuration)]
+    return "\n".join([summarize(configuration), *(f"warning: {doubt}" for doubt in doubts)])
 
 
 def find_problems(
@@ -52,6 +59,7 @@ def find_problems(
     _check_cpus(configuration, table, machine, problems)
     if not has_data_plane:
         _check_memory(configuration, table, machine, problems)
+    _check_places(configuration, table, problems)
     _check_groups(configuration, table, problems)
     _check_key(configuration, table, problems)
     return problems
@@ -130,6 +138,66 @@ def _check_cpus(
             problems.append(table.table("threads").problem(key, problem, fix))
 
 
+def _check_places(configuration: Configuration, table: Table, problems: list[TomlError]) -> None:
+    for key in ("runtime_dir", "state_dir"):
+        path = getattr(configuration, key)
+        if path.exists() and not path.is_dir():
+            problems.append(table.problem(key, f"{path} is no directory", "name a directory"))
+
+
+def _lives(process: str, runtime_dir: Path) -> bool:
+    """Say whether a process of this gateway runs, which has the port then."""
+    try:
+        pid = int((runtime_dir / f"{process}.pid").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return False
+    return Path(f"/proc/{pid}").exists()
+
+
+def find_doubts(configuration: Configuration, machine: Machine) -> list[str]:
+    """Return what is possible and hardly meant, a sentence each: it keeps no gateway from starting."""
+    ports, threads = configuration.ports.values(), configuration.threads
+    doubts = []
+    if not any(port.is_underlay for port in ports):
+        doubts.append('no port has role = "underlay" (or "both"): nothing leaves this machine in tunnels')
+    if not any(port.is_inside for port in ports):
+        doubts.append('no port has role = "inside" (or "both"): no member is attached here')
+    for port in ports:
+        device = parse_device(port.device)
+        mtu_bytes = machine.mtus.get(device.interface, 0)
+        if device.driver in _EXISTING_INTERFACE and 0 < mtu_bytes < port.mtu_bytes:
+            fix = f"ip link set {device.interface} mtu {port.mtu_bytes}"
+            doubts.append(
+                f"port.{port.name}.mtu_bytes: {device.interface} takes {mtu_bytes} only  fix: {fix}"
+            )
+    if both := sorted(set(threads.control_cpus) & set(threads.poll_cpus)):
+        cpus = ", ".join(map(str, both))
+        doubts.append(f"threads.control_cpus: CPU {cpus} polls: what runs beside takes time from packets")
+    listen = configuration.metrics.listen
+    if listen and not _lives("control", configuration.runtime_dir):
+        host, _, port_number = listen.rpartition(":")
+        if number := bind_errno(host.strip("[]"), int(port_number)):
+            why = os.strerror(number)
+            doubts.append(f"metrics.listen: {listen} cannot be listened on: {why}  fix: ss -ltnp")
+    return doubts
+
+
+def ask_directories(configuration: Configuration, patience_s: float = DIRECTORY_S) -> list[str]:
+    """Try the directories; return why none of them serves this gateway, a sentence each."""
+    if configuration.is_embedded:
+        return []
+    identity = configuration.identity
+    keys = client_keys(identity.key_file, identity.directory_public_key) if identity else None
+    client = DirectoryClient(configuration.directory_endpoints, keys=keys)
+    try:
+        client.call("list", timeout_s=patience_s, kind="sites")
+    except DirectoryError as error:
+        return [f"{error.error}  fix: {error.fix}"]
+    finally:
+        client.close()
+    return []
+
+
 def _check_memory(
     configuration: Configuration, table: Table, machine: Machine, problems: list[TomlError]
 ) -> None:
@@ -138,6 +206,13 @@ def _check_memory(
     in_hugepages = mode == "always" or (mode == "auto" and machine.hugepage_bytes >= needed)
     free = machine.hugepage_bytes if in_hugepages else machine.available_bytes
     if needed <= free:
+        return
+    buffers = configuration.memory.packet_buffers
+    buffers_bytes = buffers * PACKET_BUFFER_BYTES * (2 if configuration.threads.spare_data_plane else 1)
+    if buffers_bytes > needed / 2:
+        what = "hugepages" if in_hugepages else "memory"
+        problem = f"{buffers:_} need {_mb(buffers_bytes)} of {what}, {_mb(free)} are free"
+        problems.append(table.table("memory").problem("packet_buffers", problem, "lower it"))
         return
     capacity, section = configuration.capacity, table.table("capacity")
     largest = max(

@@ -319,6 +319,9 @@ class _Reader:
                 self.wrong(
                     table, "device", f"port {other.name} has the same device", "give each port its own"
                 )
+            elif other.device and parsed.interface in _shared_interfaces(other.device):
+                fix = "give each port an interface of its own"
+                self.wrong(table, "device", f"port {other.name} is on {parsed.interface} too", fix)
             if port.exception and other.exception == port.exception:
                 fix = f'exception = "{port.name}"'
                 self.wrong(table, "exception", f'port {other.name} uses "{port.exception}" too', fix)
@@ -427,3 +430,9 @@ class _Reader:
         if len(str(path).encode()) > UNIX_PATH_BYTES and key in table:
             self.wrong(table, key, f"is longer than {UNIX_PATH_BYTES} bytes", "use a shorter path")
         return path
+
+
+def _shared_interfaces(device: str) -> tuple[str, ...]:
+    """Return the interface of Linux that a device takes, whatever its number is."""
+    parsed = parse_device(device)
+    return (parsed.interface,) if parsed.interface else ()
