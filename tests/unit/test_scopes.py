@@ -13,7 +13,7 @@ from directory_service.decide.decide import Asker, Decision, Query, decide
 from directory_service.model.holes import Holes
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
-from directory_service.views.scope import common_prefix, find_changes
+from directory_service.views.scope import _stronger, common_prefix, find_changes
 from topologies import ENDPOINTS, PORTS, VNI, draw_edit, draw_end, draw_query, draw_topology, make_snapshot
 
 NOW_MS = 1_000_000
@@ -30,6 +30,15 @@ def ask(snapshot: Snapshot, query: Query, node: str) -> Decision:
 
 def hosts_of(snapshot: Snapshot) -> list[str]:
     return sorted(snapshot.by_vni[VNI].attachments_by_node)
+
+
+def test_what_is_said_of_several_links_does_not_depend_on_their_order() -> None:
+    kinds = [None, *ChangeKind]
+    for one in kinds:
+        for other in kinds:
+            assert _stronger(one, other) == _stronger(other, one)
+    assert _stronger(ChangeKind.LOOSEN, ChangeKind.MOVE) == ChangeKind.MOVE
+    assert all(_stronger(ChangeKind.TIGHTEN, other) == ChangeKind.TIGHTEN for other in kinds)
 
 
 @MANY

@@ -358,7 +358,7 @@ def _between(scope: Scope, source: Prefix, destination: Prefix) -> Scope:
 
 
 def _stronger(one: ChangeKind | None, other: ChangeKind | None) -> ChangeKind | None:
-    """Tighten covers all; a move and a loosening are asked again alike."""
+    """Tighten covers all; a move and a loosening are asked again alike, and are said to be a move."""
     if one is None or other is None:
         return one or other
-    return ChangeKind.TIGHTEN if ChangeKind.TIGHTEN in (one, other) else one
+    return ChangeKind.TIGHTEN if ChangeKind.TIGHTEN in (one, other) else max(one, other)
