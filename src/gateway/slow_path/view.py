@@ -67,4 +67,4 @@ class View:
 
 
 def _differs(one: Operation, other: Operation) -> bool:
-    return one is not other and {**one, "revision": 0} != {**other, "revision": 0}
+    return one != other and {**one, "revision": 0} != {**other, "revision": 0}
