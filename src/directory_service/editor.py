@@ -296,16 +296,19 @@ class Editor:
             except Conflict:
                 continue
             # The change is made: nothing that fails from here on makes it a failed one.
-            self._after_commit(revision, after.revision)
+            self._after_commit(revision, after)
             return _applied(note, before.revision, revision, changes, warnings, None, gateways)
         raise Refused("others keep writing to the directory", "try again")
 
-    def _after_commit(self, revision: int, expected: int) -> None:
+    def _after_commit(self, revision: int, expected: Snapshot) -> None:
         """Take a commit up and forget old history. What fails here is tried again: by `poll`, and by the
         next change."""
         try:
-            self._follower.take_up()
-            if self._snapshot.revision == revision == expected:
+            if revision == expected.revision:  # the counter stood: nobody has written between
+                self._follower.take_own(expected)
+            else:
+                self._follower.take_up()
+            if self._snapshot.revision == revision == expected.revision:
                 self._checked = self._snapshot.records
         except StoreError as error:
             log.error("revision %d is committed, but cannot be read yet: %s", revision, error)

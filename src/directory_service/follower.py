@@ -53,6 +53,10 @@ class Follower:
             if len(commits) < PAGE:
                 return
 
+    def take_own(self, after: Snapshot) -> None:
+        """Take up a commit of one's own: what it was planned to make, to which nobody has added before it."""
+        self._snapshot = after
+
     def take_presences(self, held: Mapping[str, Presence], serial: int, changed: Iterable[str]) -> None:
         """Take up that these gateways say something else of themselves: `held` is what all of them say."""
         self._held, self._serial = held, serial

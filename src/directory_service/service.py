@@ -327,6 +327,10 @@ class Directory(Follower):
         """Take up what has been committed since, here and now. Raises StoreError."""
         self._install(self.follow(self.store, self._snapshot))
 
+    def take_own(self, after: Snapshot) -> None:
+        """Take it up as any other: nodes must be told of it. Raises StoreError."""
+        self.take_up()
+
     def follow(self, store: Store, base: Snapshot) -> Step:
         """Return what became of a snapshot. Changes nothing: any thread may call it, with a store of its
         own, as long as nothing else is installed meanwhile. Raises StoreError."""
