@@ -110,6 +110,14 @@ def control(file: Path) -> None:
 )
 def slow_path(file: Path, worker: int) -> None:
     """Run one slow-path worker only."""
+    workers = _load(file).threads.slow_path_workers
+    if not 0 <= worker < workers:
+        click.echo(
+            f"error: there is no worker {worker}: slow_path_workers = {workers}\n"
+            f"fix:   0 to {workers - 1}, or raise slow_path_workers in {file}",
+            err=True,
+        )
+        sys.exit(2)
     configuration = _begin(file, f"slow-path-{worker}")
     from gateway.slow_path.process import run as run_slow_path
 

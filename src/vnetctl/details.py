@@ -54,6 +54,8 @@ def entry(key: str, value: Any, units: Units) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [(name, _map(value))]
     if isinstance(value, (int, float)):
+        if key == "per_s":
+            return [("per second", _number(value, "short", units))]
         for suffix, unit, how in SUFFIXES:
             if key.endswith(suffix):
                 return [((key.removesuffix(suffix) + unit).replace("_", " "), _number(value, how, units))]

@@ -530,3 +530,22 @@ def test_events_wait_for_what_the_directory_says_of_documents(world: World) -> N
 
     world.admin = Admin(world.state, world.ask_data_plane, world.ask_directory, None, read)
     assert [row["event"] for row in world.ask("events", args={})["rows"]] == ["document_applied"]
+
+
+def test_ingresses_name_the_node_that_they_come_from_though_no_tunnel_leads_there(world: World) -> None:
+    world.dumps["ingresses"] = [
+        {"ingress": 5, "kind": "node", "vni": 7001, "object_id": 77},
+        {"ingress": 6, "kind": "attachment", "vni": 7001, "object_id": 78},
+    ]
+    world.names[77] = "ham1"
+    rows = world.rows("ingresses")
+    assert [(row["vnet"], row["remote_node"]) for row in rows] == [("red", "ham1"), ("red", None)]
+
+
+def test_one_client_or_counter_is_shown_by_its_name_and_none_of_another_name(world: World) -> None:
+    world.dumps["clients"] = [{"client": "control", "pid": 7}, {"client": "slow-path-0", "pid": 8}]
+    assert [row["pid"] for row in world.rows("clients", "control")] == [7]
+    assert [row["value"] for row in world.rows("counters", "received")] == [10]
+    for noun in ("clients", "counters"):
+        answer = world.ask("show", noun=noun, name="nobody")
+        assert (answer["ok"], answer["code"]) == (False, 2)

@@ -7,9 +7,11 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from gateway.configuration.configuration import Configuration
 from gateway.configuration.reader import ConfigurationError, load, parse
+from gateway.main import main
 
 SMALLEST = """\
 name      = "gw1"
@@ -232,3 +234,17 @@ def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file") as raised:
         load(tmp_path / "none.toml")
     assert "vnet-gateway init" in raised.value.report()
+
+
+def test_a_file_that_cannot_be_read_has_no_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load(tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path}: cannot be read")
+
+
+def test_a_worker_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(f'runtime_dir = "{tmp_path}"\n' + SMALLEST)
+    result = CliRunner().invoke(main, ["slow-path", str(tmp_path / "gateway.toml"), "--worker", "5"])
+    assert result.exit_code == 2
+    assert "there is no worker 5: slow_path_workers = 1" in result.output
+    assert not list(tmp_path.glob("*.pid"))

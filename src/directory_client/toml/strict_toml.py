@@ -36,7 +36,8 @@ class TomlError(ValueError):
         self.key = key
         self.problem = problem
         self.fix = fix
-        super().__init__(f"{file} line {line}: {key + ': ' if key else ''}{problem}")
+        place = f"{file} line {line}" if line else file  # the file itself cannot be read
+        super().__init__(f"{place}: {key + ': ' if key else ''}{problem}")
 
     def is_about(self, key: str) -> bool:
         """Tell whether it is about a key, or about something inside of it."""

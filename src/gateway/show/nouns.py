@@ -181,6 +181,8 @@ def show_counters(state: State, name: str | None, args: dict[str, Any]) -> Job:
             **{f"records_refused_{why}": n for why, n in sorted(state.refused_records.items())},
         }
         rows += [{"node": state.node, "counter": key, "value": n, "per_s": None} for key, n in own.items()]
+    elif not rows:
+        raise Refused(f"no counter is called {name}", "vnetctl show counters", 2)
     return {"rows": rows}
 
 
@@ -273,12 +275,13 @@ def show_directories(state: State, name: str | None, args: dict[str, Any]) -> Jo
 
 def show_ingresses(state: State, name: str | None, args: dict[str, Any]) -> Job:
     answer = yield AskDataPlane({"dump": "ingresses", "cursor": 0, "limit": 4096})
-    names = yield from read_names(state)
+    nodes = [row.get("object_id") for row in answer.get("rows", ()) if row.get("kind") == "node"]
+    names = yield from read_names(state, nodes)
     rows = [
         {
             "node": state.node,
             "vnet": names.vnet(row.get("vni")),
-            "remote_node": names.nodes.get(row.get("object_id")) if row.get("kind") == "node" else None,
+            "remote_node": names.objects.get(row.get("object_id", 0)) if row.get("kind") == "node" else None,
             **row,
         }
         for row in answer.get("rows", ())
@@ -289,7 +292,12 @@ def show_ingresses(state: State, name: str | None, args: dict[str, Any]) -> Job:
 
 def show_clients(state: State, name: str | None, args: dict[str, Any]) -> Job:
     answer = yield AskDataPlane({"dump": "clients", "cursor": 0, "limit": DUMP_ROWS})
-    return {"rows": [{"node": state.node, **row} for row in answer.get("rows", ())]}
+    rows = [{"node": state.node, **row} for row in answer.get("rows", ())]
+    if name is not None:
+        rows = [row for row in rows if name in (row.get("client"), str(row.get("pid")))]
+        if not rows:
+            raise Refused(f"no client is called {name}", "vnetctl show clients", 2)
+    return {"rows": rows}
 
 
 NOUNS: dict[str, Show] = {

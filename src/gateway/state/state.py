@@ -5,14 +5,14 @@ thread."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from directory_client.heartbeats import Notice
 from gateway.configuration.configuration import Configuration
 from gateway.state.events import Events
-from gateway.state.job import AskDirectory, Refused, Steps, dump
+from gateway.state.job import Answer, Ask, AskDirectory, Refused, Steps, dump
 from gateway.state.statistics import Statistics
 from gateway.underlay.nexthop import Pair, Resolution
 
@@ -149,10 +149,10 @@ class State:
         return table
 
 
-def read_names(state: State) -> Steps:
-    """Bring the names up to date: asks the directory for object ids that the data plane's tables have and
-    that are not known yet, and for nothing else. A silent directory, or a data plane that is gone, leaves
-    them."""
+def read_names(state: State, more: Iterable[Any] = ()) -> Generator[Ask, Answer, Names]:
+    """Bring the names up to date: asks the directory for object ids that the data plane's tables and `more`
+    have and that are not known yet, and for nothing else. A silent directory, or a data plane that is gone,
+    leaves them."""
     try:
         vnets = state.vnets or (yield from read_table(state, "vnets", "vni"))
         tunnels = state.tunnels or (yield from read_table(state, "tunnels", "tunnel"))
@@ -161,7 +161,7 @@ def read_names(state: State) -> Steps:
     names, now = state.names, state.clock()
     ids = {row.get("object_id") for row in vnets.rows.values()}
     ids |= {row.get(key) for row in tunnels.rows.values() for key in ("node_id", "profile_id")}
-    used = {one for one in ids if isinstance(one, int) and one}
+    used = {one for one in (*ids, *more) if isinstance(one, int) and one}
     server = state.active_server()
     if server is not None and server.incarnation != names.incarnation:
         names.objects, names.ask_again_s, names.incarnation = {}, {}, server.incarnation
