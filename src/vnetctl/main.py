@@ -10,6 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from vnetctl import records
+from vnetctl.document import document
 from vnetctl.documents import apply, export, history, rollback
 from vnetctl.errors import REFUSED, WRONG_INPUT, Failure, show_error
 from vnetctl.events import events
@@ -85,7 +86,7 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "vnetctl", "_VNETCTL_COMPLETE").source())
 
 
-for command in (show, apply, export, history, rollback, explain, events, reload):
+for command in (show, apply, export, history, rollback, explain, events, reload, document):
     cli.add_command(command)
 records.register(cli)
 
