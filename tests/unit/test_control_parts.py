@@ -195,3 +195,10 @@ def test_adoption_is_told_in_one_sentence() -> None:
     }
     text = "the data plane took over 6 flows, 1 vnets; 3 entries dropped, in 19.5 ms"
     assert adoption_text(adoption) == text
+
+
+def test_an_event_that_is_learned_later_has_the_time_at_which_it_was() -> None:
+    events = Events("gw1", clock=lambda: 200.0)
+    events.add("document_applied", "document red", 100.0)
+    events.add("directory_found", "here")
+    assert [(event.seq, event.time) for event in events.after(0)] == [(1, 100.0), (2, 200.0)]

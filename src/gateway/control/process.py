@@ -406,7 +406,10 @@ class Control:
                 )
                 what = f"document {row['document']}: revision {row['revision']}"
                 who = row.get("user") or "somebody"
-                self.state.events.add("document_applied", f"{what}, by {who}; {numbers}")
+                at_s = row.get("time")
+                known = isinstance(at_s, (int, float))
+                text = f"{what}, by {who}; {numbers}"
+                self.state.events.add("document_applied", text, at_s if known else None)
         return {}
 
     # -- time

@@ -58,11 +58,12 @@ class Events:
         self._events: deque[Event] = deque(maxlen=kept)
         self.last_seq = 0
 
-    def add(self, event: str, text: str) -> Event:
-        """Remember an event. Text is cut to one line of at most 400 characters."""
+    def add(self, event: str, text: str, time_s: float | None = None) -> Event:
+        """Remember an event of now, or of `time_s` (Unix time) where it is learned later. Text is cut to one
+        line of at most 400 characters."""
         line = "".join(c if c.isprintable() else " " for c in text)[:TEXT_MAX]
         self.last_seq += 1
-        made = Event(self.last_seq, self._clock(), self._node, event, line)
+        made = Event(self.last_seq, self._clock() if time_s is None else time_s, self._node, event, line)
         self._events.append(made)
         return made
 
