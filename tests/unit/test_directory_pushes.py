@@ -9,6 +9,7 @@ from directory_world import CLOSED, DOCUMENT, SINGLE, Clock, ops_of
 from directory_client.vocabulary.addresses import pack_address
 from directory_service.editor import Applied
 from directory_service.refused import Refused
+from directory_service.views.announcement import LATE_MAX
 from directory_service.views.pushes import RESYNC
 from whole_directory import WholeDirectory as Directory
 
@@ -87,6 +88,24 @@ def test_a_move_is_in_snapshots_for_as_long_as_bridges_remember(directory: Direc
     assert (announced("gw1"), announced("gw2")) == (["announce_left"], ["announce"])
     clock.ms += 1_000
     assert (announced("gw1"), announced("gw2")) == ([], [])
+
+
+def test_a_snapshot_has_the_newest_moves_only(directory: Directory, clock: Clock) -> None:
+    lines = "\n".join(
+        f'n{n} = {{ addresses = ["10.0.{n >> 8}.{n & 255}"], mac = "02:01:00:00:{n >> 8:02x}:{n & 255:02x}",'
+        f' at = ["gw1/rack:101"] }}'
+        for n in range(256, 256 + LATE_MAX + 5)
+    )
+    text = DOCUMENT.replace("web-1 =", lines + "\nweb-1 =").replace('"10.0.0.0/24"', '"10.0.0.0/16"')
+    directory.apply(text, "topology.toml")
+    text = text.replace('at = ["gw1/rack:101"]', 'at = ["gw2/rack:101"]')
+    directory.apply(text, "topology.toml")
+    clock.ms += 1
+    directory.apply(text.replace('node = "gw1"', 'at = ["gw2/rack:101"]'), "topology.toml")
+    for node in ("gw1", "gw2"):
+        late = [op for op in directory.snapshot(node).vnets[7001] if op["op"] in ANNOUNCED]
+        assert len(late) == LATE_MAX
+        assert late[0]["addresses"] == [pack_address("10.0.0.12")]  # the last one
 
 
 def test_what_moves_to_a_node_that_hosts_the_v_net_since_then_is_announced(directory: Directory) -> None:

@@ -14,6 +14,7 @@ from directory_service.model.vnet import Member, VnetState
 # So long a bridge remembers where it saw a MAC, as a rule (IEEE 802.1Q, 8.8.3): what was not told by then has
 # been forgotten.
 ANNOUNCED_MS = 300_000
+LATE_MAX = 1_000  # of a V-net: one piece of a snapshot, and frames for some seconds
 
 
 def announcements(old: VnetState, new: VnetState, node: str, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -45,17 +46,27 @@ def announcements(old: VnetState, new: VnetState, node: str, names: Iterable[str
 
 def late_announcements(state: VnetState, node: str, now_ms: int) -> list[dict[str, Any]]:
     """Return the operations for moves of the last minutes, for a node that begins with a snapshot: it may
-    not have heard, or not have told, what was pushed. `now_ms`: of the clock of the moves."""
+    not have heard, or not have told, what was pushed. The newest LATE_MAX. `now_ms`: of the clock of the
+    moves."""
     late = {
-        id_: {place for place, at_ms in left if now_ms - at_ms < ANNOUNCED_MS}
+        id_: dict(reversed(left))
         for id_, left in state.moves.items()
+        if any(now_ms - at_ms < ANNOUNCED_MS for _, at_ms in left)
     }
-    if state.vnet is None or not any(late.values()):
+    if state.vnet is None or not late:
         return []
+    found: list[tuple[int, Member]] = []
+    for member in state.members.values():
+        left = late.get(member.id)
+        if not left or not member.nodes:
+            continue
+        at_ms = max(left.values()) if node in member.nodes else left.get(node, now_ms - ANNOUNCED_MS)
+        if now_ms - at_ms < ANNOUNCED_MS:
+            found.append((at_ms, member))
+    found.sort(key=lambda one: one[0], reverse=True)
     return [
         _operation(state.vnet.vni, member, node, [address for _, address in member.endpoint.addresses])
-        for member in state.members.values()
-        if (left := late.get(member.id)) and member.nodes and (node in member.nodes or node in left)
+        for _, member in found[:LATE_MAX]
     ]
 
 
