@@ -122,8 +122,10 @@ class Tables:
         vnet.floor = vnet.applied = revision
         vnet.incarnation = incarnation
         vnet.snapshot = None
+        if not same:  # what another store has forbidden is not known
+            self._close(lambda k, f: vni in (k.vni, f.to))
         for key, flow in self.flows.items():
-            if vni in (key.vni, flow.to) and (not same or flow.revision < revision):
+            if vni in (key.vni, flow.to) and flow.revision < revision:
                 flow.stale = True
         return True
 

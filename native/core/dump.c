@@ -176,6 +176,7 @@ vnet_row(const struct fp_arena_view *view, uint32_t index, struct fp_dump_vnet *
 		.object_id = vnet->object_id,
 		.incarnation = vnet->incarnation,
 		.revision = vnet->revision,
+		.in_force = fp_load(&vnet->in_force),
 		.floor = vnet->floor,
 		.worker = vnet->worker,
 	};

@@ -8,6 +8,7 @@
 #include "install_internal.h"
 
 static void sync_answer(struct fp_installer *in, uint32_t client);
+static void in_force_note(struct fp_installer *in, uint32_t worker, const struct fp_record_sync *record);
 
 int
 fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record)
@@ -40,6 +41,21 @@ sync_answer(struct fp_installer *in, uint32_t client)
 	struct fp_record_sync answer = in->sync[client].record;
 	answer.head.type = FP_RECORD_SYNCED;
 	in->syncs_waiting &= ~(1u << client);
+	in_force_note(in, client, &answer);
 	in->hooks.emit(in->hooks.context, client == FP_CLIENT_WORKERS ? FP_CLIENT_CONTROL : (uint8_t)client,
 		       (const struct fp_record *)&answer);
+}
+
+// By number and not by who has set a V-net: it may have been another worker's when there were more of them.
+static void
+in_force_note(struct fp_installer *in, uint32_t worker, const struct fp_record_sync *record)
+{
+	if (record->workers == 0 || worker >= FP_CLIENT_WORKERS)
+		return;
+	for (uint32_t v = 1; v < in->arena->view.vnets; v++) {
+		struct fp_vnet *vnet = &in->arena->view.vnet[v];
+		if (fp_index_live(&in->arena->pool[FP_POOL_VNET], v) && vnet->vni % record->workers == worker &&
+		    vnet->incarnation == record->incarnation && vnet->in_force < record->head.revision)
+			fp_store(&vnet->in_force, record->head.revision);
+	}
 }

@@ -90,23 +90,33 @@ fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *r
 		fp_locations_sweep(in, index, false);
 		in->close_unpeered |= fp_peerings_sweep(in, index);
 	}
+	// Of another store nothing can be said about what it has forbidden since: none of what was decided lives on.
+	// Closed before the V-net says that it is of this store, so that a stop in between is no way around it.
 	if (!same_store)
+		in->close_vnet = index;
+	if (fp_scan_due(in))
+		fp_scan_close(in);
+	if (!same_store) {
 		changes_forget(vnet);
+		fp_store(&vnet->in_force, (uint64_t)0);
+	}
 	if (!same_store || record->head.revision > vnet->revision)
 		fp_store(&vnet->revision, record->head.revision);
 	fp_store(&vnet->floor, record->head.revision);
 	fp_store(&vnet->incarnation, record->incarnation);
 	state->in_snapshot = false;
 	state->snapshot_revision = record->head.revision;
-	if (!same_store)
+	if (!same_store) {
 		state->newest_change = 0;
-	if (fp_scan_due(in))
-		fp_scan_close(in);
-	// Changes may have been missed: what was decided before forwards, and is asked again.
+		fp_store(&vnet->in_force, record->head.revision); // nothing older is left
+		return 0;
+	}
+	// What was forbidden meanwhile came as changes before this. What else has changed since a flow was decided,
+	// its next answer tells: it forwards, and is asked again.
 	fp_scan_stale(in, &(struct fp_scope_pending){
 				  .vnet = index,
 				  .before = (uint32_t)record->head.revision,
-				  .older = same_store,
+				  .older = true,
 				  .scope = { .port_high = 0xffff },
 			  });
 	return 0;
@@ -127,6 +137,7 @@ vnet_add(struct fp_installer *in, const struct fp_record_vnet *record)
 	fp_store(&vnet->object_id, record->object_id);
 	fp_store(&vnet->incarnation, record->incarnation);
 	fp_store(&vnet->revision, record->head.revision);
+	fp_store(&vnet->in_force, record->head.revision);
 	// An answer from before may be about another V-net of this number.
 	fp_store(&vnet->floor, record->head.revision);
 	settings_store(in, vnet, record);

@@ -48,7 +48,7 @@ struct fp_dump_tunnel {
 
 struct fp_dump_vnet {
 	uint32_t vnet, vni, quota_flows, quota_misses_per_s, stale_max_s, flows, drops_resident;
-	uint64_t object_id, incarnation, revision, floor;
+	uint64_t object_id, incarnation, revision, floor, in_force;
 	uint8_t gateway_mac[FP_MAC_BYTES], gateway_address[FP_ADDRESS_BYTES], worker;
 };
 

@@ -270,11 +270,15 @@ struct fp_record_directory_state {
 };
 static_assert(sizeof(struct fp_record_directory_state) == 128, "directory_state");
 
-// A client has one on its way at a time: a second one takes the first one's place.
+// A client has one on its way at a time: a second one takes the first one's place. Head.revision: what it
+// confirms for all V-nets of the worker (vni % workers == its number) that are of this incarnation. They keep it
+// (in_force), so that a worker that starts anew knows what is in force. Workers 0: it confirms no revision.
 struct fp_record_sync {
 	struct fp_record_head head;
 	uint64_t number; // the client's own, comes back
-	uint8_t zero[104];
+	uint64_t incarnation;
+	uint8_t workers;
+	uint8_t zero[95];
 };
 static_assert(sizeof(struct fp_record_sync) == 128, "sync");
 

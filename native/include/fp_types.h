@@ -189,7 +189,8 @@ struct fp_vnet {
 	uint32_t drops_resident; // of these: refusals
 	uint32_t change_next; // next place to write in changes[]
 	uint8_t closing; // a tightening change is kept whose flows are not yet all closed
-	uint8_t zero[39];
+	uint8_t zero[31];
+	uint64_t in_force; // what was tightened up to this revision is closed; 0: not known
 	struct fp_change changes[FP_CHANGES_KEPT];
 };
 static_assert(sizeof(struct fp_vnet) % FP_CACHE_LINE == 0, "fp_vnet");

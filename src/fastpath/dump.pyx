@@ -212,6 +212,7 @@ cdef _vnet(fp_dump_vnet *row):
         "incarnation": row.incarnation,
         "revision": row.revision,
         "floor": row.floor,
+        "in_force": row.in_force,
         "gateway_mac": _mac(row.gateway_mac),
         "gateway_address": None if gateway == "0.0.0.0" else gateway,
         "quota_flows": row.quota_flows,

@@ -124,7 +124,9 @@ cdef extern from "fp_types.h" nogil:
         uint32_t flows
         uint32_t drops_resident
         uint32_t change_next
-        uint8_t zero[40]
+        uint8_t closing
+        uint8_t zero[31]
+        uint64_t in_force
         fp_change changes[256]
 
     cdef enum fp_ingress_kind:
@@ -719,6 +721,7 @@ cdef extern from "fp_dump.h" nogil:
         uint64_t incarnation
         uint64_t revision
         uint64_t floor
+        uint64_t in_force
         uint8_t gateway_mac[6]
         uint8_t gateway_address[16]
         uint8_t worker
