@@ -92,8 +92,9 @@ class FakeDirectory:
             decisions, locations, np.zeros(0, rows.TUNNEL), np.zeros(0, rows.SCOPE), provenance, self.revision
         )
 
-    def snapshot(self, node: str, vnis: Any = None) -> NodeSnapshot:
+    def snapshot(self, node: str, vnis: Any = None, known: Any = None) -> NodeSnapshot:
         self._maybe_fail()
+        self.known = known
         vnets = {vni: ops for vni, ops in self.vnets.items() if vnis is None or vni in vnis}
         return NodeSnapshot(self.node_id(node), self.revision, iter(vnets.items()))
 

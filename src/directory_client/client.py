@@ -39,6 +39,7 @@ from directory_client.subscriber import (
     Action,
     AskSnapshot,
     SnapshotAnswer,
+    State,
     Subscribe,
     Subscriber,
     Unsubscribe,
@@ -50,6 +51,7 @@ from directory_client.wire.messages import (
     decode,
     encode,
     field,
+    pack,
 )
 
 SILENT_S = 3.0
@@ -66,6 +68,8 @@ READ_S = 2.0  # an answer may be long
 RETURN_S = 10.0  # for so long a server that is preferred must have answered before it is used again
 HOPELESS_S = 2.0  # what nobody takes for so long is not asked any more, if it will not get better by itself
 OTHER_STORE_S = 30.0  # for so long the store in use must be silent before another one of its era is taken
+
+InForce = tuple[int, int, int]  # VNI, incarnation, revision
 
 
 class DirectoryClient:
@@ -122,6 +126,7 @@ class DirectoryClient:
         self._troubled_at: float | None = None  # since when the active server does not take what we send
         self._in_flight = InFlight()
         self._subscriber: Subscriber | None = None
+        self._in_force: Callable[[], list[InForce]] | None = None
         self._kept: list[Event] = []
 
     @property
@@ -206,11 +211,17 @@ class DirectoryClient:
             raise DirectorySilent(answer.error, answer.fix)
         raise DirectoryError(answer.error, answer.fix, answer.code)
 
-    def subscribe(self, accept: Callable[[int], bool] | None = None) -> None:
+    def subscribe(
+        self,
+        accept: Callable[[int], bool] | None = None,
+        in_force: Callable[[], list[InForce]] | None = None,
+    ) -> None:
         """Follow the pushes for this node: a Snapshot comes, then Changed in order; after a gap, a restart
-        or silence a Snapshot again. `accept(vni)` chooses V-nets (None: all)."""
+        or silence a Snapshot again. `accept(vni)` chooses V-nets (None: all). `in_force()` says, whenever a
+        snapshot is asked for, what is in force here: what was forbidden since comes with it."""
         if self._node is None:
             raise ValueError("only a node can subscribe")
+        self._in_force = in_force
         self._subscriber = Subscriber(accept)
         self._kept += self._do(self._subscriber.start(self._clock()))
 
@@ -259,6 +270,12 @@ class DirectoryClient:
         """Give the health of every server, in the configured order."""
         now = self._clock()
         return [health_of(server, server.index == self._active, now) for server in self._servers]
+
+    @property
+    def followed(self) -> int:
+        """The revision up to which all that concerns this node was given; 0 while that is not known."""
+        following = self._subscriber
+        return following.revision if following is not None and following.state is State.ACTIVE else 0
 
     @property
     def subscriber(self) -> Subscriber | None:
@@ -647,7 +664,8 @@ class DirectoryClient:
                 case AskSnapshot():
                     vnis: list[int] | None = None if action.whole else []
                     head = {"type": "snapshot", "node": self._node, "vnis": vnis, **self._identity()}
-                    self._ask("snapshot", "resolve", head, [], SNAPSHOT_S, repeatable=False, snapshot=action)
+                    parts = [pack(self._in_force())] if action.whole and self._in_force else []
+                    self._ask("snapshot", "resolve", head, parts, SNAPSHOT_S, False, action)
                 case Snapshot():
                     self._facts.delivered(action.revision, anew=True)
                     events.append(action)

@@ -50,6 +50,8 @@ def read_push(frames: Sequence[Any]) -> Push:
         _number(head, "time_ms"),
         operations,
         _facts(head),
+        _number(head, "sum") if "sum" in head else 0,
+        head.get("last") is not False,
     )
 
 
@@ -71,6 +73,7 @@ def read_snapshot(head: dict[str, Any], parts: Sequence[Any]) -> SnapshotAnswer:
         seq,
         vnets,
         _facts(head),
+        head.get("closes") is True,
     )
 
 

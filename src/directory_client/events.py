@@ -48,23 +48,27 @@ class Failed:
 class Snapshot:
     """Everything that the node has to know, replacing what was known before: V-nets that do not stand here
     are gone. `vnets` are (VNI, operations). Another incarnation than before: revisions cannot be compared,
-    floors start anew."""
+    floors start anew. `closes`: among the operations are scopes of what was forbidden since the revisions
+    that were given when it was asked for."""
 
     incarnation: int
     revision: int
     node_id: int
     vnets: list[tuple[int, list[dict[str, Any]]]]
+    closes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A push for one V-net: operations to apply in their order; none: the V-net has reached this revision."""
+    """A push for one V-net: operations to apply in their order; none: the V-net has reached this revision.
+    `last`: nothing of this revision follows for another V-net of this node."""
 
     vni: int
     incarnation: int
     revision: int
     time_ms: int
     operations: list[dict[str, Any]]
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@
        ↓      Subscribe to every topic of that id
     SYNCING   the publisher confirms a subscription with a heartbeat; then ask for the snapshot;
        ↓      pushes are kept; after the snapshot come those that are newer than it
-    ACTIVE    each topic's seq must follow without gaps; the node's heartbeat carries the sum of all of
-              them, so that a lost last message is noticed too
+    ACTIVE    each topic's seq must follow without gaps; every message carries the sum of the node's, so that
+              what was lost is noticed before anything newer is taken, whatever V-net that is of; the node's
+              heartbeat has nothing else, so that a lost last message is noticed too
 
 A gap, another epoch (the publisher restarted), another incarnation (another store) or silence goes back to
 SYNCING. Everything is counted in `resyncs`.
@@ -74,6 +75,8 @@ class Push:
     time_ms: int
     operations: list[dict[str, Any]]
     facts: int = 0
+    sum: int = 0  # of the seqs of the node's topics, with this one; 0: it does not say
+    last: bool = True  # nothing of this revision follows for another V-net of the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class SnapshotAnswer:
     seq: dict[int, int]
     vnets: list[tuple[int, list[dict[str, Any]]]]
     facts: int = 0
+    closes: bool = False
 
     def joined(self, piece: SnapshotAnswer) -> SnapshotAnswer:
         """Return this answer with the V-nets of a later piece of it. A V-net may have begun in this one."""
@@ -240,7 +244,9 @@ class Subscriber:
         self._seq = dict(answer.seq)
         self._sum = sum(self._seq.values())
         vnets = [(vni, operations) for vni, operations in answer.vnets if self._accept(vni)]
-        actions: list[Action] = [Snapshot(answer.incarnation, answer.revision, answer.node_id, vnets)]
+        actions: list[Action] = [
+            Snapshot(answer.incarnation, answer.revision, answer.node_id, vnets, answer.closes)
+        ]
         kept, self._kept = self._kept, []
         for push in kept:
             if push.epoch != answer.epoch:
@@ -265,17 +271,17 @@ class Subscriber:
         if push.seq < expected:
             self.duplicates += 1
             return []
-        if push.seq > expected:
+        if push.seq > expected or (push.sum and push.sum != self._sum + 1):
             return self._resync("gap", now, push)
         self._seq[push.vni] = push.seq
         self._sum += 1
         if push.operations and push.operations[0]["op"] == "resync":  # too much for a push
             return self._resync("large", now)
-        self.revision = max(self.revision, push.revision)
+        self.revision = max(self.revision, push.revision - (not push.last))
         self.facts = max(self.facts, push.facts)
         if not self._accept(push.vni):
             return []
-        return [Changed(push.vni, push.incarnation, push.revision, push.time_ms, push.operations)]
+        return [Changed(push.vni, push.incarnation, push.revision, push.time_ms, push.operations, push.last)]
 
     def _resync(self, why: str, now: float, push: Push | None = None) -> list[Action]:
         self.resyncs[why] = self.resyncs.get(why, 0) + 1

@@ -6,8 +6,8 @@ Editor's, and taking up what a store has committed can be left to `Apart`.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from directory_client.vocabulary.addresses import parse_address
@@ -25,12 +25,13 @@ from directory_service.kinds.records import Node
 from directory_service.model.fabric import Presence
 from directory_service.model.presences import CLAIMED_MAX, Presences
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
+from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
 from directory_service.refused import Refused
 from directory_service.settings import Settings
 from directory_service.store.contract import Compacted, Seen, Store, World
 from directory_service.views.announcement import late_announcements
-from directory_service.views.pushes import Push, push_commit, push_facts, push_reload
+from directory_service.views.closings import Closings
+from directory_service.views.pushes import Push, Told, push_commit, push_facts, push_reload
 from directory_service.views.view import Operation, build_slices, find_ingress, hosts
 
 log = logging.getLogger(__name__)
@@ -72,12 +73,13 @@ class NodeSnapshot:
 @dataclass(frozen=True, slots=True)
 class Step:
     """What became of a snapshot: those that followed it, in order, and what nodes must be told of them.
-    `from_anew`: what was to be told before is of an older world."""
+    `from_anew`: what was to be told before is of an older world. `skips`: not every commit was looked at."""
 
     base: Snapshot
     snapshots: list[Snapshot]
-    pushes: list[Push]
+    told: list[Told]
     from_anew: bool = False
+    skips: bool = False
 
 
 class Apart(Protocol):
@@ -119,6 +121,7 @@ class Directory(Follower):
         super().__init__(store, clock_ms, steady_ms)
         self.take_presences(self._presences.held, self._serial, self._presences.held)
         self._flushed_ms = 0
+        self._closings = Closings(self._snapshot.revision)
         self._bulk = Bulk()
         self._pushes: list[Push] = []
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
@@ -223,21 +226,36 @@ class Directory(Follower):
         """Use a quiet moment, some 0.4 ms of it, for what will be asked."""
         self._bulk.learn_ahead(self._snapshot)
 
-    def snapshot(self, node: str, vnis: Sequence[int] | None = None) -> NodeSnapshot:
-        """Return what builds up a node's view; V-nets that it does not host are left out. Raises Refused."""
+    def snapshot(
+        self, node: str, vnis: Sequence[int] | None = None, known: Mapping[int, int] | None = None
+    ) -> NodeSnapshot:
+        """Return what builds up a node's view; V-nets that it does not host are left out. `known`: VNI → the
+        revision that is in force there: scopes of what was forbidden since come with it. Raises Refused."""
         found = self._node(node)
         self._bulk.expect(node)
-        slices = self._slices(self._snapshot, found, None if vnis is None else frozenset(vnis))
-        return NodeSnapshot(found.id, self._snapshot.revision, slices)
+        snapshot = self._snapshot
+        wanted = None if vnis is None else frozenset(vnis)
+        hosted = {
+            vni: state
+            for vni, state in snapshot.by_vni.items()
+            if (wanted is None or vni in wanted) and hosts(state, node)
+        }
+        here = {vni: revision for vni, revision in (known or {}).items() if vni in hosted}
+        closings = self._closings.operations(node, here, snapshot, self.store, self._steady_ms)
+        return NodeSnapshot(found.id, snapshot.revision, self._slices(snapshot, found, hosted, closings))
 
     def _slices(
-        self, snapshot: Snapshot, node: Node, vnis: frozenset[int] | None
+        self,
+        snapshot: Snapshot,
+        node: Node,
+        hosted: Mapping[int, VnetState],
+        closings: Mapping[int, list[Operation]],
     ) -> Iterator[tuple[int, list[Operation]]]:
-        for vni, state in snapshot.by_vni.items():
-            if (vnis is None or vni in vnis) and hosts(state, node.name):
-                for operations in build_slices(snapshot, state, node, self._settings):
-                    yield vni, operations
-                yield vni, late_announcements(state, node.name, self._steady_ms())
+        for vni, state in hosted.items():
+            for operations in build_slices(snapshot, state, node, self._settings):
+                yield vni, operations
+            yield vni, late_announcements(state, node.name, self._steady_ms())
+            yield vni, closings.get(vni, [])
 
     def locator(
         self, node: str, local: bytes, remote: bytes, protocol: int, wire_id: int
@@ -336,7 +354,7 @@ class Directory(Follower):
         own, as long as nothing else is installed meanwhile. Raises StoreError."""
         if store.refresh_world().incarnation != base.incarnation:
             # Another era: gateways see it in the next message, and ask for everything.
-            return Step(base, [self._load(store)], [], True)
+            return Step(base, [self._load(store)], [], True, True)
         made = Step(base, [], [])
         now = base
         while True:
@@ -345,12 +363,12 @@ class Directory(Follower):
             except Compacted:
                 before, now = now, self._load(store)
                 made.snapshots.append(now)
-                made.pushes.extend(push_reload(before, now, self._clock_ms(), self._settings))
-                return made
+                made.told.append(push_reload(before, now, self._clock_ms(), self._settings))
+                return replace(made, skips=True)
             for one in commits:
                 before, now = now, now.with_commit(one, self._steady_ms())
                 made.snapshots.append(now)
-                made.pushes.extend(push_commit(before, now, one, self._settings))
+                made.told.append(push_commit(before, now, one, self._settings))
             if len(commits) < PAGE:
                 return made
 
@@ -362,7 +380,10 @@ class Directory(Follower):
         for snapshot in step.snapshots:
             self._snapshot = snapshot
             self._bulk.follow(snapshot)
-        self._pushes += step.pushes
+        if step.skips:
+            self._closings = Closings(self._snapshot.revision)
+        for told in step.told:
+            self._tell(told)
 
     def _take_up_now(self) -> bool:
         """Take up what has been committed; False if that is going on elsewhere."""
@@ -395,7 +416,11 @@ class Directory(Follower):
         self._said_at |= dict.fromkeys(changed, serial)
         self.take_presences(self._presences.held, serial, changed)
         self._bulk.follow(self._snapshot)
-        self._pushes += push_facts(before, self._snapshot, self._clock_ms(), self._settings)
+        self._tell(push_facts(before, self._snapshot, self._clock_ms(), self._settings))
+
+    def _tell(self, told: Told) -> None:
+        self._pushes += told.pushes
+        self._closings.add(told.tightened, self._snapshot.by_vni)
 
 
 __all__ = ["Directory", "NodeSnapshot", "Push", "Refused", "Resolved", "Step"]

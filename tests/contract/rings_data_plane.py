@@ -24,6 +24,7 @@ class FakeDataPlane:
     def __init__(self, path: Path, vnis: tuple[int, ...] = ()) -> None:
         self.path = path
         self.vnis = vnis
+        self.known = {"incarnation": 0, "revision": 0, "in_force": 0}  # of each V-net, as the dump says
         self.greetings: list[dict[str, Any]] = []
         self.records = np.zeros(0, RECORD)
         self._lock = threading.Lock()
@@ -100,7 +101,7 @@ class FakeDataPlane:
             if "hello" in question:
                 self._greet(client, question)
             elif question.get("dump") == "vnets":
-                rows = [{"vni": vni} for vni in self.vnis]
+                rows = [{"vni": vni, **self.known} for vni in self.vnis]
                 client.send(msgpack.packb({"v": 1, "ok": True, "rows": rows, "cursor": None}))
 
     def _greet(self, client: socket.socket, question: dict[str, Any]) -> None:

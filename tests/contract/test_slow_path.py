@@ -20,7 +20,7 @@ import zmq
 from rings_data_plane import FakeDataPlane, until
 
 from directory_client.client import DirectoryClient
-from fastpath.records import Action, IngressKind, KeyClass, RecordType, make
+from fastpath.records import Action, ChangeKind, IngressKind, KeyClass, RecordType, make
 from gateway.configuration.configuration import Configuration
 from gateway.configuration.reader import parse
 from gateway.processes.children import directory_command
@@ -71,17 +71,25 @@ port.rack   = {{ device = "net_null0", role = "inside" }}
 class Node:
     """A directory process, a data plane's socket, a slow path in a thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, has_data_plane: bool = True) -> None:
         self.configuration = configuration(directory)
         self.start_directory()
         self.operator = DirectoryClient(self.configuration.directory_endpoints)
-        self.data_plane = FakeDataPlane(self.configuration.data_plane_socket)
+        path = self.configuration.data_plane_socket if has_data_plane else directory / "another.sock"
+        self.data_plane = FakeDataPlane(path)
         context: zmq.Context[Any] = zmq.Context.instance()
         self.inbox = context.socket(zmq.PULL)
         self.inbox.bind(self.configuration.control_inbox)
+        self.start_slow_path()
+
+    def start_slow_path(self) -> None:
         self.slow_path = SlowPath(self.configuration, 0)
         self.thread = threading.Thread(target=self.slow_path.run)
         self.thread.start()
+
+    def stop_slow_path(self) -> None:
+        self.slow_path.stop()
+        self.thread.join()
 
     def start_directory(self) -> None:
         self.directory = subprocess.Popen(directory_command(self.configuration))
@@ -104,8 +112,7 @@ class Node:
         return np.asarray(until(found, f"{count} of {record_type.name}")[0])
 
     def close(self) -> None:
-        self.slow_path.stop()
-        self.thread.join()
+        self.stop_slow_path()
         self.data_plane.close()
         self.operator.close()
         self.inbox.close(0)
@@ -181,6 +188,51 @@ def test_data_plane_that_restarts_is_told_everything_again(node: Node) -> None:
     assert len(node.until(RecordType.ATTACHMENT_SET, 2)) == 2
     assert node.until(RecordType.SNAPSHOT_END)["head"]["vni"][0] == VNI
     assert list(node.data_plane.of_type(RecordType.VNET_REMOVE)["head"]["vni"]) == [VNI + 1]
+
+
+@pytest.mark.parametrize("directory_restarts", [False, True])
+def test_revocation_while_the_slow_path_is_away_closes_when_it_is_back(
+    node: Node, directory_restarts: bool
+) -> None:
+    before = node.apply(DOCUMENT + RULE)
+    confirmed = until(
+        lambda: [
+            row for row in node.data_plane.of_type(RecordType.SYNC) if row["head"]["revision"] >= before
+        ],
+        "all of it is in force",
+    )[-1]
+    node.stop_slow_path()
+    node.data_plane.vnis = (VNI,)
+    in_force = int(confirmed["head"]["revision"])
+    incarnation = int(confirmed["incarnation"])
+    node.data_plane.known = {"incarnation": incarnation, "revision": in_force, "in_force": in_force}
+    answer = node.operator.call("apply", text=DOCUMENT, name="test.toml", user="test", wait_ms=0)
+    assert [row["state"] for row in answer["gateways"]] != ["applied"]
+    if directory_restarts:
+        node.directory.kill()
+        node.directory.wait()
+        node.start_directory()
+
+    node.start_slow_path()
+
+    until(
+        lambda: (node.data_plane.of_type(RecordType.SYNC)["head"]["revision"] >= answer["revision"]).any(),
+        "the revocation is in force",
+    )
+    types = node.data_plane.records["head"]["type"].tolist()
+    change = node.data_plane.of_type(RecordType.CHANGE)[0]
+    assert types.index(RecordType.CHANGE) < types.index(RecordType.SNAPSHOT_BEGIN)
+    assert (change["kind"], change["head"]["revision"]) == (ChangeKind.TIGHTEN, answer["revision"])
+
+
+def test_slow_path_asks_the_directory_though_no_data_plane_comes(tmp_path: Path) -> None:
+    node = Node(tmp_path, has_data_plane=False)
+    try:
+        revision = node.apply(DOCUMENT + RULE)
+        until(lambda: node.statistics()["directory"]["revision"] >= revision, "a directory is heard")
+        until(lambda: node.slow_path._resolver.views, "its state is known")
+    finally:
+        node.close()
 
 
 def test_miss_while_the_directory_is_dead_is_answered_when_it_is_back(node: Node) -> None:

@@ -155,14 +155,18 @@ class Directory:
 
 @dataclass
 class DataPlane:
-    """Applies records as the installer does; says what it refuses."""
+    """Applies records as the installer does; says what it refuses. Of one V-net."""
 
     waiting: dict[int, Pair] = field(default_factory=dict)  # token -> key
     released: list[int] = field(default_factory=list)
     flows: dict[Pair, int] = field(default_factory=dict)  # key -> action
+    decided: dict[Pair, int] = field(default_factory=dict)  # key -> revision
     locations: set[int] = field(default_factory=set)
     changes: list[tuple[int, Any]] = field(default_factory=list)  # revision, scope
     floor: int = 0
+    has_vnet: bool = False
+    snapshot_revision: int = 0  # of the last one that this process applied
+    in_force: int = 0
     confirms: bool = True
     types: list[int] = field(default_factory=list)
 
@@ -179,18 +183,33 @@ class DataPlane:
         match row["head"]["type"]:
             case RecordType.LOCATION_SET:
                 self.locations.add(int(row["object_id"]))
+            case RecordType.VNET_SET if not self.has_vnet:
+                self.has_vnet = True
+                self.floor = self.in_force = int(row["head"]["revision"])
             case RecordType.SNAPSHOT_END if row["head"]["vni"]:
-                self.floor = int(row["head"]["revision"])
+                self.floor = self.snapshot_revision = int(row["head"]["revision"])
                 return [miss(pair, record_type=RecordType.REFRESH) for pair in self.flows]
             case RecordType.CHANGE:
                 return self._change(row)
             case RecordType.FLOW_INSTALL:
                 return self._install(row)
             case RecordType.SYNC:
-                return [make(RecordType.SYNCED, number=row["number"])] if self.confirms else []
+                if self.confirms:
+                    self.in_force = max(self.in_force, int(row["head"]["revision"]))
+                    return [make(RecordType.SYNCED, number=row["number"])]
         return []
 
+    def known(self) -> dict[int, tuple[int, int]]:
+        """What it says of its V-nets to who connects: VNI -> (incarnation, revision in force)."""
+        return {VNI: (INCARNATION, self.in_force)} if self.has_vnet else {}
+
+    def replaced(self) -> None:
+        """Another process takes over the tables."""
+        self.snapshot_revision = 0
+
     def _change(self, row: Any) -> list[np.ndarray]:
+        if int(row["head"]["revision"]) < self.snapshot_revision:
+            return []
         self.changes.append((int(row["head"]["revision"]), row["scope"].copy()))
         touched = [pair for pair in self.flows if covers(row["scope"], pair)]
         if row["kind"] == ChangeKind.TIGHTEN:
@@ -206,7 +225,7 @@ class DataPlane:
         target = int(row["destination_object"])
         if row["action"] != Action.DROP and target not in self.locations:
             return [self._refuse(row, Refusal.UNKNOWN_OBJECT)]
-        self.flows[pair] = int(row["action"])
+        self.flows[pair], self.decided[pair] = int(row["action"]), revision
         if token in self.waiting:
             del self.waiting[token]
             self.released.append(token)

@@ -52,7 +52,7 @@ def change(revision: int, *operations: dict[str, Any]) -> Changed:
 def resolver() -> Resolver:
     made = Resolver(0, 1, 1.0)
     made.state(True)
-    made.connected([])
+    made.connected({})
     made.snapshot(snapshot(HERE))
     made.take_records()
     return made
@@ -153,10 +153,10 @@ def test_a_tunnel_that_gets_a_next_hop_hears_who_came_meanwhile(resolver: Resolv
 
 def test_another_data_plane_announces_what_the_one_before_may_not_have(resolver: Resolver) -> None:
     resolver.changed(change(3, ARRIVAL))
-    resolver.connected([VNI])  # the first frame has not been sent
+    resolver.connected({VNI: (INCARNATION, 1)})  # the first frame has not been sent
     assert targets(resolver, 100.0) == TOLD
     assert len(times(resolver, 200.0)) == 4
-    resolver.connected([VNI])
+    resolver.connected({VNI: (INCARNATION, 1)})
     assert targets(resolver, 200.0) == TOLD
 
 

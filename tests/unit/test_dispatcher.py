@@ -11,6 +11,7 @@ from dispatcher_bench import GATEWAY, OPERATOR, Bench, head_of, queries, replies
 
 from directory_client.decoding import read_push, read_resolved, read_snapshot
 from directory_client.vocabulary.reasons import reason_number
+from directory_client.wire.messages import pack
 from directory_service.protocol.authentication import LOCAL
 from directory_service.protocol.outbox import Audit, Out, Publish, Reply
 from directory_service.refused import Refused
@@ -98,11 +99,26 @@ def test_seq_counts_per_topic_and_the_snapshot_says_where_it_stands():
         (1002, 7001, 1),
         (1001, 7001, 2),
     ]
+    assert [p.sum for p in pushed] == [1, 2, 1, 3]
+    assert [p.last for p in pushed] == [False, True, True, True]  # of its node and revision
     assert {p.epoch for p in pushed} == {5}
     answer = read_snapshot(*split(bench.send("resolve", "snapshot", node="gw1", vnis=None)))
     assert answer.seq == {7001: 2, 7002: 1}
     assert (answer.epoch, answer.incarnation, answer.revision, answer.node_id) == (5, 9, 43, 1001)
     assert answer.vnets == [(7001, [{"op": "vnet", "vni": 7001}])]
+
+
+def test_a_snapshot_is_asked_for_with_what_is_in_force_in_this_era():
+    bench = Bench()
+    known = pack([[7001, 9, 40], [7002, 8, 41]])
+    answer = read_snapshot(*split(bench.send("resolve", "snapshot", known, node="gw1", vnis=None)))
+    assert answer.closes
+    assert bench.directory.known == {7001: 40}
+    assert not read_snapshot(*split(bench.send("resolve", "snapshot", node="gw1", vnis=None))).closes
+    assert bench.directory.known is None
+    for bad in ({}, [[7001, 9]], [[7001, 9, "x"]], [7001]):
+        answered = bench.ask("resolve", "snapshot", pack(bad), node="gw1", vnis=None)
+        assert answered["code"] == 2
 
 
 def test_what_is_pushed_stands_before_the_answer_that_knows_of_it():

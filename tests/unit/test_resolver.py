@@ -434,13 +434,13 @@ def test_data_plane_that_takes_anothers_place_hears_first_what_was_revoked_meanw
     world.resolver.changed(revocation(5, source=3))
     world.data_plane.confirms = True
 
-    world.resolver.connected([VNI])
+    world.resolver.connected({VNI: (INCARNATION, 1)})
 
     told = world.out()
     assert types(told)[:3] == [RecordType.DIRECTORY_STATE, RecordType.CHANGE, RecordType.CHANGE]
     assert [int(row["head"]["revision"][0]) for row in told[1:3]] == [4, 5]
     assert world.resolver.take_in_force() == 5
-    world.resolver.connected([VNI])
+    world.resolver.connected({VNI: (INCARNATION, 1)})
     assert RecordType.CHANGE not in types(world.out())
 
 
@@ -482,7 +482,7 @@ def test_data_plane_that_comes_back_is_told_everything_and_old_answers_are_forgo
     )
     world.out()
 
-    world.resolver.connected([VNI, VNI + 2])
+    world.resolver.connected({VNI: (INCARNATION, 1), VNI + 2: (INCARNATION, 1)})
 
     assert types(world.resolver.take_records()) == [
         RecordType.DIRECTORY_STATE,

@@ -24,7 +24,8 @@ REMOVED = {"op": "tunnel_removed", "object_id": 70}
 
 def snapshot(*more: dict[str, Any], revision: int = 1, incarnation: int = INCARNATION) -> Snapshot:
     other = [{**VNET_OPERATIONS[0], "vni": OTHER, "object_id": 2}, TUNNEL]
-    return Snapshot(incarnation, revision, 77, [(VNI, [*VNET_OPERATIONS, *more]), (OTHER, other)])
+    vnets = [(VNI, [*VNET_OPERATIONS, *more]), (OTHER, other)]
+    return Snapshot(incarnation, revision, 77, vnets, closes=True)
 
 
 def taken(resolver: Resolver) -> list[np.void]:
@@ -49,9 +50,10 @@ def moved(rows: list[np.void]) -> list[tuple[int, int]]:
 def resolver() -> Resolver:
     made = Resolver(0, 1, 1.0)
     made.state(True)
-    made.connected([])
+    made.connected({})
     made.snapshot(snapshot(TUNNEL))
     made.take_records()
+    made.in_force()  # snapshots are asked for with it
     return made
 
 
@@ -78,7 +80,7 @@ def test_a_v_net_that_goes_takes_its_tunnels_along(resolver: Resolver) -> None:
 def test_a_removed_tunnel_is_not_told_to_another_data_plane(resolver: Resolver) -> None:
     resolver.changed(push(VNI, 2, REMOVED))
     resolver.changed(push(OTHER, 2, REMOVED))
-    resolver.connected([VNI, OTHER])
+    resolver.connected(dict.fromkeys((VNI, OTHER), (INCARNATION, 1)))
     assert not [row for row in taken(resolver) if row["head"]["type"] == RecordType.TUNNEL_SET]
 
 
@@ -126,12 +128,12 @@ def test_a_process_that_starts_does_not_know_what_was_decided_before_it(snapshot
     resolver = Resolver(0, 1, 1.0)
     if snapshot_first:
         resolver.snapshot(snapshot(TUNNEL))
-        resolver.connected([VNI])
+        resolver.connected({VNI: (INCARNATION, 1)})
     else:
-        resolver.connected([VNI])
+        resolver.connected({VNI: (INCARNATION, 1)})
         resolver.snapshot(snapshot(TUNNEL))
     assert moved(taken(resolver)) == [(VNI, 1)]  # the other one is new there
-    resolver.connected([VNI, OTHER])
+    resolver.connected(dict.fromkeys((VNI, OTHER), (INCARNATION, 1)))
     assert (
         moved(taken(resolver)) == []
     )  # all that was pushed is known to have been applied, or has a revision
@@ -141,10 +143,10 @@ def test_locators_that_changed_while_the_data_plane_was_away_make_decisions_old(
     resolver.snapshot(snapshot(TUNNEL, revision=4))
     resolver.take_records()
     resolver.changed(push(VNI, 4, REMOVED))
-    resolver.connected([VNI, OTHER])
+    resolver.connected(dict.fromkeys((VNI, OTHER), (INCARNATION, 1)))
     rows = taken(resolver)
     assert moved(rows) == [(VNI, 4)]
     (sync,) = (row for row in rows if row["head"]["type"] == RecordType.SYNC)
     resolver.records(records(make(RecordType.SYNCED, number=sync["number"])), 0.0)
-    resolver.connected([VNI, OTHER])
+    resolver.connected(dict.fromkeys((VNI, OTHER), (INCARNATION, 1)))
     assert moved(taken(resolver)) == []  # it has been applied

@@ -28,9 +28,16 @@ RED, BLUE = 7001, 7002
 
 
 def push(
-    vni: int, seq: int, epoch: int = 1, incarnation: int = 9, revision: int = 0, node: int = NODE
+    vni: int,
+    seq: int,
+    epoch: int = 1,
+    incarnation: int = 9,
+    revision: int = 0,
+    node: int = NODE,
+    total: int = 0,
 ) -> Push:
-    return Push(node, vni, seq, epoch, incarnation, revision or 100 + seq, 0, [{"op": "vnet", "seq": seq}])
+    operations = [{"op": "vnet", "seq": seq}]
+    return Push(node, vni, seq, epoch, incarnation, revision or 100 + seq, 0, operations, sum=total)
 
 
 def answer(
@@ -101,6 +108,20 @@ def test_a_lost_last_message_is_noticed_by_the_heartbeat():
     subscriber = active({RED: 5, BLUE: 2})
     assert subscriber.push(push(0, 7), 1) == []
     assert asked(subscriber.push(push(0, 8), 1)).whole
+
+
+def test_a_push_of_another_v_net_shows_that_one_was_lost_and_waits_for_the_snapshot():
+    subscriber = active({RED: 5, BLUE: 2})
+    assert seqs(subscriber.push(push(RED, 6, total=8), 1)) == [(RED, 6)]
+    actions = subscriber.push(push(BLUE, 4, total=10, revision=140), 1)  # of blue's own, 3 is missing
+    assert asked(actions).whole
+    subscriber = active({RED: 5, BLUE: 2})
+    actions = subscriber.push(push(BLUE, 3, total=9, revision=140), 1)  # red's 6 is missing
+    assert seqs(actions) == []
+    assert subscriber.revision < 140
+    actions = subscriber.snapshot(asked(actions).number, answer({RED: 6, BLUE: 2}), 1)
+    assert seqs(actions) == [(BLUE, 3)]
+    assert subscriber.resyncs == {"gap": 1}
 
 
 def test_a_heartbeat_without_a_gap_tells_that_the_revision_is_reached():
@@ -245,7 +266,7 @@ def test_v_nets_of_other_workers_count_but_are_not_delivered():
             st.sampled_from(
                 ["change", "change", "change", "lose", "twice", "heartbeat", "snapshot", "restart", "tick"]
             ),
-            st.sampled_from([RED, BLUE]),
+            st.sampled_from([[RED], [BLUE], [RED, BLUE], [BLUE, RED]]),
         ),
         max_size=60,
     )
@@ -271,6 +292,9 @@ def test_what_is_delivered_is_always_the_publishers_history(steps):
                 mine[action.vni].append(action.operations[0]["number"])
         for vni, state in mine.items():
             assert state == truth[vni][: len(state)]
+        if subscriber.state is State.ACTIVE:  # what it says that it has reached it has, of every V-net
+            reached = {vni: [one for one in truth[vni] if one <= subscriber.revision] for vni in truth}
+            assert all(mine.get(vni, [])[: len(state)] == state for vni, state in reached.items())
 
     def answer_question() -> None:
         if question:
@@ -286,14 +310,21 @@ def test_what_is_delivered_is_always_the_publishers_history(steps):
         do(subscriber.push(Push(NODE, 0, sum(seq.values()), epoch, 9, revision, 0, []), now))
 
     do(subscriber.start(now))
-    for step, vni in steps:
+    for step, vnis in steps:
         now += 0.01
         if step in ("change", "lose", "twice"):
             revision += 1
-            truth[vni].append(revision)
-            seq[vni] += 1
-            message = Push(NODE, vni, seq[vni], epoch, 9, revision, 0, [{"op": "x", "number": revision}])
-            for _ in range({"change": 1, "lose": 0, "twice": 2}[step]):
+            for vni in vnis:
+                truth[vni].append(revision)
+            messages = []
+            for vni in vnis:
+                seq[vni] += 1
+                operations = [{"op": "x", "number": revision}]
+                total, last = sum(seq.values()), vni == vnis[-1]
+                one = Push(NODE, vni, seq[vni], epoch, 9, revision, 0, operations, sum=total, last=last)
+                messages.append(one)
+            lost = len(messages) // 2 if step == "lose" else len(messages)  # of two only the second
+            for message in messages[:lost] * (2 if step == "twice" else 1):
                 do(subscriber.push(message, now))
         elif step == "heartbeat":
             heartbeat()

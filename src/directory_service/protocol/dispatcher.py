@@ -234,7 +234,12 @@ class Dispatcher:
             log.error("the store cannot be read: %s", error)
             return []
         version = self.directory.version
-        return [Publish(self.publisher.publish(push, version(push.revision))) for push in pushes]
+        publish = self.publisher.publish
+        last = {(push.node_id, push.revision): number for number, push in enumerate(pushes)}
+        return [
+            Publish(publish(push, version(push.revision), last[push.node_id, push.revision] == number))
+            for number, push in enumerate(pushes)
+        ]
 
     def _heartbeat(self, node_id: int) -> Publish:
         return Publish(self.publisher.heartbeat(node_id, self.directory.version(), self._wall_ms()))

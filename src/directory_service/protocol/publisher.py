@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Number what is pushed: a seq without gaps per (node, V-net), heartbeats with the sum of a node's seqs.
+"""Number what is pushed: a seq without gaps per (node, V-net), and the sum of a node's seqs in every message.
 Pure."""
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Publisher:
         self.epoch = epoch
         self.published = 0
         self._seq: dict[int, dict[int, int]] = {}  # node id → VNI → last seq
+        self._sum: dict[int, int] = {}  # node id → sum of these
         self._followed: set[int] = set()  # node ids
         self._heartbeat_at = 0.0
 
@@ -28,17 +29,20 @@ class Publisher:
         """Return [VNI, seq] of every topic of a node."""
         return [[vni, seq] for vni, seq in self._seq.get(node_id, {}).items()]
 
-    def publish(self, push: Push, version: dict[str, int]) -> list[Any]:
-        """Give a push the next number of its topic; returns its frames."""
+    def publish(self, push: Push, version: dict[str, int], last: bool = True) -> list[Any]:
+        """Give a push the next number of its topic; returns its frames. `last`: no other of its revision
+        follows for this node."""
         seqs = self._seq.setdefault(push.node_id, {})
         seqs[push.vni] = seq = seqs.get(push.vni, 0) + 1
+        self._sum[push.node_id] = total = self._sum.get(push.node_id, 0) + 1
         self.published += 1
-        head = {"seq": seq, "epoch": self.epoch, "facts": push.facts, **version, "time_ms": push.time_ms}
+        head = {"seq": seq, "sum": total, "epoch": self.epoch, "facts": push.facts, **version}
+        head |= {"time_ms": push.time_ms, "last": last}
         return [topic_of(push.node_id, push.vni), *encode(head, pack(push.ops))]
 
     def heartbeat(self, node_id: int, version: dict[str, int], time_ms: int) -> list[Any]:
         """Return the frames of a node's heartbeat."""
-        total = sum(self._seq.get(node_id, {}).values())
+        total = self._sum.get(node_id, 0)
         head = {"seq": total, "epoch": self.epoch, **version, "time_ms": time_ms}
         return [topic_of(node_id), *encode(head, _NO_OPERATIONS)]
 

@@ -21,6 +21,7 @@ from directory_client.wire.messages import (
     names,
     pack,
     rows_of,
+    unpack,
 )
 from directory_service.configuration import Configuration
 from directory_service.protocol.gateways import SPEAKERS_MAX, Gateways, Speaker
@@ -155,12 +156,14 @@ class Reading:
         if (token := field(head, "more", int, None)) is not None:
             self._snapshots.more(peer, head.get("id"), token)
             return []
-        found = self._directory.snapshot(node, vnis) if self._node_id(node) else None
+        known = _in_force(head, parts, self._directory.version()["incarnation"])
+        found = self._directory.snapshot(node, vnis, known) if self._node_id(node) else None
         node_id = found.node_id if found is not None else 0
         answer = {
             **self._state(head),
             "node_id": node_id,
             "seq": self._publisher.sequences(node_id),
+            "closes": known is not None,
         }
         self._snapshots.begin(peer, head.get("id"), answer, found.slices if found is not None else iter(()))
         return []
@@ -304,6 +307,21 @@ def _seen(head: dict[str, Any]) -> Seen | None:
     if len(said) != 4 or not all(isinstance(one, int) and 0 <= one < _U64 >> 1 for one in said):
         raise MalformedMessage("heartbeat: seen is not [era, incarnation, revision, seal]", id=head.get("id"))
     return Seen(*said)
+
+
+def _in_force(head: dict[str, Any], parts: Sequence[Any], incarnation: int) -> dict[int, int] | None:
+    """Return the revision at which each V-net is in force at a gateway, by VNI; None: it does not say. What
+    is of another incarnation the gateway closes by itself."""
+    if not parts:
+        return None
+    rows = unpack(parts[0], "what is in force")
+    if not isinstance(rows, list) or not all(
+        isinstance(row, list) and len(row) == 3 and all(isinstance(one, int) for one in row) for row in rows
+    ):
+        raise MalformedMessage(
+            "snapshot: what is in force is not a list of [VNI, incarnation, revision]", id=head.get("id")
+        )
+    return {vni: revision for vni, of, revision in rows if of == incarnation}
 
 
 class NotItsKey(DirectoryError):

@@ -3,7 +3,7 @@
 
 from collections.abc import Set, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from directory_service.kinds.records import FABRIC_KINDS, is_record_key
 from directory_service.model.fabric import nodes_between
@@ -12,6 +12,7 @@ from directory_service.model.vnet import VnetState
 from directory_service.settings import Settings
 from directory_service.store.contract import Commit
 from directory_service.views.scope import find_changes
+from directory_service.views.tightened import Tightened, find_tightened
 from directory_service.views.view import compare_views, hosts
 
 OPERATIONS_MAX = 2_000  # of one push, some 10 ms to pack
@@ -30,8 +31,31 @@ class Push:
     facts: int = 0  # orders pushes and answers of one revision
 
 
-def push_commit(before: Snapshot, after: Snapshot, commit: Commit, settings: Settings) -> list[Push]:
+class Concerned(NamedTuple):
+    """Names of V-nets; `touched` are those that a commit has changed records of. `nodes`: a link of these
+    may differ."""
+
+    names: set[str]
+    touched: set[str]
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What nodes are told of a change, and what it forbids, told to anybody or not."""
+
+    pushes: list[Push]
+    tightened: list[Tightened]
+
+
+def push_commit(before: Snapshot, after: Snapshot, commit: Commit, settings: Settings) -> Told:
     """Return what to tell of a commit."""
+    names, touched, nodes = concerned_by(before, after, commit)
+    return _push(before, after, names, touched, commit.time_ms, settings, nodes)
+
+
+def concerned_by(before: Snapshot, after: Snapshot, commit: Commit) -> Concerned:
+    """Return what a commit that led from one snapshot to the next concerns."""
     touched: set[str] = set()
     of_fabric = False
     for change in commit.changes:
@@ -42,17 +66,16 @@ def push_commit(before: Snapshot, after: Snapshot, commit: Commit, settings: Set
             else:
                 touched.add(rest.partition("/")[0])
     nodes = nodes_between(before.fabric, after.fabric) if of_fabric else frozenset()
-    names = touched | _concerned(before, after, nodes)
-    return _push(before, after, names, touched, commit.time_ms, settings, nodes)
+    return Concerned(touched | _concerned(before, after, nodes), touched, nodes)
 
 
-def push_facts(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> list[Push]:
+def push_facts(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> Told:
     """Return what to tell when gateways say something else of themselves."""
     nodes = nodes_between(before.fabric, after.fabric)
     return _push(before, after, _concerned(before, after, nodes), set(), time_ms, settings, nodes)
 
 
-def push_reload(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> list[Push]:
+def push_reload(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> Told:
     """Return what to tell when the commits between are not kept any more: anything may differ."""
     return _push(before, after, {*before.vnets, *after.vnets}, set(), time_ms, settings, None)
 
@@ -65,14 +88,17 @@ def _push(
     time_ms: int,
     settings: Settings,
     nodes: frozenset[str] | None,
-) -> list[Push]:
+) -> Told:
     """Return what nodes must be told; `touched` V-nets tell every host, others those for whom something
     differs. `nodes`: the only ones of which a link may differ (None: any)."""
-    pushes: list[Push] = []
+    told = Told([], [])
+    pushes = told.pushes
     for name in sorted(names):
         old, new = before.vnets.get(name), after.vnets.get(name)
         only = nodes if old is new else None
         scopes = find_changes(before, after, name, only)
+        if (tightened := find_tightened(before, after, name, scopes)) is not None:
+            told.tightened.append(tightened)
         hosting = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
         for node in sorted(hosting):
             if _is_large(old, new, node):
@@ -90,7 +116,7 @@ def _push(
                 pushes.append(Push(found.id, old.vnet.vni, after.revision, time_ms, [gone], after.facts))
             if state and state.vnet:
                 pushes.append(Push(found.id, state.vnet.vni, after.revision, time_ms, ops, after.facts))
-    return pushes
+    return told
 
 
 def _is_large(old: VnetState | None, new: VnetState | None, node: str) -> bool:

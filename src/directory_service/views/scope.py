@@ -10,7 +10,7 @@ Where it is cheap the scopes are exact, elsewhere wider; more than SCOPES_MAX ar
 """
 
 import ipaddress
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -64,20 +64,24 @@ def draw_together(changes: Iterable[ScopedChange]) -> list[ScopedChange]:
     for kind in ChangeKind:
         scopes = [change.scope for change in unique if change.kind == kind]
         if scopes:
-            scopes += [scope.reversed() for scope in scopes if scope.either_direction]
-            source = common_prefix((scope.source, scope.source_bits) for scope in scopes)
-            destination = common_prefix((scope.destination, scope.destination_bits) for scope in scopes)
-            protocols = {scope.protocol for scope in scopes}
-            together = Scope(
-                *source,
-                *destination,
-                protocols.pop() if len(protocols) == 1 else 0,
-                connections=all(scope.connections for scope in scopes),
-                judged=all(scope.judged for scope in scopes),
-                ip=all(scope.ip for scope in scopes),
-            )
-            out.append(ScopedChange(kind, together))
+            out.append(ScopedChange(kind, cover(scopes)))
     return out
+
+
+def cover(scopes: Sequence[Scope]) -> Scope:
+    """Return one scope that contains all of some."""
+    both = [*scopes, *(scope.reversed() for scope in scopes if scope.either_direction)]
+    source = common_prefix((scope.source, scope.source_bits) for scope in both)
+    destination = common_prefix((scope.destination, scope.destination_bits) for scope in both)
+    protocols = {scope.protocol for scope in scopes}
+    return Scope(
+        *source,
+        *destination,
+        protocols.pop() if len(protocols) == 1 else 0,
+        connections=all(scope.connections for scope in scopes),
+        judged=all(scope.judged for scope in scopes),
+        ip=all(scope.ip for scope in scopes),
+    )
 
 
 def common_prefix(prefixes: Iterable[Prefix]) -> Prefix:

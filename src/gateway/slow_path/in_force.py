@@ -4,6 +4,9 @@
 A revision is in force once the data plane has answered the SYNC that follows its records: what it forbids
 is closed then, and no packet that was looked up before is on its way. Until then its tightening scopes are
 kept, so that a data plane that takes the place of the one that was told hears them too, before anything else.
+
+A revision is of all V-nets of this worker: the directory client takes nothing newer before it has what is
+older. The data plane keeps it too, for a worker that starts anew (`found`).
 """
 
 from __future__ import annotations
@@ -31,13 +34,14 @@ class _Sync:
     number: int
     incarnation: int
     revision: int
-    vnets: Mapping[int, int]  # VNI -> revision
+    vnets: tuple[int, ...]  # VNIs
 
 
 class InForce:
-    """One worker's."""
+    """One worker's; it serves the V-nets with `vni % workers` == its number."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
         self.vnets: dict[int, tuple[int, int]] = {}  # VNI -> (incarnation, revision) known to be in force
         self._number = 0
         self._wanted: int | None = None  # revision that is to be confirmed
@@ -47,12 +51,30 @@ class InForce:
         self._covered: list[Rows] = []  # those that the SYNC on its way will confirm
 
     def found(self, vnets: Mapping[int, tuple[int, int]]) -> None:
-        """Take what a data plane says of its V-nets, (incarnation, revision) by VNI, where nothing is known.
+        """Take what a data plane says of its V-nets, (incarnation, revision) by VNI, where none is known."""
+        for vni, in_force in vnets.items():
+            self.vnets.setdefault(vni, in_force)
 
-        Of its newest revision only a part may have been applied, so the one before it counts.
-        """
-        for vni, (incarnation, revision) in vnets.items():
-            self.vnets.setdefault(vni, (incarnation, max(0, revision - 1)))
+    def begins(self, vni: int, incarnation: int, revision: int) -> None:
+        """Take note of a V-net that the data plane had not, or that it had of another incarnation: nothing
+        that was decided before is left in it."""
+        if vni not in self.vnets or self.vnets[vni][0] != incarnation:
+            self.vnets[vni] = incarnation, revision
+
+    def close_whole(self, newest: Mapping[int, int], incarnation: int) -> list[Rows]:
+        """Return records that close all of V-nets, of which it is not known what was forbidden in them up to
+        their newest revisions. What another incarnation has left the data plane closes by itself."""
+        found = []
+        for vni, revision in newest.items():
+            of, known = self.vnets.get(vni, (0, 0))
+            if of == incarnation and known < revision:
+                found.append(closing(vni, incarnation, revision))
+                self.tightened(found[-1])
+        return found
+
+    def removed(self, vni: int) -> None:
+        """A V-net is taken away, with all that was decided in it."""
+        self.vnets.pop(vni, None)
 
     def tightened(self, record: Rows) -> None:
         """Keep a CHANGE record until it is confirmed. What only loosens needs no confirmation."""
@@ -71,19 +93,25 @@ class InForce:
         self._give_up()
         return list(self._open)
 
-    def sync(self, incarnation: int, vnets: Iterable[tuple[int, int]]) -> Rows | None:
-        """Return the SYNC record that follows what is being sent now; `vnets`: (VNI, revision) reached.
+    def sync(self, incarnation: int, vnets: Iterable[int]) -> Rows | None:
+        """Return the SYNC record that follows what is being sent now; `vnets`: the VNIs that have been told.
 
         None: nothing is to be confirmed, or a confirmation is on its way: the next one covers the rest.
         """
         if self._wanted is None or self._sync is not None:
             return None
         self._number += 1
-        self._sync = _Sync(self._number, incarnation, self._wanted, dict(vnets))
+        self._sync = sync = _Sync(self._number, incarnation, self._wanted, tuple(vnets))
         self._sync_since_s = None
         self._wanted = None
         self._covered, self._open = self._open, []
-        return make(RecordType.SYNC, number=self._number)
+        return make(
+            RecordType.SYNC,
+            number=sync.number,
+            revision=sync.revision,
+            incarnation=incarnation,
+            workers=self._workers,
+        )
 
     def synced(self, number: int, incarnation: int) -> int | None:
         """Take an answer; returns the revision that is in force now, None if it says nothing new."""
@@ -94,7 +122,7 @@ class InForce:
         self._covered = []
         if sync.incarnation != incarnation:
             return None  # of a store whose revisions mean nothing any more
-        self.vnets = {vni: (incarnation, revision) for vni, revision in sync.vnets.items()}
+        self.vnets |= dict.fromkeys(sync.vnets, (incarnation, sync.revision))
         return sync.revision
 
     @property
@@ -133,9 +161,14 @@ def _whole(records: list[Rows]) -> list[Rows]:
         newest[key] = max(newest.get(key, 0), int(record["head"]["revision"][0]))
     found = []
     for (vni, incarnation), revision in newest.items():
-        record = make(
-            RecordType.CHANGE, vni=vni, revision=revision, incarnation=incarnation, kind=ChangeKind.TIGHTEN
-        )
-        record["scope"]["port_high"] = _WHOLE
-        found.append(record)
+        found.append(closing(vni, incarnation, revision))
     return found
+
+
+def closing(vni: int, incarnation: int, revision: int) -> Rows:
+    """Return the CHANGE record that closes all of a V-net."""
+    record = make(
+        RecordType.CHANGE, vni=vni, revision=revision, incarnation=incarnation, kind=ChangeKind.TIGHTEN
+    )
+    record["scope"]["port_high"] = _WHOLE
+    return record

@@ -197,7 +197,13 @@ _SCOPE_FLAGS = {
 
 
 def _scope(op: Operation, head: dict[str, int], incarnation: int) -> Records:
-    row = make(RecordType.CHANGE, **head, incarnation=incarnation, kind=ChangeKind(number(op, "kind", 8)))
+    row = make(
+        RecordType.CHANGE,
+        vni=head["vni"],
+        revision=number(op, "revision", 64, head["revision"]),
+        incarnation=incarnation,
+        kind=ChangeKind(number(op, "kind", 8)),
+    )
     scope = row["scope"]
     scope["source"] = np.frombuffer(address(op.get("source")), np.uint8)
     scope["destination"] = np.frombuffer(address(op.get("destination")), np.uint8)

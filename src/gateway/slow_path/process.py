@@ -46,6 +46,7 @@ BACKLOG_MAX = 16_384  # records that wait for room before no more misses are tak
 RECONNECT_S = 0.02
 BACKLOG_WAIT_S = 0.001
 CONNECT_TIMEOUT_S = 1.0
+SUBSCRIBE_S = 3.0  # the directory is asked without a data plane if none comes for so long
 STATISTICS_S = 1.0
 COLLECT_S, COLLECT_BUSY_S = 30.0, 600.0  # a quiet moment is waited for, but not for ever
 
@@ -75,6 +76,7 @@ class SlowPath:
         self._busy_s = 0.0
         self._cpu_s = time.process_time()
         self._why_apart = ""
+        self._subscribe_s: float | None = None  # when at the latest; None: done
         self._poller = zmq.Poller()
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_w.setblocking(False)
@@ -102,7 +104,7 @@ class SlowPath:
         self._poller.register(self._wake_r, zmq.POLLIN)
         for directory_socket in self._client.sockets:
             self._poller.register(directory_socket, zmq.POLLIN)
-        self._client.subscribe(lambda vni: vni % self._workers == self._worker)
+        self._subscribe_s = time.monotonic() + SUBSCRIBE_S
         notify("READY=1")
         gc.disable()  # it would stop here for milliseconds whenever there was most to do
         try:
@@ -138,6 +140,8 @@ class SlowPath:
         due = [now_s + self._client.timeout_ms() / 1000, self._report_s]
         if (at := self._resolver.due_s()) is not None:
             due.append(at)
+        if self._subscribe_s is not None:
+            due.append(self._subscribe_s)
         if self._ring is None:
             due.append(self._reconnect_s)
         elif (at := self._resolver.announcements_due_s()) is not None:
@@ -150,8 +154,11 @@ class SlowPath:
     def _turn(self, ready: set[Any] | None, now_s: float) -> None:
         for event in self._client.receive(ready):
             self._on_event(event, now_s)
+        self._resolver.reached(self._client.followed)
         if self._ring is None and now_s >= self._reconnect_s:
             self._connect(now_s)
+        if self._subscribe_s is not None and now_s >= self._subscribe_s:
+            self._subscribe()
         try:
             if self._ring is not None:
                 self._with_data_plane(self._ring, ready, now_s)
@@ -261,7 +268,7 @@ class SlowPath:
         ring: RingClient | None = None
         try:
             ring = RingClient(path, "slow-path", self._worker, self._workers, CONNECT_TIMEOUT_S)
-            vnis = self._vnets_there(ring)
+            rows = self._vnets_there(ring)
         except DataPlaneUnreachable as error:
             if ring is not None:
                 ring.close()
@@ -274,26 +281,35 @@ class SlowPath:
         self._why_apart = ""
         self._poller.register(ring.fileno(), zmq.POLLIN)
         self._poller.register(ring.connection_fileno(), zmq.POLLIN)
-        self._resolver.connected(vnis)
-        log.info("data plane: connected adopted=%s vnets=%d", ring.answer.get("adopted"), len(vnis))
+        self._resolver.connected({row["vni"]: (row["incarnation"], row["in_force"]) for row in rows})
+        self._subscribe()
+        newest = max(rows, key=_newest_of, default=None)
+        if newest is not None:
+            self._client.knows(newest["incarnation"], _newest_of(newest))
+        log.info("data plane: connected adopted=%s vnets=%d", ring.answer.get("adopted"), len(rows))
         self._reporter.tell("data_plane_found", f"{self._name} is connected to the data plane")
 
-    def _vnets_there(self, ring: RingClient) -> list[int]:
-        """Ask which of our V-nets the data plane has: what the directory has removed meanwhile is removed."""
-        vnis: list[int] = []
-        known = (0, 0)
+    def _subscribe(self) -> None:
+        """Ask the directory for everything, once: it is told what is in force in the data plane, if that is
+        there."""
+        if self._subscribe_s is None:
+            return
+        self._subscribe_s = None
+        self._client.subscribe(lambda vni: vni % self._workers == self._worker, self._resolver.in_force)
+
+    def _vnets_there(self, ring: RingClient) -> list[dict[str, Any]]:
+        """Ask which of our V-nets the data plane has, and what is in force there: what the directory has
+        removed meanwhile is removed, and what it has forbidden is closed."""
+        mine: list[dict[str, Any]] = []
         cursor: int | None = 0
         while cursor is not None:
             answer = ring.ask({"dump": "vnets", "cursor": cursor, "limit": 512})
             rows = answer.get("rows")
             if not isinstance(rows, list):
                 raise DataPlaneUnreachable(ring.path, "an answer without rows", "connect anew")
-            mine = [row for row in rows if row["vni"] % self._workers == self._worker]
-            vnis += [row["vni"] for row in mine]
-            known = max([known, *(_version(row) for row in mine)], key=_by_revision)
+            mine += [row for row in rows if row["vni"] % self._workers == self._worker]
             cursor = answer.get("cursor")
-        self._client.knows(*known)
-        return vnis
+        return mine
 
     def _lost(self, error: DataPlaneUnreachable, now_s: float) -> None:
         log.warning("data plane: %s", error)
@@ -354,12 +370,8 @@ class SlowPath:
         self._cpu_s = cpu_s
 
 
-def _version(row: dict[str, Any]) -> tuple[int, int]:
-    return row.get("incarnation", 0), row.get("revision", 0)
-
-
-def _by_revision(version: tuple[int, int]) -> int:
-    return version[1]
+def _newest_of(row: dict[str, Any]) -> int:
+    return max(row["revision"], row["in_force"])
 
 
 def run(configuration: Configuration, worker: int) -> None:

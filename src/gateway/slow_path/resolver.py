@@ -17,7 +17,7 @@ refused as late is asked again here. Records leave in the order in which they ha
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from gateway.slow_path.announcement import OPERATIONS as ANNOUNCEMENTS
 from gateway.slow_path.announcement import announcement
 from gateway.slow_path.announcer import Announcer
 from gateway.slow_path.decisions import drops, endings, installs, refusals_of
-from gateway.slow_path.in_force import InForce
+from gateway.slow_path.in_force import InForce, closing
 from gateway.slow_path.operations import MalformedOperation, Operation, record_of
 from gateway.slow_path.questions import Batch, Questions
 from gateway.slow_path.refusals import Refusals
@@ -85,7 +85,9 @@ class Resolver:
         self._tunnel_names = TunnelNames()
         self._announcer = Announcer()
         self._facts_pushed: set[int] = set()  # V-nets that have changed at one revision, not in force yet
-        self._in_force = InForce()
+        self._in_force = InForce(workers)
+        self._asked_from: frozenset[int] = frozenset()  # VNIs that the last snapshot was asked with
+        self._reached = 0  # revision that has been told to the data plane, or is about to be
         self._newly_in_force: int | None = None
         self._records: list[Rows] = []
         self._has_view = False
@@ -98,11 +100,16 @@ class Resolver:
     def take_records(self) -> list[Rows]:
         """Return what the data plane is to be sent, in order; it counts as sent. A SYNC ends it where the
         data plane has to confirm something."""
-        reached = ((vni, view.revision) for vni, view in self.views.items())
-        if (sync := self._in_force.sync(self.incarnation, reached)) is not None:
+        if (sync := self._in_force.sync(self.incarnation, self.views)) is not None:
             self._emit(sync)
         records, self._records = self._records, []
         return records
+
+    def in_force(self) -> list[tuple[int, int, int]]:
+        """Return (VNI, incarnation, revision) of what is known to be in force, to ask for a snapshot with."""
+        known = self._in_force.vnets
+        self._asked_from = frozenset(known)
+        return [(vni, *in_force) for vni, in_force in known.items()]
 
     def take_in_force(self) -> int | None:
         """Return the revision that the data plane has just confirmed to be in force; None: none is new."""
@@ -158,12 +165,17 @@ class Resolver:
 
     # -- from the data plane -------------------------------------------------------------------
 
-    def connected(self, vnis: Iterable[int]) -> None:
-        """A data plane is there, with these V-nets of ours in its tables: tell it all that is known."""
+    def connected(self, vnets: Mapping[int, tuple[int, int]]) -> None:
+        """A data plane is there, with these V-nets of ours in its tables, of which (incarnation, revision) is
+        in force: tell it all that is known."""
         self._forget_tokens()
-        self._there = set(vnis)
+        self._there = set(vnets)
+        unknown = set(vnets) - set(self._in_force.vnets)
+        self._in_force.found(vnets)
         if self.answering is not None:
             self._tell_state()
+        # A view that is here was asked for without these: what has been forbidden in them is not known.
+        self._in_force.close_whole(self._newest_of(unknown), self.incarnation)
         for change in self._in_force.connected():  # what it adopted may be open still
             self._emit(change)
         self._found = True
@@ -451,6 +463,8 @@ class Resolver:
             for operation in operations:
                 if operation.get("op") in ANNOUNCEMENTS:
                     arrivals.append((view, operation))  # once all is told
+                elif operation.get("op") == "scope":
+                    self._close(vni, operation, snapshot.revision)
                 else:
                     self._take_up(view, operation, snapshot.revision)
             old = before.get(vni)
@@ -458,13 +472,38 @@ class Resolver:
                 moved |= set() if self._told else {vni} & self._there
             elif same and old.revision == snapshot.revision and view.differs(old):
                 moved.add(vni)
+        # What it was not asked about, or is not answered: nobody says what has been forbidden meanwhile.
+        unknown = set(self._in_force.vnets) - (self._asked_from if snapshot.closes else frozenset())
+        for record in self._in_force.close_whole(self._newest_of(unknown), self.incarnation):
+            self._emit(record)
         self._has_view = True
         self._there |= set(before)
         self._tell_everything(moved)
         self._told = self._found
         for view, one in arrivals:
             self._announce(view, one)
+        self._reached = snapshot.revision
         self._in_force.reached(snapshot.revision, anew=True)
+
+    def reached(self, revision: int) -> None:
+        """Nothing up to this revision concerns us but what was told: it shall be in force."""
+        if self._has_view and revision > self._reached:
+            self._reached = revision
+            self._in_force.reached(revision)
+
+    def _close(self, vni: int, operation: Operation, newest: int) -> None:
+        """Close what was forbidden before a snapshot and not told by a push."""
+        try:
+            record = record_of(operation, vni, newest, self.incarnation)
+        except MalformedOperation:
+            self.counters["operations_malformed"] += 1
+            record = None
+        record = closing(vni, self.incarnation, newest) if record is None else record
+        self._emit(record)
+        self._in_force.tightened(record)
+
+    def _newest_of(self, vnis: Set[int]) -> dict[int, int]:
+        return {vni: self.views[vni].revision for vni in sorted(vnis & self.views.keys())}
 
     def changed(self, change: Changed) -> None:
         """Apply a push."""
@@ -477,7 +516,16 @@ class Resolver:
         self._conflicts.pop(change.vni, None)
         for operation in change.operations:
             self._apply(view, operation, change.revision)
-        self._in_force.reached(change.revision)
+        if change.vni in self.views:
+            self._begins(view)
+        reached = change.revision - (not change.last)
+        self._reached = max(self._reached, reached)
+        self._in_force.reached(reached)
+
+    def _begins(self, view: View) -> None:
+        """Take note of a V-net that is new to the data plane; what that has is known once it was there."""
+        if self._found:
+            self._in_force.begins(view.vni, self.incarnation, view.revision)
 
     def _apply(self, view: View, operation: Operation, revision: int) -> None:
         if operation.get("op") in ANNOUNCEMENTS:
@@ -496,6 +544,7 @@ class Resolver:
         elif operation["op"] == "vnet_removed":
             self._refusals.forget(view.vni)
             self.views.pop(view.vni, None)
+            self._in_force.removed(view.vni)
             self._take_back(view, [tunnel["object_id"] for tunnel in view.of_kind("tunnel")], revision)
 
     def _take_back(self, view: View, tunnels: list[int], revision: int) -> None:
@@ -532,6 +581,7 @@ class Resolver:
         for vni in sorted(self._there - set(self.views)):
             self._emit(make(RecordType.VNET_REMOVE, vni=vni, incarnation=self.incarnation))
             self._refusals.forget(vni)
+            self._in_force.removed(vni)
         self._there = set(self.views)
         for view in self.views.values():
             self._tell(view)
@@ -551,6 +601,7 @@ class Resolver:
                 begun = True
         if begun:
             self._emit(make(RecordType.SNAPSHOT_END, **bracket))
+            self._begins(view)
 
     def _tell_places(self, now_s: float) -> None:
         """Tell the attachments and ingresses again of V-nets where one was refused for a conflict."""
