@@ -103,7 +103,7 @@ class FakeDirectory:
     ) -> dict[str, Any] | None:
         return {"op": "ingress", "wire_id": wire_id} if wire_id == 7001 else None
 
-    def announce(self, node: str, locators: list[str], ports: list[str]) -> None:
+    def announce(self, node: str, locators: list[str], ports: list[str], reports: Any = None) -> None:
         self.announced.append((node, locators, ports))
 
     facts = 0
@@ -126,6 +126,7 @@ class FakeDirectory:
         user: str,
         flows: Any = (),
         expect_revision: int | None = None,
+        reports: Any = None,
     ) -> Applied:
         self._maybe_fail()
         self.applied.append({"text": text, "dry_run": dry_run, "user": user, "flows": list(flows)})
@@ -137,13 +138,19 @@ class FakeDirectory:
             "doc", before, revision, 1, 0, 0, self.diff, [], {"cached": len(flows)}, self.concerned
         )
 
-    def rollback(self, revision: int, user: str = "", dry_run: bool = False, flows: Any = ()) -> Applied:
+    def rollback(
+        self, revision: int, user: str = "", dry_run: bool = False, flows: Any = (), reports: Any = None
+    ) -> Applied:
         return self.apply("", "", dry_run, (), "", user, flows)
 
-    def set_record(self, kind: str, name: str, values: Any, user: str = "") -> Applied:
+    def set_record(self, kind: str, name: str, values: Any, user: str = "", reports: Any = None) -> Applied:
         return self.apply("", "", False, (), "", user)
 
-    def remove_record(self, kind: str, name: str, user: str = "") -> Applied:
+    def remove_record(self, kind: str, name: str, user: str = "", reports: Any = None) -> Applied:
+        return self.apply("", "", False, (), "", user)
+
+    def release(self, node: str, user: str = "", reports: Any = None) -> Applied:
+        self.reports = reports
         return self.apply("", "", False, (), "", user)
 
     def hosted(self, node: str) -> frozenset[str]:

@@ -338,7 +338,8 @@ class DirectoryClient:
         self._in_flight.wake(request, now + wait_s if request.repeatable else request.deadline)
 
     def _note_revision(self) -> None:
-        if self._subscriber is not None and self._facts.reach(self._subscriber.revision):
+        follows = self._subscriber
+        if follows is not None and self._facts.reach(follows.revision, follows.incarnation):
             self._heartbeat.hurry(self._clock())
 
     def _identity(self) -> dict[str, Any]:

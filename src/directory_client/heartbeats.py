@@ -72,6 +72,7 @@ class Facts:
         self._facts = facts
         self._delivered = 0  # newest revision that the caller was given
         self._applied = 0  # newest that it says it has applied
+        self._was_told = False  # the caller was given a snapshot
 
     def said(self) -> dict[str, Any]:
         """Return the fields of a heartbeat."""
@@ -87,15 +88,18 @@ class Facts:
         """Take note that the caller was given a change, or (`anew`) a snapshot."""
         if anew:
             self._delivered, self._applied = revision, 0
+            self._was_told = True
         self._delivered = max(self._delivered, revision)
 
     def applied(self, revision: int) -> None:
         """Take note of what the caller has applied."""
         self._applied = max(self._applied, revision)
 
-    def reach(self, seen: int) -> bool:
-        """Say which revision is reached, given the newest one seen; returns whether that is new.
+    def reach(self, seen: int, incarnation: int = 0) -> bool:
+        """Say which revision is reached, given the newest one seen of an era; returns whether that is new.
 
-        What others' V-nets have reached counts once everything that is ours is applied.
+        What others' V-nets have reached counts once everything that is ours is applied. Before the first
+        snapshot nothing is known to be: what a process before this one was told, it may have applied in part.
         """
-        return self.set({"revision": seen if self._applied >= self._delivered else self._applied})
+        reached = seen if self._was_told and self._applied >= self._delivered else self._applied
+        return self.set({"revision": reached, "incarnation": incarnation})

@@ -21,6 +21,15 @@ from directory_service.documents.document import parse_document, write_document
 from directory_service.documents.doubts import find_doubts_of
 from directory_service.documents.endpoint_fit import are_endpoints, endpoints_fit
 from directory_service.documents.history import find_author, list_history, newest_first, trim, want_revision
+from directory_service.documents.resting import (
+    NO_REPORTS,
+    Reports,
+    judge,
+    merge,
+    read_rests,
+    release_refusal,
+    rest_writes,
+)
 from directory_service.documents.writer import (
     Counter,
     Note,
@@ -30,6 +39,7 @@ from directory_service.documents.writer import (
     check_key,
     check_owner,
     commit,
+    fail,
     make_note,
     plan,
     read_counter,
@@ -117,10 +127,12 @@ class Editor:
         user: str = "",
         flows: Sequence[Mapping[str, Any]] = (),
         expect_revision: int | None = None,
+        reports: Reports = NO_REPORTS,
     ) -> Applied:
         """Apply a document; with `dry_run` only say what it would do, and what becomes of the cached `flows`
         (rows of a flow dump with "node" added). With `expect_revision` only if the directory still stands
-        there: what was previewed is what is applied. Raises Refused, TomlError."""
+        there: what was previewed is what is applied. `reports` are what gateways have reported: they say
+        which numbers may be somebody else's now. Raises Refused, TomlError."""
         document = parse_document(text, file)
 
         def want() -> dict[str, Wanted | None]:
@@ -142,6 +154,7 @@ class Editor:
             dry_run=dry_run,
             flows=flows,
             expect_revision=expect_revision,
+            reports=reports,
         )
 
     def export(self, document: str) -> str:
@@ -166,9 +179,10 @@ class Editor:
         user: str = "",
         dry_run: bool = False,
         flows: Sequence[Mapping[str, Any]] = (),
+        reports: Reports = NO_REPORTS,
     ) -> Applied:
-        """Make documents' and operators' records what they were at a revision; `dry_run` and `flows` as in
-        `apply`. Raises Refused."""
+        """Make documents' and operators' records what they were at a revision; `dry_run`, `flows` and
+        `reports` as in `apply`. Raises Refused."""
         return self._write(
             lambda: want_revision(self._store, self._snapshot, revision),
             "rollback",
@@ -176,13 +190,19 @@ class Editor:
             f"back to revision {revision}",
             dry_run=dry_run,
             flows=flows,
+            reports=reports,
         )
 
-    def set_record(self, kind: str, name: str, values: Mapping[str, Any], user: str = "") -> Applied:
-        """Add one record as operator, or change the given fields of one; None takes a field away.
-
-        Raises Refused.
-        """
+    def set_record(
+        self,
+        kind: str,
+        name: str,
+        values: Mapping[str, Any],
+        user: str = "",
+        reports: Reports = NO_REPORTS,
+    ) -> Applied:
+        """Add one record as operator, or change the given fields of one; None takes a field away. `reports`
+        as in `apply`. Raises Refused."""
         key = check_key(kind, name)
 
         def want() -> dict[str, Wanted | None]:
@@ -204,10 +224,10 @@ class Editor:
                 raise Refused(f"{kind} {name}: {at}{error.problem}", error.fix, 2) from None
             return {key: Wanted(read, "operator", "")}
 
-        return self._write(want, "set", user, f"set {kind} {name}")
+        return self._write(want, "set", user, f"set {kind} {name}", reports=reports)
 
-    def remove_record(self, kind: str, name: str, user: str = "") -> Applied:
-        """Remove one record of an operator. Raises Refused."""
+    def remove_record(self, kind: str, name: str, user: str = "", reports: Reports = NO_REPORTS) -> Applied:
+        """Remove one record of an operator. `reports` as in `apply`. Raises Refused."""
         key = check_key(kind, name)
 
         def want() -> dict[str, Wanted | None]:
@@ -224,7 +244,29 @@ class Editor:
                         wanted[other.key] = None
             return wanted
 
-        return self._write(want, "remove", user, f"remove {kind} {name}")
+        return self._write(want, "remove", user, f"remove {kind} {name}", reports=reports)
+
+    def release(self, node: str, user: str = "", reports: Reports = NO_REPORTS) -> Applied:
+        """Take an operator's word that a gateway forwards nothing any more: what it has not reported keeps
+        no number from others. Raises Refused."""
+        for _ in range(_TRIES):
+            counter = read_counter(self._store)
+            self._follower.take_up()
+            now, rests = self._snapshot, read_rests(self._store)
+            counted = reports.of(now.incarnation)
+            refuse = release_refusal(node, rests, counted, now.fabric)
+            if refuse is not None:
+                raise refuse
+            coming = merge(rests, {}, counted, now.fabric, release=node)
+            note = make_note("release", [], user, f"release {node}: its machine is off")
+            writes = rest_writes(rests, coming)
+            try:
+                revision = commit(self._store, [], counter.next_id, counter, note, self._clock_ms(), writes)
+            except Conflict:
+                continue
+            self._after_commit(revision, now.with_changes(now.revision + 1, [], self._steady_ms()))
+            return _applied(note, now.revision, revision, [], [], None, [])
+        raise Refused("others keep writing to the directory", "try again")
 
     def list_records(
         self, kind: str, vnet: str | None = None, name: str | None = None
@@ -266,6 +308,7 @@ class Editor:
         dry_run: bool = False,
         flows: Sequence[Mapping[str, Any]] = (),
         expect_revision: int | None = None,
+        reports: Reports = NO_REPORTS,
     ) -> Applied:
         """Plan on the newest snapshot, check, and commit; again if somebody else wrote meanwhile."""
         for _ in range(_TRIES):
@@ -287,12 +330,16 @@ class Editor:
             warnings = find_doubts_of(before.records, changes) if fits else check(before, changes, declared)
             if after is None:
                 after = before.with_changes(before.revision + 1, changes, steady_ms) if changes else before
+            rests = read_rests(self._store)
+            coming, resting = judge(before, after, changes, rests, reports, self._settings)
+            fail(declared or {}, resting)
             gateways = _gateways(before, after, changes)
             if dry_run or not changes:
                 judged = judge_flows(before, after, flows, steady_ms, self._settings) if dry_run else None
                 return _applied(note, before.revision, after.revision, changes, warnings, judged, gateways)
             try:
-                revision = commit(self._store, changes, next_id, counter, note, now_ms)
+                writes = rest_writes(rests, coming)
+                revision = commit(self._store, changes, next_id, counter, note, now_ms, writes)
             except Conflict:
                 continue
             # The change is made: nothing that fails from here on makes it a failed one.

@@ -17,6 +17,7 @@ from directory_service.bulk.bulk import Bulk
 from directory_service.decide.answer import decide_rows
 from directory_service.decide.decide import Asker
 from directory_service.decide.explain import provenance
+from directory_service.documents.resting import NO_REPORTS, Number, Reports, Rests, read_rests, withheld
 from directory_service.editor import Editor
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
@@ -124,6 +125,7 @@ class Directory(Follower):
         self._closings = Closings(self._snapshot.revision)
         self._bulk = Bulk()
         self._pushes: list[Push] = []
+        self._rests: tuple[Snapshot | None, Rests] = (None, {})  # what rests at a snapshot
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
         self._apart: Apart | None = None
         self._said_later: set[str] = set()
@@ -263,8 +265,15 @@ class Directory(Follower):
         """Return the ingress operation for an outer source, None if nobody of that kind is known."""
         return find_ingress(self._snapshot, self._node(node), local, remote, protocol, wire_id)
 
-    def announce(self, node: str, locators: Sequence[str], ports: Sequence[str]) -> None:
-        """Take note of what a gateway says of itself. Pushes only if it differs. Raises Refused."""
+    def announce(
+        self,
+        node: str,
+        locators: Sequence[str],
+        ports: Sequence[str],
+        reports: Callable[[], Reports] = lambda: NO_REPORTS,
+    ) -> None:
+        """Take note of what a gateway says of itself. Pushes only if it differs. A locator that rests is left
+        out. Raises Refused."""
         found = self._node(node)
         if found.foreign:
             raise Refused(
@@ -289,7 +298,20 @@ class Directory(Follower):
                 2,
             )
         now_s = self._steady_ms() / 1000
-        self._said(self._presences.say(node, said, ports, self._snapshot.fabric, now_s))
+        resting = self._withheld(node, said, reports)
+        free = [locator for locator in said if locator not in resting]
+        self._said(self._presences.say(node, free, ports, self._snapshot.fabric, now_s))
+        for why in resting.values():
+            raise why
+
+    def _withheld(self, node: str, said: Sequence[str], reports: Callable[[], Reports]) -> dict[str, Refused]:
+        now = self._snapshot
+        if self._rests[0] is not now:
+            self._rests = (now, read_rests(self.store))
+        rests = self._rests[1]
+        if not any(Number("locator", locator) in rests for locator in said):
+            return {}
+        return withheld(rests, node, said, reports(), now)
 
     def conflicts(self, node: str) -> list[dict[str, Any]]:
         """Return the locators that a gateway says it has and that another node has: rows with locator, node,

@@ -15,6 +15,7 @@ from vnetctl.documents import apply, export, history, rollback
 from vnetctl.errors import REFUSED, WRONG_INPUT, Failure, show_error
 from vnetctl.events import events
 from vnetctl.explain import explain
+from vnetctl.release import release
 from vnetctl.reload import reload
 from vnetctl.session import DIRECTORY_OPTIONS, Session, output_options
 from vnetctl.show import show
@@ -88,6 +89,7 @@ def completion(shell: str) -> None:
 
 for command in (show, apply, export, history, rollback, explain, events, reload, document):
     cli.add_command(command)
+cli.add_command(release)
 records.register(cli)
 
 

@@ -414,6 +414,7 @@ ALL_ANSWERS: dict[str, Any] = {
     "preview": PREVIEW,
     "apply": APPLIED,
     "rollback": {**APPLIED, "document": ""},
+    "release": {**APPLIED, "document": ""},
     "export": {"text": 'document = "ams-ber"\n'},
     "history": [HISTORY],
     "events": [EVENT],

@@ -7,10 +7,14 @@ import pytest
 from directory_world import CLOSED, DOCUMENT, SINGLE, Clock, ops_of
 
 from directory_client.vocabulary.addresses import pack_address
+from directory_service.documents.document import parse_document
+from directory_service.documents.writer import Counter, plan, want_document
 from directory_service.editor import Applied
 from directory_service.refused import Refused
+from directory_service.settings import Settings
 from directory_service.views.announcement import LATE_MAX
 from directory_service.views.pushes import RESYNC
+from directory_service.views.view import compare_views
 from whole_directory import WholeDirectory as Directory
 
 ANNOUNCED = ("announce", "announce_left")
@@ -218,8 +222,12 @@ def identity(op: dict[str, Any]) -> tuple:
 
 
 def test_what_takes_the_place_of_another_comes_behind_its_removal(directory: Directory) -> None:
-    directory.apply(DOCUMENT.replace("leaf", "spine"), "topology.toml")  # another node, the same locator
-    ops = [op["op"] for op in ops_of(directory.poll(), directory.node_id("gw1"), 7001)]
+    before = directory.current
+    renamed = parse_document(DOCUMENT.replace("leaf", "spine"), "topology.toml")
+    wanted = want_document(before, renamed, (), {})  # another node, the same locator
+    changes, _ = plan(before, wanted, Counter(1_000, 0, 0))
+    after = before.with_changes(before.revision + 1, changes, 0)
+    ops = [op["op"] for op in compare_views(before, after, "red", "gw1", Settings()) or ()]
     assert ops.count("ingress") == ops.count("ingress_removed") == 1
     assert ops.index("ingress_removed") < ops.index("ingress")
 

@@ -139,6 +139,14 @@ def test_a_rollback_that_is_known_to_cut_nothing_is_made_without_asking(gateway:
     assert "no gateway has flows that this could concern" in run(gateway, "rollback", "5", "--dry-run").output
 
 
+def test_a_machine_is_released_on_somebodys_word_only(gateway: FakeGateway) -> None:
+    refused = run(gateway, "release", "gw9")
+    assert (refused.exit_code, "one tenant's packets may reach another" in refused.stderr) == (1, True)
+    assert not [request for request in gateway.asked if request["verb"] == "release"]
+    assert "nothing waits for gw9 any more" in run(gateway, "release", "gw9", "--yes").output
+    assert gateway.asked[-1]["name"] == "gw9"
+
+
 def test_a_connection_that_is_cached_several_times_is_counted_once(gateway: FakeGateway) -> None:
     gateway.answers["preview"] = {**PREVIEW, "flows": {**PREVIEW["flows"], "connections": 5}}
     assert "error: 5 connections in use will be dropped" in run(gateway, "rollback", "5").stderr

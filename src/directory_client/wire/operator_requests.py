@@ -32,7 +32,7 @@ RECORD_KINDS = frozenset(
     {"vnet", "endpoint", "node", "site", "path", "profile", "rule", "route", "attachment", "peering"}
 )
 READS = frozenset({"export", "history"})
-WRITES = frozenset({"apply", "rollback", "set", "remove"})
+WRITES = frozenset({"apply", "rollback", "set", "remove", "release"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ def message_of(request: Mapping[str, Any]) -> Message:
             raise DirectoryError("values is no map", f"vnetctl {kind} --help", 2)
         fields = {"kind": kind, "name": _name(name, "the name")}
         return Message(str(verb), fields | user | ({"values": values} if verb == "set" else {}))
+    if verb == "release":
+        return Message("release", {"node": _name(name, "the gateway's name"), **user})
     if verb == "explain":
         fields = {key: _text(args, key) for key in ("vnet", "source", "destination", "protocol", "node")}
         for key in ("vnet", "source", "destination"):

@@ -154,12 +154,12 @@ def check(
             problem = f"the vni of {after.name} cannot change ({old} → {new})"
             fix = "remove the V-net first, and declare it again with the new vni"
             faults.append(Fault(after.key, "vni", problem, fix))
-    _fail(declared or {}, faults)
+    fail(declared or {}, faults)
     named = [after.key for _, after in changes if after is not None]
     return list(find_warnings(records, named, snapshot.presences))
 
 
-def _fail(declared: Mapping[str, Declared], faults: Sequence[Fault]) -> None:
+def fail(declared: Mapping[str, Declared], faults: Sequence[Fault]) -> None:
     """Raise what does not fit, all of it: what the document declares with its lines."""
     here = [
         declared[key].problem(field, problem, fix) for key, field, problem, fix in faults if key in declared
@@ -213,9 +213,15 @@ def check_key(kind: str, name: str) -> str:
 
 
 def commit(
-    store: Store, changes: Sequence[RecordChange], next_id: int, counter: Counter, note: Note, time_ms: int
+    store: Store,
+    changes: Sequence[RecordChange],
+    next_id: int,
+    counter: Counter,
+    note: Note,
+    time_ms: int,
+    more: Sequence[Write] = (),
 ) -> int:
-    """Write the changes as one transaction; return its revision.
+    """Write the changes, and what is no record (`more`), as one transaction; return its revision.
 
     Raises Conflict if somebody wrote meanwhile.
     """
@@ -225,6 +231,7 @@ def commit(
             writes.append(Write(after.key, encode(after)))
         elif before is not None:
             writes.append(Write(before.key, None))
+    writes += more
     return store.transact([Compare(COUNTER_KEY, counter.modified)], writes, encode_note(note), time_ms)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from directory_service.documents.resting import Reports
 from directory_service.protocol.holders import Holders
 
 NODES_MAX = 65_536
@@ -28,6 +29,7 @@ class Speaker:
     locators: list[str] | None  # None: it does not say
     ports: list[str] | None
     workers: int = 1  # how many of its role the gateway has
+    incarnation: int = 0  # of which era the revision is; 0: it does not say
 
 
 @dataclass(slots=True)
@@ -139,6 +141,18 @@ class Gateways:
             for number, speaker in enumerate(workers)
             if speaker is None or speaker.revision < revision
         ]
+
+    def reports(self, incarnation: int, now: float) -> Reports:
+        """Return what gateways have reported in an era, also those that are silent now: what is in force at a
+        node stays in force."""
+        revisions: dict[str, int] = {}
+        for node, gateway in self._gateways.items():
+            workers = gateway.workers()
+            said = [one.revision for one in workers if one is not None and one.incarnation == incarnation]
+            if said and len(said) == len(workers):
+                revisions[node] = min(said)
+        silent_s = {node: now - gateway.heard_at for node, gateway in self._gateways.items()}
+        return Reports(incarnation, revisions, silent_s, max(0.0, now - self._started_at))
 
     def may_come(self, node: str, now: float) -> bool:
         """Say whether a node may be alive though it was not heard: this directory has just started."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from directory_client.toml.strict_toml import TomlError
 from directory_client.wire.messages import DirectoryError, MalformedMessage, pack
+from directory_service.documents.resting import NO_REPORTS, Reports
 from directory_service.editor import Applied, Editor
 from directory_service.protocol.authentication import Identity
 from directory_service.protocol.dry_run import questions
@@ -25,7 +26,9 @@ from directory_service.store.contract import StoreError
 
 log = logging.getLogger(__name__)
 
-WRITES = frozenset({"apply", "rollback", "set", "remove"})  # one after the other, with their dry runs
+WRITES = frozenset(
+    {"apply", "rollback", "set", "remove", "release"}
+)  # one after the other, with their dry runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Job:
     """Something to do: a verb and its checked fields, for whom, in whose name.
 
     `flows` are rows of gateways' flow dumps, for a dry run; `told` stands in its answer beside what becomes
-    of them. `flows_max` limits how many rows of a gateway are asked for.
+    of them. `flows_max` limits how many rows of a gateway are asked for. `reports` is what gateways had
+    reported when it was asked.
     """
 
     verb: str
@@ -43,6 +47,7 @@ class Job:
     flows: list[dict[str, Any]] | None = None
     told: Mapping[str, Any] | None = None
     flows_max: int = 0
+    reports: Reports = NO_REPORTS
 
 
 class Changed(NamedTuple):
@@ -85,6 +90,7 @@ class Jobs:
             "rollback": self._rollback,
             "set": self._set,
             "remove": self._remove,
+            "release": self._release,
             "export": self._export,
             "history": self._history,
             "list": self._list,
@@ -110,22 +116,26 @@ class Jobs:
             job.user,
             job.flows or (),
             head["expect_revision"],
+            job.reports,
         )
         return self._change(job, applied)
 
     def _rollback(self, job: Job) -> Done:
         head = job.head
-        applied = self._editor.rollback(head["revision"], job.user, head["dry_run"], job.flows or ())
+        flows = job.flows or ()
+        applied = self._editor.rollback(head["revision"], job.user, head["dry_run"], flows, job.reports)
         return self._change(job, applied)
 
     def _set(self, job: Job) -> Done:
-        head = job.head
-        return self._change(
-            job, self._editor.set_record(head["kind"], head["name"], head["values"], job.user)
-        )
+        kind, name, values = (job.head[field] for field in ("kind", "name", "values"))
+        return self._change(job, self._editor.set_record(kind, name, values, job.user, job.reports))
 
     def _remove(self, job: Job) -> Done:
-        return self._change(job, self._editor.remove_record(job.head["kind"], job.head["name"], job.user))
+        kind, name = job.head["kind"], job.head["name"]
+        return self._change(job, self._editor.remove_record(kind, name, job.user, job.reports))
+
+    def _release(self, job: Job) -> Done:
+        return self._change(job, self._editor.release(job.head["node"], job.user, job.reports))
 
     def _change(self, job: Job, applied: Applied) -> Done:
         asks: list[tuple[str, dict[str, Any]]] = []

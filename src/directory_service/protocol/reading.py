@@ -199,6 +199,7 @@ class Reading:
                 "heartbeat: node, worker, revision or role is impossible", id=head.get("id")
             )
         seen = _seen(head)
+        incarnation = field(head, "incarnation", int, 0)
         if seen is not None and self._directory.hear(seen):
             self._counters["eras_begun"] += 1
         if not 0 < workers <= SPEAKERS_MAX:
@@ -210,7 +211,7 @@ class Reading:
         if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
             raise MalformedMessage(f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id"))
         # Noted for a node that is not declared too: the document that declares it is waited for there.
-        speaker = Speaker(now, revision, load, locators, ports, workers)
+        speaker = Speaker(now, revision, load, locators, ports, workers, incarnation)
         self._gateways.heartbeat(node, role, worker, speaker, now)
         node_id = self._node_id(node)
         notices = self._announce(node, now) if node_id else [_undeclared(node)]
@@ -245,7 +246,8 @@ class Reading:
         if said is None:
             return []
         try:
-            self._directory.announce(node, *said)
+            era = self._directory.world.incarnation
+            self._directory.announce(node, *said, lambda: self._gateways.reports(era, now))
         except Refused as error:  # it lives all the same
             if not self._counters["announcements_refused"]:
                 log.warning("what node %s says of itself is refused: %s", node, error.problem)

@@ -65,6 +65,7 @@ RIGHTS: dict[str, dict[str, Right]] = {
     "rollback": _row(_NOTHING, None),
     "set": _row(_NOTHING, None),
     "remove": _row(_NOTHING, None),
+    "release": _row(_NOTHING, None),
     "reload": _row(_NOTHING, 5),
 }
 

@@ -23,7 +23,7 @@ from directory_service.protocol.desk import Desk
 from directory_service.protocol.dry_run import rows_of_flows
 from directory_service.protocol.gateways import Gateways
 from directory_service.protocol.gathering import Gathering, Waiting
-from directory_service.protocol.jobs import Changed, Done, Job, count
+from directory_service.protocol.jobs import WRITES, Changed, Done, Job, count
 from directory_service.protocol.outbox import Audit, Out, Peer, Reply
 from directory_service.protocol.reading import claim_of
 from directory_service.protocol.rights import Rights
@@ -40,13 +40,15 @@ _AUDITED = {
     "rollback": ("revision",),
     "set": ("kind", "name", "values"),
     "remove": ("kind", "name"),
+    "release": ("node",),
 }
 
 Handler = Callable[[Peer, dict[str, Any], Sequence[Any], float, float], list[Out]]
 
 
 class Writing:
-    """Serves apply, export, history, rollback, set, remove, list, explain, hello, answer and forward."""
+    """Serves apply, export, history, rollback, set, remove, release, list, explain, hello, answer and
+    forward."""
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Writing:
             "rollback": self._rollback,
             "set": self._set,
             "remove": self._remove,
+            "release": self._release,
             "export": self._export,
             "history": self._history,
             "list": self._list,
@@ -125,6 +128,11 @@ class Writing:
         self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         return self._change(peer, head, {name: field(head, name, str) for name in ("kind", "name")}, now)
+
+    def _release(
+        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        return self._change(peer, head, {"node": field(head, "node", str)}, now)
 
     def _change(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
         """Have a change made, write it to the audit file, and answer when the gateways have it."""
@@ -203,6 +211,8 @@ class Writing:
         """Have a job done of these checked fields."""
         flows_max = self._configuration.limits.document_bytes // FLOW_BYTES
         fields = {**fields, "id": head.get("id")}
+        if head["type"] in WRITES:
+            more["reports"] = self._gateways.reports(self._directory.world.incarnation, now)
         job = Job(head["type"], fields, peer.identity, _user(peer, head), flows_max=flows_max, **more)
         return self._desk.submit(peer, job, finish, now)
 
