@@ -135,7 +135,7 @@ class FakeDirectory:
             self.change((1001, 7001))
         revision = before + 1
         return Applied(
-            "doc", before, revision, 1, 0, 0, self.diff, [], {"cached": len(flows)}, self.concerned
+            "doc", before, revision, 1, 0, 0, self.diff, [], {"cached": len(flows)}, self.concerned, [7001]
         )
 
     def rollback(

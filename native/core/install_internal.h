@@ -31,6 +31,7 @@ struct fp_vnet_state {
 	bool in_snapshot;
 	uint16_t tighten;       // pending[] entries that concern it
 	uint16_t stale;         // stale[] entries that concern it
+	uint32_t locations;     // that it has
 };
 
 // A change that flows have still to be compared with.

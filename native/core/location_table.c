@@ -8,6 +8,9 @@
 
 #include <rte_rcu_qsbr.h>
 
+// A V-net may have so many locations for each one that is free: alone it gets four fifths of the table, and
+// however many V-nets want all of it, there is room left for the next.
+#define SHARE_OF_FREE 4
 #define UNUSED_S 300     // a location that no flow names is forgotten after this,
 #define UNUSED_SHORT_S 10 // or after this when the table is three quarters full
 
@@ -36,6 +39,7 @@ fp_locations_open(struct fp_installer *in)
 		if (!fp_index_live(&in->arena->pool[FP_POOL_LOCATION], i))
 			continue;
 		fp_id_map_put(&in->locations, location->object_id, location->vni_way, i);
+		in->vnet[location->vnet].locations++;
 		in->location_high = i;
 		in->location_seen_s[i] = in->arena->now_s;
 	}
@@ -207,10 +211,14 @@ static int
 location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
 	     const struct fp_location_half *half, uint32_t *added)
 {
-	uint32_t index;
+	const struct fp_index_pool *pool = &in->arena->pool[FP_POOL_LOCATION];
+	uint32_t index, free = pool->capacity - pool->live - pool->dead;
+	if (free && in->vnet[vnet].locations >= (uint64_t)free * SHARE_OF_FREE)
+		return FP_REFUSED_QUOTA;
 	int rc = fp_take(in, FP_POOL_LOCATION, &index);
 	if (rc != 0)
 		return rc;
+	in->vnet[vnet].locations++;
 	struct fp_location *place = &in->arena->view.location[index];
 	const struct fp_location location = {
 		.object_id = record->object_id,
@@ -268,6 +276,7 @@ location_drop(struct fp_installer *in, uint32_t index)
 	fp_id_map_remove(&in->locations, location->object_id, location->vni_way);
 	target_drop(in, half_now(in, index));
 	in->close_dead |= fp_index_references(pool, index) > 0;
+	in->vnet[location->vnet].locations--;
 	fp_index_retire(pool, index);
 }
 

@@ -73,6 +73,7 @@ class Applied:
     warnings: list[str] = field(default_factory=list)
     flows: dict[str, Any] | None = None
     gateways: list[str] = field(default_factory=list)  # the gateways that host a V-net it touches
+    vnis: list[int] = field(default_factory=list)  # of the V-nets that it touches
 
 
 class Editor:
@@ -265,7 +266,7 @@ class Editor:
             except Conflict:
                 continue
             self._after_commit(revision, now.with_changes(now.revision + 1, [], self._steady_ms()))
-            return _applied(note, now.revision, revision, [], [], None, [])
+            return _applied(note, now.revision, revision, [], [], None, ([], []))
         raise Refused("others keep writing to the directory", "try again")
 
     def list_records(
@@ -333,10 +334,10 @@ class Editor:
             rests = read_rests(self._store)
             coming, resting = judge(before, after, changes, rests, reports, self._settings)
             fail(declared or {}, resting)
-            gateways = _gateways(before, after, changes)
+            touched = _touched(before, after, changes)
             if dry_run or not changes:
                 judged = judge_flows(before, after, flows, steady_ms, self._settings) if dry_run else None
-                return _applied(note, before.revision, after.revision, changes, warnings, judged, gateways)
+                return _applied(note, before.revision, after.revision, changes, warnings, judged, touched)
             try:
                 writes = rest_writes(rests, coming)
                 revision = commit(self._store, changes, next_id, counter, note, now_ms, writes)
@@ -344,7 +345,7 @@ class Editor:
                 continue
             # The change is made: nothing that fails from here on makes it a failed one.
             self._after_commit(revision, after)
-            return _applied(note, before.revision, revision, changes, warnings, None, gateways)
+            return _applied(note, before.revision, revision, changes, warnings, None, touched)
         raise Refused("others keep writing to the directory", "try again")
 
     def _after_commit(self, revision: int, expected: Snapshot) -> None:
@@ -366,8 +367,10 @@ class Editor:
             log.error("old history could not be forgotten: %s", error)
 
 
-def _gateways(before: Snapshot, after: Snapshot, changes: Sequence[RecordChange]) -> list[str]:
-    """Return the gateways that host a V-net that the changes touch."""
+def _touched(
+    before: Snapshot, after: Snapshot, changes: Sequence[RecordChange]
+) -> tuple[list[str], list[int]]:
+    """Return the gateways that host a V-net that the changes touch, and the VNIs of those that stand."""
     records = [record for change in changes for record in change if record is not None]
     every = any(record.kind in FABRIC_KINDS for record in records)
     names = {record.vnet for record in records}
@@ -376,7 +379,8 @@ def _gateways(before: Snapshot, after: Snapshot, changes: Sequence[RecordChange]
         for name, state in snapshot.vnets.items():
             if every or name in names:
                 found.update(state.attachments_by_node)
-    return sorted(found)
+    vnis = [state.vnet.vni for name, state in after.vnets.items() if state.vnet and (every or name in names)]
+    return sorted(found), vnis
 
 
 def _applied(
@@ -386,7 +390,7 @@ def _applied(
     changes: Sequence[RecordChange],
     warnings: list[str],
     flows: dict[str, Any] | None,
-    gateways: list[str],
+    touched: tuple[list[str], list[int]],
 ) -> Applied:
     return Applied(
         note.document,
@@ -398,7 +402,7 @@ def _applied(
         describe_changes(changes),
         warnings,
         flows,
-        gateways,
+        *touched,
     )
 
 

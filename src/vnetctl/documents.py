@@ -239,7 +239,10 @@ def show_done(session: Session, answer: Answer) -> None:
 def fail_unless_in_force(answer: Answer) -> None:
     """End with status 5 if a gateway has not said that the change, which is made, is in force there."""
     rows = [row for row in answer.get("gateways") or () if isinstance(row, dict)]
-    names = [f"{row.get('node')} ({row['state']})" for row in rows if row.get("state") in ("late", "silent")]
+    missing = ("late", "silent", "no_room")
+    names = [
+        f"{row.get('node')} ({row['state'].replace('_', ' ')})" for row in rows if row.get("state") in missing
+    ]
     if names and answer.get("revision") != answer.get("before"):
         raise Failure(
             f"the change is made, but not known to be in force at {', '.join(names)}",
@@ -350,6 +353,8 @@ def _arrived(row: dict[str, Any]) -> str:
     if row.get("ms") is not None:
         return f"{row['ms']:.0f} ms"
     state = row.get("state")
+    if state == "no_room":
+        return f"not applied: {printable(row.get('why') or 'no room')}"
     if state == "late" and row.get("workers"):
         return f"{', '.join(map(printable, row['workers']))}: not said yet that it is in force"
     return "has not said yet that it is in force" if state == "late" else "is silent: gets it when it is back"

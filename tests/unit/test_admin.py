@@ -243,6 +243,22 @@ def test_a_locator_that_is_missing_says_where_it_belongs(world: World) -> None:
     ]
 
 
+def test_what_finds_no_room_needs_attention(world: World) -> None:
+    first = {"vnets": {"count": 2, "vnets": ["blue", "green"]}}
+    second = {"vnets": {"count": 7, "vnets": ["n1", "n2", "n3", "n4", "n5"]}}
+    second["locations"] = {"count": 1, "vnets": ["red"]}
+    for number, lacking in enumerate((first, second)):
+        world.state.workers[f"slow-path-{number}"] = Worker(world.now_s, {"no_room": lacking}, 0, {})
+    lines = [one for one in attention(world.state) if one["about"] == "capacity"]
+    assert [one["text"] for one in lines] == [
+        "V-nets blue, green, n1, n2, n3 and 4 more are not carried: the table of V-nets is full"
+        " (vnets = 256)",
+        "V-net red gets no more destinations: its share of the table of locations is used up"
+        " (locations = 65536)",
+    ]
+    assert lines[0]["command"] == "raise vnets in [capacity] of gateway.toml, then restart it"
+
+
 def test_an_unresolved_tunnel_needs_attention(world: World) -> None:
     world.state.servers = lambda: [DirectoryServer("dir1", "ipc:///d", "down", False, 0, None, 9.0, 3)]
     world.state.missing_locators = ("192.0.2.1",)

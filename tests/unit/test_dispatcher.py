@@ -262,6 +262,32 @@ def test_a_directory_that_has_just_started_waits_for_gateways_that_it_has_not_he
     assert head_of(bench.tick(0.5))["gateways"] == [{"node": "gw2", "state": "silent", "ms": None}]
 
 
+def test_a_gateway_that_has_no_room_for_a_v_net_has_not_applied_its_change():
+    bench = Bench()
+    bench.ask("resolve", "heartbeat", node="gw1", revision=41)
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    lacks = [[7001, "red", "vnets"], [7009, "other", "ingresses"]]
+    outs = replies(bench.send("resolve", "heartbeat", node="gw1", revision=42, no_room=lacks))
+    assert msgpack.unpackb(outs[-1].frames[0])["gateways"] == [
+        {
+            "node": "gw1",
+            "state": "no_room",
+            "ms": None,
+            "why": "no room for red: raise vnets in [capacity] of its gateway.toml",
+        }
+    ]
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    outs = replies(bench.send("resolve", "heartbeat", node="gw1", revision=43, no_room=lacks[1:]))
+    assert msgpack.unpackb(outs[-1].frames[0])["gateways"][0]["state"] == "applied"
+
+
+@pytest.mark.parametrize("said", [[7001], [[7001, "red"]], [["7001", "red", "vnets"]], [[1, "n" * 64, "t"]]])
+def test_a_lack_of_room_that_says_nothing_usable_is_refused(said):
+    answer = Bench().ask("resolve", "heartbeat", node="gw1", revision=41, no_room=said)
+    assert (answer["ok"], answer["code"]) == (False, 2)
+    assert "no_room" in answer["error"]
+
+
 def test_apply_does_not_wait_for_ever():
     bench = Bench()
     bench.ask("resolve", "heartbeat", node="gw1", revision=41)

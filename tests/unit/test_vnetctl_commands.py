@@ -121,6 +121,18 @@ def test_a_change_that_is_not_in_force_everywhere_ends_with_5_and_names_where(
         assert f"not known to be in force at ber1-gw1 ({state})" in result.stderr
 
 
+def test_a_gateway_that_has_no_room_is_shown_as_not_applied_with_why(
+    gateway: FakeGateway, document: str
+) -> None:
+    gateway.answers["preview"] = CALM
+    row = {"node": "ber1-gw1", "state": "no_room", "ms": None, "why": "no room for blue: raise vnets"}
+    gateway.answers["apply"] = {**ALL_ANSWERS["apply"], "gateways": [row]}
+    result = run(gateway, "apply", "-f", document)
+    assert result.exit_code == 5
+    assert "ber1-gw1   not applied: no room for blue: raise vnets" in result.output
+    assert "not known to be in force at ber1-gw1 (no room)" in result.stderr
+
+
 def test_a_change_that_cuts_nothing_is_made_without_asking(gateway: FakeGateway, document: str) -> None:
     gateway.answers["preview"] = CALM
     assert run(gateway, "apply", "-f", document).exit_code == 0

@@ -6,8 +6,9 @@ These are facts of now, not records: they are not stored. (For locators and port
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from directory_service.documents.resting import Reports
 from directory_service.protocol.holders import Holders
@@ -17,6 +18,14 @@ SPEAKERS_MAX = 64
 SETTLE_S = 3.0
 HELLO_S = 3.5  # hello comes every second
 FORGET_S = 3_600.0
+
+
+class Lack(NamedTuple):
+    """A V-net that finds no room, or not all of it does, in a table of a gateway ([capacity])."""
+
+    vni: int
+    vnet: str
+    table: str
 
 
 @dataclass(slots=True)
@@ -30,6 +39,7 @@ class Speaker:
     ports: list[str] | None
     workers: int = 1  # how many of its role the gateway has
     incarnation: int = 0  # of which era the revision is; 0: it does not say
+    no_room: tuple[Lack, ...] = ()
 
 
 @dataclass(slots=True)
@@ -141,6 +151,14 @@ class Gateways:
             for number, speaker in enumerate(workers)
             if speaker is None or speaker.revision < revision
         ]
+
+    def no_room(self, node: str, vnis: Container[int]) -> list[Lack]:
+        """Return what of these V-nets finds no room at a node, as its workers said last."""
+        gateway = self._gateways.get(node)
+        workers = gateway.workers() if gateway else []
+        return sorted(
+            {lack for one in workers if one is not None for lack in one.no_room if lack.vni in vnis}
+        )
 
     def reports(self, incarnation: int, now: float) -> Reports:
         """Return what gateways have reported in an era, also those that are silent now: what is in force at a

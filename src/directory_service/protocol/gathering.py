@@ -5,17 +5,18 @@ report them. Pure; each ends exactly once, by completion or at its deadline."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from directory_client.wire.messages import encode
-from directory_service.protocol.gateways import Gateways
+from directory_service.protocol.gateways import Gateways, Lack
 from directory_service.protocol.outbox import Out, Reply
 
 log = logging.getLogger(__name__)
 
 WAITING_MAX = 1_000
+NAMES_SHOWN = 5
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class Settling:
     deadline: float
     nodes: dict[str, dict[str, Any]]  # node → its row, with "ms" once it has reported
     finish: Callable[[list[dict[str, Any]], float], list[Out]]
+    vnis: frozenset[int] = frozenset()
 
 
 class Waiting:
@@ -113,12 +115,14 @@ class Waiting:
         finish: Callable[[list[dict[str, Any]], float], list[Out]],
         timeout_s: float,
         now: float,
+        vnis: Iterable[int] = (),
     ) -> list[Out]:
-        """Wait until the nodes report the revision. Those that are not alive are listed, not waited for,
+        """Wait until the nodes report the revision, which is of these V-nets: where one finds no room, it is
+        not applied. Those that are not alive are listed, not waited for,
         unless this directory has just started and could not have heard them. A row that ends as late names
         the workers of a gateway with several that have not reported."""
         rows = {node: {"node": node, "state": "waiting", "ms": None} for node in nodes}
-        settling = Settling(revision, now, now + timeout_s, rows, finish)
+        settling = Settling(revision, now, now + timeout_s, rows, finish, frozenset(vnis))
         for node in nodes:
             if self._gateways.may_come(node, now):
                 continue
@@ -133,7 +137,11 @@ class Waiting:
         for settling in list(self._settlings):
             for node, row in settling.nodes.items():
                 reached = self._gateways.revision(node, now)
-                if row["state"] == "waiting" and reached is not None and reached >= settling.revision:
+                if row["state"] != "waiting" or reached is None or reached < settling.revision:
+                    continue
+                if no_room := self._gateways.no_room(node, settling.vnis):
+                    row["state"], row["why"] = "no_room", _why_no_room(no_room)
+                else:
                     row["state"], row["ms"] = "applied", round((now - settling.started_at) * 1000, 1)
             waits = any(row["state"] == "waiting" for row in settling.nodes.values())
             if waits and now < settling.deadline:
@@ -165,3 +173,13 @@ class Waiting:
                     gathering.silent.append(node)
             outs += self._finish(gathering, now)
         return outs + self.reported(now)
+
+
+def _why_no_room(lacking: Sequence[Lack]) -> str:
+    """Say what finds no room at a gateway, and where more is given."""
+    names = list(dict.fromkeys(lack.vnet or f"vni {lack.vni}" for lack in lacking))
+    shown = ", ".join(names[:NAMES_SHOWN]) + (
+        f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    )
+    tables = ", ".join(sorted({lack.table for lack in lacking}))
+    return f"no room for {shown}: raise {tables} in [capacity] of its gateway.toml"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,6 +60,7 @@ class Changed(NamedTuple):
     changed: int
     removed: int
     gateways: list[str]
+    vnis: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ class Jobs:
             applied.changed,
             applied.removed,
             applied.gateways,
+            applied.vnis,
         )
         return self._done(answer, changed=changed, questions=asks)
 

@@ -24,7 +24,7 @@ from directory_client.wire.messages import (
     unpack,
 )
 from directory_service.configuration import Configuration
-from directory_service.protocol.gateways import SPEAKERS_MAX, Gateways, Speaker
+from directory_service.protocol.gateways import SPEAKERS_MAX, Gateways, Lack, Speaker
 from directory_service.protocol.gathering import Waiting
 from directory_service.protocol.holders import Claim, Fenced
 from directory_service.protocol.outbox import Out, Peer, Reply
@@ -211,7 +211,7 @@ class Reading:
         if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
             raise MalformedMessage(f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id"))
         # Noted for a node that is not declared too: the document that declares it is waited for there.
-        speaker = Speaker(now, revision, load, locators, ports, workers, incarnation)
+        speaker = Speaker(now, revision, load, locators, ports, workers, incarnation, _lacks(head))
         self._gateways.heartbeat(node, role, worker, speaker, now)
         node_id = self._node_id(node)
         notices = self._announce(node, now) if node_id else [_undeclared(node)]
@@ -324,6 +324,20 @@ def _in_force(head: dict[str, Any], parts: Sequence[Any], incarnation: int) -> d
             "snapshot: what is in force is not a list of [VNI, incarnation, revision]", id=head.get("id")
         )
     return {vni: revision for vni, of, revision in rows if of == incarnation}
+
+
+def _lacks(head: dict[str, Any]) -> tuple[Lack, ...]:
+    """Return what a gateway says finds no room there."""
+    said = field(head, "no_room", list, [])
+    kinds = (int, str, str)
+    for row in said:
+        if not isinstance(row, list) or [type(one) for one in row] != list(kinds):
+            raise MalformedMessage("heartbeat: no_room is no list of [vni, name, table]", id=head.get("id"))
+    if len(said) > FACTS_MAX or any(len(one) > NAME_MAX for row in said for one in row[1:]):
+        raise MalformedMessage(
+            f"heartbeat: more than {FACTS_MAX} rows, or long names, in no_room", id=head.get("id")
+        )
+    return tuple(Lack(*row) for row in said)
 
 
 class NotItsKey(DirectoryError):

@@ -154,7 +154,10 @@ class Writing:
             def settled(rows: list[dict[str, Any]], now: float) -> list[Out]:
                 return self._reply(peer, head, done, {"gateways": rows})
 
-            return [audit, *self._waiting.settle(changed.revision, changed.gateways, settled, wait_s, now)]
+            waited = self._waiting.settle(
+                changed.revision, changed.gateways, settled, wait_s, now, changed.vnis
+            )
+            return [audit, *waited]
 
         try:
             return self._submit(peer, head, fields, finish, now)
@@ -264,7 +267,7 @@ class Writing:
         if changed is None:
             return Audit({**intention, **ended, "error": error})
         facts = changed._asdict()
-        del facts["gateways"]
+        del facts["gateways"], facts["vnis"]
         return Audit({**intention, **ended, **facts})
 
     # ---- what only shows ---------------------------------------------------------------------

@@ -13,6 +13,7 @@ from gateway.state.state import State, Worker
 MESSAGE_BYTES_MAX = 65_536
 WORKERS_MAX = 64
 WORKER = re.compile(r"slow-path-([0-9]{1,9})")
+TABLES_MAX, NAMES_MAX = 16, 16  # of what finds no room
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -62,9 +63,28 @@ def _is_statistics(value: dict[str, Any]) -> bool:
     for key in ("misses", "batches", "busy_s", "asked", "pid"):
         if key in value and (not isinstance(value[key], (int, float)) or isinstance(value[key], bool)):
             return False
+    if not _is_room(value.get("no_room", {})):
+        return False
     buckets = value.get("directory_us_bucket", [])
     return (
         isinstance(buckets, list)
         and len(buckets) <= 64
         and all(isinstance(n, int) and n >= 0 for n in buckets)
+    )
+
+
+def _is_room(value: Any) -> bool:
+    """Whether what finds no room is said as table → count and a few names."""
+    return (
+        isinstance(value, dict)
+        and len(value) <= TABLES_MAX
+        and all(
+            isinstance(table, str)
+            and isinstance(lacking, dict)
+            and isinstance(lacking.get("count"), int)
+            and isinstance(names := lacking.get("vnets"), list)
+            and len(names) <= NAMES_MAX
+            and all(isinstance(name, str) for name in names)
+            for table, lacking in value.items()
+        )
     )

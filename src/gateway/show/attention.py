@@ -11,6 +11,7 @@ from gateway.configuration.configuration import Configuration
 from gateway.state.state import WORKER_SILENT_S, DirectoryServer, State
 
 TUNNELS_SHOWN = 5
+VNETS_SHOWN = 5
 
 
 def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict[str, str]]:
@@ -37,6 +38,7 @@ def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict
             lines.append(line(about, _directory_text(server), "vnetctl show directories"))
     told = {notice.why: notice for server in servers for notice in server.notices}
     lines.extend(line(f"node {state.node}", notice.text, notice.fix) for notice in told.values())
+    lines.extend(_room_lines(state))
     now = state.clock()
     for name, worker in sorted(state.workers.items()):
         silent_s = now - worker.received_s
@@ -52,6 +54,35 @@ def line(about: str, text: str, command: str) -> dict[str, str]:
 
 def clock_text(time_s: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(time_s))
+
+
+_NO_ROOM = {  # table → what that means for the V-nets named before it
+    "vnets": "not carried: the table of V-nets is full",
+    "ingresses": "not wholly carried: the table of attachments and peers is full",
+    "peerings": "not wholly carried: the table of peerings is full",
+    "tunnels": "new tunnels find no room: the table of tunnels is full",
+    "locations": "no more destinations: its share of the table of locations is used up",
+}
+
+
+def _room_lines(state: State) -> list[dict[str, str]]:
+    """Return what the slow path's workers say finds no room in the data plane's tables."""
+    lines = []
+    for table, sentence in _NO_ROOM.items():
+        said = [worker.now.get("no_room", {}).get(table, {}) for worker in state.workers.values()]
+        count = sum(one.get("count", 0) for one in said)
+        names = [name for one in said for name in one.get("vnets", ())][:VNETS_SHOWN]
+        if not count:
+            continue
+        shown = ", ".join(names) + (f" and {count - len(names)} more" if count > len(names) else "")
+        verb = "gets" if table == "locations" else "is"
+        plural = "get" if table == "locations" else "are"
+        who = f"V-net {shown} {verb} " if count == 1 else f"V-nets {shown} {plural} "
+        configured = getattr(state.configuration.capacity, table, None)
+        size = f" ({table} = {configured})" if configured else ""
+        command = f"raise {table if configured else 'vnets'} in [capacity] of gateway.toml, then restart it"
+        lines.append(line("capacity", ("" if table == "tunnels" else who) + sentence + size, command))
+    return lines
 
 
 def _tunnel_lines(state: State, tunnels: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -70,8 +70,9 @@ def drops(rows: Rows, reason: Rows, revision: Rows, lifetime_ms: Rows, incarnati
     )
 
 
-def endings(refused: Rows, is_quota: Rows, incarnation: int) -> Rows:
-    """Make the records that end what waits for decisions which the data plane will never take."""
+def endings(refused: Rows, is_full: Rows, incarnation: int) -> Rows:
+    """Make the records that end what waits for decisions which the data plane will not take, `is_full`: for
+    want of room."""
     return make(  # type: ignore[no-any-return]
         RecordType.RELEASE_DROP,
         len(refused),
@@ -79,7 +80,7 @@ def endings(refused: Rows, is_quota: Rows, incarnation: int) -> Rows:
         revision=refused["head"]["revision"],
         key=refused["key"],
         token=refused["token"],
-        reason=np.where(is_quota, REASONS["miss_rate"], REASONS["not_supported"]),
+        reason=np.where(is_full, REASONS["table_full"], REASONS["not_supported"]),
         action=Action.DROP,
         incarnation=incarnation,
     )

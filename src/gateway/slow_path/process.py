@@ -38,6 +38,7 @@ from gateway.processes.reporter import Reporter
 from gateway.slow_path.announcement import described
 from gateway.slow_path.latency import Latency
 from gateway.slow_path.resolver import Resolver
+from gateway.slow_path.room import LAPSING, REPORTED_MAX, by_table
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ class SlowPath:
         if self._backlog_rows < BACKLOG_MAX:
             self._resolver.records(ring.drain(DRAIN_MAX), now_s)
         if (revision := self._resolver.take_in_force()) is not None:
+            self._say_room()  # a heartbeat that reports a revision says what of it found no room
             self._client.applied(revision)
         self._resolver.announce(now_s)
         self._send(ring)
@@ -201,6 +203,13 @@ class SlowPath:
             self._resolver.asked_locator(
                 self._client.send_locator(key[:16], key[16:32], protocol, wire_id), key
             )
+
+    def _say_room(self) -> list[tuple[int, str, str]]:
+        """Have heartbeats say what finds no room here; returns it."""
+        lacking = self._resolver.no_room()
+        declared = [row for row in lacking if row[2] not in LAPSING]
+        self._client.set_heartbeat(no_room=[list(row) for row in declared[:REPORTED_MAX]])
+        return lacking
 
     # -- the directory -------------------------------------------------------------------------
 
@@ -355,6 +364,7 @@ class SlowPath:
                 "busy_s": round(self._busy_s, 6),
                 "waiting": self._resolver.waiting(),
                 "backlog": self._backlog_rows,
+                "no_room": by_table(self._say_room()),
                 "directory_us_bucket": self._latency.bucket,
                 "directory": {
                     "name": active.name if active else "",

@@ -34,6 +34,7 @@ from gateway.slow_path.operations import MalformedOperation, Operation, record_o
 from gateway.slow_path.questions import Batch, Questions
 from gateway.slow_path.refusals import Refusals
 from gateway.slow_path.retries import Retries, together
+from gateway.slow_path.room import Room
 from gateway.slow_path.tables import Tables
 from gateway.slow_path.tunnel_names import TunnelNames
 from gateway.slow_path.view import View
@@ -55,7 +56,8 @@ _NONE = int(Action.NONE)
 _ASK_AGAIN = (Why.LATE, Why.UNKNOWN_OBJECT, Why.OTHER_INCARNATION)
 _NEVER = float("inf")
 _PLACES = (RecordType.ATTACHMENT_SET, RecordType.INGRESS_SET)
-_QUOTA = (Why.QUOTA, Why.NO_ROOM)
+_NO_ROOM = (Why.QUOTA, Why.NO_ROOM)
+_TOLD_BY_ANSWERS = (RecordType.LOCATION_SET, RecordType.TUNNEL_SET)
 
 
 class Resolver:
@@ -82,6 +84,7 @@ class Resolver:
         self._locators_to_ask: list[bytes] = []
         self._locators_asked: dict[int, bytes] = {}
         self._conflicts: dict[int, tuple[int, float]] = {}  # VNI -> (times told again, due next)
+        self._room = Room()
         self._tunnel_names = TunnelNames()
         self._announcer = Announcer()
         self._facts_pushed: set[int] = set()  # V-nets that have changed at one revision, not in force yet
@@ -155,9 +158,13 @@ class Resolver:
             due.append(sync_s)
         if self._to_ask:
             due.append(min((batch.asked_s + LATE_S for batch in self._asked.values()), default=0.0))
-        if (again_s := self._again.due_s()) is not None:
-            due.append(again_s)
+        due += [at for at in (self._again.due_s(), self._room.due_s()) if at is not None]
         return min(due, default=None)
+
+    def no_room(self) -> list[tuple[int, str, str]]:
+        """Return (VNI, V-net's name, table) of what finds no room in the data plane; VNI 0: of no V-net."""
+        lacking = list(self._room.lacking())
+        return [(vni, self.views[vni].name() if vni in self.views else "", table) for vni, table in lacking]
 
     def waiting(self) -> int:
         """Return how many keys are being asked."""
@@ -263,7 +270,10 @@ class Resolver:
             return
         for why, count in zip(*np.unique(rows["why"], return_counts=True), strict=True):
             self.counters[f"refused_{_why_name(why)}"] += int(count)
-        if ((rows["why"] == Why.UNKNOWN_OBJECT) & (rows["refused_type"] != RecordType.TUNNEL_REMOVE)).any():
+        self._room.refused(rows, now_s)
+        unknown = (rows["why"] == Why.UNKNOWN_OBJECT) & (rows["refused_type"] != RecordType.TUNNEL_REMOVE)
+        full = np.isin(rows["why"], _NO_ROOM) & np.isin(rows["refused_type"], _TOLD_BY_ANSWERS)
+        if (unknown | full).any():
             # What no flow names is forgotten there after a while: tell it anew when it is next named.
             self._tables.clear_told()
         # A port's VLAN or a locator that another V-net still has: its removal may be on the way, from
@@ -273,12 +283,16 @@ class Resolver:
             times, _ = self._conflicts.get(vni, (0, 0.0))
             self._conflicts[vni] = (times, now_s + min(RETRY_MOST_S, RETRY_S * 2**times))
         flows = rows[rows["refused_type"] == RecordType.FLOW_INSTALL]
-        again = np.isin(flows["why"], _ASK_AGAIN)
+        full = np.array(self._room.lacks_location(flows["head"]["vni"].tolist()), bool)
+        full &= flows["why"] == Why.UNKNOWN_OBJECT  # what it names found no room: nor would it at once
+        again = np.isin(flows["why"], _ASK_AGAIN) & ~full
         if again.any():
             self._ask_again(flows[again], now_s)
-        ended = flows[~again & (flows["why"] != Why.UNKNOWN_VNET) & (flows["token"] != 0)]
-        if len(ended):
-            self._emit(endings(ended, np.isin(ended["why"], _QUOTA), self.incarnation))
+        over = ~again & (flows["why"] != Why.UNKNOWN_VNET) & (flows["token"] != 0)
+        if over.any():
+            self._emit(
+                endings(flows[over], full[over] | np.isin(flows["why"][over], _NO_ROOM), self.incarnation)
+            )
 
     def _ask_again(self, refused: Rows, now_s: float) -> None:
         if now_s - self._attempts_since_s > 2 * self.wait_s:
@@ -426,6 +440,7 @@ class Resolver:
         """Ask again what is due; give up what nobody can be waiting for any more."""
         self._in_force.tick(now_s)
         self._tell_places(now_s)
+        self._try_room(now_s)
         due = []
         for batch in self._again.take_due(now_s):
             if now_s - batch.born_s > self.wait_s:
@@ -452,6 +467,7 @@ class Resolver:
         moved: set[int] = set()  # as far as is known: at one revision, but other locators
         arrivals: list[tuple[View, Operation]] = []
         self.views = {}
+        self._room.clear()
         self._tables.clear()
         self._tunnel_names.clear()
         for vni, operations in snapshot.vnets:
@@ -543,6 +559,7 @@ class Resolver:
             self._refusals.change(view.vni, revision, record["scope"][0])
         elif operation["op"] == "vnet_removed":
             self._refusals.forget(view.vni)
+            self._room.gone(view.vni)
             self.views.pop(view.vni, None)
             self._in_force.removed(view.vni)
             self._take_back(view, [tunnel["object_id"] for tunnel in view.of_kind("tunnel")], revision)
@@ -614,10 +631,28 @@ class Resolver:
                 continue
             self._conflicts[vni] = (times + 1, _NEVER)  # due again once it is refused again
             self.counters["places_told_again"] += 1
-            for operation in (*view.of_kind("attachment"), *view.of_kind("ingress")):
-                record = record_of(operation, vni, view.revision, self.incarnation)
-                if record is not None:
-                    self._emit(record)
+            self._emit_all(view, (*view.of_kind("attachment"), *view.of_kind("ingress")))
+
+    def _try_room(self, now_s: float) -> None:
+        """Tell again what found no room."""
+        for vni, table, has_room in self._room.take_due(now_s):
+            view = self.views.get(vni)
+            if view is None:
+                continue
+            self.counters["told_for_room"] += 1
+            if table == "vnets" and has_room:
+                self._tell(view)
+                self._in_force.reached(view.revision)
+                continue
+            kinds = ("vnet",) if table == "vnets" else ("attachment", "ingress", "peering")
+            for kind in () if has_room else kinds:
+                self._emit_all(view, view.of_kind(kind))
+
+    def _emit_all(self, view: View, operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            record = record_of(operation, view.vni, view.revision, self.incarnation)
+            if record is not None:
+                self._emit(record)
 
     def _tell_state(self) -> None:
         self._emit(
@@ -659,6 +694,7 @@ class Resolver:
         self._attempts.clear()
         self._ingresses.clear()
         self._conflicts.clear()
+        self._room.clear()
         self._records.clear()
 
     def _is_mine(self, vni: int) -> bool:

@@ -56,6 +56,10 @@ class View:
             for mine, theirs in ((self._operations[kind], other._operations[kind]) for kind in _KEYS)
         )
 
+    def name(self) -> str:
+        """Return the V-net's name; empty while it is not known."""
+        return next((str(op.get("name", "")) for op in self.of_kind("vnet")), "")
+
     def object_id(self) -> int:
         """Return the V-net's id; 0 while it is not known."""
         return next((op["object_id"] for op in self.of_kind("vnet")), 0)
