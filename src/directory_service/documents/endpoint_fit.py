@@ -53,8 +53,7 @@ def _fits(after: Snapshot, state: VnetState, endpoint: Endpoint) -> bool:
     own = {*endpoint.addresses}
     if len(own) < len(endpoint.addresses) or own & {*endpoint.services}:
         return False
-    mac = endpoint.mac.rjust(16, b"\0")
-    if not _is_alone(state, FAMILY_MAC, mac, endpoint):
+    if not _is_alone(state, FAMILY_MAC, endpoint.mac_key, endpoint):
         return False
     for ipv6, address in (*endpoint.addresses, *endpoint.services):
         if address in vnet.gateway_addresses or not _is_inside(vnet.prefixes, ipv6, address):

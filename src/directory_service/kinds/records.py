@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack
 
-from directory_client.vocabulary.addresses import Network, pack_address, pack_network
+from directory_client.vocabulary.addresses import Network, pack_address, pack_mac, pack_network
 from directory_client.vocabulary.names import Place, derive_gateway_mac, parse_mac, parse_place
 from directory_service.kinds.fields import (
     DEFAULT_PREFERENCE,
@@ -171,13 +171,18 @@ class Endpoint:
     record: Record
     id: int
     name: str
-    mac: bytes
+    mac_key: bytes  # the MAC, as keys have it
     known_by: bytes | tuple[tuple[bool, bytes], ...]  # of one IPv4 address, which most have, only that
     services: tuple[tuple[bool, bytes], ...]
     node: str
     at: tuple[Place, ...]
     groups: frozenset[str]
     preference: int
+
+    @property
+    def mac(self) -> bytes:
+        """Its MAC."""
+        return self.mac_key[-6:]
 
     @property
     def addresses(self) -> tuple[tuple[bool, bytes], ...]:
@@ -304,7 +309,7 @@ def to_endpoint(record: Record) -> Endpoint:
         record,
         record.id,
         record.local_name,
-        bytes.fromhex(values["mac"].replace(":", "")),
+        pack_mac(bytes.fromhex(values["mac"].replace(":", ""))),
         addresses[0][1] if len(addresses) == 1 and not addresses[0][0] else addresses,
         _pack_all(values.get("services")),
         intern(values.get("node", "")),

@@ -54,9 +54,17 @@ class Member:
     """An endpoint with its places resolved."""
 
     endpoint: Endpoint
-    id: int
-    name: str
     whereabouts: Whereabouts
+
+    @property
+    def id(self) -> int:
+        """The endpoint's id."""
+        return self.endpoint.id
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name in its V-net."""
+        return self.endpoint.name
 
     @property
     def spots(self) -> tuple[Spot, ...]:
@@ -260,7 +268,7 @@ class VnetState:
     def resolve(self, endpoint: Endpoint) -> Member:
         """Find the V-net's attachments at an endpoint's places; a place without one on a foreign node is
         the node."""
-        return Member(endpoint, endpoint.id, endpoint.name, self._resolved(endpoint))
+        return Member(endpoint, self._resolved(endpoint))
 
     def _resolved(self, endpoint: Endpoint) -> Whereabouts:
         key = (endpoint.at, endpoint.node)
@@ -395,7 +403,7 @@ class VnetState:
 
 def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:
     """Return (family, packed address) of all by which an endpoint is known."""
-    keys = [(FAMILY_MAC, endpoint.mac.rjust(16, b"\0"))]
+    keys = [(FAMILY_MAC, endpoint.mac_key)]
     known = endpoint.addresses
     if endpoint.services or len(known) > 1:
         known = tuple({*known, *endpoint.services})

@@ -129,7 +129,7 @@ def _differs(one: Operation | None, other: Operation) -> bool:
     """Tell whether an operation is news; a higher revision alone is not."""
     if one is None:
         return True
-    return any(one[field] != value for field, value in other.items() if field != "revision")
+    return {**one, "revision": 0} != {**other, "revision": 0}
 
 
 def scope_operation(change: ScopedChange, vni: int) -> Operation:
