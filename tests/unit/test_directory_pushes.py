@@ -12,6 +12,7 @@ from directory_service.documents.writer import Counter, plan, want_document
 from directory_service.editor import Applied
 from directory_service.refused import Refused
 from directory_service.settings import Settings
+from directory_service.views import view
 from directory_service.views.announcement import LATE_MAX
 from directory_service.views.pushes import RESYNC
 from directory_service.views.view import compare_views
@@ -68,6 +69,21 @@ def test_a_move_tells_every_host_and_is_announced_at_the_new_node(directory: Dir
     last = ops_of(pushes, gw1, 7001)[-1]
     assert last["op"] == "scope"
     assert {push.vni for push in pushes} == {7001}
+
+
+def test_one_more_endpoint_is_told_without_looking_at_all_nodes_of_its_vnet(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(view, "_base", lambda snapshot, state, node, *_: looked.append(node.name) or {})
+    values = {"addresses": ["10.0.0.77"], "mac": "02:00:5e:00:00:77", "at": ["gw1/rack:101"]}
+
+    directory.set_record("endpoint", "red/more", values)
+    pushes = directory.poll()
+
+    assert looked == []
+    assert {push.node_id for push in pushes} == {directory.node_id("gw1"), directory.node_id("gw2")}
+    assert all(ops_of(pushes, node, 7001, "location") for node in {push.node_id for push in pushes})
 
 
 def test_a_move_between_two_attachments_of_a_node_is_announced_there(directory: Directory) -> None:

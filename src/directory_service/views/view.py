@@ -96,8 +96,10 @@ def compare_views(
         return build_view(after, new, now, settings)
     only = None if nodes is None or old is not new or node_name in nodes else nodes
     names = _changed_locations(before, after, old, new, only)
-    a = _base(before, old, was, settings, only) | _locations(before, old, was, names)
-    b = _base(after, new, now, settings, only) | _locations(after, new, now, names)
+    a, b = _locations(before, old, was, names), _locations(after, new, now, names)
+    if not _has_same_base(before, after, old, new):
+        a = _base(before, old, was, settings, only) | a
+        b = _base(after, new, now, settings, only) | b
     sets = [op for key, op in b.items() if _differs(a.get(key), op)]
     gone = [op for kind in _REMOVERS for key, op in a.items() if key not in b and op["op"] == kind]
     # What is removed goes last, so that what moves is never nowhere; but two cannot have one place.
@@ -210,6 +212,19 @@ def _base(
         if peer is not None and peer.vnet is not None:
             view["peering", peer.vnet.vni] = {"op": "peering", "vni": vnet.vni, "to_vni": peer.vnet.vni}
     return view
+
+
+def _has_same_base(before: Snapshot, after: Snapshot, old: VnetState, new: VnetState) -> bool:
+    """Tell whether all but locations is certainly the same, as it is when an endpoint changes: it grows with
+    the nodes of a V-net, and each of these would make it twice."""
+    return (
+        before.fabric is after.fabric
+        and old.vnet is new.vnet
+        and old.attachments_by_node is new.attachments_by_node
+        and not old.peerings
+        and not new.peerings
+        and old.nodes_concerned() == new.nodes_concerned()
+    )
 
 
 def _ingresses(
