@@ -120,12 +120,12 @@ class Fleet:
     each event."""
 
     def __init__(self, endpoint: str, names: Sequence[str]) -> None:
-        descriptors = 64 + 12 * len(names)
+        descriptors = 64 + 32 * len(names)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < descriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(descriptors, hard), hard))
         self._context = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 16 + 4 * len(names))
+        self._context.set(zmq.MAX_SOCKETS, 16 + 16 * len(names))
         self.heard: Callable[[int, Event], None] = lambda _number, _event: None
         self.clients = [
             DirectoryClient([endpoint], node=name, role="slow-path", context=self._context, give_up_s=60.0)
