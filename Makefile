@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export CYTHON := $(CURDIR)/$(BIN)/cython
 BUILD_NEEDS := meson-python>=0.17 meson>=1.3 ninja cython>=3.2.2 numpy>=2.0
 
-.PHONY: help setup build test lint format demo demo-clean bench bench-check bench-record bench-docs clean
+.PHONY: help setup build test lint format demo demo-clean storm bench bench-check bench-record bench-docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ format: setup ## clang-format and ruff format
 
 demo: setup ## two gateways and a kernel VTEP in namespaces; KEEP=1 leaves it running
 	@$(SUDO) $(BIN)/python -m demo $(if $(KEEP),--keep)
+
+storm: build ## kill, stop, step the clock, fill the disk, restore, under traffic; SECONDS=300 SEED=n
+	@$(SUDO) $(BIN)/python tests/system/storm.py --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 demo-clean: ## remove what make demo KEEP=1 left running
 	@$(SUDO) $(BIN)/python -m demo --clean

@@ -27,6 +27,7 @@ ETH_P_ALL = 3
 PACKET_OUTGOING = 4
 PROCESSES = ("parent", "slow-path-0", "slow-path-1", "control", "directory", "data-plane-1", "data-plane")
 MEMBERS = {"a": ("10.0.0.1", "02:00:00:00:00:0a"), "b": ("10.0.0.2", "02:00:00:00:00:0b")}
+MOVER = ("10.0.0.3", "02:00:00:00:00:0c")  # has no adapter of its own: it is where a document says
 DOCUMENT = """
 document = "lab"
 [site.s1]
@@ -59,15 +60,17 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> A
 
 
 class Lab:
-    """Start it, apply DOCUMENT + RULE, send. Needs root (TAP)."""
+    """Start it, apply DOCUMENT + RULE, send. Needs root (TAP). `served`: the endpoint of a directory that
+    somebody else runs, for one of its own."""
 
-    def __init__(self, directory: Path, options: str = "") -> None:
+    def __init__(self, directory: Path, options: str = "", served: str = "") -> None:
         self.directory = directory
         self.run_dir = directory / "run"
         self.taps = {side: f"vg{os.getpid() % 100_000}{side}" for side in MEMBERS}
         self.file = directory / "gateway.toml"
+        where = f'["{served}"]' if served else '"embedded"'
         self.file.write_text(
-            f'name = "lab"\ndirectory = "embedded"\nlocators = ["192.0.2.1"]\n'
+            f'name = "lab"\ndirectory = {where}\nlocators = ["192.0.2.1"]\n'
             f'runtime_dir = "{self.run_dir}"\nstate_dir = "{directory}/state"\n'
             f'port.pa = {{ device = "net_tap0,iface={self.taps["a"]}", role = "inside" }}\n'
             f'port.pb = {{ device = "net_tap1,iface={self.taps["b"]}", role = "inside" }}\n'
@@ -78,7 +81,7 @@ class Lab:
             _ip("tuntap", "add", "dev", tap, "mode", "tap", "multi_queue")
         self.log = (directory / "log").open("ab")
         self.parent = self.start()
-        self.operator = DirectoryClient([f"ipc://{self.run_dir}"])
+        self.operator = DirectoryClient([served or f"ipc://{self.run_dir}"])
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the parent."""
@@ -168,13 +171,16 @@ def running(directory: Path, settings: str = "") -> Iterator[Lab]:
 
 
 class Stream:
-    """Numbered UDP packets from a to b, `rate` a second, as long as it is open."""
+    """Numbered UDP packets from a to another member (b, who listens), `rate` a second, as long as it is
+    open."""
 
-    def __init__(self, lab: Lab, rate: int = 500) -> None:
+    def __init__(self, lab: Lab, rate: int = 500, to: str = "b", port: int = 5000) -> None:
         self._out, self._in = lab.socket_at("a"), lab.socket_at("b")
         self._lab, self._interval_s = lab, 1 / rate
         self._ending = threading.Event()
+        self._frame = udp_frame("a", to, port)
         self.sent = 0
+        self.sent_at: list[float] = []  # by number: just before
         self.received: dict[int, float] = {}  # number -> when
         self.repeated = 0
         self._thread = threading.Thread(target=self._run)
@@ -208,11 +214,11 @@ class Stream:
             self._in.close()
 
     def _run(self) -> None:
-        frame = udp_frame("a", "b")
         next_s = time.monotonic()
         while not self._ending.is_set():
+            self.sent_at.append(time.monotonic())
             with contextlib.suppress(OSError):  # the TAP is away while a data plane restarts
-                self._out.send(frame + struct.pack("!Q", self.sent))
+                self._out.send(self._frame + struct.pack("!Q", self.sent))
             self.sent += 1
             next_s += self._interval_s
             self._receive(next_s)
@@ -226,7 +232,8 @@ class Stream:
                 data, address = self._in.recvfrom(2048)
             except OSError:  # says once that the TAP's other end has gone
                 continue
-            if address[2] != PACKET_OUTGOING and data[12:14] == b"\x08\x00" and len(data) >= 50:
+            is_ours = data[12:14] == b"\x08\x00" and data[30:38] == self._frame[30:38]
+            if address[2] != PACKET_OUTGOING and is_ours and len(data) >= 50:
                 number = struct.unpack("!Q", data[42:50])[0]
                 self.repeated += number in self.received
                 self.received[number] = time.monotonic()
@@ -242,9 +249,9 @@ def streaming(lab: Lab) -> Iterator[Stream]:
         stream.close()
 
 
-def udp_frame(source: str, destination: str) -> bytes:
+def udp_frame(source: str, destination: str, port: int = 5000) -> bytes:
     """Return Ethernet, IPv4 and UDP headers for 8 bytes of payload."""
-    (address_a, mac_a), (address_b, mac_b) = MEMBERS[source], MEMBERS[destination]
+    (address_a, mac_a), (address_b, mac_b) = MEMBERS[source], {**MEMBERS, "c": MOVER}[destination]
     ethernet = _mac(mac_b) + _mac(mac_a) + b"\x08\x00"
     head = struct.pack(
         "!BBHHHBBH4s4s",
@@ -262,7 +269,7 @@ def udp_frame(source: str, destination: str) -> bytes:
     total = sum(struct.unpack("!10H", head))
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
-    return ethernet + head + struct.pack("!HHHH", 4000, 5000, 16, 0)
+    return ethernet + head + struct.pack("!HHHH", 4000, port, 16, 0)
 
 
 def _ip(*words: str) -> None:
