@@ -220,7 +220,8 @@ def _bytes(numbers: Numbers, width: int) -> Rows:
 def _sum(rows: Rows) -> Numbers:
     if rows.shape[1] % 2:
         rows = np.pad(rows, ((0, 0), (0, 1)))
-    return np.ascontiguousarray(rows).view(">u2").sum(axis=1, dtype=np.int64)
+    sums: Numbers = np.ascontiguousarray(rows).view(">u2").sum(axis=1, dtype=np.int64)
+    return sums
 
 
 def _checksum(rows: Rows, start: int, end: int, field: int, more: Numbers | int = 0) -> None:

@@ -72,7 +72,7 @@ class Connection:
             socket.connect(address)
 
     def _socket(self, context: zmq.Context[Any], kind: int, keys: ClientKeys | None) -> zmq.Socket[Any]:
-        socket = context.socket(kind)
+        socket: zmq.Socket[Any] = context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from directory_client.endpoint import Endpoint, parse_endpoint
 from directory_client.keys import check_public_key
@@ -154,7 +154,7 @@ def _take(mistakes: list[TomlError], read: Callable[[], T], otherwise: Any) -> T
         return read()
     except TomlError as error:
         mistakes.append(error)
-        return otherwise  # type: ignore[no-any-return]
+        return cast("T", otherwise)
 
 
 def _section(
@@ -162,9 +162,9 @@ def _section(
 ) -> T:
     section = _take(mistakes, lambda: table.table(key), None)
     if section is None:
-        return otherwise  # type: ignore[no-any-return]
+        return cast("T", otherwise)
     found = section.read_all(read, mistakes)
-    return otherwise if found is None else found  # type: ignore[no-any-return]
+    return otherwise if found is None else found
 
 
 def _check_together(table: Table, configuration: Configuration, mistakes: list[TomlError]) -> None:

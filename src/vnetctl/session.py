@@ -206,4 +206,4 @@ DIRECTORY_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _option("--directory-key", name="directory_key", envvar="VNETCTL_DIRECTORY_KEY", help="Its public key."),
 )
 
-pass_session = click.make_pass_decorator(Session)
+pass_session: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(Session)

@@ -52,7 +52,7 @@ Examples:
 """
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some releases only
     name = "duration"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:

@@ -119,7 +119,7 @@ class Table:
         check: Callable[[str], object] | None = None,
     ) -> str:
         """Return a string. `check` raises ValueError for a bad one. A key without a default must be there."""
-        value = self._get(key, default, str, "a string")
+        value: str = self._get(key, default, str, "a string")
         if key in self._values:
             if choices is not None and value not in choices:
                 raise self.problem(key, f'"{value}" is not possible', suggest(value, choices))
@@ -138,7 +138,7 @@ class Table:
 
     def integer(self, key: str, default: Any = _REQUIRED, low: int = 0, high: int = 2**63 - 1) -> int:
         """Return an integer between low and high."""
-        value = self._get(key, default, int, "a number")
+        value: int = self._get(key, default, int, "a number")
         if key in self._values and not low <= value <= high:
             raise self.problem(key, f"{value} is out of range", f"a number from {low} to {high}")
         return value
@@ -152,7 +152,8 @@ class Table:
 
     def boolean(self, key: str, default: Any = _REQUIRED) -> bool:
         """Return true or false."""
-        return self._get(key, default, bool, "true or false")
+        value: bool = self._get(key, default, bool, "true or false")
+        return value
 
     def strings(
         self, key: str, default: Any = _REQUIRED, check: Callable[[str], object] | None = None, least: int = 0

@@ -56,7 +56,8 @@ class MalformedMessage(DirectoryError):
 
 def pack(value: Any) -> bytes:
     """Pack a value that we made ourselves."""
-    return msgpack.packb(value)
+    packed: bytes = msgpack.packb(value)
+    return packed
 
 
 def unpack(frame: bytes | memoryview, what: str = "part", limit_bytes: int = TEXT_BYTES_MAX) -> Any:
@@ -148,7 +149,7 @@ def field(head: Mapping[str, Any], name: str, kind: type | tuple[type, ...], def
 
 def names(head: Mapping[str, Any], name: str, default: Any = ...) -> list[str]:
     """Take a list of strings from a head."""
-    value = field(head, name, list, default)
+    value: list[str] = field(head, name, list, default)
     if not all(isinstance(item, str) for item in value or ()):
         raise MalformedMessage(
             f"{head.get('type', 'message')}: {name} is not a list of names", id=head.get("id")

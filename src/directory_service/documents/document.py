@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from directory_client.toml.strict_toml import Table, TomlError, raise_all, read_toml
-from directory_client.toml.toml_lines import format_path
-from directory_client.toml.toml_text import toml_string, toml_value
+from directory_client.toml.toml_lines import format_path, toml_string
+from directory_client.toml.toml_text import toml_value
 from directory_client.vocabulary.addresses import parse_network
 from directory_client.vocabulary.names import NAME, Place, check_name, parse_place
 from directory_service.kinds import fields

@@ -246,7 +246,8 @@ def make_note(
 
 def encode_note(note: Note) -> bytes:
     """Return the store's form of a note."""
-    return msgpack.packb(list(note))
+    packed: bytes = msgpack.packb(list(note))
+    return packed
 
 
 def decode_note(commit_: Commit | Head) -> Note:

@@ -11,7 +11,7 @@ several locators have their place on the wire, and are not used here.
 import hashlib
 from collections.abc import Iterable, Mapping
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from directory_client.vocabulary.addresses import looks_ipv6
 from directory_client.vocabulary.numbers import Protocol
@@ -215,7 +215,7 @@ def nodes_between(before: Fabric, after: Fabric) -> frozenset[str]:
     return frozenset(names)
 
 
-def _reach(node: Node | None) -> tuple | None:
+def _reach(node: Node | None) -> tuple[Any, ...] | None:
     """Return all of a node that a link depends on."""
     return None if node is None else (node.id, node.kind, node.site, node.locators, dict(node.ids))
 

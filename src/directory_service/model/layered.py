@@ -31,7 +31,7 @@ class Layered(Mapping[K, V]):
         self._count = len(self._lower)
 
     def __getitem__(self, key: K) -> V:
-        value = self.get(key)
+        value: V | None = self.get(key)
         if value is None:
             raise KeyError(key)
         return value

@@ -44,7 +44,7 @@ class Snapshot:
         self.presences: Mapping[str, Presence] = {} if presences is None else presences
         self.facts = facts  # orders what is said at one revision
         self.by_vni = {state.vnet.vni: state for state in vnets.values() if state.vnet is not None}
-        self.locations: dict[tuple, Any] = {}  # what decide remembers of where things are
+        self.locations: dict[tuple[Any, ...], Any] = {}  # what decide remembers of where things are
 
     def with_changes(
         self, revision: int, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int

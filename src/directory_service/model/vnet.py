@@ -7,12 +7,12 @@ and shares what did not change: a change of one endpoint copies dicts, and parse
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from directory_client.vocabulary.names import Place
 from directory_service.kinds.records import (
     Attachment,
     Endpoint,
-    Place,
     Record,
     Route,
     Rule,
@@ -423,7 +423,7 @@ def _index_routes(routes: Iterable[Route]) -> dict[int, list[tuple[int, dict[int
     return {family: sorted(by_shift.items()) for family, by_shift in index.items()}
 
 
-def _put(table: dict, name: str, value: object | None) -> None:
+def _put(table: dict[str, Any], name: str, value: object | None) -> None:
     if value is None:
         table.pop(name, None)
     else:

@@ -277,7 +277,7 @@ class Server:
     def _open(self, kind: int, channel: str, message_bytes: int) -> zmq.Socket[Any]:
         """Make a socket that listens on this machine and on TCP, as configured. ZeroMQ gives each listener
         the options that stand when it is bound: the local one first, then all that concerns TCP."""
-        socket = self._context.socket(kind)
+        socket: zmq.Socket[Any] = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER)

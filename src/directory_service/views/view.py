@@ -22,7 +22,7 @@ from directory_service.views.announcement import announcements
 from directory_service.views.scope import ScopedChange, find_changes
 
 Operation = dict[str, Any]
-View = dict[tuple, Operation]
+View = dict[tuple[Any, ...], Operation]
 SLICE = 500  # members or routes
 
 _REMOVERS = {  # what undoes an operation, and the fields that name it
@@ -112,7 +112,7 @@ def compare_views(
     return ops
 
 
-def _place(op: Operation) -> tuple | None:
+def _place(op: Operation) -> tuple[Any, ...] | None:
     """Return what an ingress or attachment occupies at the data plane: only one of them can have it."""
     if op["op"] == "ingress":
         return ("ingress", op["local"], op["remote"], op["protocol"], op["wire_id"])

@@ -147,7 +147,7 @@ class NextHops:
         self._underlay.set_pairs(wanted)
         for table in (self._state.resolutions, self._state.unresolved_at, self._sent, self._bad_since):
             for gone in set(table) - wanted:
-                del table[gone]  # type: ignore[attr-defined]
+                del table[gone]
 
     def _resolved(self, pair: Pair, resolution: Resolution, now: float) -> None:
         self._state.resolutions[pair] = resolution

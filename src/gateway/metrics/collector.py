@@ -51,7 +51,7 @@ class Collector:
 
     def render(self) -> bytes:
         """Return the text of a scrape."""
-        return generate_latest(self)  # type: ignore[arg-type]
+        return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
         state = self._state

@@ -248,7 +248,8 @@ def _with_example(state: State, command: str, reason: str, vni: int, vnet: str) 
 
 def _received(state: State, answer: dict[str, Any], last_s: float | None) -> int | None:
     if last_s is None:
-        return answer.get("counters", {}).get("received")
+        received: int | None = answer.get("counters", {}).get("received")
+        return received
     per_s = state.statistics.per_s("received")
     return None if per_s is None or last_s > 15 else round(per_s * last_s)
 

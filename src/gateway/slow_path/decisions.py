@@ -55,7 +55,7 @@ def installs(rows: Rows, decisions: Rows, locations: Rows, incarnation: int) -> 
 
 def drops(rows: Rows, reason: Rows, revision: Rows, lifetime_ms: Rows, incarnation: int) -> Rows:
     """Make the records for MISS rows that a known refusal answers."""
-    return make(  # type: ignore[no-any-return]
+    return make(
         RecordType.FLOW_INSTALL,
         len(rows),
         vni=rows["head"]["vni"],
@@ -73,7 +73,7 @@ def drops(rows: Rows, reason: Rows, revision: Rows, lifetime_ms: Rows, incarnati
 def endings(refused: Rows, is_full: Rows, incarnation: int) -> Rows:
     """Make the records that end what waits for decisions which the data plane will not take, `is_full`: for
     want of room."""
-    return make(  # type: ignore[no-any-return]
+    return make(
         RecordType.RELEASE_DROP,
         len(refused),
         vni=refused["head"]["vni"],

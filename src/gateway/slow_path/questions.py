@@ -55,7 +55,8 @@ class Batch:
 
     def queries(self) -> Rows:
         """Return the QUERY rows of the directory's wire."""
-        return _QUERIES.rows(self.rows)
+        rows: Rows = _QUERIES.rows(self.rows)
+        return rows
 
 
 class Questions:

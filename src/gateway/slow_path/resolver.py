@@ -714,6 +714,7 @@ def _any_moved(view: View, incarnation: int) -> Rows:
 
 def _why_name(why: int) -> str:
     try:
-        return Why(int(why)).name.lower()
+        name: str = Why(int(why)).name.lower()
+        return name
     except ValueError:
         return "unknown"

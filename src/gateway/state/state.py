@@ -63,7 +63,8 @@ class Table:
         now, then = self.rows.get(key), self.before.get(key)
         if span <= 0 or now is None or then is None:
             return None
-        return max(0, now.get(counter, 0) - then.get(counter, 0)) / span
+        more: float = now.get(counter, 0) - then.get(counter, 0)
+        return max(0.0, more) / span
 
 
 @dataclass
