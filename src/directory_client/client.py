@@ -29,7 +29,16 @@ import zmq
 from directory_client.approach import FINAL
 from directory_client.connection import Connection, receive_now, send_now
 from directory_client.decoding import is_overtaken, read_push, read_resolved, read_snapshot
-from directory_client.events import Answered, Asked, Changed, Event, Failed, ServerChanged, Snapshot
+from directory_client.events import (
+    Answered,
+    Asked,
+    Changed,
+    Event,
+    Failed,
+    Progressed,
+    ServerChanged,
+    Snapshot,
+)
 from directory_client.health import ServerHealth, health_of
 from directory_client.heartbeats import Beat, Facts, Notice, identity_of, notices_of
 from directory_client.keys import ClientKeys
@@ -64,6 +73,7 @@ REFUSALS = frozenset({"fenced", "key"})  # why a server serves us nothing at all
 READS = frozenset(
     {"list", "names", "export", "history", "explain"}
 )  # of the write socket; may be asked twice
+PROGRESS_S = 10.0  # after a server has said that it is at it
 READ_S = 2.0  # an answer may be long
 RETURN_S = 10.0  # for so long a server that is preferred must have answered before it is used again
 HOPELESS_S = 2.0  # what nobody takes for so long is not asked any more, if it will not get better by itself
@@ -188,8 +198,16 @@ class DirectoryClient:
         changes something is never sent twice, what only shows may be."""
         return self._ask("answer", "write", {"type": type, **fields}, [], timeout_s, repeatable=type in READS)
 
-    def call(self, type: str, *, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
-        """Send and wait; returns the answer's head. Raises DirectoryError, or DirectorySilent when nobody
+    def call(
+        self,
+        type: str,
+        *,
+        timeout_s: float = 10.0,
+        progress: Callable[[int, int], None] = lambda seconds, before: None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Send and wait; returns the answer's head. `progress` is called where that takes long, with seconds
+        and the number of requests before this one. Raises DirectoryError, or DirectorySilent when nobody
         answers. Events that come meanwhile are kept for the next `receive`."""
         id = self.send(type, timeout_s=timeout_s, **fields)
         poller = zmq.Poller()
@@ -202,6 +220,8 @@ class DirectoryClient:
             for event in self._run():
                 if isinstance(event, Answered | Failed) and event.id == id:
                     answer = event
+                elif isinstance(event, Progressed) and event.id == id:
+                    progress(event.seconds, event.before)
                 else:
                     kept.append(event)
         self._kept = kept
@@ -434,6 +454,10 @@ class DirectoryClient:
             self._in_flight.wake(waiting, now)
             waiting.sent_at = None
             return events
+        if isinstance(told := head.get("progress"), dict):
+            waiting.deadline = max(waiting.deadline, now + PROGRESS_S)
+            self._in_flight.wake(waiting, now + PROGRESS_S)
+            return [*events, Progressed(waiting.id, _count(told, "seconds"), _count(told, "before"))]
         if head.get("busy") is True and waiting.repeatable and now < waiting.deadline:
             server.failures += 1
             retry_ms = head.get("retry_ms")
@@ -674,3 +698,8 @@ class DirectoryClient:
                     self._facts.delivered(action.revision)
                     events.append(action)
         return events
+
+
+def _count(told: dict[str, Any], name: str) -> int:
+    value = told.get(name)
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -93,7 +93,7 @@ class Connection:
     def _monitor(self, context: zmq.Context[Any], socket: zmq.Socket[Any]) -> zmq.Socket[Any]:
         address = f"inproc://approach-{id(self)}-{id(socket)}"
         socket.monitor(address, EVENTS)
-        monitor = context.socket(zmq.PAIR)
+        monitor: zmq.Socket[Any] = context.socket(zmq.PAIR)
         monitor.setsockopt(zmq.LINGER, 0)
         monitor.connect(address)
         return monitor

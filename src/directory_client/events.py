@@ -35,6 +35,15 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Progressed:
+    """What was asked with `send` takes long: seconds since then, and how many requests come before it."""
+
+    id: int
+    seconds: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """No answer came (code 3), or a refusal (code 1 or 2). What was asked has no effect that we know of."""
 
@@ -92,4 +101,4 @@ class ServerChanged:
     why: str = ""
 
 
-Event = Resolved | Answered | Failed | Snapshot | Changed | Asked | ServerChanged
+Event = Resolved | Answered | Progressed | Failed | Snapshot | Changed | Asked | ServerChanged

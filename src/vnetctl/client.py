@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +16,35 @@ from vnetctl.errors import REFUSED, SILENT, WRONG_INPUT, Failure
 VERSION = 1
 TIMEOUT_S = 12.0
 SLOW_TIMEOUT_S = 35.0
+PROGRESS_BYTES_MAX = 1024  # what is longer is an answer
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 SHOW_VERBS = frozenset({"show", "explain", "events"})
 
 Answer = dict[str, Any]
+
+
+class Progress:
+    """A line on a terminal's standard error that says that something takes long; gone in the end."""
+
+    def __init__(self) -> None:
+        self._is_shown = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def show(self, seconds: int, before: int) -> None:
+        """Say for how long it has taken, and how many requests are done before it."""
+        if not sys.stderr.isatty():
+            return
+        behind = f", {before} before it" if before else ""
+        sys.stderr.write(f"\r\x1b[Kthe directory is at it: {seconds} s{behind}")
+        sys.stderr.flush()
+        self._is_shown = True
 
 
 class Client(Protocol):
@@ -46,13 +72,19 @@ class GatewayClient:
         try:
             dealer.connect(f"ipc://{path}")
             dealer.send(msgpack.packb({"v": VERSION, "id": self._id, **request}))
-            if not dealer.poll(int(timeout_s * 1000)):
-                raise Failure(
-                    f"the gateway at {path} did not answer within {timeout_s:.0f} s",
-                    "systemctl status vnet-gateway",
-                    SILENT,
-                )
-            return accept(dealer.recv(), path)
+            with Progress() as progress:
+                while True:
+                    if not dealer.poll(int(timeout_s * 1000)):
+                        raise Failure(
+                            f"the gateway at {path} did not answer within {timeout_s:.0f} s",
+                            "systemctl status vnet-gateway",
+                            SILENT,
+                        )
+                    data = dealer.recv()
+                    told = progress_of(data)
+                    if told is None:
+                        return accept(data, path)
+                    progress.show(*told)
         finally:
             dealer.close()
             context.term()
@@ -123,10 +155,29 @@ class DirectoryOnly:
                 )
             message = message_of(request)
             present = {key: value for key, value in message.fields.items() if value is not None}
-            answer = self._client.call(message.type, timeout_s=max(timeout_s, message.timeout_s), **present)
+            with Progress() as progress:
+                answer = self._client.call(
+                    message.type,
+                    timeout_s=max(timeout_s, message.timeout_s),
+                    progress=progress.show,
+                    **present,
+                )
         except DirectoryError as error:
             raise Failure(error.error, error.fix, error.code) from error
         return {"rows": [answer], **answer} if verb == "explain" else answer
+
+
+def progress_of(data: bytes) -> tuple[int, int] | None:
+    """Return seconds and requests before, if this says that it takes long; None: it is an answer."""
+    import msgpack
+
+    if len(data) > PROGRESS_BYTES_MAX:
+        return None
+    try:
+        told = msgpack.unpackb(data)["progress"]
+        return int(told["seconds"]), int(told["before"])
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+        return None
 
 
 def accept(raw: bytes, source: object) -> Answer:

@@ -90,10 +90,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
 class Elsewhere(threading.Thread):
     """Asks something that takes long, with a client of its own."""
 
-    def __init__(self, served: Served, verb: str, **fields: Any) -> None:
+    def __init__(self, served: Served, verb: str, within_s: float = WITHIN_S, **fields: Any) -> None:
         super().__init__(daemon=True)
         self._client = served.client()
-        self._ask: Callable[[], Any] = lambda: self._client.call(verb, timeout_s=WITHIN_S, **fields)
+        self._ask: Callable[[], Any] = lambda: self._client.call(verb, timeout_s=within_s, **fields)
         self.answer: dict[str, Any] | None = None
         self.error: DirectoryError | None = None
         self.start()
@@ -277,3 +277,27 @@ def unread_bytes(process_id: int) -> bool:
     """Whether the process has something to read at its socket. Its one stream socket is the server's."""
     state = subprocess.run(["ss", "-xpn"], capture_output=True, text=True, check=True).stdout
     return any(f"pid={process_id}," in line and int(line.split()[2]) > 0 for line in state.splitlines())
+
+
+def test_who_waits_for_long_is_told_so_and_goes_on_waiting(served: Served) -> None:
+    writer = served.worker("writer")
+    os.kill(writer, signal.SIGSTOP)
+    told: list[tuple[int, int]] = []
+    first = Elsewhere(served, "set", kind="site", name="first", values={}, wait_ms=0)
+    audit = served.path / "audit.jsonl"
+    wait_for(lambda: '"first"' in audit.read_text())
+    second = Elsewhere(
+        served,
+        "set",
+        kind="site",
+        name="second",
+        values={},
+        wait_ms=0,
+        within_s=1.5,
+        progress=lambda seconds, before: told.append((seconds, before)),
+    )
+    wait_for(lambda: told and told[-1][0] >= 3)  # longer than it would have waited in silence
+    os.kill(writer, signal.SIGCONT)
+    assert first.outcome()["revision"] == 2
+    assert second.outcome()["revision"] == 3
+    assert {before for _, before in told} == {1}

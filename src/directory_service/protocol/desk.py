@@ -10,24 +10,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from directory_client.wire.messages import DirectoryError
+from directory_client.wire.messages import DirectoryError, encode
 from directory_service.protocol.jobs import Done, Job
-from directory_service.protocol.outbox import Out, Peer
+from directory_service.protocol.outbox import Out, Peer, Reply
 
 JOBS_MAX = 256
 JOBS_MAX_OF_ONE = 32  # of one key, or of all who came over ipc
+PROGRESS_S = 1.0
 DOCUMENTS_MAX = 8  # that wait at once: so many times document_bytes
 
 Finish = Callable[[Done, float], list[Out]]
 
 
-class _Waiting(NamedTuple):
+@dataclass(slots=True)
+class _Waiting:
     finish: Finish
+    peer: Peer
     asked: tuple[bytes, object, str]
     name: str
     text_bytes: int
+    since: float
+    told_at: float
 
 
 class Desk:
@@ -66,7 +71,7 @@ class Desk:
         ):
             raise DirectoryError("too many requests wait for the directory", "try again in a few seconds")
         self._next += 1
-        self._waiting[self._next] = _Waiting(finish, asked, name, text_bytes)
+        self._waiting[self._next] = _Waiting(finish, peer, asked, name, text_bytes, now, now)
         self._asked.add(asked)
         self._of_one[name] += 1
         self._text_bytes += text_bytes
@@ -90,6 +95,19 @@ class Desk:
         ready = [pair for pair in self._held if pair[1].revision <= revision]
         self._held = [pair for pair in self._held if pair[1].revision > revision]
         return [out for waiting, done in ready for out in self._finish(waiting, done, now)]
+
+    def progress(self, now: float) -> list[Out]:
+        """Tell those who wait for longer that they are not forgotten: seconds since they asked, and how many
+        requests come before theirs."""
+        outs: list[Out] = []
+        for before, waiting in enumerate(self._waiting.values()):
+            if now - waiting.told_at < PROGRESS_S or waiting.asked[1] is None:
+                continue
+            waiting.told_at = now
+            told = {"seconds": int(now - waiting.since), "before": before}
+            frames = encode({"id": waiting.asked[1], "progress": told})
+            outs.append(Reply(waiting.peer.channel, waiting.peer.connection, frames))
+        return outs
 
     def _finish(self, waiting: _Waiting, done: Done, now: float) -> list[Out]:
         self._asked.discard(waiting.asked)

@@ -172,6 +172,7 @@ class Dispatcher:
             self._poll_at = now + self._poll_store_s
             outs += self.taken_up(now)
         outs += [self._heartbeat(node_id) for node_id in self.publisher.nodes_due(now)]
+        outs += self.desk.progress(now)
         self._snapshots.tick(now)
         ended = self._waiting.tick(now)
         return outs + (self._pushes() + ended if ended else [])

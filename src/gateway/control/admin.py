@@ -25,7 +25,18 @@ from directory_client.wire.messages import DEPTH_MAX, DirectoryError, is_too_dee
 from directory_client.wire.operator_requests import READS, WRITES, message_of
 from gateway.show import explain
 from gateway.show import nouns as show
-from gateway.state.job import Answer, Ask, AskDataPlane, AskDirectory, Job, Refused, Wait, ask_directory
+from gateway.state.job import (
+    Answer,
+    Ask,
+    AskDataPlane,
+    AskDirectory,
+    Done,
+    Job,
+    Progress,
+    Refused,
+    Wait,
+    ask_directory,
+)
 from gateway.state.state import State
 
 log = logging.getLogger(__name__)
@@ -38,7 +49,6 @@ SHOW_VERBS = frozenset({"show", "explain", "events"})
 VERBS = SHOW_VERBS | READS | WRITES | {"reload"}
 
 Reply = Callable[[Answer], None]
-Done = Callable[[Answer | Refused], None]
 
 
 @dataclass(frozen=True)
@@ -81,11 +91,14 @@ class Admin:
         self.running = 0
 
     def handle(self, request: Any, reply: Reply, *, may_change: bool) -> None:
-        """Run a decoded request; `reply` is called once, now or later, with the answer."""
+        """Run a decoded request; `reply` is called with the answer, now or later, and before that with
+        "progress" each second or so where it takes long."""
         head: Answer = {"v": VERSION, "id": None, "node": self._state.node}
 
-        def finish(answer: Answer | Refused) -> None:
-            if isinstance(answer, Refused):
+        def finish(answer: Answer | Refused | Progress) -> None:
+            if isinstance(answer, Progress):
+                reply({**head, "progress": {"seconds": answer.seconds, "before": answer.before}})
+            elif isinstance(answer, Refused):
                 reply({**head, "ok": False, "error": answer.error, "fix": answer.fix, "code": answer.code})
             else:
                 reply({**head, "ok": True, **answer})
@@ -113,8 +126,13 @@ class Admin:
 
     def run(self, job: Job, done: Done) -> None:
         """Run a job of control's own."""
+
+        def finish(answer: Answer | Refused | Progress) -> None:
+            if not isinstance(answer, Progress):
+                done(answer)
+
         self.running += 1
-        self._advance(job, None, done)
+        self._advance(job, None, finish)
 
     def run_if(self, job: Job | None) -> None:
         """Run a job of control's own, if there is one, whose answer nobody waits for."""
@@ -195,7 +213,7 @@ class Admin:
                 return
             turn = Turn()
             try:
-                self._ask(asked, partial(self._answered, turn, job, finish))
+                self._ask(asked, partial(self._answered, turn, job, finish), finish)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:  # it cannot be packed
                 log.error("a question cannot be asked: %s", error)
                 turn.answer = Refused(f"it cannot be passed on ({error})", "see control's log", 2)
@@ -204,14 +222,18 @@ class Admin:
                 return
             answer = turn.answer
 
-    def _answered(self, turn: Turn, job: Job, finish: Done, result: Answer | Refused) -> None:
+    def _answered(self, turn: Turn, job: Job, finish: Done, result: Answer | Refused | Progress) -> None:
+        assert not isinstance(result, Progress)
         if turn.asking:
             turn.answer = result
         else:
             self._advance(job, result, finish)
 
-    def _ask(self, asked: Ask, done: Done) -> None:
-        def checked(answer: Answer | Refused) -> None:
+    def _ask(self, asked: Ask, done: Done, finish: Done) -> None:
+        def checked(answer: Answer | Refused | Progress) -> None:
+            if isinstance(answer, Progress):
+                finish(answer)
+                return
             if not isinstance(answer, Refused) and answer.get("ok") is False:
                 code = answer.get("code", 1)
                 answer = Refused(

@@ -22,7 +22,7 @@ from typing import Any
 import zmq
 
 from directory_client.client import DirectoryClient
-from directory_client.events import Answered, Asked, Failed, ServerChanged
+from directory_client.events import Answered, Asked, Failed, Progressed, ServerChanged
 from directory_client.keys import client_keys
 from directory_client.process.descriptors import Admission, Listener, raise_limit
 from directory_client.process.notify import notify
@@ -38,7 +38,18 @@ from gateway.metrics.server import MetricsServer
 from gateway.processes.instance import instance
 from gateway.processes.reloading import Reloading
 from gateway.state.events import Events, adoption_text
-from gateway.state.job import DUMP_ROWS, Answer, AskDataPlane, AskDirectory, Job, Refused, Steps, dump
+from gateway.state.job import (
+    DUMP_ROWS,
+    Answer,
+    AskDataPlane,
+    AskDirectory,
+    Done,
+    Job,
+    Progress,
+    Refused,
+    Steps,
+    dump,
+)
 from gateway.state.state import DirectoryServer, State, read_names, read_table
 from gateway.state.statistics import sample_of
 
@@ -75,7 +86,7 @@ class Control:
         self.state = State(configuration, package_version(), Events(configuration.name), clock)
         self._link = DataPlaneLink(configuration.data_plane_socket, clock, self._found, self._lost)
         self._directory = self._open_directory()
-        self._questions: dict[int, Callable[[Answer | Refused], None]] = {}
+        self._questions: dict[int, Done] = {}
         self._hung_up = False
         self._reloading = Reloading("control", configuration, self._take)
         self._admin = Admin(
@@ -315,7 +326,7 @@ class Control:
 
     # -- the directory
 
-    def _ask_directory(self, asked: AskDirectory, done: Callable[[Answer | Refused], None]) -> None:
+    def _ask_directory(self, asked: AskDirectory, done: Done) -> None:
         present = {key: value for key, value in asked.fields.items() if value is not None}
         answering = self.state.active_server() is not None
         timeout_s = asked.timeout_s if answering else min(asked.timeout_s, SILENT_TIMEOUT_S)
@@ -328,6 +339,10 @@ class Control:
                 done = self._questions.pop(event.id, None)
                 if done is not None:
                     done(event.head)
+            elif isinstance(event, Progressed):
+                done = self._questions.get(event.id)
+                if done is not None:
+                    done(Progress(event.seconds, event.before))
             elif isinstance(event, Failed):
                 done = self._questions.pop(event.id, None)
                 if done is not None:
@@ -454,9 +469,7 @@ class Control:
             rows = yield from dump("tunnels")
             return {"pairs": [(row["local_locator"], row["remote_locator"]) for row in rows]}
 
-        self._admin.run(
-            steps(), lambda answer: done(None if isinstance(answer, Refused) else answer["pairs"])
-        )
+        self._admin.run(steps(), lambda answer: done(answer["pairs"] if isinstance(answer, dict) else None))
 
     def _say_locators(self) -> None:
         """Tell the directory which locators and ports this node has, and notice locators that Linux lacks."""

@@ -8,7 +8,7 @@ are easy to test: answer them by hand.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,14 @@ DUMP_ROWS_MAX = 4_000_000
 class Refused(DirectoryError):
     """No answer, or a refusal: what is wrong, what to type, vnetctl's exit status (1 refused or failed, 2 the
     input is wrong, 3 nobody answered)."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """No answer yet: who was asked is at it for so long, and does so many requests before."""
+
+    seconds: int
+    before: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ def ask_directory(message: Message) -> AskDirectory:
     return AskDirectory(message.type, message.fields, message.timeout_s)
 
 
+Done = Callable[["Answer | Refused | Progress"], None]
 Ask = AskDataPlane | AskDirectory | Wait
 Job = Generator[Ask, Answer, Answer]
 Steps = Generator[Ask, Answer, Any]

@@ -96,7 +96,7 @@ class Names:
         """Forget what is used no longer."""
         for known in (self.objects, self.ask_again_s):
             for gone in known.keys() - object_ids:
-                del known[gone]  # type: ignore[attr-defined]
+                del known[gone]
 
 
 @dataclass
