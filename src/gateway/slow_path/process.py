@@ -381,7 +381,7 @@ class SlowPath:
 
 
 def _newest_of(row: dict[str, Any]) -> int:
-    return max(row["revision"], row["in_force"])
+    return int(max(row["revision"], row["in_force"]))
 
 
 def run(configuration: Configuration, worker: int) -> None:
