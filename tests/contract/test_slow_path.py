@@ -319,7 +319,7 @@ def test_idle_worker_hardly_uses_its_cpu(tmp_path: Path) -> None:
         began_s, before_s = time.monotonic(), _cpu_s(worker.pid)
         until(lambda: time.monotonic() - began_s > 3, "three seconds")
         share = (_cpu_s(worker.pid) - before_s) / (time.monotonic() - began_s)
-        assert share < 0.02  # of a core; 0.5 % on an idle machine
+        assert share < 0.05  # of a core; 1 % on an idle machine, and all of it for one that does not sleep
     finally:
         worker.terminate()
         assert worker.wait(10) == 0

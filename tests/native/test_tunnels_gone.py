@@ -65,8 +65,9 @@ class House:
         resolver.connected(self.vnets_there(number))
         return resolver
 
-    def vnets_there(self, number: int) -> list[int]:
-        return [row["vni"] for row in all_rows(self.arena.dump.vnets) if row["vni"] % 2 == number]
+    def vnets_there(self, number: int) -> dict[int, tuple[int, int]]:
+        rows = [row for row in all_rows(self.arena.dump.vnets) if row["vni"] % 2 == number]
+        return {row["vni"]: (row["incarnation"], row["in_force"]) for row in rows}
 
     def send(self) -> None:
         for number, resolver in enumerate(self.resolvers):
