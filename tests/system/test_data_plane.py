@@ -382,7 +382,7 @@ def test_idle_data_plane_takes_little(bed: Bed) -> None:
 
 # The modules may lie where only root can read them.
 AS_NOBODY = """
-import os, sys, gateway.main, gateway.data_plane
+import os, sys, gateway.main, gateway.data_plane.process
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 gateway.main.main()
 """
