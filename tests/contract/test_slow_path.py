@@ -316,10 +316,14 @@ def test_idle_worker_hardly_uses_its_cpu(tmp_path: Path) -> None:
     try:
         until(lambda: data_plane.greetings, "the worker is connected")
         until(lambda: len(data_plane.of_type(RecordType.DIRECTORY_STATE)), "and has a directory")
-        began_s, before_s = time.monotonic(), _cpu_s(worker.pid)
-        until(lambda: time.monotonic() - began_s > 3, "three seconds")
-        share = (_cpu_s(worker.pid) - before_s) / (time.monotonic() - began_s)
-        assert share < 0.05  # of a core; 1 % on an idle machine, and all of it for one that does not sleep
+
+        def share() -> float:
+            began_s, before_s = time.monotonic(), _cpu_s(worker.pid)
+            until(lambda: time.monotonic() - began_s > 3, "three seconds")
+            return (_cpu_s(worker.pid) - before_s) / (time.monotonic() - began_s)
+
+        # of a core; 1 % on an idle machine. At first it is still busy with its start.
+        assert any(share() < 0.05 for _ in range(4))
     finally:
         worker.terminate()
         assert worker.wait(10) == 0
