@@ -271,7 +271,7 @@ def test_stopped_directory_costs_only_answers(node: Node) -> None:
         "the data plane is told that somebody answers",
     )
     node.data_plane.emit(row)
-    assert 82 in node.until(RecordType.FLOW_INSTALL)["token"]
+    until(lambda: 82 in node.data_plane.of_type(RecordType.FLOW_INSTALL)["token"], "its flow")
 
 
 def test_garbage_in_a_ring_is_counted_and_others_are_served(node: Node) -> None:
@@ -286,7 +286,7 @@ def test_garbage_in_a_ring_is_counted_and_others_are_served(node: Node) -> None:
 
     node.data_plane.emit(garbage, plausible, good)
 
-    assert 83 in node.until(RecordType.FLOW_INSTALL)["token"]
+    until(lambda: 83 in node.data_plane.of_type(RecordType.FLOW_INSTALL)["token"], "its flow")
     until(lambda: node.statistics().get("records_unknown", 0) > 400, "the count")
 
 
