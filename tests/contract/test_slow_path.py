@@ -322,8 +322,8 @@ def test_idle_worker_hardly_uses_its_cpu(tmp_path: Path) -> None:
             until(lambda: time.monotonic() - began_s > 3, "three seconds")
             return (_cpu_s(worker.pid) - before_s) / (time.monotonic() - began_s)
 
-        # of a core; 1 % on an idle machine. At first it is still busy with its start.
-        assert any(share() < 0.05 for _ in range(4))
+        # of a core: 1 to 6 %, as fast as the machine just is; one that does not sleep takes all of it
+        assert any(share() < 0.25 for _ in range(4))
     finally:
         worker.terminate()
         assert worker.wait(10) == 0
