@@ -125,7 +125,7 @@ class Directory(Follower):
         self._closings = Closings(self._snapshot.revision)
         self._bulk = Bulk()
         self._pushes: list[Push] = []
-        self._rests: tuple[Snapshot | None, Rests] = (None, {})  # what rests at a snapshot
+        self._rests: tuple[tuple[int, int], Rests] = ((0, -1), {})  # what rests at incarnation and revision
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
         self._apart: Apart | None = None
         self._said_later: set[str] = set()
@@ -306,8 +306,8 @@ class Directory(Follower):
 
     def _withheld(self, node: str, said: Sequence[str], reports: Callable[[], Reports]) -> dict[str, Refused]:
         now = self._snapshot
-        if self._rests[0] is not now:
-            self._rests = (now, read_rests(self.store))
+        if self._rests[0] != (now.incarnation, now.revision):
+            self._rests = ((now.incarnation, now.revision), read_rests(self.store))
         rests = self._rests[1]
         if not any(Number("locator", locator) in rests for locator in said):
             return {}

@@ -75,19 +75,24 @@ class TakingUp:
             base, self._base = self._base, None
             if base is None:
                 continue
+            made: Step | None = None
+            failed: StoreError | None = None
             try:
                 store = store or self._open_store()
-                self._made = self._directory.follow(store, base)
+                made = self._directory.follow(store, base)
             except StoreError as error:
-                self._error = error
+                failed = error
             except Exception as error:  # the thread must not end: the server would stand still for ever
                 log.error("what the store has new cannot be taken up", exc_info=error)
-                self._error = StoreError(f"what it has new cannot be taken up: {error}")
-            if self._made is not None and not self._made.snapshots:
-                self._made = None
-            if self._made is None and self._error is None:
-                self.busy = False
+                failed = StoreError(f"what it has new cannot be taken up: {error}")
+            # Said last, and once: from then on the server may ask for the next step.
+            if failed is not None:
+                self._error = failed
+            elif made is not None and made.snapshots:
+                self._made = made
             else:
-                self._wake()
+                self.busy = False
+                continue
+            self._wake()
         if store is not None:
             store.close()
