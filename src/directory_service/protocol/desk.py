@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from directory_client.wire.messages import DirectoryError, encode
-from directory_service.protocol.jobs import Done, Job
+from directory_service.protocol.jobs import Done, Job, refuse
 from directory_service.protocol.outbox import Out, Peer, Reply
 
 JOBS_MAX = 256
@@ -53,14 +53,17 @@ class Desk:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._held)
 
+    def is_asked(self, peer: Peer, id: object, verb: str) -> bool:
+        """Tell whether this very request waits already."""
+        return id is not None and (peer.connection, id, verb) in self._asked
+
     def submit(self, peer: Peer, job: Job, finish: Finish, now: float) -> list[Out]:
         """Have a job done; `finish` says what to send then. Asked again while it waits, it is done once.
         Raises DirectoryError where too much waits already."""
         if self._do is not None:
             return finish(self._do(job), now)
         asked = (peer.connection, job.head.get("id"), job.verb)
-        is_again = job.head.get("id") is not None and asked in self._asked and job.told is None
-        if is_again:
+        if job.told is None and self.is_asked(peer, job.head.get("id"), job.verb):
             return []
         text_bytes = len(job.head.get("text") or "")
         name = job.identity.name
@@ -115,4 +118,9 @@ class Desk:
         self._of_one[waiting.name] -= 1
         if not self._of_one[waiting.name]:
             del self._of_one[waiting.name]
-        return waiting.finish(done, now)
+        try:
+            return waiting.finish(done, now)
+        except Exception as error:  # that one answer fails is nobody's business but theirs
+            _, refusal = refuse(error, waiting.asked[2])
+            frames = encode({"id": waiting.asked[1], **refusal})
+            return [Reply(waiting.peer.channel, waiting.peer.connection, frames)]

@@ -136,6 +136,8 @@ class Writing:
 
     def _change(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
         """Have a change made, write it to the audit file, and answer when the gateways have it."""
+        if self._desk.is_asked(peer, head.get("id"), head["type"]):
+            return []  # it is being done, and stands in the audit file
         self._may_write(peer, now)
         wait_s = _seconds(head, "wait_ms", WAIT_S)
         intention = self._intention(peer, head)
