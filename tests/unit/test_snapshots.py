@@ -16,7 +16,7 @@ from directory_service.configuration import Configuration
 from directory_service.protocol.authentication import LOCAL
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Peer, Reply
-from directory_service.protocol.snapshots import IDLE_S, PIECE_OPERATIONS
+from directory_service.protocol.snapshots import IDLE_S, PIECE_OPERATIONS, WAITING_MAX_OF_NODE
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
 from directory_service.views.pushes import OPERATIONS_MAX, RESYNC
@@ -50,7 +50,7 @@ class Bench:
         self.now = 1.0
 
     def ask(self, connection: bytes = b"c", **fields: Any) -> list[Reply]:
-        frames = encode({"id": 1, "type": "snapshot", "node": "gw1", **fields})
+        frames = encode({"id": 1, "type": "snapshot", **{"node": "gw1", **fields}})
         outs = self.dispatcher.handle(Peer("resolve", connection, LOCAL), frames, self.now)
         outs += self.dispatcher.work(self.now)
         return [out for out in outs if isinstance(out, Reply)]
@@ -116,3 +116,27 @@ def test_what_is_too_large_for_a_push_is_asked_for() -> None:
     }
     bench.directory.apply(document(2), "d.toml")
     assert all(push.ops != [RESYNC] for push in bench.directory.poll())
+
+
+def test_a_node_that_never_comes_back_costs_others_nothing() -> None:
+    bench = Bench()
+    tokens = [head_of(bench.ask(vnis=None)[0])["more"] for _ in range(WAITING_MAX_OF_NODE + 10)]
+    (other,) = bench.ask(b"other", node="gw2", vnis=None)
+    assert head_of(other)["ok"] is True
+    assert head_of(bench.ask(more=tokens[0])[0])["ok"] is False  # the oldest have made room
+    assert head_of(bench.ask(more=tokens[-1])[0])["ok"] is True
+    bench.now += IDLE_S + 1
+    bench.dispatcher.tick(bench.now)
+    assert len(bench.dispatcher._snapshots) == 0
+    assert not bench.dispatcher._snapshots._of_node
+
+
+def test_nodes_take_turns() -> None:
+    bench = Bench()
+    for node, count in (("gw1", 20), ("gw2", 2)):
+        for _ in range(count):
+            frames = encode({"id": 1, "type": "snapshot", "node": node, "vnis": None})
+            bench.dispatcher.handle(Peer("resolve", node.encode(), LOCAL), frames, bench.now)
+    outs = [bench.dispatcher.work(bench.now)[0] for _ in range(6)]
+    order = [out.connection for out in outs if isinstance(out, Reply)]
+    assert order == [b"gw1", b"gw2", b"gw1", b"gw2", b"gw1", b"gw1"]

@@ -165,7 +165,9 @@ class Reading:
             "seq": self._publisher.sequences(node_id),
             "closes": known is not None,
         }
-        self._snapshots.begin(peer, head.get("id"), answer, found.slices if found is not None else iter(()))
+        self._snapshots.begin(
+            peer, node, head.get("id"), answer, found.slices if found is not None else iter(())
+        )
         return []
 
     def _locator(

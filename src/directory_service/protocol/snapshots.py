@@ -7,7 +7,7 @@ revision that the first one names. Pure: `work` makes one piece, whenever there 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,14 @@ from directory_service.protocol.outbox import Out, Peer, Reply
 
 PIECE_OPERATIONS = 1_000  # some 5 ms to make, 200 kB
 WAITING_MAX = 20_000
+WAITING_MAX_OF_NODE = 64  # control and workers, and what they gave up when they started anew
 IDLE_S = 30.0
 
 
 @dataclass(slots=True)
 class _Sending:
     peer: Peer
+    node: str
     id: Any
     head: dict[str, Any]
     vnets: Iterator[tuple[int, list[dict[str, Any]]]]
@@ -34,12 +36,13 @@ class Snapshots:
     """See the module."""
 
     def __init__(self) -> None:
-        self._queue: deque[_Sending] = deque()
+        self._queue: dict[str, deque[_Sending]] = {}  # node → its pieces; whose turn it is comes first
         self._kept: dict[int, _Sending] = {}  # their next piece has not been asked for yet; oldest first
+        self._of_node: Counter[str] = Counter()
         self._next_token = 0
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._kept)
+        return self._of_node.total()
 
     @property
     def has_work(self) -> bool:
@@ -47,14 +50,24 @@ class Snapshots:
         return bool(self._queue)
 
     def begin(
-        self, peer: Peer, id: Any, head: dict[str, Any], vnets: Iterator[tuple[int, list[dict[str, Any]]]]
+        self,
+        peer: Peer,
+        node: str,
+        id: Any,
+        head: dict[str, Any],
+        vnets: Iterator[tuple[int, list[dict[str, Any]]]],
     ) -> None:
-        """Send a snapshot: `head` with the first piece, and lists of operations of V-nets, as they are made.
-        Raises DirectoryError if too many are on their way."""
-        if len(self) >= WAITING_MAX:
+        """Send a node's snapshot: `head` with the first piece, and lists of operations of V-nets, as they are
+        made. Raises DirectoryError if too many are on their way."""
+        if self._of_node[node] >= WAITING_MAX_OF_NODE:  # the oldest that it has not come back for goes
+            oldest = next((token for token, one in self._kept.items() if one.node == node), None)
+            if oldest is not None:
+                self._forget(self._kept.pop(oldest))
+        if self._of_node[node] >= WAITING_MAX_OF_NODE or len(self) >= WAITING_MAX:
             raise DirectoryError("too many snapshots are on their way", "it is asked again by itself")
         self._next_token += 1
-        self._queue.append(_Sending(peer, id, head, vnets, self._next_token))
+        self._of_node[node] += 1
+        self._enqueue(_Sending(peer, node, id, head, vnets, self._next_token))
 
     def more(self, peer: Peer, id: Any, token: int) -> None:
         """Send the next piece. Raises DirectoryError if there is none of that number for this connection."""
@@ -63,13 +76,17 @@ class Snapshots:
             raise DirectoryError("this snapshot is not on its way any more", "it is asked again by itself")
         del self._kept[token]
         sending.id = id
-        self._queue.append(sending)
+        self._enqueue(sending)
 
     def work(self, now: float) -> list[Out]:
-        """Make one piece."""
+        """Make one piece: nodes take turns, so that one that asks for many does not hold others up."""
         if not self._queue:
             return []
-        sending = self._queue.popleft()
+        node, waiting = next(iter(self._queue.items()))
+        sending = waiting.popleft()
+        del self._queue[node]
+        if waiting:
+            self._queue[node] = waiting
         piece: list[Any] = []
         count = 0
         is_last = True
@@ -88,6 +105,8 @@ class Snapshots:
             head["more"] = sending.token
             sending.until = now + IDLE_S
             self._kept[sending.token] = sending
+        else:
+            self._forget(sending)
         peer = sending.peer
         return [Reply(peer.channel, peer.connection, encode(head, pack(piece)))]
 
@@ -96,4 +115,12 @@ class Snapshots:
         for token, sending in list(self._kept.items()):
             if sending.until > now:
                 return  # those after it are younger
-            del self._kept[token]
+            self._forget(self._kept.pop(token))
+
+    def _enqueue(self, sending: _Sending) -> None:
+        self._queue.setdefault(sending.node, deque()).append(sending)
+
+    def _forget(self, sending: _Sending) -> None:
+        self._of_node[sending.node] -= 1
+        if not self._of_node[sending.node]:
+            del self._of_node[sending.node]
