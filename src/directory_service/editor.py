@@ -14,7 +14,7 @@ from typing import Any
 from directory_client.toml.strict_toml import Table, TomlError
 from directory_client.toml.toml_lines import Lines
 from directory_client.vocabulary.names import suggest
-from directory_service.decide.explain import Question, explain, find_vnet
+from directory_service.decide.explain import Question, explain
 from directory_service.decide.flows import judge_flows
 from directory_service.documents.diff import describe_changes
 from directory_service.documents.document import parse_document, write_document
@@ -406,4 +406,4 @@ def _applied(
     )
 
 
-__all__ = ["Applied", "Editor", "Refused", "find_vnet"]
+__all__ = ["Applied", "Editor", "Refused"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from directory_service.model.fabric import Presence
 from directory_service.model.snapshot import Snapshot, load_snapshot
-from directory_service.store.contract import Commit, Compacted, Store
+from directory_service.store.contract import Compacted, Store
 from directory_service.views.view import hosts
 
 PAGE = 256  # commits read at once
@@ -49,7 +49,7 @@ class Follower:
                 self._snapshot = self._load()
                 return
             for one in commits:
-                self._take(one)
+                self._snapshot = self._snapshot.with_commit(one, self._steady_ms())
             if len(commits) < PAGE:
                 return
 
@@ -83,9 +83,6 @@ class Follower:
                 if record.document and record.vnet:
                     self._vnets_of_document.setdefault(record.document, set()).add(record.vnet)
         return frozenset(self._vnets_of_document.get(document, ()))
-
-    def _take(self, commit: Commit) -> None:
-        self._snapshot = self._snapshot.with_commit(commit, self._steady_ms())
 
     def _load(self, store: Store | None = None) -> Snapshot:
         loaded = load_snapshot(store or self.store, None, self._clock_ms(), self._steady_ms())
