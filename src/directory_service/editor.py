@@ -46,8 +46,8 @@ from directory_service.documents.writer import (
     want_document,
 )
 from directory_service.follower import Follower
-from directory_service.kinds import fields
 from directory_service.kinds.records import FABRIC_KINDS
+from directory_service.kinds.registry import KIND_OF
 from directory_service.model.snapshot import Snapshot, load_snapshot
 from directory_service.refused import Refused
 from directory_service.settings import Settings
@@ -210,15 +210,14 @@ class Editor:
             before = self._snapshot.records.get(key)
             check_owner(before, "operator")
             merged = {**(before.values if before else {}), **values}
-            if kind == "endpoint":  # at and node exclude each other: what is given replaces the other
-                for given, other in (("at", "node"), ("node", "at")):
-                    if values.get(given) and not values.get(other):
-                        merged.pop(other, None)
+            for given, other in KIND_OF[kind].exclusive:
+                if values.get(given) and not values.get(other):
+                    merged.pop(other, None)
             table = Table(
                 "", Lines(), (), {field: value for field, value in merged.items() if value is not None}
             )
             try:
-                read = fields.READERS[kind](table)
+                read = KIND_OF[kind].read(table)
                 table.finish()
             except TomlError as error:
                 at = f"{error.key}: " if error.key else ""

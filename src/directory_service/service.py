@@ -22,7 +22,7 @@ from directory_service.editor import Editor
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
 from directory_service.follower import PAGE, Follower
-from directory_service.kinds.records import Node
+from directory_service.kinds.node import Node
 from directory_service.model.fabric import Presence
 from directory_service.model.presences import CLAIMED_MAX, Presences
 from directory_service.model.snapshot import Snapshot

@@ -6,181 +6,16 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import click
 from rich.text import Text
 
+from directory_client.kinds.noun import Noun, Option
+from directory_client.kinds.nouns import NOUNS
 from vnetctl.documents import show_done
 from vnetctl.errors import REFUSED, WRONG_INPUT, Failure
 from vnetctl.session import Session, output_options, pass_session
-
-Options = tuple[Callable[[Any], Any], ...]
-
-
-@dataclass(frozen=True)
-class Noun:
-    """A kind of record: its options become its values, named as in topology.toml."""
-
-    kind: str
-    of_vnet: bool
-    help: str
-    example: str
-    options: Options
-
-
-def many(*names: str, key: str, help: str) -> Callable[[Any], Any]:
-    """An option that may be repeated, or hold several values with commas."""
-    return click.option(*names, key, multiple=True, help=f"{help} (repeat, or separate by commas)")
-
-
-def number(*names: str, key: str, help: str) -> Callable[[Any], Any]:
-    return click.option(*names, key, type=int, help=help)
-
-
-def text(*names: str, key: str, help: str) -> Callable[[Any], Any]:
-    return click.option(*names, key, help=help)
-
-
-NOUNS = (
-    Noun(
-        "vnet",
-        False,
-        "V-nets: isolated virtual networks.",
-        "vnetctl vnet add green --vni 7003 --prefix 10.1.0.0/24",
-        (
-            number("--vni", key="vni", help="Its number on the wire, 1 to 16777215"),
-            many("--prefix", key="prefixes", help="A prefix of its addresses"),
-            text("--min-trust", key="min_trust", help="Least trust of a path: internet, carrier or own"),
-            text("--gateway-mac", key="gateway_mac", help="MAC of its gateway"),
-            many("--gateway-address", key="gateway_addresses", help="An address of its gateway"),
-            many(
-                "--relay", key="relays", help="A node that may relay for it; recorded only, not carried yet"
-            ),
-            number("--stale-max", key="stale_max_s", help="Seconds that flows outlive a silent directory"),
-        ),
-    ),
-    Noun(
-        "endpoint",
-        True,
-        "Endpoints: members of a V-net, named VNET/NAME.",
-        "vnetctl endpoint add red/web-3 --address 10.0.0.13 --mac 02:00:5e:00:00:13 --node ams1-gw1",
-        (
-            many("--address", key="addresses", help="An address of its own"),
-            many("--service", key="services", help="An address that it shares with others"),
-            text("--mac", key="mac", help="Its MAC"),
-            text("--node", key="node", help="The node it is at, where that has one attachment of the V-net"),
-            many("--place", key="at", help="NODE/PORT:VLAN, the preferred one first"),
-            many("--group", key="groups", help="A group it is in"),
-            number("--preference", key="preference", help="Of a shared address: the highest is taken [100]"),
-        ),
-    ),
-    Noun(
-        "route",
-        True,
-        "Routes: prefixes behind a node or an endpoint, named VNET/PREFIX.",
-        "vnetctl route add red/192.168.0.0/16 --via acme-fw",
-        (
-            text("--via", key="via", help="The node or endpoint it is behind"),
-            text("--router-mac", key="router_mac", help="MAC of the peer's router"),
-            number("--id", key="id", help="The peer's number on the wire"),
-        ),
-    ),
-    Noun(
-        "rule",
-        True,
-        "Rules: who may talk to whom in a V-net, named VNET/NAME.",
-        "vnetctl rule add red/ssh-from-web --from group:web --to group:db --proto tcp --port 22",
-        (
-            text("--action", key="action", help="allow (if not said) or deny"),
-            text("--from", key="from", help="An endpoint, group:NAME, a prefix, or any"),
-            text("--to", key="to", help="Likewise"),
-            text("--proto", key="proto", help="tcp, udp, icmp, a number, or any"),
-            many("--port", key="ports", help="A destination port or range: 443, 8000-8080"),
-            text("--direction", key="direction", help="both or forward"),
-            number(
-                "--priority",
-                key="priority",
-                help="The highest is judged first; of equal ones deny before allow [100]",
-            ),
-        ),
-    ),
-    Noun(
-        "node",
-        False,
-        "Nodes: gateways of ours, foreign VTEPs, VPN peers.",
-        "vnetctl node add ber1-leaf7 --kind vtep --site ber1 --locator 203.0.113.7",
-        (
-            text("--kind", key="kind", help="gateway (if not said), vtep or vpn"),
-            text("--site", key="site", help="Where it is"),
-            many("--locator", key="locators", help="An underlay address; a gateway says its own"),
-        ),
-    ),
-    Noun(
-        "site",
-        False,
-        "Sites: where nodes are.",
-        "vnetctl site add ber1",
-        (text("--kind", key="kind", help="datacenter, enterprise or third-party"),),
-    ),
-    Noun(
-        "path",
-        False,
-        "Paths: how two sites reach each other.",
-        "vnetctl path add ams1-ber1 --site ams1 --site ber1 --trust carrier --mtu 9000 --profile fabric",
-        (
-            many("--site", key="sites", help="Two of them"),
-            text("--trust", key="trust", help="internet, carrier or own"),
-            number("--mtu", key="mtu_bytes", help="Bytes of the largest packet"),
-            click.option("--nat/--no-nat", "nat", default=None, help="Addresses change on the way"),
-            text("--profile", key="profile", help="Tunnel parameters"),
-        ),
-    ),
-    Noun(
-        "profile",
-        False,
-        "Profiles: reusable tunnel parameters.",
-        "vnetctl profile add fabric --protocol vxlan --udp-port 4789 --ttl 64",
-        (
-            text("--protocol", key="protocol", help="vxlan"),
-            number("--udp-port", key="udp_port", help="Destination port [4789]"),
-            number("--mtu", key="mtu_bytes", help="Bytes; default is the path's"),
-            number("--ttl", key="ttl", help="Of the outer header [64]"),
-            text("--dscp", key="dscp", help="copy, or 0 to 63"),
-        ),
-    ),
-    Noun(
-        "attachment",
-        True,
-        "Attachments: where a V-net touches a port, named VNET/NODE/PORT:VLAN.",
-        "vnetctl attachment add red/ams1-gw1/rack:101",
-        (number("--mtu", key="mtu_bytes", help="Bytes; default is the port's"),),
-    ),
-    Noun(
-        "peering",
-        True,
-        "Peerings: V-nets whose members are meant to talk to each other, named VNET/OTHER; one way each. "
-        "Recorded only: this data plane carries no traffic between V-nets yet.",
-        "vnetctl peering add red/blue",
-        (),
-    ),
-)
-DEFAULTS = {"rule": {"action": "allow"}, "node": {"kind": "gateway"}}
-LISTS = frozenset(
-    {
-        "prefixes",
-        "gateway_addresses",
-        "relays",
-        "addresses",
-        "services",
-        "at",
-        "groups",
-        "ports",
-        "locators",
-        "sites",
-    }
-)
 
 
 def register(root: click.Group) -> None:
@@ -207,27 +42,42 @@ def group_of(noun: Noun) -> click.Group:
     return group
 
 
-def values_of(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+def option_of(option: Option) -> Callable[[Any], Any]:
+    """Return what makes an option of a field."""
+    if option.form == "many":
+        help = f"{option.help} (repeat, or separate by commas)"
+        return click.option(option.flag, option.key, multiple=True, help=help)
+    if option.form == "switch":
+        flags = f"{option.flag}/--no-{option.flag.removeprefix('--')}"
+        return click.option(flags, option.key, default=None, help=option.help)
+    kind = int if option.form == "number" else None
+    return click.option(option.flag, option.key, type=kind, help=option.help)
+
+
+def values_of(noun: Noun, options: dict[str, Any]) -> dict[str, Any]:
     """Return the values that were given, named and typed as in topology.toml."""
     values: dict[str, Any] = {}
-    for key, value in options.items():
+    for option in noun.options:
+        value = options.get(option.key)
         if value is None or value == ():
             continue
-        if key in LISTS:
+        if option.form == "many":
             items = [item.strip() for entry in value for item in entry.split(",") if item.strip()]
-            values[key] = [int(item) if key == "ports" and item.isdigit() else item for item in items]
-        elif key == "dscp" and str(value).isdigit():
-            values[key] = int(value)
+            values[option.key] = [_typed(option, item) for item in items]
         else:
-            values[key] = value
+            values[option.key] = _typed(option, value)
     return values
+
+
+def _typed(option: Option, value: Any) -> Any:
+    return int(value) if option.digits and str(value).isdigit() else value
 
 
 def existing(session: Session, noun: Noun, name: str) -> dict[str, Any] | None:
     """Return the record of that name, None if there is none."""
     vnet, local = name.split("/", 1) if noun.of_vnet else (None, name)
     try:
-        rows = session.ask("show", noun=noun.kind + "s", name=name, args={"vnet": vnet}).get("rows", [])
+        rows = session.ask("show", noun=noun.plural, name=name, args={"vnet": vnet}).get("rows", [])
     except Failure as failure:  # who was not asked, or refused for another reason, has not said that
         if failure.code == REFUSED and failure.message.startswith("there is no "):
             return None
@@ -250,11 +100,11 @@ def _command(noun: Noun, verb: str, help: str, action: Callable[..., None]) -> c
     @pass_session
     def run(session: Session, name: str, **options: Any) -> None:
         check_name(noun, name)
-        action(session, noun, name, values_of(noun.kind, options))
+        action(session, noun, name, values_of(noun, options))
 
     command: Any = output_options(run)
-    for option in reversed((*noun.options,)):
-        command = option(command)
+    for option in reversed(noun.options):
+        command = option_of(option)(command)
     command = click.argument("name", metavar="VNET/NAME" if noun.of_vnet else "NAME")(command)
     return click.command(
         verb, help=help, epilog=f"\b\nExample:\n  {noun.example}" if verb == "add" else None
@@ -265,7 +115,7 @@ def _add(session: Session, noun: Noun, name: str, values: dict[str, Any]) -> Non
     if existing(session, noun, name) is not None:
         fix = f"vnetctl {noun.kind} set {name} …    or vnetctl {noun.kind} remove {name}"
         raise Failure(f"{noun.kind} {name} is there already", fix)
-    _write(session, "set", noun, name, {**DEFAULTS.get(noun.kind, {}), **values}, f"{noun.kind} {name} added")
+    _write(session, "set", noun, name, {**noun.added_with, **values}, f"{noun.kind} {name} added")
 
 
 def _set(session: Session, noun: Noun, name: str, values: dict[str, Any]) -> None:
@@ -274,7 +124,7 @@ def _set(session: Session, noun: Noun, name: str, values: dict[str, Any]) -> Non
     if existing(session, noun, name) is None:
         raise Failure(
             f"there is no {noun.kind} {name}",
-            f"vnetctl show {noun.kind}s    or vnetctl {noun.kind} add {name} …",
+            f"vnetctl show {noun.plural}    or vnetctl {noun.kind} add {name} …",
         )
     _write(session, "set", noun, name, values, f"{noun.kind} {name} changed")
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from vnetctl.table import Column, Row
+from directory_client.kinds import noun as kinds
+from directory_client.kinds.nouns import NOUNS
+from vnetctl.table import Column, Format, Row
 from vnetctl.units import UNKNOWN, Units
 
 
@@ -74,21 +77,6 @@ def _cycles(stage: str) -> Any:
     return lambda row, units: units.count((row.get("stage_cycles_per_packet") or {}).get(stage))
 
 
-def _places(row: Row, _: Units) -> str:
-    places = row.get("at") or row.get("places") or row.get("node")
-    if isinstance(places, (list, tuple)):
-        return ", ".join(place if isinstance(place, str) else _place(place) for place in places) or UNKNOWN
-    return str(places or UNKNOWN)
-
-
-def _place(place: Any) -> str:
-    if not isinstance(place, dict):
-        return str(place)
-    vlan = f":{place['vlan']}" if place.get("vlan") else ""
-    port = f"/{place['port']}" if place.get("port") else ""
-    return f"{place.get('node')}{port}{vlan}"
-
-
 def _list(key: str) -> Any:
     def text(row: Row, _: Units) -> str:
         value = row.get(key)
@@ -99,16 +87,6 @@ def _list(key: str) -> Any:
     return text
 
 
-def _owner(row: Row, _: Units) -> str:
-    return str(row.get("owner") or UNKNOWN)
-
-
-def _node_problem(row: Row, _: Units) -> str:
-    """A second gateway of that name, and locators that it says it has in vain."""
-    conflicts = [one.get("problem") for one in row.get("conflicts") or () if isinstance(one, dict)]
-    return "; ".join(str(text) for text in (row.get("second"), *conflicts) if text) or UNKNOWN
-
-
 def _directory_problem(row: Row, _: Units) -> str:
     """Why it does not serve, as a gateway says; how its audit file is, as the directory itself says."""
     audit = row.get("audit")
@@ -116,16 +94,30 @@ def _directory_problem(row: Row, _: Units) -> str:
     return "; ".join(str(text) for text in (row.get("problem"), bad) if text) or UNKNOWN
 
 
-def _sites(row: Row, _: Units) -> str:
-    return " ↔ ".join(str(site) for site in row.get("sites") or ()) or UNKNOWN
+def column_of(column: kinds.Column) -> Column:
+    """Return how a column of a kind of record is written."""
+    say = column.say
+    format = FORMS[column.form](column.key) if say is None else lambda row, _: say(row) or UNKNOWN
+    return Column(
+        column.heading,
+        column.key,
+        format,
+        column.rank,
+        column.right,
+        column.state,
+        composed=say is not None,
+    )
 
 
-OWNED = (
-    Column("revision", "revision", rank=8, right=True),
-    Column("owner", "owner", _owner, rank=9, composed=True),
-)
+FORMS: dict[str, Callable[[str], Format | None]] = {
+    "plain": lambda key: None,
+    "list": _list,
+    "count": _count,
+    "short": _short,
+}
 
 SCREENS: dict[str, tuple[Column, ...]] = {
+    **{noun.plural: tuple(column_of(column) for column in noun.columns) for noun in NOUNS},
     "tunnels": (
         Column("tunnel", "tunnel"),
         Column("local", "local_locator", rank=7),
@@ -202,53 +194,6 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("failures", "failures", _count("failures"), rank=5, right=True),
         Column("problem", "problem", _directory_problem, rank=6, composed=True),
     ),
-    "vnets": (
-        Column("vnet", "name"),
-        Column("vni", "vni", right=True),
-        Column("prefixes", "prefixes", _list("prefixes"), rank=2),
-        Column("endpoints", "endpoints", _count("endpoints"), rank=3, right=True),
-        Column("flows", "flows", _count("flows"), rank=1, right=True),
-        Column("in packets/s", "in_packets_per_s", _short("in_packets_per_s"), rank=4, right=True),
-        Column("out packets/s", "out_packets_per_s", _short("out_packets_per_s"), rank=4, right=True),
-        *OWNED,
-    ),
-    "endpoints": (
-        Column("endpoint", "name"),
-        Column("addresses", "addresses", _list("addresses")),
-        Column("mac", "mac", rank=2),
-        Column("at", "at", _places, rank=1, composed=True),
-        Column("groups", "groups", _list("groups"), rank=3),
-        *OWNED,
-    ),
-    "nodes": (
-        Column("node", "name"),
-        Column("kind", "kind", rank=2),
-        Column("site", "site", rank=1),
-        Column("locators", "locators", _list("locators")),
-        Column("state", "state", rank=3, state=True),
-        Column("applied", "applied_revision", rank=4, right=True),
-        Column("problem", "problem", _node_problem, rank=5, composed=True),
-        *OWNED,
-    ),
-    "sites": (Column("site", "name"), Column("kind", "kind", rank=1), *OWNED),
-    "paths": (
-        Column("path", "name"),
-        Column("sites", "sites", _sites, composed=True),
-        Column("trust", "trust", rank=1),
-        Column("mtu", "mtu_bytes", _count("mtu_bytes"), rank=2, right=True),
-        Column("nat", "nat", rank=4),
-        Column("profile", "profile", rank=3),
-        *OWNED,
-    ),
-    "profiles": (
-        Column("profile", "name"),
-        Column("protocol", "protocol"),
-        Column("udp port", "udp_port", rank=1, right=True),
-        Column("mtu", "mtu_bytes", _count("mtu_bytes"), rank=2, right=True),
-        Column("ttl", "ttl", rank=3, right=True),
-        Column("dscp", "dscp", rank=4),
-        *OWNED,
-    ),
     "documents": (
         Column("document", "name"),
         Column("vnets", "vnets", _list("vnets"), rank=2),
@@ -256,23 +201,6 @@ SCREENS: dict[str, tuple[Column, ...]] = {
         Column("records", "records", _count("records"), rank=1, right=True),
         Column("changed at", "revision", right=True),
     ),
-    "rules": (
-        Column("rule", "name"),
-        Column("action", "action"),
-        Column("from", "from"),
-        Column("to", "to"),
-        Column("proto", "proto", rank=1),
-        Column("ports", "ports", _list("ports"), rank=1),
-        Column("priority", "priority", right=True),
-        *OWNED,
-    ),
-    "routes": (Column("route", "name"), Column("via", "via"), *OWNED),
-    "attachments": (
-        Column("attachment", "name"),
-        Column("mtu", "mtu_bytes", _count("mtu_bytes"), rank=1, right=True),
-        *OWNED,
-    ),
-    "peerings": (Column("peering", "name"), *OWNED),
     "ingresses": (
         Column("ingress", "ingress", right=True),
         Column("vnet", "vnet"),
@@ -323,16 +251,7 @@ SINGULAR = {
     "counter": "counters",
     "drop": "drops",
     "directory": "directories",
-    "vnet": "vnets",
-    "endpoint": "endpoints",
-    "node": "nodes",
-    "site": "sites",
-    "path": "paths",
-    "profile": "profiles",
-    "rule": "rules",
-    "route": "routes",
-    "attachment": "attachments",
-    "peering": "peerings",
+    **{noun.kind: noun.plural for noun in NOUNS},
     "document": "documents",
     "ingress": "ingresses",
     "client": "clients",

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from directory_client.kinds.nouns import NOUNS
 from vnetctl.client import Answer
 from vnetctl.details import details
 from vnetctl.drops import COLUMNS as DROP_COLUMNS
@@ -19,11 +20,11 @@ from vnetctl.screens import SCREENS, SINGULAR
 from vnetctl.session import Session, output_options, pass_session
 from vnetctl.table import Column
 
-NOUNS = sorted({*SINGULAR, *SINGULAR.values()})
+WORDS = sorted({*SINGULAR, *SINGULAR.values()})
 DURATION = re.compile(r"(\d+)(s|m|h)?")
 FLOW_FILTERS = ("source", "destination", "protocol", "action", "reason")
 TUNNELS_SHOWN = 50
-OF_A_VNET = frozenset({"flows", "endpoints", "routes", "rules", "attachments", "peerings"})
+OF_A_VNET = frozenset({"flows", *(noun.plural for noun in NOUNS if noun.of_vnet)})
 OVERVIEW_TSV = tuple(
     Column(key, key)
     for key in (
@@ -39,6 +40,14 @@ OVERVIEW_TSV = tuple(
     )
 )
 
+HELP = f"""Show NOUN, or how the gateway is.
+
+\b
+Of a gateway:     tunnels flows ports threads counters drops directories ingresses clients
+Of the directory: {" ".join(noun.plural for noun in NOUNS)}
+
+Singular with a name shows one thing: show tunnel 7, show endpoint red/web-1.
+"""
 EXAMPLES = """
 \b
 Examples:
@@ -63,10 +72,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some re
 
 
 def complete_noun(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [noun for noun in NOUNS if noun.startswith(incomplete)]
+    return [noun for noun in WORDS if noun.startswith(incomplete)]
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(help=HELP, epilog=EXAMPLES)
 @click.argument("noun", required=False, shell_complete=complete_noun)
 @click.argument("name", required=False)
 @click.option("--vnet", help="Only of this V-net.")
@@ -83,14 +92,7 @@ def complete_noun(ctx: click.Context, param: click.Parameter, incomplete: str) -
 @output_options
 @pass_session
 def show(session: Session, noun: str | None, name: str | None, everything: bool, **options: Any) -> None:
-    """Show NOUN, or how the gateway is.
-
-    \b
-    Of a gateway:     tunnels flows ports threads counters drops directories ingresses clients
-    Of the directory: vnets endpoints nodes sites paths profiles rules routes attachments peerings
-
-    Singular with a name shows one thing: show tunnel 7, show endpoint red/web-1.
-    """
+    """Show a noun, or how the gateway is."""
     if noun is None:
         show_overview(session)
         return

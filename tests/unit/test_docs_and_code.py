@@ -9,16 +9,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import zmq
 
+from directory_client.kinds.nouns import NOUN_OF
 from directory_client.toml.strict_toml import Table
 from directory_client.vocabulary.numbers import Action
 from directory_service import configuration as directory_configuration
 from gateway.configuration import configuration
 from red_vnet import POSTGRES, TCP, ask, ruled
-from vnetctl.records import NOUNS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SECTIONS = {
@@ -118,16 +117,8 @@ def test_directory_md_shows_every_key_with_its_default(monkeypatch: pytest.Monke
 
 
 def help_of(kind: str, key: str) -> str:
-    (noun,) = [noun for noun in NOUNS if noun.kind == kind]
-
-    def command() -> None: ...
-
-    for decorate in noun.options:
-        decorate(command)
-    parameters = click.command()(command).params
-    (option,) = [option for option in parameters if option.name == key]
-    assert isinstance(option, click.Option)
-    return option.help or ""
+    (option,) = [option for option in NOUN_OF[kind].options if option.key == key]
+    return option.help
 
 
 def test_rules_are_judged_in_the_order_that_help_and_docs_say() -> None:
@@ -152,8 +143,7 @@ def test_help_and_docs_say_that_the_highest_preference_is_taken() -> None:
 
 
 def test_help_and_docs_say_that_peerings_and_relays_are_not_carried() -> None:
-    (peering,) = [noun for noun in NOUNS if noun.kind == "peering"]
-    assert "carries no traffic between V-nets yet" in peering.help
+    assert "carries no traffic between V-nets yet" in NOUN_OF["peering"].help
     assert "not carried yet" in help_of("vnet", "relays")
     topology = (DOCS / "topology.md").read_text()
     assert topology.count("**Recorded only**") == 2

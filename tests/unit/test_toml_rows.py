@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from directory_client.toml import strict_toml, toml_rows
 from directory_client.toml.strict_toml import Table, TomlError
 from directory_client.toml.toml_lines import Lines
-from directory_service.kinds import fields
+from directory_service.kinds.endpoint import read_endpoint
 from directory_service.kinds.plain_endpoint import read_plain_endpoint
 
 _LINES = (
@@ -150,7 +150,7 @@ def test_a_plain_endpoint_is_read_as_by_its_reader(said: dict[str, Any]) -> None
     if plain is None:
         return
     table = Table("", Lines(), (), said)
-    read = fields.read_endpoint(table)
+    read = read_endpoint(table)
     table.finish()
     assert _in_order(plain) == _in_order(read)
 

@@ -10,27 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from directory_client.kinds.nouns import NOUN_OF, NOUNS
 from directory_client.wire.limits import DOCUMENT_BYTES_MAX
 from directory_client.wire.messages import DirectoryError
 
-DIRECTORY_NOUNS = frozenset(
-    {
-        "vnets",
-        "endpoints",
-        "nodes",
-        "sites",
-        "paths",
-        "profiles",
-        "rules",
-        "routes",
-        "attachments",
-        "peerings",
-        "documents",
-    }
-)
-RECORD_KINDS = frozenset(
-    {"vnet", "endpoint", "node", "site", "path", "profile", "rule", "route", "attachment", "peering"}
-)
+DIRECTORY_NOUNS = frozenset({"documents", *(noun.plural for noun in NOUNS)})
+RECORD_KINDS = frozenset(NOUN_OF)
 READS = frozenset({"export", "history"})
 WRITES = frozenset({"apply", "rollback", "set", "remove", "release"})
 

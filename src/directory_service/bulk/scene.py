@@ -16,7 +16,7 @@ from directory_client.wire.rows import Rows
 from directory_service.bulk.locations import Locations
 from directory_service.decide.decide import is_gateway_address
 from directory_service.decide.locate import find_location, object_of
-from directory_service.kinds.records import Node
+from directory_service.kinds.node import Node
 from directory_service.model.rules import RuleSet
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_MAC, Holder, Member, VnetState, Whereabouts

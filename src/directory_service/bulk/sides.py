@@ -21,7 +21,7 @@ from directory_client.wire.rows import Rows
 from directory_service.bulk.key_index import KeyIndex, mix
 from directory_service.bulk.locations import Locations
 from directory_service.bulk.scene import FORGOTTEN, NOBODY, PLACES, RulesClass, Scene
-from directory_service.kinds.records import Node
+from directory_service.kinds.node import Node
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import VnetState
 

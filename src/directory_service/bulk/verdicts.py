@@ -11,7 +11,7 @@ from directory_client.wire.rows import Rows
 from directory_service.bulk.key_index import KeyIndex, mix
 from directory_service.bulk.port_rules import Connections, first_matches, like_destination_ports
 from directory_service.bulk.scene import RulesClass
-from directory_service.kinds.records import Rule
+from directory_service.kinds.rule import Rule
 from directory_service.model.rules import Match, is_pair
 
 VERDICTS_MAX = 1 << 20

@@ -22,7 +22,8 @@ from directory_client.vocabulary.numbers import Action, Granularity, IngressKind
 from directory_client.vocabulary.reasons import reason_number
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import Located, Location, choose, locate
-from directory_service.kinds.records import Node, Rule
+from directory_service.kinds.node import Node
+from directory_service.kinds.rule import Rule
 from directory_service.model.rules import Match, first_match, is_pair, like_ports
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, VnetState

@@ -14,11 +14,12 @@ from directory_client.vocabulary.names import format_mac, parse_mac, suggest
 from directory_client.vocabulary.numbers import Action, Granularity, IngressKind, KeyClass, KeyFlag
 from directory_client.vocabulary.reasons import find_reason
 from directory_service.decide.decide import Asker, Decision, Query, decide
-from directory_service.documents.diff import describe_rule
 from directory_service.documents.history import undo
 from directory_service.documents.writer import decode_note
-from directory_service.kinds.fields import PROTO_NUMBERS, TRUST, WITH_PORTS, proto_name
-from directory_service.kinds.records import Node, Record, Rule
+from directory_service.kinds.node import Node
+from directory_service.kinds.path import TRUST
+from directory_service.kinds.records import Record
+from directory_service.kinds.rule import PROTO_NUMBERS, WITH_PORTS, Rule, describe_rule, proto_name
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, Member, VnetState
 from directory_service.refused import Refused

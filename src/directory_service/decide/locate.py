@@ -5,7 +5,7 @@ import hashlib
 from typing import NamedTuple
 
 from directory_client.vocabulary.numbers import LocationKind
-from directory_service.kinds.records import Node
+from directory_service.kinds.node import Node
 from directory_service.model.fabric import Link, Tunnel
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import Holder, VnetState

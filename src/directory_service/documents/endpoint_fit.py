@@ -10,7 +10,8 @@ import ipaddress
 from collections.abc import Iterable
 
 from directory_client.vocabulary.addresses import pack_network, prefix_contains
-from directory_service.kinds.records import Endpoint, Record
+from directory_service.kinds.endpoint import Endpoint
+from directory_service.kinds.records import Record
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
 

@@ -28,8 +28,9 @@ import msgpack
 
 from directory_client.vocabulary.addresses import looks_ipv6, unpack_address
 from directory_client.vocabulary.names import suggest
-from directory_service.documents.integrity import Fault
-from directory_service.kinds.records import Node, Record
+from directory_service.kinds.node import Node
+from directory_service.kinds.records import Record
+from directory_service.kinds.together import Fault
 from directory_service.model.fabric import Fabric
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import VnetState

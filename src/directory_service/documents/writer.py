@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import msgpack
 
 from directory_client.toml.strict_toml import TomlError, list_mistakes, raise_all
-from directory_client.vocabulary.names import check_name, parse_place, split_qualified, suggest
-from directory_service.documents.document import Declared, Document, check_member_name
-from directory_service.documents.integrity import Fault, find_faults, find_warnings
-from directory_service.kinds import fields
+from directory_client.vocabulary.names import split_qualified, suggest
+from directory_service.documents.document import Document
+from directory_service.documents.integrity import find_faults, find_warnings
+from directory_service.kinds.kind import Declared
 from directory_service.kinds.records import OWNERS, Record, encode, make_record
+from directory_service.kinds.registry import KIND_OF
+from directory_service.kinds.together import Fault
 from directory_service.model.snapshot import Snapshot
 from directory_service.refused import Refused
 from directory_service.store.contract import Commit, Compare, Head, Store, Write
@@ -147,13 +149,8 @@ def check(
             records.pop(before.key, None)
     faults = list(find_faults(records))
     for before, after in changes:
-        if before is None or after is None or before.kind != "vnet":
-            continue
-        old, new = before.values["vni"], after.values["vni"]
-        if old != new:
-            problem = f"the vni of {after.name} cannot change ({old} → {new})"
-            fix = "remove the V-net first, and declare it again with the new vni"
-            faults.append(Fault(after.key, "vni", problem, fix))
+        if before is not None and after is not None:
+            faults += KIND_OF[after.kind].check_change(before, after)
     fail(declared or {}, faults)
     named = [after.key for _, after in changes if after is not None]
     return list(find_warnings(records, named, snapshot.presences))
@@ -194,19 +191,11 @@ def check_owner(record: Record | None, owner: str) -> None:
 
 def check_key(kind: str, name: str) -> str:
     """Return the key of a record that an operator names. Raises Refused."""
-    if kind not in fields.READERS:
-        raise Refused(f"there is no kind {kind}", suggest(kind, fields.READERS), 2)
+    known = KIND_OF.get(kind)
+    if known is None:
+        raise Refused(f"there is no kind {kind}", suggest(kind, KIND_OF), 2)
     try:
-        if kind in ("site", "path", "profile", "node", "vnet"):
-            check_name(name)
-        else:
-            _, local = split_qualified(name)
-            if kind == "attachment":
-                parse_place(local)
-            elif kind == "route":
-                fields.check_selector(local if "/" in local else local + "/")
-            else:
-                check_member_name(local)
+        known.check_name(split_qualified(name)[1] if known.noun.of_vnet else name)
     except ValueError as error:
         raise Refused(f"{kind} {name}: {error}", "correct the name", 2) from None
     return f"{kind}/{name}"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Endpoints that are written plainly, read at once: a document has 100 thousand of them, a topology of sites
-ten. `fields.read_endpoint` is the truth, says what is wrong, and a test compares the two."""
+ten. `endpoint.read_endpoint` is the truth, says what is wrong, and a test compares the two."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,9 @@ from sys import intern
 from typing import Any
 
 from directory_client.vocabulary.names import NAME
-from directory_service.kinds.fields import DEFAULT_PREFERENCE, Values
+from directory_service.kinds.kind import Values
+
+DEFAULT_PREFERENCE = 100
 
 _KEYS = frozenset(("addresses", "services", "mac", "node", "at", "groups", "preference"))
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"

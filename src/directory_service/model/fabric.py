@@ -15,17 +15,10 @@ from typing import Any, NamedTuple
 
 from directory_client.vocabulary.addresses import looks_ipv6
 from directory_client.vocabulary.numbers import Protocol
-from directory_service.kinds.fields import TRUST
-from directory_service.kinds.records import (
-    BUILT_IN_PROFILE,
-    Node,
-    Path,
-    Profile,
-    Record,
-    to_node,
-    to_path,
-    to_profile,
-)
+from directory_service.kinds.node import Node, to_node
+from directory_service.kinds.path import TRUST, Path, to_path
+from directory_service.kinds.profile import BUILT_IN_PROFILE, Profile, to_profile
+from directory_service.kinds.records import Record
 
 OWN = TRUST.index("own")
 DEFAULT_MTU_BYTES = 1500

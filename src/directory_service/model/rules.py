@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from directory_client.vocabulary.addresses import pack_network
-from directory_service.kinds.records import Rule
+from directory_service.kinds.rule import Rule
 
 _MEMO_MAX = 100_000
 

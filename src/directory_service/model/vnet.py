@@ -10,19 +10,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from directory_client.vocabulary.names import Place
-from directory_service.kinds.records import (
-    Attachment,
-    Endpoint,
-    Record,
-    Route,
-    Rule,
-    Vnet,
-    to_attachment,
-    to_endpoint,
-    to_route,
-    to_rule,
-    to_vnet,
-)
+from directory_service.kinds.attachment import Attachment, to_attachment
+from directory_service.kinds.endpoint import Endpoint, to_endpoint
+from directory_service.kinds.records import Record
+from directory_service.kinds.route import Route, to_route
+from directory_service.kinds.rule import Rule, to_rule
+from directory_service.kinds.vnet import Vnet, to_vnet
 from directory_service.model.holes import Holes
 from directory_service.model.layered import Edit, Layered
 from directory_service.model.rules import RuleSet, Side

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from directory_client.vocabulary.addresses import pack_network
 from directory_client.vocabulary.numbers import ChangeKind
 from directory_client.vocabulary.scopes import PORT_MAX
-from directory_service.kinds.records import Rule
+from directory_service.kinds.rule import Rule
 from directory_service.model.rules import RuleSet, is_pair
 from directory_service.model.vnet import FAMILY_MAC, VnetState, keys_of
 

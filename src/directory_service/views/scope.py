@@ -19,7 +19,8 @@ from directory_client.vocabulary.numbers import ChangeKind
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.decide import gateway_answerer
 from directory_service.decide.locate import locate, wire_id
-from directory_service.kinds.records import Route, Rule
+from directory_service.kinds.route import Route
+from directory_service.kinds.rule import Rule
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import Holder, Member, VnetState, keys_of
 from directory_service.views.rule_changes import ALL_PORTS, Ranges, find_rule_changes

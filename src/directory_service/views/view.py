@@ -13,7 +13,8 @@ from typing import Any
 from directory_client.vocabulary.addresses import ZERO, looks_ipv6
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import find_location, object_of, wire_id
-from directory_service.kinds.records import Node, Route
+from directory_service.kinds.node import Node
+from directory_service.kinds.route import Route
 from directory_service.model.fabric import Fabric
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import Holder, Member, VnetState, Whereabouts

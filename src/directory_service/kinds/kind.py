@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a kind of record is to the directory: one `Kind` in a file of its own, listed in `registry.py`.
+
+A kind says what its records may say (`read`), where they stand in a document (`section`), what they need
+(`references`, `check`), what may not be meant (`doubts`), how they read in a diff (`describe`) and what a
+list adds to them (`more`). Documents, diffs, checks, lists and the model ask the registry and name no kind,
+but where one is different in itself. How operators call it is said in directory_client/kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from directory_client.kinds.noun import Noun
+from directory_client.toml.strict_toml import Table, TomlError
+from directory_client.toml.toml_text import toml_value
+from directory_client.vocabulary.names import check_name
+from directory_service.kinds.records import Record
+from directory_service.kinds.together import Fault, Together
+
+Values = dict[str, Any]
+Block = list[str]  # lines of a document
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One thing that a document declares, and where it stands, for errors: the table `inner` of `outer`, or
+    `outer` itself."""
+
+    kind: str
+    name: str
+    values: Mapping[str, Any]
+    outer: Table
+    inner: str | None = None
+
+    @property
+    def table(self) -> Table:
+        """The table that it stands in."""
+        return self.outer if self.inner is None else self.outer.table(self.inner)
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def problem(self, field: str | None, problem: str, fix: str) -> TomlError:
+        """Make an error that says where this stands."""
+        table = self.table
+        return table.problem(field if field and field in table else None, problem, fix)
+
+
+class Section(Protocol):
+    """Where the records of a kind stand in a document, both ways; `outer` is the document, or a V-net in it.
+
+    `within` stands before their names: "" or "red/".
+    """
+
+    def read(self, kind: Kind, outer: Table, within: str, mistakes: list[TomlError]) -> Iterator[Declared]:
+        """Yield what is declared; what is wrong is added to `mistakes` and left out."""
+
+    def write(self, kind: Kind, heading: str, records: Sequence[Record]) -> Iterator[Block]:
+        """Yield blocks of lines that declare records, which are in order of names. `heading` is what stands
+        before the kind in a heading: "" or "vnet.red."."""
+
+
+class World(Protocol):
+    """The snapshot that a list is made of, as far as kinds look at it."""
+
+    @property
+    def vnets(self) -> Mapping[str, Any]: ...
+
+    @property
+    def fabric(self) -> Any: ...
+
+
+class Surroundings(Protocol):
+    """What a warning about one record may look up about others."""
+
+    def groups(self, vnet: str) -> Iterable[str]:
+        """Return the groups that somebody of a V-net is in."""
+
+    def ports(self, node: str) -> Iterable[str] | None:
+        """Return the inside ports that a gateway says it has, None if it has said nothing."""
+
+
+class Reference(NamedTuple):
+    """What a record needs to be there: a record of a kind, named in a field (None: in its own name)."""
+
+    field: str | None
+    kind: str
+    name: str
+
+
+def describe_values(values: Mapping[str, Any]) -> str:
+    """Return all that a record says: "site ams1  locators 203.0.113.7"."""
+    return "  ".join(f"{key} {say(value)}" for key, value in values.items())
+
+
+def say(value: Any) -> str:
+    """Return a value in the words of a diff."""
+    if value is None:
+        return "(default)"
+    if isinstance(value, list):
+        return ", ".join(say(item) for item in value) if value else "(none)"
+    return value if isinstance(value, str) else toml_value(value)
+
+
+def _itself(record: Record) -> Any:
+    return record
+
+
+def _as_they_are(values: Mapping[str, Any]) -> Values:
+    return dict(values)
+
+
+def _nothing(*_: Any) -> Iterator[Any]:
+    return iter(())
+
+
+def _no_more(world: World, record: Record) -> Values:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """See the module.
+
+    - `read`: from a table of a file, or of a request, to canonical values: a dict in the words of
+      topology.toml, in a fixed order, without what is at its default. So equal declarations have equal
+      values, and a document can be written back from its records.
+    - `check_name`: raises ValueError for what cannot be its name (inside its V-net).
+    - `to_typed`: the form that decide reads.
+    - `exclusive`: pairs of fields of which the one that is set takes the other's place.
+    - `references`: what must be there. `check`: what else must fit, looking at all records. `check_change`:
+      what cannot become of a record (before, after).
+    - `doubts`: sentences on what fits but does not work, about a record and the values of its V-net.
+      `doubts_among`: likewise, where others have to be looked at.
+    - `describe`: what values say, on one line of a diff. `compared`: the values as a diff compares them.
+    - `more`: what a list shows beside the record's own words.
+    """
+
+    noun: Noun
+    read: Callable[[Table], Values]
+    section: Section
+    check_name: Callable[[str], object] = check_name
+    to_typed: Callable[[Record], Any] = _itself
+    exclusive: tuple[tuple[str, str], ...] = ()
+    references: Callable[[Record], Iterable[Reference]] | None = None
+    check: Callable[[Together], Iterator[Fault]] = _nothing
+    check_change: Callable[[Record, Record], Iterator[Fault]] = _nothing
+    doubts: Callable[[Record, Mapping[str, Any]], Iterator[str]] = _nothing
+    doubts_among: Callable[[Record, Surroundings], Iterator[str]] = _nothing
+    describe: Callable[[Mapping[str, Any]], str] = describe_values
+    compared: Callable[[Mapping[str, Any]], Values] = _as_they_are
+    more: Callable[[World, Record], Values] = _no_more
+
+    @property
+    def name(self) -> str:
+        """What it is called, "endpoint": the first part of its records' keys."""
+        return self.noun.kind

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peerings: that members of one V-net are meant to talk to another's, called by the other V-net's name."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from directory_client.kinds import peering
+from directory_client.toml.strict_toml import Table
+from directory_service.kinds.kind import Kind, Reference, Values
+from directory_service.kinds.records import Record
+from directory_service.kinds.sections import Tables
+from directory_service.kinds.together import Fault, Together
+
+
+def read_peering(table: Table) -> Values:
+    """Read [vnet.NAME.peering.OTHER]: it says nothing but that it is there."""
+    return {}
+
+
+def _references(record: Record) -> Iterator[Reference]:
+    yield Reference(None, "vnet", record.local_name)
+
+
+def _check(together: Together) -> Iterator[Fault]:
+    for record in together.of("peering").values():
+        if record.local_name == record.vnet:
+            yield Fault(record.key, None, f"V-net {record.vnet} is its own peer", "remove it")
+
+
+def _doubts(record: Record, vnet: Mapping[str, Any]) -> Iterator[str]:
+    yield f"peering {record.name}: traffic between V-nets is not carried yet, and is dropped"
+
+
+PEERING = Kind(peering.PEERING, read_peering, Tables(), references=_references, check=_check, doubts=_doubts)
