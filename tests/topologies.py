@@ -41,6 +41,7 @@ SELECTORS = (
     "e1",
     "e2",
 )
+ANSWER_PORT_LISTS = (["1-65535"], ["40-90", 443], ["32768-40000"])
 PORT_LISTS = ([22], [5432], [80, 443], ["20-100"], [22, "443-6000"])
 
 Topology = dict[str, dict[str, Any]]
@@ -81,7 +82,7 @@ def _edit_field(random: Random, before: Topology, other: Topology) -> Topology |
     fields = sorted({*before[key], *other[key]} - {"at", "node"}) + ["at"] * 3
     field = random.choice([one for one in fields if one not in ("mac", "vni")])
     names: tuple[str, ...] = (field,)
-    for together in (("at", "node"), ("proto", "ports")):
+    for together in (("at", "node"), ("proto", "ports", "answer_ports", "direction", "action")):
         if field in together and key.startswith(("endpoint", "rule")):
             names = together
     values = {name: value for name, value in before[key].items() if name not in names}
@@ -175,6 +176,8 @@ def _draw_rule(random: Random, out: Topology) -> dict[str, Any]:
             rule["ports"] = random.choice(PORT_LISTS)
     if random.random() < 0.25:
         rule["direction"] = "forward"
+    elif rule["action"] == "allow" and proto != "icmp" and random.random() < 0.5:
+        rule["answer_ports"] = random.choice(ANSWER_PORT_LISTS)
     if random.random() < 0.5:
         rule["priority"] = random.choice([1, 200])
     if rule["action"] == "allow" and random.random() < 0.1:

@@ -109,7 +109,7 @@ def wrapped(line: Text, width: int | None) -> list[Text]:
 
 def _rules(row: Row) -> list[Text]:
     """What the rules say of a pair whose packets are judged by their ports."""
-    words = {"there": "", "back": "   matched on the way back, by source port", "both": "   both ways"}
+    words = {"there": "", "back": "   on the way back only: answers", "both": "   both ways"}
     lines = []
     for number, rule in enumerate(row.get("rules") or ()):
         title = ("" if number else "rules").ljust(NAME_WIDTH)
@@ -132,7 +132,8 @@ def _back(row: Row) -> list[Text]:
         return []
     by = f" by {back['rule']}" if back.get("rule") else ""
     reason = f" {back['reason']}" if back.get("reason") else ""
-    text = f"{back.get('action')}{reason}{by}, asked by {back.get('node')}"
+    port = f" to port {back['port']}" if back.get("port") else ""
+    text = f"{back.get('action')}{reason}{port}{by}, asked by {back.get('node')}"
     style = "red" if back.get("action") == "drop" else ""
     return [Text(printable(f"  {'and back'.ljust(NAME_WIDTH)}  {text}"), style=style)]
 
@@ -157,7 +158,9 @@ def _reason(entry: dict[str, Any]) -> tuple[str, str, str, str]:
         if entry.get("kind") != "route"
         else str(entry.get("name"))
     )
-    return printable(entry.get("role") or ""), printable(name), printable(entry.get("text") or ""), revision
+    text = str(entry.get("text") or "")
+    text += "   matched on the way back" if entry.get("way") == "back" else ""
+    return printable(entry.get("role") or ""), printable(name), printable(text), revision
 
 
 def _against(row: Row, units: Units) -> list[Text]:
@@ -169,7 +172,8 @@ def _against(row: Row, units: Units) -> list[Text]:
     nearest, before = row.get("nearest"), row.get("before")
     if isinstance(nearest, dict):
         differs = ", ".join(str(item) for item in nearest.get("differs") or ())
-        text = f"{nearest.get('name')}  {nearest.get('text')}     differs in: {differs}"
+        way = " on the way back" if nearest.get("way") == "back" else ""
+        text = f"{nearest.get('name')}  {nearest.get('text')}     differs{way} in: {differs}"
         lines.append(Text(printable(f"  {'nearest rule'.ljust(NAME_WIDTH)}  {text}")))
     if isinstance(before, dict):
         comment = f': "{before["comment"]}"' if before.get("comment") else ""

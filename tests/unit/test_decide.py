@@ -7,7 +7,7 @@ import pytest
 
 from directory_client.vocabulary.addresses import pack_address, unpack_address
 from directory_client.vocabulary.names import parse_mac
-from directory_client.vocabulary.numbers import Action, Granularity, LocationKind
+from directory_client.vocabulary.numbers import Action, Granularity, KeyClass, LocationKind
 from directory_client.vocabulary.scopes import Scope
 from directory_service.model.fabric import derive_tunnel_id
 from directory_service.model.snapshot import Snapshot
@@ -218,6 +218,51 @@ def test_a_rule_with_ports_matches_both_directions_of_its_connections() -> None:
     assert ask(model, "10.0.0.21", "10.0.0.11", ports=(TCP, 40000, 5432), **back).reason == "no_rule"
     assert ask(model, "10.0.0.11", "10.0.0.21", ports=(TCP, 5432, 22)).reason == "no_rule"
     assert ask(model, "10.0.0.11", "10.0.0.21", ports=(17, 40000, 5432)).reason == "no_rule"
+
+
+BACK = {"node": "gw2", "came": "attachment/red/gw2/rack:101"}
+PLAIN = {"action": "allow", "from": "group:web", "to": "group:db"}
+OF_TCP = {**PLAIN, "proto": "tcp"}
+
+
+@pytest.mark.parametrize("rule", [POSTGRES, OF_TCP, PLAIN], ids=["ports", "protocol", "plain"])
+def test_an_allow_opens_no_port_of_who_it_lets_begin(rule: dict[str, Any]) -> None:
+    model = ruled(db=rule)
+    assert ask(model, "10.0.0.11", "10.0.0.21", ports=(TCP, 40000, 5432)).action == Action.ENCAPSULATE
+    for port in (1, 22, 1023, 1024, 8080, 32767):
+        assert ask(model, "10.0.0.21", "10.0.0.11", ports=(TCP, 5432, port), **BACK).reason == "no_rule", port
+    for port in (32768, 49152, 65535):
+        assert (
+            ask(model, "10.0.0.21", "10.0.0.11", ports=(TCP, 5432, port), **BACK).action == Action.ENCAPSULATE
+        )
+
+
+def test_answer_ports_say_where_answers_may_lead_to() -> None:
+    model = ruled(nfs={**POSTGRES, "ports": [2049], "answer_ports": ["512-1023", 2050]})
+    for port, reason in ((511, "no_rule"), (512, ""), (1023, ""), (2050, ""), (40000, "no_rule")):
+        assert ask(model, "10.0.0.21", "10.0.0.11", ports=(TCP, 2049, port), **BACK).reason == reason, port
+    whole = ruled(all={**PLAIN, "answer_ports": ["1-65535"]})
+    assert ask(whole, "10.0.0.21", "10.0.0.11", **BACK).granularity == Granularity.PAIR
+
+
+def test_what_has_no_ports_is_answered_whole() -> None:
+    model = ruled(all=PLAIN)
+    assert ask(model, "10.0.0.21", "10.0.0.11", ports=(1, 0, 0), **BACK).action == Action.ENCAPSULATE
+    assert ask(model, "10.0.0.21", "10.0.0.11", ports=(47, 0, 0), **BACK).action == Action.ENCAPSULATE
+    # Who may begin needs no second look; who may only answer does.
+    assert ask(model, "10.0.0.11", "10.0.0.21").granularity == Granularity.PAIR
+    assert ask(model, "10.0.0.21", "10.0.0.11", **BACK).action == Action.NARROW
+    mac = {"key_class": KeyClass.MAC, **BACK}
+    assert ask(model, MAC.format(33), MAC.format(1), **mac).action == Action.ENCAPSULATE
+
+
+def test_a_deny_cuts_its_way_back_at_every_port() -> None:
+    model = ruled(
+        no={**POSTGRES, "action": "deny", "priority": 200},
+        all={"action": "allow", "from": "any", "to": "any"},
+    )
+    for port in (22, 40000):
+        assert ask(model, "10.0.0.21", "10.0.0.11", ports=(TCP, 5432, port), **BACK).reason == "denied"
 
 
 def test_a_forward_rule_does_not_match_the_way_back() -> None:

@@ -90,6 +90,22 @@ def test_explain_judges_the_way_back_and_an_answer_by_its_source_port(directory:
     assert answer["action"] == "encapsulate"
 
 
+def test_explain_says_that_a_rule_matched_on_the_way_back_and_why_a_port_is_closed_to_it(
+    directory: Directory,
+) -> None:
+    directory.apply(CLOSED, "topology.toml")
+    (rule,) = (
+        row
+        for row in directory.explain("red", "db-1", "web-1", "tcp", 35704, source_port=5432)["records"]
+        if row["role"] == "rule"
+    )
+    assert (rule["name"], rule["way"]) == ("db", "back")
+    refused = directory.explain("red", "db-1", "web-1", "tcp", 22, source_port=5432)
+    assert refused["reason"] == "no_rule"
+    assert (refused["nearest"]["name"], refused["nearest"]["way"]) == ("db", "back")
+    assert refused["nearest"]["differs"] == ["port 22 (an answer leads to 32768-65535)"]
+
+
 def test_explain_says_that_multicast_is_not_carried(directory: Directory) -> None:
     with pytest.raises(Refused, match=r"224\.0\.0\.5 is no unicast address"):
         directory.explain("red", "web-1", "224.0.0.5")

@@ -16,6 +16,7 @@ from directory_client.kinds.nouns import NOUN_OF
 from directory_client.toml.strict_toml import Table
 from directory_client.vocabulary.numbers import Action
 from directory_service import configuration as directory_configuration
+from directory_service.kinds.rule import DEFAULT_ANSWER_PORTS, port_range
 from gateway.configuration import configuration
 from red_vnet import POSTGRES, TCP, ask, ruled
 
@@ -152,13 +153,16 @@ def test_help_and_docs_say_that_peerings_and_relays_are_not_carried() -> None:
     assert "`relays`" in readme
 
 
-def test_a_stateless_allow_is_two_way_by_source_port_as_topology_md_says() -> None:
+def test_an_answer_leads_to_the_ports_that_topology_md_and_help_say() -> None:
     model = ruled(db_from_web=POSTGRES)
+    low, high = port_range(DEFAULT_ANSWER_PORTS)
 
-    opened = ask(model, "10.0.0.21", "10.0.0.11", "gw2", "attachment/red/gw2/rack:101", (TCP, 5432, 22))
+    def answer_to(port: int) -> Action:
+        back = (TCP, 5432, port)
+        return ask(model, "10.0.0.21", "10.0.0.11", "gw2", "attachment/red/gw2/rack:101", back).action
 
-    assert opened.action == Action.ENCAPSULATE
-    assert (
-        "**Rules keep no state, so an allow is two-way by source port.**"
-        in (DOCS / "topology.md").read_text()
-    )
+    assert [answer_to(port) for port in (22, low - 1, low, high)] == [
+        Action.DROP, Action.DROP, Action.ENCAPSULATE, Action.ENCAPSULATE,
+    ]  # fmt: skip
+    assert f'`["{DEFAULT_ANSWER_PORTS}"]`' in (DOCS / "topology.md").read_text()
+    assert f"[{DEFAULT_ANSWER_PORTS}]" in help_of("rule", "answer_ports")

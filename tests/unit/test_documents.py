@@ -118,6 +118,23 @@ def test_what_another_document_owns_is_said_together_and_taken_over_as_a_whole()
         world.export("old")
 
 
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ('action = "deny"\nanswer_ports = [22]', "a deny lets no answers through"),
+        ('action = "allow"\ndirection = "forward"\nanswer_ports = [22]', "lets no answers through"),
+        ('action = "allow"\nproto = "icmp"\nanswer_ports = [22]', "icmp has no ports"),
+        ('action = "allow"\nanswer_ports = [0]', "0 is no port"),
+    ],
+)
+def test_answer_ports_stand_where_there_are_answers(directory: Directory, keys: str, problem: str) -> None:
+    text = f'document = "d"\n[vnet.red]\nvni = 7\n[vnet.red.rule.r]\nfrom = "any"\nto = "any"\n{keys}\n'
+    with pytest.raises(TomlError) as caught:
+        directory.apply(text, "d.toml")
+    assert problem in str(caught.value)
+    assert "answer_ports" in str(caught.value)
+
+
 def test_nothing_to_take_over_from_a_document_is_refused() -> None:
     with pytest.raises(Refused, match="declares nothing that document old owns"):
         directory().apply('document = "new"\n[site.s]\n', "new.toml", take_over=["document:old"])

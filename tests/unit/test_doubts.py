@@ -23,6 +23,7 @@ def warnings(text: str, vnet: str = "") -> str:
 
 GREEN = "[vnet.green]\nvni = 8\n"
 RULE = '[vnet.red.rule.r]\naction = "allow"\nfrom = "any"\nto = "any"\n'
+TO_DB = RULE.replace('to = "any"', 'to = "10.0.0.9/32"')
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ RULE = '[vnet.red.rule.r]\naction = "allow"\nfrom = "any"\nto = "any"\n'
         (GREEN + 'gateway_addresses = ["127.0.0.1"]\n', "127.0.0.1 is in 127.0.0.0/8"),
         ('[profile.p]\nprotocol = "gre"\n', "gre is not carried yet"),
         (RULE + "stateful = true\n", "stateful rules are not"),
+        (RULE + 'proto = "tcp"\nports = [22]\nanswer_ports = [25]\n', "lets any open these ports of any"),
+        (TO_DB + 'answer_ports = ["1024-65535"]\n', "lets 10.0.0.9/32 open these ports of any"),
     ],
 )
 def test_what_does_not_work_is_warned_about(text: str, sentence: str) -> None:
@@ -53,3 +56,5 @@ def test_the_ends_of_a_prefix_are_no_endpoints(address: str, word: str) -> None:
 
 def test_what_works_is_not_warned_about() -> None:
     assert warnings("") == ""
+    assert warnings(RULE + 'answer_ports = ["1-65535"]\n') == "", "from any to any is both ways as it is"
+    assert warnings(TO_DB + 'proto = "tcp"\nanswer_ports = [40000]\n') == ""

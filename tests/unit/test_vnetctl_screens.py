@@ -336,7 +336,7 @@ def test_explain_lists_the_rules_of_a_pair_and_judges_the_way_back() -> None:
     back = {"action": "drop", "reason": "no_rule", "rule": "", "node": "gw2"}
     answers = {"explain": [{**EXPLANATION, "action": "narrow", "rules": [rule], "back": back}]}
     shown = lines("explain", "red", "db-1", "web-1", answers=answers)
-    assert any("db-from-web" in line and "on the way back, by source port" in line for line in shown)
+    assert any("db-from-web" in line and "on the way back only" in line for line in shown)
     assert "  and back      drop no_rule, asked by gw2" in shown
 
 

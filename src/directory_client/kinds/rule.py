@@ -15,7 +15,19 @@ RULE = Noun(
         Option("--to", "to", "Likewise"),
         Option("--proto", "proto", "tcp, udp, icmp, a number, or any"),
         Option("--port", "ports", "A destination port or range: 443, 8000-8080", "many", digits=True),
-        Option("--direction", "direction", "both or forward"),
+        Option(
+            "--direction",
+            "direction",
+            "both (if not said): answers may come back, from the port to ports that clients use; or forward: "
+            "only the way there",
+        ),
+        Option(
+            "--answer-port",
+            "answer_ports",
+            "A port or range that answers may lead to [32768-65535]",
+            "many",
+            digits=True,
+        ),
         Option(
             "--priority",
             "priority",

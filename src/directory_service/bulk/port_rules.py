@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from directory_service.kinds.rule import ALL_PORTS, WITH_PORTS
 from directory_service.model.rules import Match, like_ports
+
+_WITH_PORTS = sorted(WITH_PORTS)
 
 
 class Connections(NamedTuple):
@@ -50,17 +53,17 @@ def like_destination_ports(matches: Sequence[Match], rows: Connections) -> list[
 
 def _matches(match: Match, rows: Connections) -> Any:
     rule = match.rule
-    if not rule.protocol:
-        return True
-    same = rows.protocol == rule.protocol
-    if not rule.ports:
-        return same
-    among = np.zeros(len(same), bool)
+    among = np.zeros(len(rows.protocol), bool)
     if match.forward:
-        among |= _in_ranges(rule.ports, rows.destination_port)
+        among |= _in_ranges(rule.ports or ALL_PORTS, rows.destination_port)
     if match.backward:
-        among |= _in_ranges(rule.ports, rows.source_port)
-    return same & among
+        answers = _in_ranges(rule.answer_ports, rows.destination_port)
+        if not rule.protocol:
+            answers |= ~np.isin(rows.protocol, _WITH_PORTS)
+        elif rule.protocol not in WITH_PORTS:
+            answers[:] = True
+        among |= answers & _in_ranges(rule.ports or ALL_PORTS, rows.source_port)
+    return among & (rows.protocol == rule.protocol) if rule.protocol else among
 
 
 def _in_ranges(ranges: Sequence[tuple[int, int]], ports: Any) -> Any:

@@ -12,7 +12,7 @@ from directory_service.bulk.key_index import KeyIndex, mix
 from directory_service.bulk.port_rules import Connections, first_matches, like_destination_ports
 from directory_service.bulk.scene import RulesClass
 from directory_service.kinds.rule import Rule
-from directory_service.model.rules import Match, is_pair
+from directory_service.model.rules import Match, is_pair, of_macs
 
 VERDICTS_MAX = 1 << 20
 ALLOW, REFUSE, PORTS = 0, 1, 2
@@ -64,7 +64,7 @@ class Verdicts:
             raise ValueError("two classes of different V-nets: rules say nothing of them")
         matches = source.rule_set.matches(source.mask, destination.mask)
         if source.mac:
-            matches = tuple(match for match in matches if match.rule.plain)
+            matches = of_macs(matches)
         if is_pair(matches):
             rule_id, reason, kind = self._say(matches[0].rule if matches else None)
         else:

@@ -24,7 +24,7 @@ from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import Located, Location, choose, locate
 from directory_service.kinds.node import Node
 from directory_service.kinds.rule import Rule
-from directory_service.model.rules import Match, first_match, is_pair, like_ports
+from directory_service.model.rules import Match, first_match, is_pair, like_ports, of_macs
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, VnetState
 from directory_service.settings import Settings
@@ -323,7 +323,7 @@ def _judge(
         state.mask(family, query.source, source), state.mask(family, query.destination, destination)
     )
     if family == FAMILY_MAC:
-        matches = tuple(match for match in matches if match.rule.plain)
+        matches = of_macs(matches)
     if is_pair(matches):
         rule = matches[0].rule if matches else None
     elif not query.key_flags & _CONNECTION:

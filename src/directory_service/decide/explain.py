@@ -5,7 +5,6 @@ Where it is refused for want of a rule: the rule that came nearest and in what t
 it, and which rule allowed it until when.
 """
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,12 +13,14 @@ from directory_client.vocabulary.names import format_mac, parse_mac, suggest
 from directory_client.vocabulary.numbers import Action, Granularity, IngressKind, KeyClass, KeyFlag
 from directory_client.vocabulary.reasons import find_reason
 from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.decide.nearest import find_nearest
 from directory_service.documents.history import undo
 from directory_service.documents.writer import decode_note
 from directory_service.kinds.node import Node
 from directory_service.kinds.path import TRUST
 from directory_service.kinds.records import Record
 from directory_service.kinds.rule import PROTO_NUMBERS, WITH_PORTS, Rule, describe_rule, proto_name
+from directory_service.model.rules import Match, in_ranges, matches_there, of_macs
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, Member, VnetState
 from directory_service.refused import Refused
@@ -94,25 +95,41 @@ def explain(
         "vni": posed.query.vni,
         **provenance(snapshot, state, posed.family, decision),
     }
+    matches = _matches_of(state, posed, decision)
+    for record in answer["records"]:
+        if record["role"] == "rule":
+            record["way"] = _way_matched(matches, posed.query, decision)
     if decision.action == Action.NARROW:
-        answer["rules"] = _rules_of(state, posed, decision)
+        answer["rules"] = _rules_of(matches)
     elif decision.action != Action.DROP:
-        answer["back"] = _way_back(snapshot, question, now_ms, settings)
+        answer["back"] = _way_back(snapshot, question, decision.rule, now_ms, settings)
     if decision.reason in _CLOSED:
-        answer["nearest"] = find_nearest(state, posed, decision)
+        answer["nearest"] = find_nearest(state, posed.query, posed.family, decision)
         answer["before"] = _find_before(snapshot, question, commits, now_ms, settings)
     return answer
 
 
-def _rules_of(state: VnetState, posed: Posed, decision: Decision) -> list[dict[str, Any]]:
+def _matches_of(state: VnetState, posed: Posed, decision: Decision) -> tuple[Match, ...]:
     """Return the rules that look at packets of a pair, in the order in which they are judged."""
     if decision.source is None or decision.destination is None:
-        return []
+        return ()
     query = posed.query
     matches = state.rule_set.matches(
         state.mask(posed.family, query.source, decision.source),
         state.mask(posed.family, query.destination, decision.destination),
     )
+    return of_macs(matches) if posed.family == FAMILY_MAC else matches
+
+
+def _way_matched(matches: tuple[Match, ...], query: Query, decision: Decision) -> str:
+    """Return "there" or "back": as which of the two the rule that decided matched."""
+    match = next((match for match in matches if match.rule is decision.rule), None)
+    if match is None or (match.plain and match.forward) or matches_there(match, query.destination_port):
+        return "there"
+    return "back"
+
+
+def _rules_of(matches: tuple[Match, ...]) -> list[dict[str, Any]]:
     return [
         {
             "name": match.rule.name,
@@ -124,14 +141,19 @@ def _rules_of(state: VnetState, posed: Posed, decision: Decision) -> list[dict[s
 
 
 def _way_back(
-    snapshot: Snapshot, question: Question, now_ms: int, settings: Settings
+    snapshot: Snapshot, question: Question, rule: Rule | None, now_ms: int, settings: Settings
 ) -> dict[str, Any] | None:
-    """Decide the answers of a connection: ends and ports change places. None if nobody of ours is asked."""
+    """Decide the answers of a connection: ends and ports change places. None if nobody of ours is asked.
+
+    Where no source port is named, it is one that the rule takes for a client's."""
+    client = EPHEMERAL_PORT
+    if rule is not None and not in_ranges(rule.answer_ports, client):
+        client = rule.answer_ports[0][0]
     back = question._replace(
         source=question.destination,
         destination=question.source,
         node=None,
-        port=None if question.port is None else question.source_port or EPHEMERAL_PORT,
+        port=None if question.port is None else question.source_port or client,
         source_port=question.port,
     )
     try:
@@ -143,6 +165,7 @@ def _way_back(
         "action": Action(decision.action).name.lower(),
         "reason": decision.reason,
         "rule": decision.rule.name if decision.rule else "",
+        "port": posed.query.destination_port,
         "node": posed.asker.node.name,
     }
 
@@ -193,62 +216,6 @@ def find_vnet(snapshot: Snapshot, name: str) -> VnetState:
     if state is None or state.vnet is None:
         raise Refused(f"there is no V-net {name}", suggest(name, snapshot.vnets))
     return state
-
-
-def find_nearest(state: VnetState, posed: Posed, decision: Decision) -> dict[str, Any] | None:
-    """Return the allowing rule that differs in least, and in what; None if there is no such rule."""
-    if decision.source is None or decision.destination is None:
-        return None
-    query = posed.query
-    best: tuple[int, Rule, list[str]] | None = None
-    for rule in state.rule_set.rules:
-        if rule.refuses or rule is decision.rule:
-            continue
-        differs: list[str] = []
-        ends = (
-            ("source", query.source, decision.source, rule.source),
-            ("destination", query.destination, decision.destination, rule.destination),
-        )
-        for word, address, holder, selector in ends:
-            if not _selects(posed.family, address, holder, selector):
-                differs.append(f"{word}: not in {selector}")
-        if rule.protocol and rule.protocol != query.protocol:
-            differs.append(f"protocol {proto_name(query.protocol)}")
-        elif rule.ports and not any(low <= query.destination_port <= high for low, high in rule.ports):
-            differs.append(f"port {query.destination_port}")
-        weight = sum(2 if ":" in text else 1 for text in differs)
-        if best is None or weight < best[0]:
-            best = weight, rule, differs
-    if best is None:
-        return None
-    _, rule, differs = best
-    if not differs:
-        differs = [f"overruled by {decision.rule.name}"] if decision.rule else ["direction"]
-    return {
-        "name": rule.name,
-        "text": describe_rule(rule.record.values),
-        "differs": differs,
-        "revision": rule.record.revision,
-    }
-
-
-def _selects(family: int, address: bytes, holder: Holder, selector: str) -> bool:
-    if selector == "any":
-        return True
-    if "/" in selector:
-        if family == FAMILY_MAC:
-            return False
-        network = ipaddress.ip_network(selector)
-        return (
-            network.version == family
-            and ipaddress.ip_address(unpack_address(address, family == 6)) in network
-        )
-    member = holder.member if holder.route is None else None
-    if member is None:
-        return False
-    if selector.startswith("group:"):
-        return selector.removeprefix("group:") in member.endpoint.groups
-    return member.name == selector
 
 
 def _find_before(

@@ -19,6 +19,9 @@ from directory_service.kinds.together import Fault, Together
 PROTO_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "sctp": 132}
 WITH_PORTS = frozenset((6, 17, 132))
 DEFAULT_PRIORITY = 100
+DEFAULT_ANSWER_PORTS = "32768-65535"  # what clients choose: Linux 32768-60999, others 49152-65535
+Ranges = tuple[tuple[int, int], ...]  # of ports, both ends included
+ALL_PORTS: Ranges = ((0, 65535),)
 
 _PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
 _NEEDS = {"stateful": "stateful rules", "security": "encryption", "rate_mbps": "rate limits"}
@@ -33,8 +36,9 @@ class Rule:
     source: str
     destination: str
     protocol: int
-    ports: tuple[tuple[int, int], ...]
+    ports: Ranges
     both_directions: bool
+    answer_ports: Ranges  # where the way back may lead to; of a deny all ports
     priority: int
     needs: str  # what the data plane would have to have: "stateful rules" …; empty: nothing special
 
@@ -62,26 +66,44 @@ def to_rule(record: Record) -> Rule:
         proto_number(values.get("proto", "any")),
         tuple(port_range(item) for item in values.get("ports", ())),
         values.get("direction", "both") == "both",
+        _answer_ports(values),
         values.get("priority", DEFAULT_PRIORITY),
         ", ".join(needs) if values["action"] == "allow" else "",
     )
+
+
+def _answer_ports(values: Mapping[str, Any]) -> Ranges:
+    if values["action"] != "allow":
+        return ALL_PORTS
+    found = tuple(port_range(item) for item in values.get("answer_ports", (DEFAULT_ANSWER_PORTS,)))
+    return ALL_PORTS if (1, 65535) in found else found
 
 
 def read_rule(table: Table) -> Values:
     """Read [vnet.NAME.rule.NAME]."""
     proto = table.string("proto", "any", check=_check_proto)
     number = proto_number(proto)
-    ports = [_read_port(table, item) for item in read_list(table, "ports")]
+    ports = [_read_port(table, "ports", item) for item in read_list(table, "ports")]
     if ports and number not in WITH_PORTS:
         raise table.problem("ports", f"{proto} has no ports", 'proto = "tcp", "udp" or "sctp"')
+    action = table.string("action", choices=("allow", "deny"))
+    direction = table.string("direction", "both", ("both", "forward"))
+    answers = [_read_port(table, "answer_ports", item) for item in read_list(table, "answer_ports")]
+    if answers:
+        if number and number not in WITH_PORTS:
+            raise table.problem("answer_ports", f"{proto} has no ports", "remove answer_ports")
+        if action == "deny" or direction == "forward":
+            what = "a deny" if action == "deny" else 'direction = "forward"'
+            raise table.problem("answer_ports", f"{what} lets no answers through", "remove answer_ports")
     return without(
         {
-            "action": table.string("action", choices=("allow", "deny")),
+            "action": action,
             "from": table.string("from", check=check_selector),
             "to": table.string("to", check=check_selector),
             "proto": proto,
             "ports": ports,
-            "direction": table.string("direction", "both", ("both", "forward")),
+            "direction": direction,
+            "answer_ports": answers or [DEFAULT_ANSWER_PORTS],
             "priority": table.integer("priority", DEFAULT_PRIORITY, 0, 65535),
             "stateful": table.boolean("stateful", False),
             "security": table.string("security", "any", ("any", "encrypted")),
@@ -90,6 +112,7 @@ def read_rule(table: Table) -> Values:
         proto="any",
         ports=[],
         direction="both",
+        answer_ports=[DEFAULT_ANSWER_PORTS],
         priority=DEFAULT_PRIORITY,
         stateful=False,
         security="any",
@@ -141,13 +164,13 @@ def _check_proto(text: str) -> None:
         raise ValueError(f'{text} is written "{proto_name(int(text))}"')
 
 
-def _read_port(table: Table, item: Any) -> int | str:
+def _read_port(table: Table, key: str, item: Any) -> int | str:
     if isinstance(item, int) and not isinstance(item, bool) and 1 <= item <= 65535:
         return item
     match = _PORT_RANGE.fullmatch(item) if isinstance(item, str) else None
     if match and 1 <= int(match[1]) < int(match[2]) <= 65535:
         return f"{int(match[1])}-{int(match[2])}"
-    raise table.problem("ports", f"{item!r} is no port", 'ports = [443, "8000-8080"]')
+    raise table.problem(key, f"{item!r} is no port", f'{key} = [443, "8000-8080"]')
 
 
 def _check(together: Together) -> Iterator[Fault]:
@@ -172,6 +195,19 @@ def _doubts(record: Record, vnet: Mapping[str, Any]) -> Iterator[str]:
             yield f"rule {record.name}: {words} not carried yet: what it matches is dropped"
     if values.get("security") == "encrypted":
         yield f"rule {record.name}: encryption is not carried yet: what it matches is dropped"
+    yield from _doubt_answers(record)
+
+
+def _doubt_answers(record: Record) -> Iterator[str]:
+    """Warn of a way back that leads to ports at which somebody may listen."""
+    values = record.values
+    least = port_range(DEFAULT_ANSWER_PORTS)[0]
+    low = min((port_range(port)[0] for port in values.get("answer_ports", ())), default=least)
+    opens_all = values["from"] == values["to"] and "ports" not in values  # without answers too
+    if low < least and not opens_all:
+        ports = ", ".join(str(port) for port in values["answer_ports"])
+        opener, opened = values["to"], values["from"]
+        yield f"rule {record.name}: answer_ports {ports} also lets {opener} open these ports of {opened}"
 
 
 def _doubts_among(record: Record, around: Surroundings) -> Iterator[str]:
@@ -192,6 +228,10 @@ def describe_rule(values: Mapping[str, Any]) -> str:
         text += f"  {values['proto']}"
         if "ports" in values:
             text += " " + ", ".join(str(port) for port in values["ports"])
+    if "direction" in values:
+        text += f"  {values['direction']}"
+    if "answer_ports" in values:
+        text += "  answers to " + ", ".join(str(port) for port in values["answer_ports"])
     if "priority" in values:
         text += f"  priority {values['priority']}"
     return text

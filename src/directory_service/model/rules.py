@@ -5,10 +5,13 @@ Order: higher priority first; of equal priority deny before allow, then by name.
 decides.
 
 Rules keep no state. A rule speaks of connections from `from` to `to` and matches their packets both ways:
-towards `to` by destination port, on the way back (source in `to`, destination in `from`) by source port. So
-an allow from A to B for tcp 5432 lets B answer from port 5432, and nothing else of B. `direction =
-"forward"` matches only the way there. Non-IP traffic is matched by rules without protocol whose selectors
-are endpoints, groups or any.
+towards `to` by destination port, on the way back (source in `to`, destination in `from`) by source port, and
+of an allow only towards the ports that clients open connections from (`answer_ports`): an answer cannot be
+told from a first packet, so the way back must lead to no port at which somebody listens. An allow from A to B
+for tcp 5432 lets B answer from port 5432 to ports 32768 to 65535 of A, and nothing else of B. An allow
+without ports, or without protocol, is guarded likewise. `direction = "forward"` matches only the way there.
+Non-IP traffic is matched by rules without protocol whose selectors are endpoints, groups or any; it has no
+ports, and so has ICMP: they match both ways whole.
 
 Each distinct selector has a bit. Who has the same bits is treated alike, so the rules that can matter for two
 sides are found once for each pair of bit sets.
@@ -16,11 +19,11 @@ sides are found once for each pair of bit sets.
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from directory_client.vocabulary.addresses import pack_network
-from directory_service.kinds.rule import Rule
+from directory_service.kinds.rule import ALL_PORTS, WITH_PORTS, Ranges, Rule
 
 _MEMO_MAX = 100_000
 
@@ -38,11 +41,12 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A rule that can match two sides, and in which directions."""
+    """A rule that can match two sides, and in which directions. `plain`: the two addresses decide."""
 
     rule: Rule
     forward: bool
     backward: bool
+    plain: bool
 
 
 def sort_key(rule: Rule) -> tuple[int, bool, str]:
@@ -121,22 +125,36 @@ class RuleSet:
             forward = bool(source & from_bit and destination & to_bit)
             backward = rule.both_directions and bool(source & to_bit and destination & from_bit)
             if forward or backward:
-                yield Match(rule, forward, backward)
-                if rule.plain:
+                plain = rule.plain and (forward or rule.answer_ports == ALL_PORTS)
+                yield Match(rule, forward, backward, plain)
+                if plain:
                     return
+
+
+def of_macs(matches: tuple[Match, ...]) -> tuple[Match, ...]:
+    """Return those of the rules that judge non-IP traffic, which has no ports."""
+    return tuple(replace(match, plain=True) for match in matches if match.rule.plain)
 
 
 def matches_ports(match: Match, protocol: int, source_port: int, destination_port: int) -> bool:
     """Tell whether a rule matches a packet between its two sides."""
-    rule = match.rule
-    if rule.protocol:
-        if rule.protocol != protocol:
-            return False
-        if rule.ports:
-            if match.forward and _in_ranges(rule.ports, destination_port):
-                return True
-            return match.backward and _in_ranges(rule.ports, source_port)
-    return True
+    if match.rule.protocol and match.rule.protocol != protocol:
+        return False
+    return matches_there(match, destination_port) or (
+        match.backward and answers(match.rule, protocol, source_port, destination_port)
+    )
+
+
+def matches_there(match: Match, destination_port: int) -> bool:
+    """Tell whether a rule matches a packet of its protocol as one of the way there, not of the way back."""
+    return match.forward and (not match.rule.ports or in_ranges(match.rule.ports, destination_port))
+
+
+def answers(rule: Rule, protocol: int, source_port: int, destination_port: int) -> bool:
+    """Tell whether the ports of a packet of the way back are those of an answer."""
+    if rule.ports and not in_ranges(rule.ports, source_port):
+        return False
+    return protocol not in WITH_PORTS or in_ranges(rule.answer_ports, destination_port)
 
 
 def first_match(
@@ -152,7 +170,7 @@ def first_match(
 def is_pair(matches: tuple[Match, ...]) -> bool:
     """Tell whether the two addresses alone decide: nothing looks at ports before the first rule that does
     not."""
-    return not matches or matches[0].rule.plain
+    return not matches or matches[0].plain
 
 
 def like_ports(matches: tuple[Match, ...], protocol: int, destination_port: int) -> tuple[int, int] | None:
@@ -166,21 +184,25 @@ def like_ports(matches: tuple[Match, ...], protocol: int, destination_port: int)
         rule = match.rule
         if rule.protocol and rule.protocol != protocol:
             continue
-        if not rule.ports:
+        if match.forward and not rule.ports:
             break
-        if match.backward:
+        if match.backward and rule.ports:
             return None
-        for first, last in rule.ports:
+        ranges = rule.ports
+        if match.backward:
+            ranges = rule.answer_ports if protocol in WITH_PORTS else ALL_PORTS
+        for first, last in ranges:
             if last < destination_port:
                 low = max(low, last + 1)
             elif first > destination_port:
                 high = min(high, first - 1)
             else:
                 low, high = max(low, first), min(high, last)
-        if _in_ranges(rule.ports, destination_port):
+        if in_ranges(ranges, destination_port):
             break
     return low, high
 
 
-def _in_ranges(ranges: tuple[tuple[int, int], ...], port: int) -> bool:
+def in_ranges(ranges: Ranges, port: int) -> bool:
+    """Tell whether a port is in one of some ranges."""
     return any(low <= port <= high for low, high in ranges)

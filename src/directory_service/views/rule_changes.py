@@ -13,26 +13,24 @@ from typing import NamedTuple
 
 from directory_client.vocabulary.addresses import pack_network
 from directory_client.vocabulary.numbers import ChangeKind
-from directory_client.vocabulary.scopes import PORT_MAX
-from directory_service.kinds.rule import Rule
+from directory_service.kinds.rule import ALL_PORTS, Ranges, Rule
 from directory_service.model.rules import RuleSet, is_pair
 from directory_service.model.vnet import FAMILY_MAC, VnetState, keys_of
 
-ALL_PORTS = ((0, PORT_MAX),)
 _LOOKED_AT_MAX = 200_000
 _ADDRESSES_MAX = 20_000
 
-Ranges = tuple[tuple[int, int], ...]
-
 
 class RuleChange(NamedTuple):
-    """A rule that came or went, the ports for which it did, and whether it touched pairs."""
+    """A rule that came or went, the ports for which it did, and whether it touched pairs. `answers`: it did
+    on the way back only."""
 
     kind: ChangeKind
     rule: Rule
     state: VnetState
     ports: Ranges
     pairs: bool
+    answers: bool = False
 
 
 def find_rule_changes(old: VnetState, new: VnetState) -> list[RuleChange]:
@@ -45,6 +43,7 @@ def find_rule_changes(old: VnetState, new: VnetState) -> list[RuleChange]:
         gone = one.ports if one is not None and one.ports else ALL_PORTS
         come = other.ports if other is not None and other.ports else ALL_PORTS
         if one is not None and other is not None and _differ_by_ports(one, other):
+            changes += _compare_answers(one, old, other, new)
             gone, come = _without(gone, come), _without(come, gone)
         if one is not None and gone:
             kind = ChangeKind.LOOSEN if one.refuses else ChangeKind.TIGHTEN
@@ -59,6 +58,16 @@ def find_rule_changes(old: VnetState, new: VnetState) -> list[RuleChange]:
         change._replace(pairs=change.pairs or touched is None or change.rule.name in touched)
         for change in changes
     ]
+
+
+def _compare_answers(one: Rule, old: VnetState, other: Rule, new: VnetState) -> Iterator[RuleChange]:
+    """Yield the way back of a rule whose answers may lead elsewhere now; if it names ports, by those."""
+    for kind, rule, state, ports in (
+        (ChangeKind.TIGHTEN, one, old, _without(one.answer_ports, other.answer_ports)),
+        (ChangeKind.LOOSEN, other, new, _without(other.answer_ports, one.answer_ports)),
+    ):
+        if ports and rule.both_directions:
+            yield RuleChange(kind, rule, state, rule.ports or ports, rule.plain, answers=True)
 
 
 def _differ_by_ports(one: Rule, other: Rule) -> bool:

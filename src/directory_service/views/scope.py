@@ -20,10 +20,10 @@ from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.decide import gateway_answerer
 from directory_service.decide.locate import locate, wire_id
 from directory_service.kinds.route import Route
-from directory_service.kinds.rule import Rule
+from directory_service.kinds.rule import ALL_PORTS, Ranges, Rule
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import Holder, Member, VnetState, keys_of
-from directory_service.views.rule_changes import ALL_PORTS, Ranges, find_rule_changes
+from directory_service.views.rule_changes import find_rule_changes
 
 SCOPES_MAX = 64
 _SIDES_MAX = 8
@@ -260,7 +260,12 @@ class _Finder:
             base = Scope(protocol=rule.protocol, connections=not change.pairs, judged=True, ip=not rule.plain)
             for source in selected_prefixes(change.state, rule.source):
                 for destination in selected_prefixes(change.state, rule.destination):
-                    self._add_ports(change.kind, _between(base, source, destination), rule, ports)
+                    scope = _between(base, source, destination)
+                    if change.answers:
+                        back = replace(scope.reversed(), source_port=bool(rule.ports))
+                        self._add_answers(change.kind, back, ports)
+                    else:
+                        self._add_ports(change.kind, scope, rule, ports)
 
     def _add_ports(self, kind: ChangeKind, scope: Scope, rule: Rule, ports: Ranges) -> None:
         if ports == ALL_PORTS:
@@ -272,6 +277,10 @@ class _Finder:
             self.changes.append(ScopedChange(kind, one))
             if rule.both_directions:  # on the way back the ports of the rule are source ports
                 self.changes.append(ScopedChange(kind, replace(one.reversed(), source_port=True)))
+
+    def _add_answers(self, kind: ChangeKind, scope: Scope, ports: Ranges) -> None:
+        for low, high in ports:
+            self.changes.append(ScopedChange(kind, replace(scope, port_low=low, port_high=high)))
 
     def _compare_links(self) -> None:
         hosts = self.old.attachments_by_node.keys() | self.new.attachments_by_node.keys()
