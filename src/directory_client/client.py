@@ -53,15 +53,17 @@ from directory_client.subscriber import (
     Subscriber,
     Unsubscribe,
 )
+from directory_client.wire.answers import Answer
 from directory_client.wire.messages import (
     DirectoryError,
     DirectorySilent,
     MalformedMessage,
+    check,
     decode,
     encode,
-    field,
     pack,
 )
+from directory_client.wire.questions import SnapshotHead
 
 SILENT_S = 3.0
 UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
@@ -471,7 +473,7 @@ class DirectoryClient:
         """Tell whether an answer does not know facts that were pushed before it came."""
         if self._subscriber is None or request.channel != "resolve" or request.kind == "snapshot":
             return False
-        return is_overtaken(head, self._subscriber.epoch, self._subscriber.facts)
+        return is_overtaken(check(head, Answer), self._subscriber.epoch, self._subscriber.facts)
 
     def _on_answer(self, request: Request, head: dict[str, Any], parts: Any, now: float) -> list[Event]:
         try:
@@ -481,14 +483,15 @@ class DirectoryClient:
                     str(head.get("error", "refused")), str(head.get("fix", "")), code if code in (1, 2) else 1
                 )
             if request.kind == "resolve":
-                return [read_resolved(request.id, head, parts)]
+                return [read_resolved(request.id, check(head, Answer), parts)]
             if request.kind == "snapshot" and self._subscriber is not None:
-                answer = read_snapshot(head, parts)
+                told = check(head, SnapshotHead)
+                answer = read_snapshot(told, parts)
                 if request.begun is not None:
                     answer = request.begun.joined(answer)
-                if (token := field(head, "more", int, None)) is not None:
+                if told.more is not None:
                     self._subscriber.piece_came(request.number, now)
-                    self._ask_more(request, answer, token)
+                    self._ask_more(request, answer, told.more)
                     return []
                 was_answering = self._active_name()
                 events = self._do(self._subscriber.snapshot(request.number, answer, now))

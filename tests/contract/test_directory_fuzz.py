@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_directory_service import DOCUMENT, Bench
 
 from directory_client.wire import rows
+from directory_client.wire.limits import DEPTH_MAX
 from directory_client.wire.messages import encode
+from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.authentication import LOCAL
-from directory_service.protocol.outbox import Peer, Reply
+from directory_service.protocol.dry_run import rows_of_flows
+from directory_service.protocol.outbox import Audit, Peer, Reply
 
 SOME_WORDS = """
 gw1 gw2 red red/web-1 web-1 two any 10.0.0.11 10.0.0.0/24 tcp icmp show all vnet endpoint endpoints rule rules
@@ -64,7 +71,18 @@ def served(bench: Bench, channel: str, frames: list[Any]) -> None:
     for out in outs:
         if isinstance(out, Reply):
             assert "ok" in msgpack.unpackb(out.frames[0], strict_map_key=False) or out.connection != b"c"
+        elif isinstance(out, Audit):
+            assert bench.audit is not None
+            bench.audit.write(out.record)
     assert bench.dispatcher.counters["internal_errors"] == 0
+
+
+def written(path: Path, bench: Bench) -> list[dict[str, Any]]:
+    """What stands in the audit file: every line is whole, and none is missing."""
+    assert bench.audit is not None
+    bench.audit.close()
+    assert (bench.audit.problem, bench.audit.missing) == ("", 0)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @settings(
@@ -72,7 +90,14 @@ def served(bench: Bench, channel: str, frames: list[Any]) -> None:
 )
 @given(st.data())
 def test_no_message_makes_it_fail_inside(data):
-    bench = Bench()
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "audit.jsonl"
+        bench = Bench(AuditFile(path))
+        ask_at_random(bench, data)
+        written(path, bench)
+
+
+def ask_at_random(bench: Bench, data: Any) -> None:
     bench.ask("write", "apply", text=DOCUMENT, name="two.toml", wait_ms=0)
     for _ in range(data.draw(st.integers(1, 6))):
         channel = data.draw(st.sampled_from(["resolve", "write", "write"]))
@@ -101,3 +126,46 @@ def test_no_query_makes_it_fail_inside(body, explain):
     table["key_class"][::2] %= 7
     head = {"id": 1, "type": "resolve", "node": "gw1", "node_capabilities": ["vxlan"], "explain": explain}
     served(bench, "resolve", encode(head, table.tobytes()))
+
+
+DEPTHS = (DEPTH_MAX, DEPTH_MAX + 1, 300, 900, 1_500, 60_000)
+
+
+def deep(depth: int, key: bool) -> bytes:
+    """The msgpack of lists, or of maps, in one another."""
+    return (b"\x81\xa1x" if key else b"\x91") * depth + b"\x01"
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("key", [True, False])
+@pytest.mark.parametrize(
+    ("channel", "type", "field"),
+    [
+        ("write", "set", "values"),
+        ("write", "forward", "request"),
+        ("write", "answer", "answer"),
+        ("write", "apply", "take_over"),
+        ("resolve", "heartbeat", "load"),
+        ("resolve", "snapshot", "vnis"),
+        ("resolve", "locator", "unheard_of"),
+    ],
+)
+def test_nothing_nested_is_too_deep_for_it(tmp_path, channel, type, field, key, depth):
+    bench = Bench(AuditFile(tmp_path / "audit"))
+    said = {"v": 1, "id": 1, "type": type, "node": "gw1", "kind": "site", "name": "s1", "text": ""}
+    said |= {"local": bytes(16), "remote": bytes(16), "protocol": 1, "wire_id": 1}
+    head = bytes([0xDE, 0, len(said) + 1]) + b"".join(
+        msgpack.packb(one) for pair in said.items() for one in pair
+    )
+    value = deep(depth, key)
+    if field == "values":
+        value = b"\x81\xa1x" + value
+    served(bench, channel, [head + msgpack.packb(field) + value])
+    assert all(line["stage"] in ("asked", "done") for line in written(tmp_path / "audit", bench))
+
+
+def test_flows_that_are_nested_are_unreadable_and_no_more():
+    flat = {"vnet": "red", "source": "10.0.0.1"}
+    rows_, unseen, failed = rows_of_flows([(0, "gw1", {"ok": True, "rows": [flat, {"x": [[]]}, 7]})])
+    assert rows_ == [{**flat, "node": "gw1"}, {"node": "gw1"}]
+    assert (unseen, failed) == (0, set())

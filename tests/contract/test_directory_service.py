@@ -14,9 +14,12 @@ from directory_client.endpoint import parse_endpoint
 from directory_client.subscriber import Push
 from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass
 from directory_client.wire import rows
-from directory_client.wire.messages import encode
+from directory_client.wire.answers import Answer
+from directory_client.wire.messages import check, encode
+from directory_client.wire.questions import SnapshotHead
 from directory_service.configuration import Configuration
 from directory_service.facts.memory import MemoryFacts
+from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.authentication import LOCAL
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Out, Peer, Publish, Reply
@@ -58,12 +61,13 @@ to = "any"
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, audit: AuditFile | None = None) -> None:
+        self.audit = audit
         self.wall_ms = 1_700_000_000_000
         self.now = 50.0
         self.directory = Directory(MemoryStore(), Settings(), lambda: self.wall_ms)
         configuration = Configuration("dir1", parse_endpoint("ipc:///run/x"), None)
-        self.dispatcher = Dispatcher(configuration, self.directory, 5, 0.0, lambda: self.wall_ms)
+        self.dispatcher = Dispatcher(configuration, self.directory, 5, 0.0, lambda: self.wall_ms, audit=audit)
         self.pushed: list[Push] = []
 
     def move_clock(self, seconds: float) -> None:
@@ -100,7 +104,7 @@ class Bench:
         table["source"][0, 12:] = [10, 0, 0, source]
         table["destination"][0, 12:] = [10, 0, 0, destination]
         head, parts = self.ask("resolve", "resolve", table.tobytes(), node="gw1", node_capabilities=["vxlan"])
-        return read_resolved(1, head, parts)
+        return read_resolved(1, check(head, Answer), parts)
 
 
 @pytest.fixture
@@ -239,4 +243,4 @@ def test_a_bad_document_is_refused_with_its_line(bench):
 
 def test_a_snapshot_of_an_undeclared_node_is_empty(bench):
     head, parts = bench.ask("resolve", "snapshot", node="gw9", vnis=None)
-    assert read_snapshot(head, parts).node_id == 0
+    assert read_snapshot(check(head, SnapshotHead), parts).node_id == 0

@@ -9,6 +9,7 @@ import msgpack
 import pytest
 
 from directory_client.wire.messages import DirectoryError, encode
+from directory_client.wire.requests import ApplyRequest
 from directory_service.protocol.authentication import LOCAL, Identity
 from directory_service.protocol.desk import JOBS_MAX_OF_ONE, PROGRESS_S, Desk
 from directory_service.protocol.jobs import Done, Job
@@ -24,7 +25,7 @@ class Bench:
         self.desk.carry = lambda number, job: self.carried.append((number, job))
 
     def submit(self, id: int, peer: Peer = PEER, finish: Any = None, **head: Any) -> list[Out]:
-        job = Job("set", {"id": id, **head}, peer.identity)
+        job = Job("apply", ApplyRequest(id=id, **{"text": "", **head}), peer.identity)
         return self.desk.submit(peer, job, finish or (lambda done, now: answer(peer, id)), 1.0)
 
 

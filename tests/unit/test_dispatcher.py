@@ -11,7 +11,9 @@ from dispatcher_bench import GATEWAY, OPERATOR, Bench, head_of, queries, replies
 
 from directory_client.decoding import read_push, read_resolved, read_snapshot
 from directory_client.vocabulary.reasons import reason_number
-from directory_client.wire.messages import pack
+from directory_client.wire.answers import Answer
+from directory_client.wire.messages import pack, read
+from directory_client.wire.questions import SnapshotHead
 from directory_service.protocol.authentication import LOCAL
 from directory_service.protocol.outbox import Audit, Out, Publish, Reply
 from directory_service.refused import Refused
@@ -23,7 +25,7 @@ def test_decisions_come_in_the_order_of_the_queries():
     bench = Bench()
     outs = bench.send("resolve", "resolve", queries(3, 1, 2), node="gw1", node_capabilities=["vxlan"])
     head, *parts = replies(outs)[0].frames
-    answer = read_resolved(1, msgpack.unpackb(head), parts)
+    answer = read_resolved(1, read(head, Answer), parts)
     assert answer.decisions["rule_id"].tolist() == [3, 1, 2]
     assert (answer.incarnation, answer.revision, answer.provenance) == (9, 41, [])
 
@@ -33,7 +35,7 @@ def test_rows_over_the_v_nets_rate_come_back_undecided_and_others_do_not_suffer(
     both = queries(1, 2, 3, vni=7001) + queries(4, vni=7002)
     outs = bench.send("resolve", "resolve", both, node="gw1", explain=True)
     head, *parts = replies(outs)[0].frames
-    answer = read_resolved(1, msgpack.unpackb(head), parts)
+    answer = read_resolved(1, read(head, Answer), parts)
     assert answer.decisions["action"].tolist() == [2, 2, 0, 2]
     assert answer.decisions["rule_id"].tolist() == [1, 2, 0, 4]
     assert answer.decisions["reason"][2] == reason_number("miss_rate")
@@ -42,12 +44,12 @@ def test_rows_over_the_v_nets_rate_come_back_undecided_and_others_do_not_suffer(
     assert bench.dispatcher.counters["rate_limited"] == 1
     bench.now += 1.0
     outs = bench.send("resolve", "resolve", queries(1, 2), node="gw1")
-    assert read_resolved(1, *split(outs)).decisions["action"].tolist() == [2, 2]
+    assert read_resolved(1, *split(outs, Answer)).decisions["action"].tolist() == [2, 2]
 
 
-def split(outs: list[Out]) -> tuple[dict[str, Any], list[Any]]:
+def split(outs: list[Out], kind: Any = SnapshotHead) -> tuple[Any, list[Any]]:
     head, *parts = replies(outs)[0].frames
-    return msgpack.unpackb(head), parts
+    return read(head, kind), parts
 
 
 def test_a_request_that_waited_too_long_is_answered_busy():

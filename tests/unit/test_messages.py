@@ -15,17 +15,21 @@ from directory_client.decoding import read_push, read_resolved, read_snapshot
 from directory_client.endpoint import parse_endpoint
 from directory_client.keys import check_public_key, load_key_file, make_key_file
 from directory_client.wire import rows
+from directory_client.wire.answers import Answer
+from directory_client.wire.greeting import Heartbeat
 from directory_client.wire.messages import (
     DirectoryError,
     MalformedMessage,
     decode,
     encode,
-    field,
-    names,
+    read,
+    read_envelope,
     rows_of,
     topic_of,
     unpack,
 )
+from directory_client.wire.questions import SnapshotHead
+from directory_client.wire.requests import REQUESTS, ListRequest, SetRequest
 
 
 def test_a_head_has_the_bytes_of_the_specification():
@@ -74,11 +78,19 @@ def test_another_version_is_named_and_keeps_its_id():
     assert raised.value.id == 12
 
 
+ANSWER = Answer(incarnation=1, revision=1, epoch=1)
+
+
+def snapshot_of(frames):
+    head = SnapshotHead(incarnation=1, revision=1, epoch=1, node_id=1, seq=[])
+    return read_snapshot(head, frames)
+
+
 @given(st.lists(st.binary(max_size=200), max_size=4))
 def test_random_bytes_never_raise_anything_else(frames):
-    for read in (decode, read_push, lambda f: read_snapshot({}, f), lambda f: read_resolved(1, {}, f)):
+    for each in (decode, read_push, snapshot_of, lambda f: read_resolved(1, ANSWER, f)):
         with contextlib.suppress(MalformedMessage):
-            read(frames)
+            each(frames)
 
 
 @given(
@@ -90,19 +102,17 @@ def test_random_bytes_never_raise_anything_else(frames):
 )
 def test_well_formed_msgpack_of_any_shape_never_raises_anything_else(value):
     packed = msgpack.packb(value)
-    head = value if isinstance(value, dict) else {"seq": value}
-    for read in (
+    for each in (
         lambda: decode([packed]),
         lambda: read_push([topic_of(1, 2), encode({"seq": 1})[0], packed]),
         lambda: read_push([topic_of(1, 2), packed, packed]),
-        lambda: read_snapshot(head, [packed]),
-        lambda: read_snapshot(
-            {"seq": value, "node_id": 1, "epoch": 1, "incarnation": 1, "revision": 1}, [packed]
-        ),
-        lambda: read_resolved(1, head, [b"", b"", b"", b"", packed]),
+        lambda: read(packed, SnapshotHead),
+        lambda: read(encode({"seq": value, "node_id": value})[0], SnapshotHead),
+        lambda: snapshot_of([packed]),
+        lambda: read_resolved(1, ANSWER, [b"", b"", b"", b"", packed]),
     ):
         with contextlib.suppress(MalformedMessage):
-            read()
+            each()
 
 
 def test_a_part_beyond_the_limit_is_refused_unread():
@@ -122,17 +132,86 @@ def test_rows_are_views_of_the_frame():
         rows_of(frame[:-1], rows.QUERY, "queries")
 
 
-def test_fields_are_checked_for_their_type():
-    head = {"type": "list", "id": 3, "kind": "vnets", "limit": True, "some": ["a", 1]}
-    assert field(head, "kind", str) == "vnets"
-    assert field(head, "absent", str, None) is None
-    for name, kind in (("limit", int), ("kind", int), ("absent", str)):
-        with pytest.raises(MalformedMessage) as raised:
-            field(head, name, kind)
-        assert name in raised.value.error
-        assert raised.value.id == 3
-    with pytest.raises(MalformedMessage):
-        names(head, "some")
+@pytest.mark.parametrize(
+    ("said", "kind", "sentence"),
+    [
+        ({"type": "list"}, ListRequest, "list: kind: missing"),
+        (
+            {"type": "list", "kind": 3},
+            ListRequest,
+            "list: kind: expected str, got int",
+        ),
+        (
+            {"type": "heartbeat", "node": "gw1", "worker": True},
+            Heartbeat,
+            "heartbeat: worker: expected int, got bool",
+        ),
+        (
+            {"type": "heartbeat", "node": "gw1", "locators": ["x"] * 65},
+            Heartbeat,
+            "heartbeat: locators: expected array of length <= 64",
+        ),
+        (
+            {"type": "heartbeat", "node": "gw1", "locators": ["a", 1]},
+            Heartbeat,
+            r"heartbeat: locators\[1\]: expected str, got int",
+        ),
+        (
+            {"type": "heartbeat", "node": "x" * 64},
+            Heartbeat,
+            "heartbeat: node: expected str of length <= 63",
+        ),
+        (
+            {"type": "set", "kind": "vnet", "name": "red", "values": []},
+            SetRequest,
+            "set: values: expected object, got array",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_which_field(said, kind, sentence):
+    (frame,) = encode({"id": 3, **said})
+    with pytest.raises(MalformedMessage, match=f"^{sentence}$") as raised:
+        read(frame, kind, said["type"], 3)
+    assert raised.value.id == 3
+
+
+@pytest.mark.parametrize(
+    ("head", "id"),
+    [
+        ({"v": 1, "id": 9, "type": 5}, 9),
+        ({"v": "1", "id": 9}, 9),
+        ({"id": 9}, 9),
+        ({"v": 1, "id": "9"}, None),
+        ({"v": 1, "id": 1.5}, None),
+    ],
+)
+def test_who_sends_a_wrong_head_is_told_so_by_its_id(head, id):
+    with pytest.raises(MalformedMessage) as raised:
+        read_envelope([msgpack.packb(head)])
+    assert raised.value.id == id
+
+
+HOSTILE = {
+    "deep": b"\x91" * 50_000 + b"\x01",
+    "deep maps": b"\x81\xa1a" * 20_000 + b"\x01",
+    "an array that is not there": b"\xdd\xff\xff\xff\xff",
+    "a time": b"\xd6\xff\0\0\0\0",
+    "an extension": b"\xc7\x04\x05abcd",
+    "no text": b"\xa2\xff\xfe",
+    "no msgpack": b"\xc1",
+    "a map with numbers for keys": b"\x81\x01\x02",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("kind", REQUESTS.values(), ids=REQUESTS)
+def test_no_value_of_any_field_raises_anything_else(kind, what):
+    for name in (*kind.__struct_fields__, "unknown", "values"):
+        pairs = {"v": b"\x01", "type": msgpack.packb(kind.__struct_config__.tag), name: HOSTILE[what]}
+        frame = bytes([0x80 + len(pairs)])
+        frame += b"".join(msgpack.packb(key) + value for key, value in pairs.items())
+        with contextlib.suppress(MalformedMessage):
+            read(frame, kind, "head", None)
 
 
 def test_an_endpoint_names_three_sockets():

@@ -5,6 +5,7 @@ import pytest
 from directory_world import DOCUMENT, Clock, ops_of
 
 from directory_client.decoding import is_overtaken
+from directory_client.wire.answers import Answer
 from directory_service.facts.memory import MemoryFacts
 from directory_service.settings import Settings
 from directory_service.store.contract import Write
@@ -104,5 +105,5 @@ def test_a_gateway_that_changes_its_mind_all_the_time_is_taken_up_now_and_then(
 def test_an_answer_that_does_not_know_what_was_pushed_is_overtaken(
     epoch: int, facts: int, overtaken: bool
 ) -> None:
-    assert is_overtaken({"epoch": epoch, "facts": facts}, 5, 8) is overtaken
-    assert not is_overtaken({"revision": 4}, 5, 8)  # an older directory counts none
+    assert is_overtaken(Answer(epoch=epoch, facts=facts), 5, 8) is overtaken
+    assert not is_overtaken(Answer(revision=4), 5, 8)  # an older directory counts none

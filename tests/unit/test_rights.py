@@ -11,7 +11,9 @@ from directory_world import DOCUMENT
 from dispatcher_bench import GATEWAY, OPERATOR, Bench
 
 from directory_client.endpoint import parse_endpoint
-from directory_client.wire.messages import DEPTH_MAX, encode, is_too_deep
+from directory_client.wire.greeting import Load
+from directory_client.wire.limits import DEPTH_MAX
+from directory_client.wire.messages import encode, is_too_deep
 from directory_service.configuration import Configuration
 from directory_service.protocol.authentication import LOCAL, Identity
 from directory_service.protocol.dispatcher import Dispatcher
@@ -110,10 +112,12 @@ def test_a_gateway_s_key_reads_no_other_document_history_or_decision():
 
 def test_a_heartbeat_s_load_keeps_known_numbers_only():
     bench = Bench()
-    load = {"misses": 3, "waiting": [[] for _ in range(1000)], "x": 1}
+    load = {"misses": 3, "x": [[] for _ in range(1000)]}
     assert bench.ask("resolve", "heartbeat", node="gw1", load=load)["ok"] is True
     (speaker,) = bench.dispatcher.gateways._gateways["gw1"].speakers.values()
-    assert speaker.load == {"misses": 3}
+    assert speaker.load == Load(misses=3)
+    refused = bench.ask("resolve", "heartbeat", node="gw1", load={"misses": "many"})
+    assert "heartbeat: load.misses: expected" in refused["error"]
 
 
 def test_nesting_is_found_without_recursion():

@@ -11,7 +11,8 @@ from directory_world import Clock
 
 from directory_client.decoding import read_snapshot
 from directory_client.endpoint import parse_endpoint
-from directory_client.wire.messages import encode
+from directory_client.wire.messages import check, encode
+from directory_client.wire.questions import SnapshotHead
 from directory_service.configuration import Configuration
 from directory_service.protocol.authentication import LOCAL
 from directory_service.protocol.dispatcher import Dispatcher
@@ -67,13 +68,13 @@ def test_pieces_together_are_the_view_of_the_moment_at_which_it_was_asked_for() 
     node = snapshot.fabric.nodes["gw1"]
     wanted = {vni: build_view(snapshot, state, node, Settings()) for vni, state in snapshot.by_vni.items()}
     (reply,) = bench.ask(vnis=None)
-    answer = read_snapshot(head_of(reply), reply.frames[1:])
+    answer = read_snapshot(check(head_of(reply), SnapshotHead), reply.frames[1:])
     sizes = [sum(len(operations) for _, operations in answer.vnets)]
     while "more" in head_of(reply):
         bench.directory.set_record("site", f"s{len(sizes)}", {})
         bench.directory.remove_record("site", f"s{len(sizes)}")
         (reply,) = bench.ask(more=head_of(reply)["more"])
-        piece = read_snapshot(head_of(reply), reply.frames[1:])
+        piece = read_snapshot(check(head_of(reply), SnapshotHead), reply.frames[1:])
         sizes.append(sum(len(operations) for _, operations in piece.vnets))
         answer = answer.joined(piece)
     assert len(sizes) == 4

@@ -1,6 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a message may be: one place for both ends. Nothing is imported, so that tools start fast."""
+"""How large a message may be, and what is in it: one place for both ends. Nothing is imported, so that tools
+start fast."""
 
+# bytes
 HEAD_BYTES_MAX = 65_536
 TEXT_BYTES_MAX = 16 * 1024 * 1024
 DOCUMENT_BYTES_MAX = TEXT_BYTES_MAX - HEAD_BYTES_MAX  # room for what else an apply says
+ANSWER_BYTES_MAX = 256 * 1024 * 1024  # of any kind, from a directory or a gateway
+ADMIN_BYTES_MAX = TEXT_BYTES_MAX + 1024 * 1024  # of an operator's request to a gateway
+PROGRESS_BYTES_MAX = 1_024  # what is longer is an answer
+INBOX_BYTES_MAX = 65_536
+TOPIC_BYTES_MAX = 64
+
+# nesting
+DEPTH_MAX = 32  # of what is passed on; msgpack packs less deep than it unpacks
+
+# characters
+NAME_MAX = 63
+ROLE_MAX = 32
+INSTANCE_MAX = 64
+NOTICE_TEXT_MAX = 400
+
+# items
+FACTS_MAX = 64  # locators, ports, or V-nets without room, in a heartbeat
+WORKERS_MAX = 64  # of a gateway's slow path
+NOTICES_MAX = 16
+FEATURES_MAX = 64
+IDS_MAX = 4_096  # whose names are asked at once
+HISTORY_ROWS_MAX = 100_000
+
+# numbers
+HELD_S_MAX = 1e10
+WAIT_MS_MAX = 30_000  # the longest that an answer may be waited for on request

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from directory_client.wire.answers import Answer, Progress
 from directory_client.wire.messages import DirectoryError, encode
 from directory_service.protocol.jobs import Done, Job, refuse
 from directory_service.protocol.outbox import Out, Peer, Reply
@@ -28,7 +29,7 @@ Finish = Callable[[Done, float], list[Out]]
 class _Waiting:
     finish: Finish
     peer: Peer
-    asked: tuple[bytes, object, str]
+    asked: tuple[bytes, int | None, str]
     name: str
     text_bytes: int
     since: float
@@ -45,7 +46,7 @@ class Desk:
         self._text_bytes = 0
         self._next = 0
         self._waiting: dict[int, _Waiting] = {}
-        self._asked: set[tuple[bytes, object, str]] = set()
+        self._asked: set[tuple[bytes, int | None, str]] = set()
         self._of_one: Counter[str] = Counter()
         self._held: list[tuple[_Waiting, Done]] = []  # done at revisions that are being taken up
         self.carry: Callable[[int, Job], None] = lambda number, job: None
@@ -53,7 +54,7 @@ class Desk:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._held)
 
-    def is_asked(self, peer: Peer, id: object, verb: str) -> bool:
+    def is_asked(self, peer: Peer, id: int | None, verb: str) -> bool:
         """Tell whether this very request waits already."""
         return id is not None and (peer.connection, id, verb) in self._asked
 
@@ -62,10 +63,10 @@ class Desk:
         Raises DirectoryError where too much waits already."""
         if self._do is not None:
             return finish(self._do(job), now)
-        asked = (peer.connection, job.head.get("id"), job.verb)
-        if job.told is None and self.is_asked(peer, job.head.get("id"), job.verb):
+        asked = (peer.connection, job.head.id, job.verb)
+        if job.told is None and self.is_asked(peer, job.head.id, job.verb):
             return []
-        text_bytes = len(job.head.get("text") or "")
+        text_bytes = len(getattr(job.head, "text", ""))
         name = job.identity.name
         if (
             len(self) >= JOBS_MAX
@@ -107,8 +108,8 @@ class Desk:
             if now - waiting.told_at < PROGRESS_S or waiting.asked[1] is None:
                 continue
             waiting.told_at = now
-            told = {"seconds": int(now - waiting.since), "before": before}
-            frames = encode({"id": waiting.asked[1], "progress": told})
+            told = Progress(int(now - waiting.since), before)
+            frames = encode(Answer(id=waiting.asked[1], progress=told))
             outs.append(Reply(waiting.peer.channel, waiting.peer.connection, frames))
         return outs
 
@@ -122,5 +123,5 @@ class Desk:
             return waiting.finish(done, now)
         except Exception as error:  # that one answer fails is nobody's business but theirs
             _, refusal = refuse(error, waiting.asked[2])
-            frames = encode({"id": waiting.asked[1], **refusal})
-            return [Reply(waiting.peer.channel, waiting.peer.connection, frames)]
+            refusal.id = waiting.asked[1]
+            return [Reply(waiting.peer.channel, waiting.peer.connection, encode(refusal))]

@@ -18,7 +18,17 @@ from functools import partial
 from typing import Any
 
 from directory_client.toml.changes import Reloaded
-from directory_client.wire.messages import DirectoryError, MalformedMessage, decode, encode, field
+from directory_client.wire.answers import Answer
+from directory_client.wire.messages import (
+    DirectoryError,
+    Envelope,
+    MalformedMessage,
+    UnknownType,
+    encode,
+    read,
+    read_envelope,
+)
+from directory_client.wire.requests import REQUESTS, NamesRequest, ReloadRequest
 from directory_service.configuration import Configuration
 from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.authentication import Identity
@@ -107,13 +117,13 @@ class Dispatcher:
 
     def handle(self, peer: Peer, frames: Sequence[Any], now: float, waited_s: float = 0.0) -> list[Out]:
         """Serve one message that has waited for `waited_s`."""
-        head: dict[str, Any] = {}
+        envelope = Envelope()
         try:
-            head, parts = decode(frames, self._document_bytes)
-            outs = self._serve(peer, head, parts, now, waited_s)
+            envelope = read_envelope(frames, self._document_bytes)
+            outs = self._serve(peer, envelope, frames, now, waited_s)
         except Exception as error:  # one request must not end the service for the others
-            outs = [Reply(peer.channel, peer.connection, encode(self._refusal(error, head)))]
-        if peer.channel == "resolve" and head.get("type") != "heartbeat":
+            outs = [Reply(peer.channel, peer.connection, encode(self._refusal(error, envelope)))]
+        if peer.channel == "resolve" and envelope.type != "heartbeat":
             return outs  # it changes nothing
         # Pushes first, whatever became of the message: nobody may learn of a revision before it is numbered.
         return self._pushes(look=False) + outs
@@ -178,32 +188,34 @@ class Dispatcher:
         return outs + (self._pushes() + ended if ended else [])
 
     def _serve(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, envelope: Envelope, frames: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        kind = head.get("type")
+        kind = envelope.type
         channel = self._channels[peer.channel]
-        handler = channel.handlers.get(kind) if isinstance(kind, str) else None
+        handler = channel.handlers.get(kind)
         if handler is None:
             known = ", ".join(sorted(channel.handlers))
-            raise MalformedMessage(f"the {peer.channel} socket knows no type {kind!r:.40}", f"one of {known}")
+            raise UnknownType(f"the {peer.channel} socket knows no type {kind!r:.40}", f"one of {known}")
         self.counters[f"requests_{kind}"] += 1
-        self._rights.check(peer.identity, str(kind), head, now)
-        outs: list[Out] = handler(peer, head, parts, now, waited_s)
+        self._rights.check_rate(peer.identity, kind, now)
+        head = read(frames[0], REQUESTS[kind], kind, envelope.id)
+        self._rights.check(peer.identity, kind, head)
+        outs: list[Out] = handler(peer, head, frames[1:], now, waited_s)
         return outs
 
     def _names(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: NamesRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         """Say what is called how: at once, since it costs next to nothing."""
         may_see = None
         if right_of(peer.identity, "names").scope is Scope.HOSTED:
             may_see = partial(self.directory.hosted, peer.identity.name)
-        found = self._naming.names(self.directory.current, field(head, "ids", list), may_see)
-        answer = {"names": found, "revision": self.directory.revision, "id": head.get("id"), "ok": True}
+        found = self._naming.names(self.directory.current, head.ids, may_see)
+        answer = {"names": found, "revision": self.directory.revision, "id": head.id, "ok": True}
         return [Reply(peer.channel, peer.connection, encode(answer))]
 
     def _reload(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ReloadRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         """Have the file read again; who may connect is part of it, so it leaves a trace."""
         if not peer.identity.may_write():
@@ -223,7 +235,7 @@ class Dispatcher:
             "type": "reload",
             "taken": [str(change) for change in reloaded.taken],
         }
-        answer = {**reloaded.row(), "id": head.get("id"), "ok": True}
+        answer = {**reloaded.row(), "id": head.id, "ok": True}
         traces: list[Out] = [Audit(record)] if reloaded.taken else []
         return [*traces, Reply(peer.channel, peer.connection, encode(answer))]
 
@@ -251,10 +263,10 @@ class Dispatcher:
         except Refused:
             return False
 
-    def _refusal(self, error: Exception, head: dict[str, Any]) -> dict[str, Any]:
-        id = head.get("id")
-        if isinstance(error, MalformedMessage) and id is None:
-            id = error.id
-        counted, answer = refuse(error, head.get("type"))
+    def _refusal(self, error: Exception, envelope: Envelope) -> Answer:
+        counted, answer = refuse(error, envelope.type)
+        answer.id = envelope.id
+        if isinstance(error, MalformedMessage) and answer.id is None:
+            answer.id = error.id
         self.counters[counted] += 1
-        return {"id": id, **answer}
+        return answer

@@ -25,7 +25,7 @@ def rows_of_flows(
     answers: Sequence[tuple[int, str, dict[str, Any]]],
 ) -> tuple[list[dict[str, Any]], int, set[str]]:
     """Return the rows with their node added, how many flows the gateways did not send, and who could not
-    say."""
+    say. Of a row that no gateway of ours sends, with values in values, only the node is left."""
     rows: list[dict[str, Any]] = []
     unseen = 0
     failed: set[str] = set()
@@ -34,10 +34,16 @@ def rows_of_flows(
         if answer.get("ok") is False or not isinstance(found, list):
             failed.add(node)
         else:
-            rows += [{**row, "node": node} for row in found if isinstance(row, dict)]
+            rows += [
+                {**(row if _is_flat(row) else {}), "node": node} for row in found if isinstance(row, dict)
+            ]
         if isinstance(more, int) and more > 0:
             unseen += more
     return rows, unseen, failed
+
+
+def _is_flat(row: dict[str, Any]) -> bool:
+    return not any(isinstance(value, (dict, list)) for value in row.values())
 
 
 def _vnets(preview: Applied) -> list[str | None]:

@@ -10,6 +10,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from directory_client.wire.greeting import Load
 from directory_service.documents.resting import Reports
 from directory_service.protocol.holders import Holders
 
@@ -34,7 +35,7 @@ class Speaker:
 
     heard_at: float
     revision: int
-    load: dict[str, Any]
+    load: Load | None
     locators: list[str] | None  # None: it does not say
     ports: list[str] | None
     workers: int = 1  # how many of its role the gateway has

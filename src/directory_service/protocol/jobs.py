@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from directory_client.toml.strict_toml import TomlError
+from directory_client.wire.answers import Answer
 from directory_client.wire.messages import DirectoryError, MalformedMessage, pack
 from directory_service.documents.resting import NO_REPORTS, Reports
 from directory_service.editor import Applied, Editor
@@ -33,7 +34,7 @@ WRITES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to do: a verb and its checked fields, for whom, in whose name.
+    """Something to do: a verb and its request (of wire/requests.py), for whom, in whose name.
 
     `flows` are rows of gateways' flow dumps, for a dry run; `told` stands in its answer beside what becomes
     of them. `flows_max` limits how many rows of a gateway are asked for. `reports` is what gateways had
@@ -41,7 +42,7 @@ class Job:
     """
 
     verb: str
-    head: Mapping[str, Any]
+    head: Any
     identity: Identity
     user: str = ""
     flows: list[dict[str, Any]] | None = None
@@ -75,7 +76,7 @@ class Done:
     rows: list[dict[str, Any]] | None = None
     changed: Changed | None = None
     questions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    refusal: dict[str, Any] | None = None
+    refusal: Answer | None = None
     counted: str = ""
     trims_failed: int = 0
 
@@ -109,14 +110,14 @@ class Jobs:
     def _apply(self, job: Job) -> Done:
         head = job.head
         applied = self._editor.apply(
-            head["text"],
-            head["name"],
-            head["dry_run"],
-            head["take_over"],
-            head["comment"],
+            head.text,
+            head.name,
+            head.dry_run,
+            head.take_over or [],
+            head.comment or "",
             job.user,
             job.flows or (),
-            head["expect_revision"],
+            None if head.dry_run else head.expect_revision,
             job.reports,
         )
         return self._change(job, applied)
@@ -124,24 +125,25 @@ class Jobs:
     def _rollback(self, job: Job) -> Done:
         head = job.head
         flows = job.flows or ()
-        applied = self._editor.rollback(head["revision"], job.user, head["dry_run"], flows, job.reports)
+        applied = self._editor.rollback(head.revision, job.user, head.dry_run, flows, job.reports)
         return self._change(job, applied)
 
     def _set(self, job: Job) -> Done:
-        kind, name, values = (job.head[field] for field in ("kind", "name", "values"))
-        return self._change(job, self._editor.set_record(kind, name, values, job.user, job.reports))
+        head = job.head
+        set_record = self._editor.set_record
+        return self._change(job, set_record(head.kind, head.name, head.values, job.user, job.reports))
 
     def _remove(self, job: Job) -> Done:
-        kind, name = job.head["kind"], job.head["name"]
+        kind, name = job.head.kind, job.head.name
         return self._change(job, self._editor.remove_record(kind, name, job.user, job.reports))
 
     def _release(self, job: Job) -> Done:
-        return self._change(job, self._editor.release(job.head["node"], job.user, job.reports))
+        return self._change(job, self._editor.release(job.head.node, job.user, job.reports))
 
     def _change(self, job: Job, applied: Applied) -> Done:
         asks: list[tuple[str, dict[str, Any]]] = []
         flows = applied.flows
-        if job.head.get("dry_run"):
+        if getattr(job.head, "dry_run", False):
             if job.told is not None:
                 flows = {**(flows or {}), **job.told}
             else:
@@ -172,20 +174,20 @@ class Jobs:
         return self._done(answer, changed=changed, questions=asks)
 
     def _export(self, job: Job) -> Done:
-        document = job.head["document"]
+        document = job.head.document
         self._rights.check_document(job.identity, "export", document)
         return self._done({"text": self._editor.export(document)})
 
     def _history(self, job: Job) -> Done:
-        document = job.head["document"]
+        document = job.head.document
         if document is not None:
             self._rights.check_document(job.identity, "history", document)
-        rows = self._editor.history(document, job.head["limit"])
+        rows = self._editor.history(document, job.head.limit)
         return self._done({"rows": self._rights.visible(job.identity, "history", "", rows)})
 
     def _list(self, job: Job) -> Done:
-        kind = job.head["kind"]
-        rows = self._editor.list_records(kind, job.head["vnet"], job.head["name"])
+        kind = job.head.kind
+        rows = self._editor.list_records(kind, job.head.vnet, job.head.name)
         rows = self._rights.visible(job.identity, "list", kind, rows)
         if kind == "nodes":  # the server adds how their gateways are
             return self._done({"revision": self._editor.revision}, rows=rows)
@@ -194,14 +196,14 @@ class Jobs:
     def _explain(self, job: Job) -> Done:
         head = job.head
         answer = self._editor.explain(
-            head["vnet"],
-            head["source"],
-            head["destination"],
-            head["protocol"],
-            head["port"],
-            head["node"],
-            head["revision"],
-            head["source_port"],
+            head.vnet,
+            head.source,
+            head.destination,
+            head.protocol or "",
+            head.port,
+            head.node,
+            head.revision,
+            head.source_port,
         )
         return self._done(answer)
 
@@ -211,7 +213,7 @@ class Jobs:
         return Done(revision, len(answer), body, trims_failed=self._editor.trims_failed, **more)
 
 
-def refuse(error: Exception, what: Any) -> tuple[str, dict[str, Any]]:
+def refuse(error: Exception, what: Any) -> tuple[str, Answer]:
     """Return what to count for an error, and what to answer: error, fix, code, perhaps why."""
     match error:
         case MalformedMessage():
@@ -228,9 +230,8 @@ def refuse(error: Exception, what: Any) -> tuple[str, dict[str, Any]]:
         case _:
             log.error("could not serve %.40r", what, exc_info=error)
             counted, text, fix, code = "internal_errors", "the directory failed on this request", _LOOK, 1
-    answer: dict[str, Any] = {"ok": False, "error": text, "fix": fix, "code": code}
     why = getattr(error, "why", "")  # a word for programs, where they can do something about it
-    return counted, {**answer, "why": why} if why else answer
+    return counted, Answer(ok=False, error=text, fix=fix, code=code, why=why)
 
 
 _LOOK = "look at the directory's log"

@@ -5,12 +5,8 @@ yet, and so asks for each once: a name never changes for an id. Pure."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from typing import Any
 
-from directory_client.wire.messages import MalformedMessage
 from directory_service.model.snapshot import Snapshot
-
-IDS_MAX = 4_096
 
 
 class Naming:
@@ -22,12 +18,10 @@ class Naming:
         self._vnets: dict[int, str] = {}
 
     def names(
-        self, snapshot: Snapshot, ids: Sequence[Any], may_see: Callable[[], Set[str]] | None
+        self, snapshot: Snapshot, ids: Sequence[int], may_see: Callable[[], Set[str]] | None
     ) -> list[str]:
         """Return a name for each id, "" for one that is not known, or may not be seen. `may_see` gives the
-        V-nets that may be (None: all). Raises MalformedMessage."""
-        if len(ids) > IDS_MAX or not all(isinstance(one, int) for one in ids):
-            raise MalformedMessage(f"names: ids is no list of at most {IDS_MAX} numbers")
+        V-nets that may be (None: all)."""
         if self._of is not snapshot:
             self._of = snapshot
             fabric = snapshot.fabric

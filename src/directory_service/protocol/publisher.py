@@ -25,9 +25,9 @@ class Publisher:
         self._followed: set[int] = set()  # node ids
         self._heartbeat_at = 0.0
 
-    def sequences(self, node_id: int) -> list[list[int]]:
+    def sequences(self, node_id: int) -> list[tuple[int, int]]:
         """Return [VNI, seq] of every topic of a node."""
-        return [[vni, seq] for vni, seq in self._seq.get(node_id, {}).items()]
+        return list(self._seq.get(node_id, {}).items())
 
     def publish(self, push: Push, version: dict[str, int], last: bool = True) -> list[Any]:
         """Give a push the next number of its topic; returns its frames. `last`: no other of its revision

@@ -13,20 +13,39 @@ import numpy as np
 from directory_client.vocabulary.numbers import Action
 from directory_client.vocabulary.reasons import reason_number
 from directory_client.wire import rows
+from directory_client.wire.answers import Answer
+from directory_client.wire.greeting import (
+    FEATURES,
+    Claim,
+    Conflict,
+    Goodbye,
+    Greeted,
+    Heartbeat,
+    Notice,
+)
 from directory_client.wire.messages import (
+    VERSIONS,
     DirectoryError,
     MalformedMessage,
+    Request,
     encode,
-    field,
-    names,
     pack,
+    read_part,
     rows_of,
-    unpack,
+)
+from directory_client.wire.questions import (
+    InForce,
+    LocatorAnswer,
+    LocatorRequest,
+    ResolveRequest,
+    SnapshotHead,
+    SnapshotRequest,
 )
 from directory_service.configuration import Configuration
-from directory_service.protocol.gateways import SPEAKERS_MAX, Gateways, Lack, Speaker
+from directory_service.protocol import holders
+from directory_service.protocol.gateways import Gateways, Lack, Speaker
 from directory_service.protocol.gathering import Waiting
-from directory_service.protocol.holders import Claim, Fenced
+from directory_service.protocol.holders import Fenced
 from directory_service.protocol.outbox import Out, Peer, Reply
 from directory_service.protocol.publisher import Publisher
 from directory_service.protocol.snapshots import Snapshots
@@ -38,16 +57,11 @@ from directory_service.store.contract import Seen
 log = logging.getLogger(__name__)
 
 RETRY_MS = 20
-FACTS_MAX = 64
-NAME_MAX = 63
-INSTANCE_MAX = 64
-HELD_S_MAX = 1e10
-LOAD = ("misses", "waiting")  # what a heartbeat's load may say, as numbers; all else is dropped
 CLOCK_TRUST_S = 60.0
 _EMPTY_LIST = pack([])
-_U64 = 1 << 64
 
-Handler = Callable[[Peer, dict[str, Any], Sequence[Any], float, float], list[Out]]
+# The head is read already as what its type says: a Request of wire/requests.py.
+Handler = Callable[[Peer, Any, Sequence[Any], float, float], list[Out]]
 
 
 class Reading:
@@ -87,7 +101,7 @@ class Reading:
         self._rates.allow(configuration.limits.resolves_per_second_per_vnet)
 
     def _resolve(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ResolveRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node = self._node(peer, head, now)
         if max(waited_s, _sent_ago_s(peer, head, now)) > self._late_s:
@@ -95,15 +109,13 @@ class Reading:
             return [_busy(peer, head)]
         if len(parts) != 1:
             raise MalformedMessage(
-                f"resolve: one part of QUERY rows is expected, not {len(parts)}", id=head.get("id")
+                f"resolve: one part of QUERY rows is expected, not {len(parts)}", id=head.id
             )
         queries = rows_of(parts[0], rows.QUERY, "queries")
-        capabilities = names(head, "node_capabilities", [])
-        explain = bool(field(head, "explain", bool, False))
         self._counters["queries"] += len(queries)
         granted = self._granted(queries, now)
         asked = queries if granted is None else queries[granted]
-        answer = self._directory.resolve(node, capabilities, asked, explain)
+        answer = self._directory.resolve(node, head.node_capabilities, asked, head.explain)
         decisions = answer.decisions
         provenance = answer.provenance
         if granted is not None:
@@ -112,18 +124,19 @@ class Reading:
             if provenance:
                 found = iter(provenance)
                 provenance = [next(found) if one else {} for one in granted]
+        version: dict[str, Any] = {**self._directory.version(answer.revision)}
         return [
             Reply(
                 peer.channel,
                 peer.connection,
                 encode(
-                    {
-                        "id": head.get("id"),
-                        "ok": True,
-                        **self._directory.version(answer.revision),
-                        "epoch": self._publisher.epoch,
-                        "facts": answer.facts,
-                    },
+                    Answer(
+                        id=head.id,
+                        ok=True,
+                        **version,
+                        epoch=self._publisher.epoch,
+                        facts=answer.facts,
+                    ),
                     decisions.tobytes(),
                     answer.locations.tobytes(),
                     answer.tunnels.tobytes(),
@@ -147,102 +160,74 @@ class Reading:
         return granted
 
     def _snapshot(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: SnapshotRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node = self._node(peer, head, now)
-        vnis = field(head, "vnis", list, None)
-        if vnis is not None and not all(isinstance(vni, int) for vni in vnis):
-            raise MalformedMessage("snapshot: vnis is not a list of numbers", id=head.get("id"))
-        if (token := field(head, "more", int, None)) is not None:
-            self._snapshots.more(peer, head.get("id"), token)
+        if head.more is not None:
+            self._snapshots.more(peer, head.id, head.more)
             return []
         known = _in_force(head, parts, self._directory.version()["incarnation"])
-        found = self._directory.snapshot(node, vnis, known) if self._node_id(node) else None
+        found = self._directory.snapshot(node, head.vnis, known) if self._node_id(node) else None
         node_id = found.node_id if found is not None else 0
-        answer = {
+        answer = SnapshotHead(
             **self._state(head),
-            "node_id": node_id,
-            "seq": self._publisher.sequences(node_id),
-            "closes": known is not None,
-        }
-        self._snapshots.begin(
-            peer, node, head.get("id"), answer, found.slices if found is not None else iter(())
+            node_id=node_id,
+            seq=self._publisher.sequences(node_id),
+            closes=known is not None,
         )
+        self._snapshots.begin(peer, node, answer, found.slices if found is not None else iter(()))
         return []
 
     def _locator(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: LocatorRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node = self._node(peer, head, now)
-        local, remote = field(head, "local", bytes), field(head, "remote", bytes)
-        protocol, wire_id = field(head, "protocol", int), field(head, "wire_id", int)
-        if len(local) != 16 or len(remote) != 16 or not 0 <= protocol < 256 or not 0 <= wire_id < 1 << 32:
-            raise MalformedMessage("locator: addresses have 16 bytes, wire_id 32 bits", id=head.get("id"))
-        operation = self._directory.locator(node, local, remote, protocol, wire_id)
-        answer = self._state(head)
-        if operation is None:
-            answer |= {"known": False, "negative_s": self._negative_s}
-        else:
-            answer |= {"known": True, "op": operation}
+        operation = self._directory.locator(node, head.local, head.remote, head.protocol, head.wire_id)
+        known = operation is not None
+        negative_s = None if known else self._negative_s
+        answer = LocatorAnswer(**self._state(head), known=known, op=operation, negative_s=negative_s)
         return [Reply(peer.channel, peer.connection, encode(answer))]
 
     def _heartbeat(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: Heartbeat, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node = self._node(peer, head, now, takes=True)
-        role = field(head, "role", str, "slow-path")
-        worker = field(head, "worker", int, 0)
-        workers = field(head, "workers", int, 1)
-        revision = field(head, "revision", int, 0)
-        said = field(head, "load", dict, {})
-        load = {name: said[name] for name in LOAD if isinstance(said.get(name), (int, float))}
-        if not 0 <= worker < 1 << 16 or not 0 <= revision < _U64 or len(role) > 32 or len(node) > NAME_MAX:
-            raise MalformedMessage(
-                "heartbeat: node, worker, revision or role is impossible", id=head.get("id")
-            )
-        seen = _seen(head)
-        incarnation = field(head, "incarnation", int, 0)
-        if seen is not None and self._directory.hear(seen):
+        if head.seen is not None and self._directory.hear(Seen(*head.seen)):
             self._counters["eras_begun"] += 1
-        if not 0 < workers <= SPEAKERS_MAX:
-            raise MalformedMessage(
-                f"heartbeat: workers is {workers}, between 1 and {SPEAKERS_MAX} is possible",
-                id=head.get("id"),
-            )
-        locators, ports = names(head, "locators", None), names(head, "ports", None)
-        if max(len(locators or ()), len(ports or ())) > FACTS_MAX:
-            raise MalformedMessage(f"heartbeat: more than {FACTS_MAX} locators or ports", id=head.get("id"))
         # Noted for a node that is not declared too: the document that declares it is waited for there.
-        speaker = Speaker(now, revision, load, locators, ports, workers, incarnation, _lacks(head))
-        self._gateways.heartbeat(node, role, worker, speaker, now)
+        self._gateways.heartbeat(node, head.role, head.worker, _speaker(head, now), now)
         node_id = self._node_id(node)
         notices = self._announce(node, now) if node_id else [_undeclared(node)]
         if second := self._gateways.holders.second(node, now):
             fix = f"stop it, or give it a name and a key of its own: only one can be {node}"
-            notices.append({"why": "second", "text": second, "fix": fix})
-        answer = {
-            **self._state(head),
-            "node_id": node_id,
-            "name": self._name,
-            "era_began": self._directory.era_began,
-            "store": self._directory.store_id,
-            "notices": notices,
-        }
+            notices.append(Notice("second", second, fix))
+        conflicts: list[dict[str, Any]] = []
         if node_id:
-            answer["conflicts"] = conflicts = self._directory.conflicts(node)
+            conflicts = self._directory.conflicts(node)
             self._gateways.conflict(node, conflicts)
             notices += [_conflict(one) for one in conflicts]
+        answer = Greeted(
+            **self._state(head),
+            node_id=node_id,
+            name=self._name,
+            era_began=self._directory.era_began,
+            store=self._directory.store_id,
+            notices=notices,
+            conflicts=[Conflict(**one) for one in conflicts],
+            speaks=VERSIONS,
+            features=list(FEATURES),
+        )
         reply = Reply(peer.channel, peer.connection, encode(answer))
         return [reply, *self._waiting.reported(now)]
 
     def _goodbye(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: Goodbye, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node = self._node(peer, head, now)
         self._gateways.holders.goodbye(node, claim_of(peer, head), now)
-        return [Reply(peer.channel, peer.connection, encode(self._state(head)))]
+        return [Reply(peer.channel, peer.connection, encode(Answer(**self._state(head))))]
 
-    def _announce(self, node: str, now: float) -> list[dict[str, str]]:
+    def _announce(self, node: str, now: float) -> list[Notice]:
         """Take up what a node says of itself; returns what it is to be told about that."""
         said = self._gateways.said(node, now)
         if said is None:
@@ -256,13 +241,13 @@ class Reading:
             self._counters["announcements_refused"] += 1
             fix = error.fix or f"vnetctl show node {node}"
             text = f"what this gateway says of itself is refused: {error.problem}"
-            return [{"why": "announcement", "text": text, "fix": fix}]
+            return [Notice("announcement", text, fix)]
         return []
 
-    def _node(self, peer: Peer, head: dict[str, Any], now: float, takes: bool = False) -> str:
+    def _node(self, peer: Peer, head: Claim, now: float, takes: bool = False) -> str:
         """Return the node as which a message speaks; `takes`: the name becomes its sender's if it is free.
         Raises DirectoryError for another's key, Fenced for a second gateway of that name."""
-        node: str = field(head, "node", str)
+        node = head.node
         if not peer.identity.may_be_node(node):
             self._counters["impostors"] += 1
             raise NotItsKey(
@@ -272,12 +257,12 @@ class Reading:
         self._hold(node, claim_of(peer, head), now, takes)
         return node
 
-    def _hold(self, node: str, claim: Claim, now: float, takes: bool) -> None:
-        holders = self._gateways.holders
+    def _hold(self, node: str, claim: holders.Claim, now: float, takes: bool) -> None:
+        held = self._gateways.holders
         try:
             if not takes:
-                holders.check(node, claim, now)
-            elif moved := holders.take(node, claim, now):
+                held.check(node, claim, now)
+            elif moved := held.take(node, claim, now):
                 log.warning("%s", moved)
                 self._counters["names_moved"] += 1
                 self._gateways.forget(node)
@@ -293,9 +278,10 @@ class Reading:
         except Refused:
             return 0
 
-    def _state(self, head: dict[str, Any]) -> dict[str, Any]:
+    def _state(self, head: Request) -> dict[str, Any]:
+        """Return what every answer says of the directory."""
         return {
-            "id": head.get("id"),
+            "id": head.id,
             "ok": True,
             **self._directory.version(),
             "epoch": self._publisher.epoch,
@@ -303,43 +289,26 @@ class Reading:
         }
 
 
-def _seen(head: dict[str, Any]) -> Seen | None:
-    """Return the newest version that a gateway has seen; None: it does not say."""
-    said = field(head, "seen", list, None)
-    if said is None:
-        return None
-    if len(said) != 4 or not all(isinstance(one, int) and 0 <= one < _U64 >> 1 for one in said):
-        raise MalformedMessage("heartbeat: seen is not [era, incarnation, revision, seal]", id=head.get("id"))
-    return Seen(*said)
+def _speaker(head: Heartbeat, now: float) -> Speaker:
+    return Speaker(
+        now,
+        head.revision,
+        head.load,
+        head.locators,
+        head.ports,
+        head.workers,
+        head.incarnation,
+        tuple(Lack(*row) for row in head.no_room or ()),
+    )
 
 
-def _in_force(head: dict[str, Any], parts: Sequence[Any], incarnation: int) -> dict[int, int] | None:
+def _in_force(head: SnapshotRequest, parts: Sequence[Any], incarnation: int) -> dict[int, int] | None:
     """Return the revision at which each V-net is in force at a gateway, by VNI; None: it does not say. What
     is of another incarnation the gateway closes by itself."""
     if not parts:
         return None
-    rows = unpack(parts[0], "what is in force")
-    if not isinstance(rows, list) or not all(
-        isinstance(row, list) and len(row) == 3 and all(isinstance(one, int) for one in row) for row in rows
-    ):
-        raise MalformedMessage(
-            "snapshot: what is in force is not a list of [VNI, incarnation, revision]", id=head.get("id")
-        )
-    return {vni: revision for vni, of, revision in rows if of == incarnation}
-
-
-def _lacks(head: dict[str, Any]) -> tuple[Lack, ...]:
-    """Return what a gateway says finds no room there."""
-    said = field(head, "no_room", list, [])
-    kinds = (int, str, str)
-    for row in said:
-        if not isinstance(row, list) or [type(one) for one in row] != list(kinds):
-            raise MalformedMessage("heartbeat: no_room is no list of [vni, name, table]", id=head.get("id"))
-    if len(said) > FACTS_MAX or any(len(one) > NAME_MAX for row in said for one in row[1:]):
-        raise MalformedMessage(
-            f"heartbeat: more than {FACTS_MAX} rows, or long names, in no_room", id=head.get("id")
-        )
-    return tuple(Lack(*row) for row in said)
+    said: InForce = read_part(parts[0], InForce, "snapshot: what is in force", head.id)
+    return {vni: revision for vni, of, revision in said if of == incarnation}
 
 
 class NotItsKey(DirectoryError):
@@ -348,26 +317,19 @@ class NotItsKey(DirectoryError):
     why = "key"
 
 
-def claim_of(peer: Peer, head: dict[str, Any]) -> Claim:
-    """Read which gateway of a name a message comes from. Raises MalformedMessage."""
-    instance = field(head, "instance", str, "")
-    held_s = field(head, "held_s", (int, float), 0)
-    if len(instance) > INSTANCE_MAX or not 0 <= held_s < HELD_S_MAX:
-        raise MalformedMessage("instance or held_s is impossible", id=head.get("id"))
-    return Claim(instance, peer.address, float(held_s), bool(field(head, "fenced", bool, False)))
+def claim_of(peer: Peer, head: Claim) -> holders.Claim:
+    """Return which gateway of a name a message comes from."""
+    return holders.Claim(head.instance, peer.address, head.held_s, head.fenced)
 
 
-def _undeclared(node: str) -> dict[str, str]:
-    return {
-        "why": "undeclared",
-        "text": f"node {node} is not declared: nothing is sent to it",
-        "fix": f"vnetctl node add {node} --site SITE",
-    }
+def _undeclared(node: str) -> Notice:
+    text = f"node {node} is not declared: nothing is sent to it"
+    return Notice("undeclared", text, f"vnetctl node add {node} --site SITE")
 
 
-def _conflict(conflict: dict[str, Any]) -> dict[str, str]:
+def _conflict(conflict: dict[str, Any]) -> Notice:
     fix = str(conflict.get("fix") or "vnetctl show nodes")
-    return {"why": f"locator {conflict['locator']}", "text": str(conflict["problem"]), "fix": fix}
+    return Notice(f"locator {conflict['locator']}", str(conflict["problem"]), fix)
 
 
 def _counts(vnis: Any) -> list[tuple[int, int]]:
@@ -378,25 +340,24 @@ def _counts(vnis: Any) -> list[tuple[int, int]]:
     return list(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _sent_ago_s(peer: Peer, head: dict[str, Any], now: float) -> float:
+def _sent_ago_s(peer: Peer, head: ResolveRequest, now: float) -> float:
     """Return how long ago a local client sent this; 0 if it does not say, or its clock cannot be ours."""
-    sent_us = head.get("sent_us")
-    if peer.identity.role != "local" or not isinstance(sent_us, int):
+    if peer.identity.role != "local" or head.sent_us is None:
         return 0.0
-    ago_s = now - sent_us / 1e6
+    ago_s = now - head.sent_us / 1e6
     return ago_s if 0 < ago_s < CLOCK_TRUST_S else 0.0
 
 
-def _busy(peer: Peer, head: dict[str, Any]) -> Reply:
-    answer = {
-        "id": head.get("id"),
-        "ok": False,
-        "busy": True,
-        "retry_ms": RETRY_MS,
-        "error": "the directory is busy",
-        "fix": "vnetctl show directories",
-        "code": 1,
-    }
+def _busy(peer: Peer, head: ResolveRequest) -> Reply:
+    answer = Answer(
+        id=head.id,
+        ok=False,
+        busy=True,
+        retry_ms=RETRY_MS,
+        error="the directory is busy",
+        fix="vnetctl show directories",
+        code=1,
+    )
     return Reply(peer.channel, peer.connection, encode(answer))
 
 

@@ -87,9 +87,8 @@ class Rights:
             if right.per_second is not None
         }
 
-    def check(self, identity: Identity, verb: str, head: dict[str, Any], now: float) -> None:
-        """Raise DirectoryError where this is not theirs, or too often. Writes of a gateway are refused by
-        their handler, which counts them."""
+    def check_rate(self, identity: Identity, verb: str, now: float) -> None:
+        """Raise DirectoryError where somebody asks this too often, well or badly."""
         right = right_of(identity, verb)
         rates = self._rates.get((verb, identity.role))
         if rates is not None and not rates.take(identity.name, 1, now):
@@ -97,14 +96,18 @@ class Rights:
                 f"{identity.name} asks {verb} more than {right.per_second} times a second",
                 "try again in a second",
             )
-        if right.scope is not Scope.HOSTED:
+
+    def check(self, identity: Identity, verb: str, head: Any) -> None:
+        """Raise DirectoryError where what is asked (a Request) is not theirs. Writes of a gateway are refused
+        by their handler, which counts them."""
+        if right_of(identity, verb).scope is not Scope.HOSTED:
             return
         hosted = self._directory.hosted(identity.name)
-        vnet = head.get("vnet")
+        vnet = getattr(head, "vnet", None)
         if isinstance(vnet, str) and vnet not in hosted:
             raise _not_theirs(identity, f"V-net {vnet:.80}")
-        name = head.get("name")
-        if verb == "list" and head.get("kind") == "vnets" and isinstance(name, str) and name not in hosted:
+        name = getattr(head, "name", None)
+        if verb == "list" and head.kind == "vnets" and isinstance(name, str) and name not in hosted:
             raise _not_theirs(identity, f"V-net {name:.80}")
 
     def check_document(self, identity: Identity, verb: str, document: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from directory_client.wire.messages import DirectoryError, encode, pack
+from directory_client.wire.questions import SnapshotHead
 from directory_service.protocol.outbox import Out, Peer, Reply
 
 PIECE_OPERATIONS = 1_000  # some 5 ms to make, 200 kB
@@ -25,8 +26,7 @@ IDLE_S = 30.0
 class _Sending:
     peer: Peer
     node: str
-    id: Any
-    head: dict[str, Any]
+    head: SnapshotHead
     vnets: Iterator[tuple[int, list[dict[str, Any]]]]
     token: int
     until: float = 0.0
@@ -53,8 +53,7 @@ class Snapshots:
         self,
         peer: Peer,
         node: str,
-        id: Any,
-        head: dict[str, Any],
+        head: SnapshotHead,
         vnets: Iterator[tuple[int, list[dict[str, Any]]]],
     ) -> None:
         """Send a node's snapshot: `head` with the first piece, and lists of operations of V-nets, as they are
@@ -67,15 +66,15 @@ class Snapshots:
             raise DirectoryError("too many snapshots are on their way", "it is asked again by itself")
         self._next_token += 1
         self._of_node[node] += 1
-        self._enqueue(_Sending(peer, node, id, head, vnets, self._next_token))
+        self._enqueue(_Sending(peer, node, head, vnets, self._next_token))
 
-    def more(self, peer: Peer, id: Any, token: int) -> None:
+    def more(self, peer: Peer, id: int | None, token: int) -> None:
         """Send the next piece. Raises DirectoryError if there is none of that number for this connection."""
         sending = self._kept.get(token)
         if sending is None or sending.peer.connection != peer.connection:
             raise DirectoryError("this snapshot is not on its way any more", "it is asked again by itself")
         del self._kept[token]
-        sending.id = id
+        sending.head.id = id
         self._enqueue(sending)
 
     def work(self, now: float) -> list[Out]:
@@ -99,16 +98,17 @@ class Snapshots:
             if count >= PIECE_OPERATIONS:
                 is_last = False
                 break
-        head = {**sending.head, "id": sending.id, "ok": True}
-        sending.head = {**sending.head, "seq": []}
+        head = sending.head
+        head.more = None if is_last else sending.token
+        peer = sending.peer
+        reply = Reply(peer.channel, peer.connection, encode(head, pack(piece)))
+        head.seq = []
         if not is_last:
-            head["more"] = sending.token
             sending.until = now + IDLE_S
             self._kept[sending.token] = sending
         else:
             self._forget(sending)
-        peer = sending.peer
-        return [Reply(peer.channel, peer.connection, encode(head, pack(piece)))]
+        return [reply]
 
     def tick(self, now: float) -> None:
         """Forget what nobody has come back for."""

@@ -8,14 +8,30 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from directory_client.wire.answers import Answer
+from directory_client.wire.greeting import Hello
+from directory_client.wire.limits import DEPTH_MAX, WAIT_MS_MAX
 from directory_client.wire.messages import (
     DirectoryError,
     MalformedMessage,
+    Request,
     encode,
     encode_packed,
-    field,
     is_too_deep,
-    names,
+)
+from directory_client.wire.requests import (
+    ApplyRequest,
+    Change,
+    ControlAnswer,
+    ExplainRequest,
+    ExportRequest,
+    ForwardRequest,
+    HistoryRequest,
+    ListRequest,
+    ReleaseRequest,
+    RemoveRequest,
+    RollbackRequest,
+    SetRequest,
 )
 from directory_service.configuration import Configuration
 from directory_service.protocol.audit import AuditFile
@@ -32,9 +48,8 @@ from directory_service.service import Directory
 
 WAIT_S = 2.0  # for gateways to report a change
 ASK_S = 3.0  # for gateways' controls to answer
-PATIENCE_S = 30.0  # the longest that a request may ask for
 FLOW_BYTES = 512  # a row of `show flows`, generously
-# Fields of each type that its handler has checked; what else a message carries is not for the audit file.
+# Fields of each type that stand in the audit file.
 _AUDITED = {
     "apply": ("name", "comment", "take_over"),
     "rollback": ("revision",),
@@ -43,7 +58,8 @@ _AUDITED = {
     "release": ("node",),
 }
 
-Handler = Callable[[Peer, dict[str, Any], Sequence[Any], float, float], list[Out]]
+# The head is read already as what its type says: a Request of wire/requests.py.
+Handler = Callable[[Peer, Any, Sequence[Any], float, float], list[Out]]
 
 
 class Writing:
@@ -98,48 +114,38 @@ class Writing:
     # ---- what changes something --------------------------------------------------------------
 
     def _apply(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ApplyRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        dry_run = field(head, "dry_run", bool, False)
-        fields = {
-            "text": field(head, "text", str),
-            "name": field(head, "name", str, "document"),
-            "take_over": names(head, "take_over", []),
-            "comment": field(head, "comment", str, ""),
-            "dry_run": dry_run,
-            "expect_revision": None if dry_run else field(head, "expect_revision", int, None),
-        }
-        return (self._preview if dry_run else self._change)(peer, head, fields, now)
+        return (self._preview if head.dry_run else self._change)(peer, head, now)
 
     def _rollback(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: RollbackRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        dry_run = field(head, "dry_run", bool, False)
-        fields = {"revision": field(head, "revision", int), "dry_run": dry_run}
-        return (self._preview if dry_run else self._change)(peer, head, fields, now)
+        return (self._preview if head.dry_run else self._change)(peer, head, now)
 
     def _set(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: SetRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        kinds = {"kind": str, "name": str, "values": dict}
-        return self._change(peer, head, {name: field(head, name, kind) for name, kind in kinds.items()}, now)
+        if is_too_deep(head.values):
+            raise MalformedMessage(f"set: values is nested more than DEPTH_MAX, {DEPTH_MAX}", id=head.id)
+        return self._change(peer, head, now)
 
     def _remove(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: RemoveRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        return self._change(peer, head, {name: field(head, name, str) for name in ("kind", "name")}, now)
+        return self._change(peer, head, now)
 
     def _release(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ReleaseRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        return self._change(peer, head, {"node": field(head, "node", str)}, now)
+        return self._change(peer, head, now)
 
-    def _change(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
+    def _change(self, peer: Peer, head: Change, now: float) -> list[Out]:
         """Have a change made, write it to the audit file, and answer when the gateways have it."""
-        if self._desk.is_asked(peer, head.get("id"), head["type"]):
+        if self._desk.is_asked(peer, head.id, head.type):
             return []  # it is being done, and stands in the audit file
         self._may_write(peer, now)
-        wait_s = _seconds(head, "wait_ms", WAIT_S)
+        wait_s = _seconds(head.wait_ms, WAIT_S)
         intention = self._intention(peer, head)
         if self._audit_file is not None:  # first: a change whose process dies now has left a trace
             self._audit_file.write(intention)
@@ -147,7 +153,7 @@ class Writing:
         def finish(done: Done, now: float) -> list[Out]:
             changed = done.changed
             if changed is None:
-                failed = (done.refusal or {}).get("error", "")
+                failed = done.refusal.error if done.refusal is not None else ""
                 return [self._outcome(intention, error=failed), *self._reply(peer, head, done)]
             audit = self._outcome(intention, changed=changed)
             if changed.revision == changed.before or not changed.gateways or self._waiting.full:
@@ -162,16 +168,16 @@ class Writing:
             return [audit, *waited]
 
         try:
-            return self._submit(peer, head, fields, finish, now)
+            return self._submit(peer, head, finish, now)
         except DirectoryError as error:  # too much waits
             if self._audit_file is not None:
                 self._audit_file.write(self._outcome(intention, error=error.error).record)
             raise
 
-    def _preview(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
+    def _preview(self, peer: Peer, head: Change, now: float) -> list[Out]:
         """Dry run: ask the gateways concerned for their cached flows, and decide those again."""
         self._may_write(peer, now)
-        wait_s = _seconds(head, "wait_ms", ASK_S)
+        wait_s = _seconds(head.wait_ms, ASK_S)
 
         def finish(done: Done, now: float) -> list[Out]:
             if done.changed is None or not done.questions or self._waiting.full:
@@ -188,16 +194,15 @@ class Writing:
             return self._submit(
                 peer,
                 head,
-                fields,
                 lambda done, now: self._preview_reply(peer, head, done),
                 now,
                 flows=rows,
                 told=told,
             )
 
-        return self._submit(peer, head, fields, finish, now)
+        return self._submit(peer, head, finish, now)
 
-    def _preview_reply(self, peer: Peer, head: dict[str, Any], done: Done) -> list[Out]:
+    def _preview_reply(self, peer: Peer, head: Request, done: Done) -> list[Out]:
         gateways = done.changed.gateways if done.changed is not None else []
         rows = [{"node": node, "state": "concerned", "ms": None} for node in gateways]
         return self._reply(peer, head, done, {"gateways": rows})
@@ -207,31 +212,28 @@ class Writing:
     def _submit(
         self,
         peer: Peer,
-        head: dict[str, Any],
-        fields: dict[str, Any],
+        head: Request,
         finish: Callable[[Done, float], list[Out]],
         now: float,
         **more: Any,
     ) -> list[Out]:
-        """Have a job done of these checked fields."""
+        """Have a job done."""
         flows_max = self._configuration.limits.document_bytes // FLOW_BYTES
-        fields = {**fields, "id": head.get("id")}
-        if head["type"] in WRITES:
+        if head.type in WRITES:
             more["reports"] = self._gateways.reports(self._directory.world.incarnation, now)
-        job = Job(head["type"], fields, peer.identity, _user(peer, head), flows_max=flows_max, **more)
+        job = Job(head.type, head, peer.identity, _user(peer, head), flows_max=flows_max, **more)
         return self._desk.submit(peer, job, finish, now)
 
-    def _show(self, peer: Peer, head: dict[str, Any], fields: dict[str, Any], now: float) -> list[Out]:
-        return self._submit(peer, head, fields, lambda done, now: self._reply(peer, head, done), now)
+    def _show(self, peer: Peer, head: Request, now: float) -> list[Out]:
+        return self._submit(peer, head, lambda done, now: self._reply(peer, head, done), now)
 
-    def _reply(
-        self, peer: Peer, head: dict[str, Any], done: Done, more: dict[str, Any] | None = None
-    ) -> list[Out]:
+    def _reply(self, peer: Peer, head: Request, done: Done, more: dict[str, Any] | None = None) -> list[Out]:
         """Answer with what came of a job."""
         count(self._counters, done)
         if done.refusal is not None:
-            return [Reply(peer.channel, peer.connection, encode({**done.refusal, "id": head.get("id")}))]
-        answer = {"id": head.get("id"), "ok": True, **(more or {})}
+            done.refusal.id = head.id
+            return [Reply(peer.channel, peer.connection, encode(done.refusal))]
+        answer = {"id": head.id, "ok": True, **(more or {})}
         return [Reply(peer.channel, peer.connection, encode_packed(answer, done.pairs, done.body))]
 
     def _may_write(self, peer: Peer, now: float) -> None:
@@ -248,7 +250,7 @@ class Writing:
                 "try again in a second",
             )
 
-    def _intention(self, peer: Peer, head: dict[str, Any]) -> dict[str, Any]:
+    def _intention(self, peer: Peer, head: Change) -> dict[str, Any]:
         """Make the record of what somebody is about to change."""
         self._changes += 1
         record: dict[str, Any] = {
@@ -259,9 +261,10 @@ class Writing:
             "who": peer.identity.name,
             "role": peer.identity.role,
             "user": _user(peer, head),
-            "type": head.get("type"),
+            "type": head.type,
         }
-        return record | {name: head[name] for name in _AUDITED.get(head["type"], ()) if head.get(name)}
+        said = {name: getattr(head, name) for name in _AUDITED[head.type]}
+        return record | {name: value for name, value in said.items() if value}
 
     def _outcome(self, intention: dict[str, Any], changed: Changed | None = None, error: str = "") -> Audit:
         """Make the record of what became of it."""
@@ -275,30 +278,21 @@ class Writing:
     # ---- what only shows ---------------------------------------------------------------------
 
     def _export(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ExportRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        return self._show(peer, head, {"document": field(head, "document", str)}, now)
+        return self._show(peer, head, now)
 
     def _history(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: HistoryRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        limit = field(head, "limit", int, 50)
-        if not 0 < limit <= 100_000:
-            raise MalformedMessage("history: limit is between 1 and 100000", id=head.get("id"))
-        return self._show(peer, head, {"document": field(head, "document", str, None), "limit": limit}, now)
+        return self._show(peer, head, now)
 
     def _list(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ListRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        kind = field(head, "kind", str)
-        if kind == "directories":
-            rows = self._rights.visible(peer.identity, "list", kind, [self._describe(now)])
+        if head.kind == "directories":
+            rows = self._rights.visible(peer.identity, "list", head.kind, [self._describe(now)])
             return [_reply(peer, head, {"rows": rows, "revision": self._directory.revision})]
-        fields = {
-            "kind": kind,
-            "vnet": field(head, "vnet", str, None),
-            "name": field(head, "name", str, None),
-        }
 
         def finish(done: Done, now: float) -> list[Out]:
             if done.rows is None:
@@ -309,7 +303,7 @@ class Writing:
             ]
             return self._reply(peer, head, done, {"rows": rows})
 
-        return self._submit(peer, head, fields, finish, now)
+        return self._submit(peer, head, finish, now)
 
     def _describe(self, now: float) -> dict[str, Any]:
         configuration = self._configuration
@@ -331,26 +325,14 @@ class Writing:
         }
 
     def _explain(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ExplainRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        fields = {
-            "vnet": field(head, "vnet", str),
-            "source": field(head, "source", str),
-            "destination": field(head, "destination", str),
-            "protocol": field(head, "protocol", str, "") or "",
-            "port": field(head, "port", int, None),
-            "node": field(head, "node", str, None),
-            "revision": field(head, "revision", int, None),
-            "source_port": field(head, "source_port", int, None),
-        }
-        return self._show(peer, head, fields, now)
+        return self._show(peer, head, now)
 
     # ---- gateways' controls ------------------------------------------------------------------
 
-    def _hello(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
-    ) -> list[Out]:
-        node = field(head, "node", str)
+    def _hello(self, peer: Peer, head: Hello, parts: Sequence[Any], now: float, waited_s: float) -> list[Out]:
+        node = head.node
         if not peer.identity.may_be_node(node):
             raise DirectoryError(f"the key of {peer.identity.name} may not speak as node {node:.80}")
         self._gateways.holders.check(node, claim_of(peer, head), now)  # refused for a second one of the name
@@ -359,17 +341,16 @@ class Writing:
         return [_reply(peer, head, {"revision": self._directory.revision})]
 
     def _answer(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ControlAnswer, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        id = field(head, "id", int)
-        return self._waiting.answered(peer.connection, id, field(head, "answer", dict), now)
+        return self._waiting.answered(peer.connection, head.id, head.answer, now)
 
     def _forward(
-        self, peer: Peer, head: dict[str, Any], parts: Sequence[Any], now: float, waited_s: float
+        self, peer: Peer, head: ForwardRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        node, request = field(head, "node", str), field(head, "request", dict)
+        node, request = head.node, head.request
         if is_too_deep(request):
-            raise MalformedMessage("forward: the request is nested too deep", id=head.get("id"))
+            raise MalformedMessage(f"forward: request is nested more than DEPTH_MAX, {DEPTH_MAX}", id=head.id)
         if not peer.identity.may_forward(request.get("verb")):
             raise DirectoryError(f"the key of gateway {peer.identity.name} may only have others show things")
         if self._waiting.full:
@@ -386,7 +367,7 @@ class Writing:
             return [_reply(peer, head, {"answers": answers, "silent": self._silent(node, gathering, now)})]
 
         asked = [(name, request) for name in nodes]
-        wait_s = _seconds(head, "wait_ms", ASK_S)
+        wait_s = _seconds(head.wait_ms, ASK_S)
         return self._waiting.ask(asked, finish, lambda _: _fail(peer, head), wait_s, now)
 
     def _silent(self, node: str, gathering: Gathering, now: float) -> list[str]:
@@ -403,29 +384,28 @@ def _by_node(answer: tuple[int, str, dict[str, Any]]) -> str:
     return answer[1]
 
 
-def _user(peer: Peer, head: dict[str, Any]) -> str:
+def _user(peer: Peer, head: Request) -> str:
     """Name who did it: over TCP the key's name comes first, whatever the message says."""
-    said: str = field(head, "user", str, "") or ""
+    said: str = getattr(head, "user", None) or ""
     if peer.identity.role == "local" or said in ("", peer.identity.name):
         return said or peer.identity.name
     return f"{peer.identity.name} ({said:.80})"
 
 
-def _seconds(head: dict[str, Any], name: str, usual_s: float) -> float:
-    value = field(head, name, int, None)
-    return usual_s if value is None else min(max(value / 1000, 0.0), PATIENCE_S)
+def _seconds(wait_ms: int | None, usual_s: float) -> float:
+    return usual_s if wait_ms is None else min(max(wait_ms, 0), WAIT_MS_MAX) / 1000
 
 
-def _reply(peer: Peer, head: dict[str, Any], answer: dict[str, Any]) -> Reply:
-    return Reply(peer.channel, peer.connection, encode({**answer, "id": head.get("id"), "ok": True}))
+def _reply(peer: Peer, head: Request, answer: dict[str, Any]) -> Reply:
+    return Reply(peer.channel, peer.connection, encode({**answer, "id": head.id, "ok": True}))
 
 
-def _fail(peer: Peer, head: dict[str, Any]) -> list[Out]:
-    answer = {
-        "id": head.get("id"),
-        "ok": False,
-        "error": "the gateways' answers could not be used",
-        "fix": "look at the directory's log",
-        "code": 1,
-    }
+def _fail(peer: Peer, head: Request) -> list[Out]:
+    answer = Answer(
+        id=head.id,
+        ok=False,
+        error="the gateways' answers could not be used",
+        fix="look at the directory's log",
+        code=1,
+    )
     return [Reply(peer.channel, peer.connection, encode(answer))]

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from directory_client.process.log import log_settings
+from directory_client.wire.answers import Answer
 from directory_service.configuration import Configuration
 from directory_service.protocol.jobs import WRITES, Done, Job
 from directory_service.server.frames import Link
@@ -175,9 +176,9 @@ class Office:
             worker.end()
 
 
-def _lost(name: str, job: Job) -> dict[str, Any]:
-    changes = job.verb in WRITES and not job.head.get("dry_run")
+def _lost(name: str, job: Job) -> Answer:
+    changes = job.verb in WRITES and not getattr(job.head, "dry_run", False)
     known = ": whether the change was made is not known" if changes else ""
     fix = "vnetctl history tells; try again, and look at the directory's log" if changes else "try again"
     error = f"the directory's {name} ended while it worked on this{known}"
-    return {"ok": False, "error": error, "fix": fix, "code": 1}
+    return Answer(ok=False, error=error, fix=fix, code=1)

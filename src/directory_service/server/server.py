@@ -25,7 +25,8 @@ import zmq
 from directory_client.endpoint import Endpoint
 from directory_client.keys import KeyPair
 from directory_client.process.descriptors import OPEN_AGAIN_S, REMOTE_SHARE, Admission, Listener, raise_limit
-from directory_client.wire.messages import DirectoryError, decode, encode
+from directory_client.wire.answers import Answer
+from directory_client.wire.messages import DirectoryError, MalformedMessage, encode, read_envelope
 from directory_service.configuration import Configuration
 from directory_service.protocol.authentication import (
     LOCAL,
@@ -459,12 +460,12 @@ class Server:
 def _key_is_gone(parts: Sequence[zmq.Frame]) -> list[bytes]:
     """Return the answer to a message whose key is not in the file any more."""
     try:
-        id = decode([part.bytes for part in parts])[0].get("id")
-    except DirectoryError:
-        id = None
+        id = read_envelope([part.bytes for part in parts]).id
+    except MalformedMessage as error:
+        id = error.id
     text = "your key is not among the directory's clients any more"
     fix = "add [[client]] to directory.toml, then vnetctl reload there"
-    return encode({"id": id, "ok": False, "error": text, "fix": fix, "code": 1, "why": "key"})
+    return encode(Answer(id=id, ok=False, error=text, fix=fix, code=1, why="key"))
 
 
 def _property(frame: zmq.Frame, name: str) -> str:

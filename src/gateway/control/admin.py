@@ -21,7 +21,8 @@ from typing import Any
 import msgpack
 import zmq
 
-from directory_client.wire.messages import DEPTH_MAX, DirectoryError, is_too_deep
+from directory_client.wire.limits import DEPTH_MAX
+from directory_client.wire.messages import DirectoryError, is_too_deep
 from directory_client.wire.operator_requests import READS, WRITES, message_of
 from gateway.show import explain
 from gateway.show import nouns as show
