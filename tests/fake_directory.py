@@ -27,6 +27,7 @@ class FakeDirectory:
         self.world = World(7, 1, 9)
         self.store_id = 70
         self.era_began = ""
+        self.unreadable: dict[str, str] = {}
         self.heard: list[Seen] = []
         self.pushes: list[Push] = []
         self.announced: list[tuple[str, list[str], list[str]]] = []

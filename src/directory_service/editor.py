@@ -320,6 +320,7 @@ class Editor:
                 raise Refused(f"{moved}: what was previewed is not what would change", "apply it again")
             wanted = want()
             changes, next_id = plan(before, wanted, counter)
+            _refuse_what_is_left(before.unreadable(), changes)
             note = make_note(verb, changes, user, comment, document)
             now_ms = self._clock_ms()
             steady_ms = self._steady_ms()
@@ -364,6 +365,20 @@ class Editor:
         except StoreError as error:
             self.trims_failed += 1
             log.error("old history could not be forgotten: %s", error)
+
+
+def _refuse_what_is_left(unreadable: Mapping[str, str], changes: Sequence[RecordChange]) -> None:
+    """Raise Refused if records of a newer program stay that this one cannot read: it cannot tell whether the
+    others fit in with them."""
+    changed = {record.key for change in changes for record in change if record is not None}
+    left = sorted(unreadable.keys() - changed) if unreadable else []
+    if left:
+        more = f", and {len(left) - 1} more" if len(left) > 1 else ""
+        raise Refused(
+            f"{left[0].replace('/', ' ', 1)} was written by a newer program, and cannot be read here:"
+            f" {unreadable[left[0]]}{more}",
+            "upgrade this directory, or go back to what it can read:  vnetctl rollback REVISION",
+        )
 
 
 def _touched(

@@ -130,6 +130,8 @@ class Directory(Follower):
         self._apart: Apart | None = None
         self._said_later: set[str] = set()
         self._said_at: dict[str, int] = {}  # node → serial of its newest change
+        self.unreadable: Mapping[str, str] = {}  # key of a record of a newer program → why
+        self._find_unreadable()
         self.editor = Editor(self, settings, clock_ms, steady_ms)
 
     def take(self, settings: Settings, node_s: float) -> None:
@@ -402,10 +404,18 @@ class Directory(Follower):
         for snapshot in step.snapshots:
             self._snapshot = snapshot
             self._bulk.follow(snapshot)
+        self._find_unreadable()
         if step.skips:
             self._closings = Closings(self._snapshot.revision)
         for told in step.told:
             self._tell(told)
+
+    def _find_unreadable(self) -> None:
+        """Take note of the records that a newer program has written, and say so of each once."""
+        before, self.unreadable = self.unreadable, self._snapshot.unreadable()
+        for key, why in self.unreadable.items():
+            if key not in before:
+                log.error("%s cannot be read, a newer program has written it: %s", key, why)
 
     def _take_up_now(self) -> bool:
         """Take up what has been committed; False if that is going on elsewhere."""

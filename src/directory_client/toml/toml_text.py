@@ -12,6 +12,8 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return f"{value:_}" if value >= 10_000 else str(value)
+    if isinstance(value, float):
+        return repr(value)
     if isinstance(value, str):
         return toml_string(value)
     if isinstance(value, list | tuple):

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from directory_service.kinds.kind import say
+from directory_service.kinds.kind import UNREADABLE, describe_values, say
 from directory_service.kinds.records import Record
 from directory_service.kinds.registry import KIND_OF, KINDS
 
@@ -32,7 +32,10 @@ def describe_changes(changes: Iterable[tuple[Record | None, Record | None]]) -> 
 
 def describe(record: Record) -> str:
     """Return what a record says, on one line."""
-    return KIND_OF[record.kind].describe(record.values)
+    try:
+        return KIND_OF[record.kind].describe(record.values)
+    except UNREADABLE:  # a newer program has written it
+        return describe_values(record.values)
 
 
 def describe_change(before: Record, after: Record) -> str:

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from directory_service.documents.writer import Wanted, decode_note
+from directory_service.kinds.kind import UNREADABLE, describe_unreadable
 from directory_service.kinds.records import Record, decode, is_record_key
+from directory_service.kinds.registry import KIND_OF
 from directory_service.model.snapshot import Snapshot, changed_records
 from directory_service.refused import Refused
 from directory_service.settings import Settings
@@ -82,8 +84,24 @@ def want_revision(store: Store, snapshot: Snapshot, revision: int) -> dict[str, 
     }
     for key, record in then.items():
         if _is_kept(record):
+            _check_readable(record, snapshot, revision)
             wanted[key] = Wanted(record.values, record.owner, record.document)
     return wanted
+
+
+def _check_readable(record: Record, snapshot: Snapshot, revision: int) -> None:
+    """Raise Refused if a record would come back that a newer program has written."""
+    now = snapshot.records.get(record.key)
+    if now is not None and now.packed == record.packed:
+        return
+    try:
+        KIND_OF[record.kind].typed(record)
+    except UNREADABLE as error:
+        raise Refused(
+            f"{record.key.replace('/', ' ', 1)} of revision {revision} was written by a newer program, and"
+            f" cannot be read here: {describe_unreadable(error)}",
+            "go back to another revision (vnetctl history), or upgrade this directory",
+        ) from None
 
 
 def undo(snapshot: Snapshot, commit: Commit) -> Snapshot:

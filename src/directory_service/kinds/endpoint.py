@@ -21,7 +21,7 @@ from directory_client.vocabulary.names import (
 )
 from directory_service.kinds.carried import doubt_address
 from directory_service.kinds.kind import Declared, Kind, Values, World
-from directory_service.kinds.plain_endpoint import DEFAULT_PREFERENCE, read_plain_endpoint
+from directory_service.kinds.plain_endpoint import DEFAULT_PREFERENCE, FIELDS, read_plain_endpoint
 from directory_service.kinds.reading import read_addresses, without
 from directory_service.kinds.records import Record
 from directory_service.kinds.sections import Lines, read_tables
@@ -60,19 +60,26 @@ class Endpoint:
 
 def to_endpoint(record: Record) -> Endpoint:
     values = record.values
+    if not values.keys() <= FIELDS:
+        raise ValueError(f"{', '.join(sorted(values.keys() - FIELDS))}: unknown key")
     at, groups = values.get("at"), values.get("groups")
+    if groups and type(groups) is not list:
+        raise TypeError(f"groups: {groups!r} is no list")
+    mac = bytes.fromhex(values["mac"].replace(":", ""))
+    if len(mac) != 6:
+        raise ValueError(f"mac: {values['mac']} is none")
     addresses = _pack_all(values.get("addresses"))
     return Endpoint(
         record,
         record.id,
         record.local_name,
-        pack_mac(bytes.fromhex(values["mac"].replace(":", ""))),
+        pack_mac(mac),
         addresses[0][1] if len(addresses) == 1 and not addresses[0][0] else addresses,
         _pack_all(values.get("services")),
         intern(values.get("node", "")),
         tuple([parse_place(text) for text in at]) if at else (),
-        frozenset(groups) if groups else _NO_GROUPS,
-        values.get("preference", DEFAULT_PREFERENCE),
+        frozenset(map(intern, groups)) if groups else _NO_GROUPS,
+        int(values.get("preference", DEFAULT_PREFERENCE)),
     )
 
 
@@ -251,6 +258,7 @@ ENDPOINT = Kind(
     _Members(),
     check_name=check_member_name,
     to_typed=to_endpoint,
+    reads_itself=True,
     exclusive=(("at", "node"), ("node", "at")),
     check=_check,
     doubts=_doubts,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from directory_client.kinds.noun import Noun
 from directory_client.toml.strict_toml import Table, TomlError
+from directory_client.toml.toml_lines import Lines
 from directory_client.toml.toml_text import toml_value
 from directory_client.vocabulary.names import check_name
 from directory_service.kinds.records import Record
@@ -92,6 +93,17 @@ class Reference(NamedTuple):
     name: str
 
 
+# What `typed` may raise for a record that a newer program has written.
+UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+
+
+def describe_unreadable(error: Exception) -> str:
+    """Say why a record cannot be read."""
+    if isinstance(error, TomlError):
+        return f"{error.key}: {error.problem}" if error.key else error.problem
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) and error.args else str(error)
+
+
 def describe_values(values: Mapping[str, Any]) -> str:
     """Return all that a record says: "site ams1  locators 203.0.113.7"."""
     return "  ".join(f"{key} {say(value)}" for key, value in values.items())
@@ -130,7 +142,8 @@ class Kind:
       topology.toml, in a fixed order, without what is at its default. So equal declarations have equal
       values, and a document can be written back from its records.
     - `check_name`: raises ValueError for what cannot be its name (inside its V-net).
-    - `to_typed`: the form that decide reads.
+    - `to_typed`: the form that decide reads, of values that have been read. `reads_itself`: it checks them,
+      as quickly as there are many of them, and raises one of UNREADABLE for what this program does not know.
     - `exclusive`: pairs of fields of which the one that is set takes the other's place.
     - `references`: what must be there. `check`: what else must fit, looking at all records. `check_change`:
       what cannot become of a record (before, after).
@@ -145,6 +158,7 @@ class Kind:
     section: Section
     check_name: Callable[[str], object] = check_name
     to_typed: Callable[[Record], Any] = _itself
+    reads_itself: bool = False
     exclusive: tuple[tuple[str, str], ...] = ()
     references: Callable[[Record], Iterable[Reference]] | None = None
     check: Callable[[Together], Iterator[Fault]] = _nothing
@@ -159,3 +173,16 @@ class Kind:
     def name(self) -> str:
         """What it is called, "endpoint": the first part of its records' keys."""
         return self.noun.kind
+
+    def typed(self, record: Record) -> Any:
+        """Return the form that decide reads. Raises one of UNREADABLE for what a newer program has written:
+        it may be a limit, and must not be overlooked."""
+        self.check_values(record)
+        return self.to_typed(record)
+
+    def check_values(self, record: Record) -> None:
+        """Raise one of UNREADABLE for what this program does not know."""
+        if not self.reads_itself:
+            table = Table("", Lines(), (), dict(record.values))
+            self.read(table)
+            table.finish()

@@ -12,7 +12,7 @@ from directory_service.kinds.kind import Values
 
 DEFAULT_PREFERENCE = 100
 
-_KEYS = frozenset(("addresses", "services", "mac", "node", "at", "groups", "preference"))
+FIELDS = frozenset(("addresses", "services", "mac", "node", "at", "groups", "preference"))
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _UNICAST = re.compile(rf"(?:22[0-3]|2[01][0-9]|1[0-9][0-9]|[1-9][0-9]?)(?:\.{_BYTE}){{3}}")
 _MAC = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
@@ -23,7 +23,7 @@ _NO_MAC = "00:00:00:00:00:00"
 def read_plain_endpoint(said: Mapping[str, Any]) -> Values | None:
     """Return what read_endpoint returns for what tomllib read, None if that has to look: something is wrong,
     or not written as it would be kept. Addresses are IPv4, VLANs below 1000."""
-    if not said.keys() <= _KEYS:
+    if not said.keys() <= FIELDS:
         return None
     mac, node, at = said.get("mac"), said.get("node"), said.get("at")
     if type(mac) is not str or _MAC.fullmatch(mac) is None or mac == _NO_MAC:

@@ -74,7 +74,7 @@ def encode(record: Record) -> bytes:
 
 def decode(item: Item) -> Record:
     """Return the record of a store item."""
-    id_, owner, document, _ = msgpack.unpackb(item.value)
+    id_, owner, document = msgpack.unpackb(item.value)[:3]
     kind = intern(item.key.partition("/")[0])
     return Record(kind, item.key, id_, item.modified, intern(owner), intern(document), item.value)
 

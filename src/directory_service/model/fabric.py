@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 
 from directory_client.vocabulary.addresses import looks_ipv6
 from directory_client.vocabulary.numbers import Protocol
-from directory_service.kinds.node import Node, to_node
-from directory_service.kinds.path import TRUST, Path, to_path
-from directory_service.kinds.profile import BUILT_IN_PROFILE, Profile, to_profile
+from directory_service.kinds.kind import UNREADABLE, describe_unreadable
+from directory_service.kinds.node import NODE, Node, to_node
+from directory_service.kinds.path import PATH, TRUST, Path
+from directory_service.kinds.profile import BUILT_IN_PROFILE, PROFILE, Profile
 from directory_service.kinds.records import Record
+from directory_service.kinds.registry import FABRIC, KIND_OF
+from directory_service.kinds.site import SITE
 
 OWN = TRUST.index("own")
 DEFAULT_MTU_BYTES = 1500
@@ -77,21 +80,24 @@ class Fabric:
     def __init__(
         self, records: Mapping[str, Record], presences: Mapping[str, Presence] = _NO_PRESENCES
     ) -> None:
-        nodes = [record for record in records.values() if record.kind == "node"]
-        self.declared = {at: record.name for record in nodes for at in record.values.get("locators", ())}
-        self.paths: dict[str, Path] = {}
-        self.profiles: dict[str, Profile] = {}
-        self.nodes: dict[str, Node] = {}
-        self.sites: dict[str, Record] = {}
+        nodes = [record for record in records.values() if record.kind == NODE.name]
+        self.declared = {at: record.name for record in nodes for at in _texts(record, "locators")}
+        self.tables: dict[str, dict[str, Any]] = {kind.name: {} for kind in FABRIC}  # by name, typed
+        self.unreadable: dict[str, str] = {}  # key of a record of a newer program → why
+        self._closed: dict[frozenset[str], str] = {}  # two sites → an unreadable path between them
         for record in records.values():
-            if record.kind == "path":
-                self.paths[record.name] = to_path(record)
-            elif record.kind == "profile":
-                self.profiles[record.name] = to_profile(record)
-            elif record.kind == "node":
-                self.nodes[record.name] = self._node(record, presences)
-            elif record.kind == "site":
-                self.sites[record.name] = record
+            is_node = record.kind == NODE.name
+            try:
+                typed = self._node(record, presences) if is_node else KIND_OF[record.kind].typed(record)
+                self.tables[record.kind][record.name] = typed
+            except UNREADABLE as error:
+                self.unreadable[record.key] = describe_unreadable(error)
+                if record.kind == PATH.name:
+                    self._closed[frozenset(_texts(record, "sites"))] = record.name
+        self.paths: dict[str, Path] = self.tables[PATH.name]
+        self.profiles: dict[str, Profile] = self.tables[PROFILE.name]
+        self.nodes: dict[str, Node] = self.tables[NODE.name]
+        self.sites: dict[str, Record] = self.tables[SITE.name]
         self.nodes_by_id = {node.id: node for node in self.nodes.values()}
         self._by_sites: dict[frozenset[str], list[Path]] = {}
         for path in sorted(self.paths.values(), key=lambda path: (-path.trust, path.name)):
@@ -102,6 +108,7 @@ class Fabric:
         """Return the fabric after these gateways said something else of themselves."""
         new = copy(self)
         new.nodes = dict(self.nodes)
+        new.tables = {**self.tables, NODE.name: new.nodes}
         changed: set[int] = set()
         for name in names:
             node = self.nodes.get(name)
@@ -127,6 +134,7 @@ class Fabric:
         return self._by_sites.get(frozenset((one, other)), ())
 
     def _node(self, record: Record, presences: Mapping[str, Presence]) -> Node:
+        NODE.check_values(record)
         if record.values["kind"] != "gateway":
             return to_node(record)
         locators, ports = presences.get(record.name, _NOTHING_SAID)
@@ -136,12 +144,19 @@ class Fabric:
         paths = self.paths_between(here.site, there.site)
         if paths:
             best = next(iter(paths))
+            if best.profile and best.profile not in self.profiles:
+                why = f"profile {best.profile} says what this directory does not know"
+                return Link(None, "not_supported", why, best, None)
             profile = self.profiles.get(best.profile, BUILT_IN_PROFILE)
             if best.trust < min_trust:
                 trust = f"trust {TRUST[best.trust]}, {TRUST[min_trust]} is asked for"
                 why = f"path {best.name} has {trust}: needs a secure tunnel"
                 return Link(None, "not_supported", why, best, profile)
             return self._make(here, there, best, profile, best.mtu_bytes)
+        closed = self._closed.get(frozenset((here.site, there.site)))
+        if closed is not None:
+            why = f"path {closed} says what this directory does not know"
+            return Link(None, "not_supported", why, None, None)
         if here.site == there.site:
             return self._make(here, there, None, BUILT_IN_PROFILE, DEFAULT_MTU_BYTES)
         return Link(
@@ -203,6 +218,7 @@ def nodes_between(before: Fabric, after: Fabric) -> frozenset[str]:
         profiles = {path.profile for path in (one, other) if path is not None}
         if one != other or any(before.profiles.get(at) != after.profiles.get(at) for at in profiles):
             sites.update(site for path in (one, other) if path is not None for site in path.sites)
+    sites.update(site for pair, _ in before._closed.items() ^ after._closed.items() for site in pair)
     if sites:
         names |= {node.name for one in (before, after) for node in one.nodes.values() if node.site in sites}
     return frozenset(names)
@@ -211,6 +227,12 @@ def nodes_between(before: Fabric, after: Fabric) -> frozenset[str]:
 def _reach(node: Node | None) -> tuple[Any, ...] | None:
     """Return all of a node that a link depends on."""
     return None if node is None else (node.id, node.kind, node.site, node.locators, dict(node.ids))
+
+
+def _texts(record: Record, field: str) -> list[str]:
+    """Return the texts in a list that a record may have."""
+    found = record.values.get(field)
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def first_ipv4(node: Node) -> bytes:

@@ -6,7 +6,7 @@ which a record changed. All else is shared with the snapshot before.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgpack
@@ -46,6 +46,14 @@ class Snapshot:
         self.by_vni = {state.vnet.vni: state for state in vnets.values() if state.vnet is not None}
         self.locations: dict[tuple[Any, ...], Any] = {}  # what decide remembers of where things are
 
+    def unreadable(self) -> dict[str, str]:
+        """Return the keys of the records that this program cannot read, a newer one has written them, and
+        why."""
+        found = dict(self.fabric.unreadable)
+        for state in self.vnets.values():
+            found.update(state.unreadable)
+        return found
+
     def with_changes(
         self, revision: int, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int
     ) -> "Snapshot":
@@ -67,7 +75,7 @@ class Snapshot:
         vnets = dict(self.vnets)
         for name, vnet_changes in per_vnet.items():
             state = vnets.get(name, _NEW).updated(vnet_changes, at_ms)
-            if state.vnet is None and not (state.members or state.attachments or state.routes or state.rules):
+            if state.is_empty:
                 vnets.pop(name, None)
             else:
                 vnets[name] = state
@@ -90,12 +98,14 @@ _NEW = VnetState()
 
 
 def changed_records(changes: Iterable[Change]) -> list[tuple[Record | None, Record | None]]:
-    """Return (before, after) of the records among a commit's changes."""
-    return [
-        (decode(change.before) if change.before else None, decode(change.after) if change.after else None)
-        for change in changes
-        if is_record_key(change.key)
-    ]
+    """Return (before, after) of the records among a commit's changes. Raises StoreError for what is no
+    record."""
+    found: list[tuple[Record | None, Record | None]] = []
+    for change in changes:
+        if is_record_key(change.key):
+            before = _decoded(change.before) if change.before else None
+            found.append((before, _decoded(change.after) if change.after else None))
+    return found
 
 
 def empty_snapshot(incarnation: int = 0) -> Snapshot:
@@ -134,7 +144,7 @@ def load_snapshot(
 
 
 def _snapshot_of(store: Store, revision: int, items: Iterable[Item]) -> Snapshot:
-    changes = ((None, record) for record in _decoded(items))
+    changes = ((None, _decoded(item)) for item in items if is_record_key(item.key))
     return empty_snapshot(store.world.incarnation).with_changes(revision, changes, 0)
 
 
@@ -171,15 +181,12 @@ def _follow(store: Store, snapshot: Snapshot, newest: int, wall_ms: int, steady_
     return snapshot
 
 
-def _decoded(items: Iterable[Item]) -> Iterator[Record]:
-    """Yield the records among items. Raises StoreError for what cannot be read: it is damaged, or of a newer
-    program."""
-    for item in items:
-        if is_record_key(item.key):
-            try:
-                yield decode(item)
-            except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
-                raise StoreError(f"{item.key} of revision {item.modified} cannot be read: {error}") from error
+def _decoded(item: Item) -> Record:
+    """Return the record of an item. Raises StoreError for what is none: it is damaged."""
+    try:
+        return decode(item)
+    except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
+        raise StoreError(f"{item.key} of revision {item.modified} cannot be read: {error}") from error
 
 
 def first_recent(store: Store, newest: int) -> int | None:

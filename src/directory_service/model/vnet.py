@@ -3,6 +3,9 @@
 
 A VnetState never changes but for what it remembers of its own results. `updated` makes the next one from it
 and shares what did not change: a change of one endpoint copies dicts, and parses that endpoint only.
+
+A record that this program cannot read was written by a newer one. What it limits must not be overlooked: its
+V-net is as if it were not declared, until the record says something else or is gone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,15 +13,21 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from directory_client.vocabulary.names import Place
-from directory_service.kinds.attachment import Attachment, to_attachment
-from directory_service.kinds.endpoint import Endpoint, to_endpoint
+from directory_service.kinds.attachment import ATTACHMENT, Attachment
+from directory_service.kinds.endpoint import ENDPOINT, Endpoint
+from directory_service.kinds.kind import UNREADABLE, describe_unreadable
+from directory_service.kinds.peering import PEERING
 from directory_service.kinds.records import Record
-from directory_service.kinds.route import Route, to_route
-from directory_service.kinds.rule import Rule, to_rule
-from directory_service.kinds.vnet import Vnet, to_vnet
+from directory_service.kinds.registry import INSIDE, KIND_OF
+from directory_service.kinds.route import ROUTE, Route
+from directory_service.kinds.rule import RULE, Rule
+from directory_service.kinds.vnet import VNET, Vnet
 from directory_service.model.holes import Holes
 from directory_service.model.layered import Edit, Layered
 from directory_service.model.rules import RuleSet, Side
+
+_TABLES = tuple(kind.name for kind in INSIDE if kind is not ENDPOINT)  # members have tables of their own
+_NO_TABLES: Mapping[str, dict[str, Any]] = {kind: {} for kind in _TABLES}
 
 FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC = 4, 6, 0
 MOVES_KEPT_MS = 600_000
@@ -99,11 +108,10 @@ class VnetState:
     def __init__(self) -> None:
         self.token = object()  # stands for this state where it is not to be kept
         self.step: Step | None = None  # None: anything may differ from the state before
-        self.vnet: Vnet | None = None
-        self.attachments: dict[str, Attachment] = {}  # by place
-        self.routes: dict[str, Route] = {}  # by prefix
-        self.rules: dict[str, Rule] = {}
-        self.peerings: dict[str, Record] = {}  # by the other V-net's name
+        self.vnet: Vnet | None = None  # None: not declared, or something in it cannot be read
+        self.declared: Vnet | None = None
+        self.unreadable: Mapping[str, str] = {}  # key of a record of a newer program → why
+        self.tables: Mapping[str, dict[str, Any]] = _NO_TABLES  # kind → its records by name, typed
         self.members: Layered[str, Member] = Layered()
         self.by_address: dict[int, Layered[bytes, tuple[Member, ...]]] = {
             FAMILY_IPV4: Layered(),
@@ -124,36 +132,59 @@ class VnetState:
         self._masks: dict[tuple[int, bytes, int], int] = {}
         self._holders: dict[tuple[int, bytes], tuple[Holder, ...]] = {}
 
+    @property
+    def attachments(self) -> dict[str, Attachment]:
+        """Its attachments by place."""
+        return self.tables[ATTACHMENT.name]
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """Its routes by prefix."""
+        return self.tables[ROUTE.name]
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """Its rules by name."""
+        return self.tables[RULE.name]
+
+    @property
+    def peerings(self) -> dict[str, Record]:
+        """Its peerings by the other V-net's name."""
+        return self.tables[PEERING.name]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of it."""
+        return not (self.declared or self.members or self.unreadable or any(self.tables.values()))
+
     def updated(self, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int) -> "VnetState":
         """Return the state after changes (before, after) of this V-net's records, made at `at_ms`."""
         new = VnetState()
-        new.vnet = self.vnet
+        new.declared = self.declared
         known = [(record, after) for before, after in changes if (record := after or before) is not None]
         kinds = {record.kind for record, _ in known}
-        new.attachments = dict(self.attachments) if "attachment" in kinds else self.attachments
-        new.routes = dict(self.routes) if "route" in kinds else self.routes
-        new.rules = dict(self.rules) if "rule" in kinds else self.rules
-        new.peerings = dict(self.peerings) if "peering" in kinds else self.peerings
+        tables = {kind: dict(self.tables[kind]) if kind in kinds else self.tables[kind] for kind in _TABLES}
+        unreadable = dict(self.unreadable)
         touched: set[str] = set()
         endpoints: dict[str, Endpoint | None] = {}  # that change
         for record, after in known:
-            if record.kind == "endpoint":
-                endpoint = to_endpoint(after) if after else None
-                name = endpoint.name if endpoint else record.local_name  # one string for all tables
+            unreadable.pop(record.key, None)
+            typed = None
+            if after is not None:
+                try:
+                    typed = KIND_OF[record.kind].typed(after)
+                except UNREADABLE as error:
+                    unreadable[record.key] = describe_unreadable(error)
+            if record.kind == ENDPOINT.name:
+                name = typed.name if typed else record.local_name  # one string for all tables
                 touched.add(name)
-                endpoints[name] = endpoint
-                continue
-            name = record.local_name
-            if record.kind == "vnet":
-                new.vnet = to_vnet(after) if after else None
-            elif record.kind == "attachment":
-                _put(new.attachments, name, to_attachment(after) if after else None)
-            elif record.kind == "route":
-                _put(new.routes, name, to_route(after) if after else None)
-            elif record.kind == "rule":
-                _put(new.rules, name, to_rule(after) if after else None)
-            elif record.kind == "peering":
-                _put(new.peerings, name, after)
+                endpoints[name] = typed
+            elif record.kind == VNET.name:
+                new.declared = typed
+            else:
+                _put(tables[record.kind], record.local_name, typed)
+        new.tables, new.unreadable = tables, unreadable
+        new.vnet = None if unreadable else new.declared
         if "attachment" in kinds:
             new.attachments_by_id = {attachment.id: attachment for attachment in new.attachments.values()}
             by_node: dict[str, tuple[Attachment, ...]] = {}
@@ -170,7 +201,7 @@ class VnetState:
         new._take_members(self, touched, endpoints, at_ms)
         if not kinds & {"rule", "endpoint", "attachment"}:
             new._masks = self._masks
-        if kinds <= {"endpoint", "attachment"}:
+        if kinds <= {"endpoint", "attachment"} and new.vnet is self.vnet:
             new.step = new._step_from(self, touched)
             new._take_holes(self, new.step.keys)
         return new

@@ -316,6 +316,7 @@ class Writing:
             "state": "up",
             **self._directory.version(),
             "era_began": self._directory.era_began,
+            "unreadable": len(self._directory.unreadable),
             "store": "memory" if configuration.store_path is None else "sqlite",
             "uptime_s": round(now - self._started_at, 1),
             "gateways": self._gateways.alive_count(now),

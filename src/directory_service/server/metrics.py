@@ -58,6 +58,11 @@ class DirectoryCollector(Collector):
         yield GaugeMetricFamily(
             "vnet_directory_revision", "Revision that answers are given at", value=revision
         )
+        yield GaugeMetricFamily(
+            "vnet_directory_unreadable",
+            "Records of a newer program that cannot be read",
+            value=len(dispatcher.directory.unreadable),
+        )
         alive = dispatcher.gateways.alive_count(self._clock())
         yield GaugeMetricFamily("vnet_directory_gateways", "Gateways heard lately", value=alive)
 

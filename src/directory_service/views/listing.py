@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows for `vnetctl show` of the directory's nouns: what the records say, in the words of topology.toml."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from directory_client.kinds.nouns import NOUNS, find_noun
@@ -32,7 +33,8 @@ def list_rows(
         records = [record for record in records if name in (record.name, record.local_name if vnet else None)]
         if not records:
             raise Refused(f"there is no {noun.kind} {name}", suggest(name, known))
-    return [_row(snapshot, record) for record in sorted(records, key=lambda record: record.name)]
+    unreadable = snapshot.unreadable()
+    return [_row(snapshot, record, unreadable) for record in sorted(records, key=lambda record: record.name)]
 
 
 def _documents(snapshot: Snapshot, name: str | None) -> list[dict[str, Any]]:
@@ -56,11 +58,14 @@ def _documents(snapshot: Snapshot, name: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def _row(snapshot: Snapshot, record: Record) -> dict[str, Any]:
+def _row(snapshot: Snapshot, record: Record, unreadable: Mapping[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": record.name, "object_id": record.id}
     if record.vnet and record.kind != "vnet":
         row["vnet"] = record.vnet
     row |= record.values  # a route's `id` is the peer's number on the wire
-    row |= KIND_OF[record.kind].more(snapshot, record)
+    if record.key in unreadable:
+        row["unreadable"] = unreadable[record.key]
+    else:
+        row |= KIND_OF[record.kind].more(snapshot, record)
     row |= {"revision": record.revision, "owner": record.document or record.owner}
     return row
