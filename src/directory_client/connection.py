@@ -142,9 +142,11 @@ class Connection:
         self.push.setsockopt(zmq.UNSUBSCRIBE, NODE_PREFIX.pack(node_id))
 
     def close(self) -> None:
-        """Close at once, but for what was given time (LINGER) to leave."""
+        """Close at once, but for what was given time (LINGER) to leave. libzmq's thread waits for room where
+        nobody has read what a monitor said, and we would wait for it: it is let go first."""
         self._probe.close()
         for socket, monitor in zip(self.sockets(), self._monitors, strict=True):
+            receive_now(monitor, 1 << 20)
             socket.disable_monitor()
             monitor.close(0)
             socket.close()

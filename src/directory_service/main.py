@@ -41,7 +41,7 @@ from directory_service.server.server import MetricsPage, Server
 from directory_service.server.taking_up import TakingUp
 from directory_service.service import Directory
 from directory_service.store.contract import StoreError
-from directory_service.store.sqlite import SqliteStore
+from directory_service.store.sqlite import SqliteStore, StoreFull
 
 log = logging.getLogger(__name__)
 
@@ -299,6 +299,8 @@ def _guarded(action: Callable[[], None]) -> None:
         _fail(error.error, error.fix, error.code)
     except Refused as error:
         _fail(error.problem, error.fix, error.code)
+    except StoreFull as error:
+        _fail(f"the store cannot be used: {error}", "make room: df -h shows where it is missing", 1)
     except StoreError as error:
         fix = "look at the file, or put a copy in its place: vnet-directory restore CONFIG COPY"
         _fail(f"the store cannot be used: {error}", fix, 1)

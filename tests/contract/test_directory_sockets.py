@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 
 import msgpack
@@ -352,3 +355,24 @@ def test_a_second_gateway_of_a_name_has_no_answer_until_the_first_says_goodbye(h
     first.close()
     house.event(second, Snapshot)
     assert second.servers()[0].problem == ""
+
+
+def test_a_client_that_nobody_has_polled_for_long_can_be_closed(house, monkeypatch):
+    monkeypatch.setattr("directory_client.connection.RECONNECT_MS", 1)
+    monkeypatch.setattr("directory_client.connection.RECONNECT_MAX_MS", {True: 1, False: 1})
+    (house.path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(house.path / "run" / "directory-resolve.sock"))
+        listener.listen()
+        listener.settimeout(2.0)
+        client = house.client(ipc(house), node="gw1")
+        house.clients.clear()
+        # Each connection that ends at once is some events; when there are more than libzmq keeps, its thread
+        # waits for room, and connects no more.
+        with contextlib.suppress(TimeoutError):
+            while True:
+                listener.accept()[0].close()
+    closing = threading.Thread(target=client._servers[0].close, daemon=True)
+    closing.start()
+    closing.join(20.0)
+    assert not closing.is_alive()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gateway and its directory in a storm: processes are killed and stopped, the clock steps, the disk fills
-up, the store is restored, while packets pass, a rule is flipped and an endpoint moves.
+"""A gateway and its directory in a storm: processes are killed and stopped, singly and together, the cable
+between the two is pulled, the clock steps, the disk fills up, the store is restored, while packets pass, a
+rule is flipped and an endpoint moves.
 
 What must hold is checked on the packets, against what was acknowledged:
 
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cable import Cable
 from gateway_lab import DOCUMENT, MOVER, Lab, Stream, until
 
 from directory_client.client import DirectoryClient
@@ -40,6 +42,8 @@ STEPS_S = (HOUR_S, -HOUR_S, DAY_S, -DAY_S, 100 * DAY_S, -100 * DAY_S)
 STATE_BYTES = 64 << 20
 PAUSE_S = (0.05, 0.8)  # between two events
 STOP_S = (0.1, 2.5)
+PART_S = (0.2, 4.0)
+PROCESSES = ("slow-path-0", "control", "data-plane", "data-plane-1", "parent")
 BACK_S = 60.0
 STEADY_PORT, FLIPPED_PORT, MOVED_PORT = 5000, 6000, 7000
 
@@ -111,7 +115,8 @@ class Storm:
         self.operator = DirectoryClient([f"ipc://{path}/dir"])
         self._before = dict(os.environ)
         os.environ.update(self.environment)  # for the parent, whenever it is started
-        self.lab = Lab(path, served=f"ipc://{path}/dir")
+        self.cable = Cable(path / "near", path / "dir")
+        self.lab = Lab(path, served=f"ipc://{path}/near")
         self.steady = self.flipped = self.moved = None
 
     # ---- the parts -----------------------------------------------------------------------------
@@ -127,6 +132,13 @@ class Storm:
         command = [sys.executable, "-m", "directory_service.main", "run", str(self.config)]
         return subprocess.Popen(command, env=self.environment, stderr=self.log)
 
+    def supervise(self) -> None:
+        """Start the directory anew if it has ended by itself, as systemd would: a disk that is full as it
+        starts ends it, for one."""
+        if self.directory.poll() is not None:
+            self.say("the directory had ended by itself")
+            self.directory = self.serve()
+
     def workers(self) -> list[int]:
         """The directory's own processes."""
         children = Path(f"/proc/{self.directory.pid}/task/{self.directory.pid}/children")
@@ -138,11 +150,12 @@ class Storm:
 
     def change(self, wanted: Wanted, wait_ms: int = 4_000) -> bool:
         """Have a document applied; returns whether it was acknowledged as in force everywhere."""
+        self.supervise()
         self.release(wanted)
         self.may_be.add(wanted)
         try:
             answer = self.operator.call(
-                "apply", text=wanted.text(), name="lab.toml", user="storm", wait_ms=wait_ms, timeout_s=30.0
+                "apply", text=wanted.text(), name="lab.toml", user="storm", wait_ms=wait_ms, timeout_s=12.0
             )
         except DirectoryError as error:
             self.say(f"  not applied: {error.error}")
@@ -172,10 +185,10 @@ class Storm:
 
     # ---- events ----------------------------------------------------------------------------------
 
-    def flip(self) -> None:
+    def flip(self, wait_ms: int = 4_000) -> None:
         """Open or close the flipped flow."""
         self.wanted = self.wanted._replace(allowed=not self.wanted.allowed)
-        self.say(f"{'allow' if self.wanted.allowed else 'deny'}: {self.change(self.wanted)}")
+        self.say(f"{'allow' if self.wanted.allowed else 'deny'}: {self.change(self.wanted, wait_ms)}")
 
     def move(self) -> None:
         """Move c."""
@@ -183,18 +196,44 @@ class Storm:
         self.say(f"c moves {'here' if self.wanted.c_is_there else 'away'}: {self.change(self.wanted)}")
 
     def kill(self) -> None:
-        """Kill one process of the gateway."""
-        name = self.random.choice(["slow-path-0", "control", "data-plane", "data-plane-1", "parent"])
-        pid = self.lab.pid(name)
-        if not pid:
+        """Kill some processes of the gateway, mostly one."""
+        count = self.random.choices([1, 2, 3], [4, 2, 1])[0]
+        names = [name for name in self.random.sample(PROCESSES, count) if self.lab.pid(name)]
+        if not names:
             return
-        self.say(f"kill {name}")
-        if name.startswith("data-plane"):
-            self.dead.append(time.monotonic())
-        os.kill(pid, signal.SIGKILL)
-        if name == "parent":
+        self.say(f"kill {', '.join(names)}")
+        for name in names:
+            if name.startswith("data-plane"):
+                self.dead.append(time.monotonic())
+            self.signal([self.lab.pid(name)], signal.SIGKILL)
+        if "parent" in names:
             self.lab.parent.wait()
             self.lab.start()
+
+    def hang(self) -> None:
+        """Stop the data plane that forwards, flip the rule meanwhile, and then kill it or let it go on."""
+        try:
+            name, pid = self.lab.forwarding()
+        except (OSError, StopIteration):  # none at this moment
+            return
+        ends = self.random.random() < 0.5
+        self.say(f"{name} hangs{', and ends' if ends else ''}")
+        self.dead.append(time.monotonic())
+        self.signal([pid], signal.SIGSTOP)
+        self.flip(wait_ms=1_500)
+        self.signal([pid], signal.SIGKILL if ends else signal.SIGCONT)
+
+    def part(self) -> None:
+        """Pull the cable between gateway and directory for a while; what was under way late or never."""
+        lost = self.random.random() < 0.5
+        self.say(f"the cable is pulled{', connections end' if lost else ''}")
+        self.cable.pull()
+        end = time.monotonic() + self.random.uniform(*PART_S)
+        while time.monotonic() < end:
+            self.random.choice([self.flip, self.move, self.kill, self.pause])()
+        if lost:
+            self.cable.cut()
+        self.cable.plug()
 
     def kill_directory(self) -> None:
         """Kill the directory, or one of its processes."""
@@ -285,15 +324,20 @@ class Storm:
                 self.kill: 5,
                 self.kill_directory: 4,
                 self.stop: 4,
+                self.hang: 1,
+                self.part: 3,
                 self.step_clock: 2,
                 self.fill_disk: 1,
                 self.back_up: 2,
                 self.restore: 1,
             }
+            each = self.random.sample(list(weighed), len(weighed))  # of all something, however short it is
+            each.sort(key=lambda event: event == self.restore)  # not before there is a copy
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
+            while each or time.monotonic() < end:
                 self.events += 1
-                self.random.choices(list(weighed), list(weighed.values()))[0]()
+                event = each.pop(0) if each else self.random.choices(list(weighed), list(weighed.values()))[0]
+                event()
                 self.pause()
             self.calm()
 
@@ -317,6 +361,7 @@ class Storm:
 
     def _held(self) -> Wanted | None:
         """Ask the directory what it holds."""
+        self.supervise()
         try:
             rules = self.operator.call("list", kind="rules", vnet="red", timeout_s=10.0)["rows"]
             (c,) = self.operator.call("list", kind="endpoints", vnet="red", name="c", timeout_s=10.0)["rows"]
@@ -384,6 +429,7 @@ class Storm:
     def close(self) -> None:
         """End everything."""
         self.lab.close()
+        self.cable.close()
         os.environ.clear()
         os.environ.update(self._before)
         self.operator.close()

@@ -353,3 +353,25 @@ def test_it_logs_as_the_gateway_s_processes_do_its_writer_and_reader_too(directo
     assert {line["process"] for line in lines} <= {"directory", "directory-writer", "directory-reader"}
     assert all(set(line) >= {"time", "process", "level", "message"} for line in lines)
     assert any(line["level"] == "error" for line in lines)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a file system of its own")
+def test_a_start_on_a_full_disk_says_that_there_is_no_room(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "vnet-test", str(state)], check=True)
+    try:
+        config = tmp_path / "directory.toml"
+        config.write_text(
+            f'name = "full"\nlisten = "ipc://{tmp_path}/dir"\n'
+            f'[store]\nkind = "sqlite"\npath = "{state}/directory.db"\n'
+        )
+        run = [sys.executable, "-m", "directory_service.main"]
+        subprocess.run([*run, "init", str(config)], check=True, capture_output=True)
+        subprocess.run(["dd", "if=/dev/zero", f"of={state}/full"], check=False, capture_output=True)
+        ended = subprocess.run([*run, "run", str(config)], capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 1
+        assert "directory.db: database or disk is full\nfix:   make room: df -h" in ended.stderr
+    finally:
+        subprocess.run(["umount", "-l", str(state)], check=True)

@@ -54,6 +54,7 @@ CREATE INDEX item_ended ON item (ended) WHERE ended IS NOT NULL;
 """
 _OPEN_MS = 10_000  # how long opening waits for a lock that another process holds
 BUSY_MS = 15  # how long a write does, where others wait with it
+_ROOM_BYTES = 64 << 10  # with less there may be no room for the smallest commit
 _LAST_KEY = "\U0010ffff"
 
 
@@ -61,8 +62,13 @@ class StoreMissing(StoreError):
     """There is no store at the path."""
 
 
+class StoreFull(StoreError):
+    """There is no room on the disk of the store."""
+
+
 class SqliteStore:
-    """See contract.Store. Raises StoreMissing if there is none, StoreError for a file that is no store."""
+    """See contract.Store. Raises StoreMissing if there is none, StoreFull if its disk has no room for what
+    SQLite needs beside it, StoreError for a file that is no store."""
 
     def __init__(self, path: str | Path, busy_ms: int = BUSY_MS) -> None:
         self.path = str(path)
@@ -83,7 +89,7 @@ class SqliteStore:
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
+            raise _told(self.path, error) from error
 
     @classmethod
     def make(cls, path: str | Path) -> "SqliteStore":
@@ -406,7 +412,19 @@ class SqliteStore:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise StoreError(f"{self.path} is locked by another program: try again") from error
-            raise StoreError(f"{self.path}: {error}") from error
+            raise _told(self.path, error) from error
+
+
+def _told(path: str, error: sqlite3.Error) -> StoreError:
+    """Return what to raise for an error of SQLite's, which calls a full disk an I/O error where it maps
+    memory (the -shm file, of at least 32 kB)."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_FULL or code & 0xFF == sqlite3.SQLITE_IOERR:
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(Path(path).parent)
+            if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
+                return StoreFull(f"{path}: database or disk is full")
+    return StoreError(f"{path}: {error}")
 
 
 def _identify(stat: os.stat_result) -> int:
