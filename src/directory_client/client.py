@@ -69,7 +69,7 @@ SILENT_S = 3.0
 UNREACHABLE_S = 0.1  # no connection for so long: another server is tried
 MISSES_MAX = 2
 BACK_OFF_MAX = 4
-SNAPSHOT_S = 5.0
+SNAPSHOT_S = 30.0  # the subscriber asks anew before; what it asked for until then is forgotten
 GOODBYE_MS = 200
 REFUSALS = frozenset({"fenced", "key"})  # why a server serves us nothing at all, whatever we ask
 READS = frozenset(
@@ -693,6 +693,7 @@ class DirectoryClient:
                     vnis: list[int] | None = None if action.whole else []
                     head = {"type": "snapshot", "node": self._node, "vnis": vnis, **self._identity()}
                     parts = [pack(self._in_force())] if action.whole and self._in_force else []
+                    self._in_flight.forget("snapshot")
                     self._ask("snapshot", "resolve", head, parts, SNAPSHOT_S, False, action)
                 case Snapshot():
                     self._facts.delivered(action.revision, anew=True)

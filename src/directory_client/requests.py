@@ -62,6 +62,11 @@ class InFlight:
         """Remove and give the request with this id."""
         return self._requests.pop(id, None) if isinstance(id, int) else None
 
+    def forget(self, kind: str) -> None:
+        """Remove the requests of a kind: what answers them is of no use any more."""
+        for id in [request.id for request in self._requests.values() if request.kind == kind]:
+            del self._requests[id]
+
     def look(self, id: Any) -> Request | None:
         """Give the request with this id."""
         return self._requests.get(id) if isinstance(id, int) else None

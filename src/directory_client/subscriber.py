@@ -23,7 +23,7 @@ from typing import Any
 from directory_client.events import Changed, Snapshot
 
 CONFIRM_S = 0.3  # without a confirmation the snapshot is asked anyway; a gap would be noticed
-ASK_AGAIN_S = 1.0
+ASK_AGAIN_S, ASK_AGAIN_MAX_S = 1.0, 8.0  # twice as long after each time in vain
 UNKNOWN_S = 0.2
 SILENT_S = 3.0
 KEPT_MAX = 10_000
@@ -121,6 +121,8 @@ class Subscriber:
         self._kept: list[Push] = []
         self._asked = 0  # number of the snapshot that we wait for, 0: none
         self._numbers = 0
+        self._patience_s = ASK_AGAIN_S
+        self._publisher = 0  # epoch of whoever was heard last
         self._heard_at = 0.0
         self._told = True  # the caller may hold what a node of this name was told
         self._due_at: float | None = None
@@ -131,6 +133,7 @@ class Subscriber:
         self.node_id = 0
         self.state = State.INITIAL
         self._kept.clear()
+        self._patience_s = ASK_AGAIN_S
         return actions + self._ask(now, whole=False)
 
     def due_at(self) -> float | None:
@@ -146,6 +149,8 @@ class Subscriber:
             return []
         if self.state is State.ACTIVE:
             return self._resync("silence", now)
+        if self._asked:  # in vain: many may be asking
+            self._patience_s = min(2 * self._patience_s, ASK_AGAIN_MAX_S)
         return self._ask(now, whole=self.state is State.SYNCING)
 
     def push(self, push: Push, now: float) -> list[Action]:
@@ -153,12 +158,14 @@ class Subscriber:
         if push.node_id != self.node_id or self.state is State.INITIAL:
             return []
         self._heard_at = now
+        is_another, self._publisher = push.epoch != self._publisher, push.epoch
         if self.state is State.SYNCING:
             if push.vni:
                 if len(self._kept) >= KEPT_MAX:  # too many to keep: the next gap asks again
                     self._kept.clear()
                 self._kept.append(push)
-            return self._ask(now, whole=True) if not self._asked else []
+            # What the one before was asked nobody answers any more.
+            return self._ask(now, whole=True) if is_another or not self._asked else []
         return self._follow(push, now)
 
     def snapshot(self, number: int, answer: SnapshotAnswer, now: float) -> list[Action]:
@@ -166,6 +173,7 @@ class Subscriber:
         if number != self._asked:
             return []
         self._asked = 0
+        self._publisher = answer.epoch
         if not answer.node_id:
             return self._unknown(answer, now)
         if answer.node_id != self.node_id:
@@ -184,7 +192,7 @@ class Subscriber:
     def piece_came(self, number: int, now: float) -> None:
         """Take note that a piece of a snapshot has come: there is no need to ask again yet."""
         if number == self._asked:
-            self._due_at = now + ASK_AGAIN_S
+            self._due_at = now + self._patience_s
 
     def knows(self, incarnation: int, revision: int) -> None:
         """Take note of what this gateway has been told before this process began: nothing older is taken."""
@@ -236,6 +244,7 @@ class Subscriber:
     def _adopt(self, answer: SnapshotAnswer, now: float) -> list[Action]:
         self.state = State.ACTIVE
         self._due_at = None
+        self._patience_s = ASK_AGAIN_S
         self._heard_at = now
         self.epoch, self.incarnation, self.revision = answer.epoch, answer.incarnation, answer.revision
         self.facts = answer.facts
@@ -292,5 +301,5 @@ class Subscriber:
     def _ask(self, now: float, whole: bool) -> list[Action]:
         self._numbers += 1
         self._asked = self._numbers
-        self._due_at = now + ASK_AGAIN_S
+        self._due_at = now + self._patience_s
         return [AskSnapshot(self._asked, whole)]

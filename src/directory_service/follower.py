@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from directory_service.model.fabric import Presence
 from directory_service.model.snapshot import Snapshot, load_snapshot
 from directory_service.store.contract import Compacted, Store
-from directory_service.views.view import hosts
 
 PAGE = 256  # commits read at once
 
@@ -70,8 +69,7 @@ class Follower:
         """Return the names of the V-nets that a node hosts."""
         self._remember_scopes()
         if node not in self._hosted:
-            states = self._snapshot.vnets.items()
-            self._hosted[node] = frozenset(name for name, state in states if hosts(state, node))
+            self._hosted[node] = frozenset(self._snapshot.hosted_by(node))
         return self._hosted[node]
 
     def document_vnets(self, document: str) -> frozenset[str]:

@@ -33,7 +33,7 @@ from directory_service.store.contract import Compacted, Seen, Store, World
 from directory_service.views.announcement import late_announcements
 from directory_service.views.closings import Closings
 from directory_service.views.pushes import Push, Told, push_commit, push_facts, push_reload
-from directory_service.views.view import Operation, build_slices, find_ingress, hosts
+from directory_service.views.view import Operation, build_slices, find_ingress
 
 log = logging.getLogger(__name__)
 
@@ -239,10 +239,11 @@ class Directory(Follower):
         self._bulk.expect(node)
         snapshot = self._snapshot
         wanted = None if vnis is None else frozenset(vnis)
+        states = (snapshot.vnets[name] for name in snapshot.hosted_by(node))
         hosted = {
-            vni: state
-            for vni, state in snapshot.by_vni.items()
-            if (wanted is None or vni in wanted) and hosts(state, node)
+            state.vnet.vni: state
+            for state in states
+            if state.vnet is not None and (wanted is None or state.vnet.vni in wanted)
         }
         here = {vni: revision for vni, revision in (known or {}).items() if vni in hosted}
         closings = self._closings.operations(node, here, snapshot, self.store, self._steady_ms)

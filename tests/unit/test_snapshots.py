@@ -21,7 +21,7 @@ from directory_service.protocol.snapshots import IDLE_S, PIECE_OPERATIONS, WAITI
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
 from directory_service.views.pushes import OPERATIONS_MAX, RESYNC
-from directory_service.views.view import build_view
+from directory_service.views.view import build_view, hosts
 from whole_directory import WholeDirectory
 
 ENDPOINTS = 3_500
@@ -121,23 +121,89 @@ def test_what_is_too_large_for_a_push_is_asked_for() -> None:
 
 def test_a_node_that_never_comes_back_costs_others_nothing() -> None:
     bench = Bench()
-    tokens = [head_of(bench.ask(vnis=None)[0])["more"] for _ in range(WAITING_MAX_OF_NODE + 10)]
+    askers = [b"c%d" % number for number in range(WAITING_MAX_OF_NODE + 10)]
+    tokens = [head_of(bench.ask(asker, vnis=None)[0])["more"] for asker in askers]
     (other,) = bench.ask(b"other", node="gw2", vnis=None)
     assert head_of(other)["ok"] is True
-    assert head_of(bench.ask(more=tokens[0])[0])["ok"] is False  # the oldest have made room
-    assert head_of(bench.ask(more=tokens[-1])[0])["ok"] is True
+    assert head_of(bench.ask(askers[0], more=tokens[0])[0])["ok"] is False  # the oldest have made room
+    assert head_of(bench.ask(askers[-1], more=tokens[-1])[0])["ok"] is True
     bench.now += IDLE_S + 1
     bench.dispatcher.tick(bench.now)
     assert len(bench.dispatcher._snapshots) == 0
     assert not bench.dispatcher._snapshots._of_node
+    assert not bench.dispatcher._snapshots._newest
+
+
+def test_who_asks_anew_is_served_once() -> None:
+    bench = Bench()
+    frames = [encode({"id": id, "type": "snapshot", "node": "gw1", "vnis": None}) for id in range(5)]
+    peer = Peer("resolve", b"c", LOCAL)
+    told = [out for one in frames for out in bench.dispatcher.handle(peer, one, bench.now)]
+    assert [head_of(out)["id"] for out in told if isinstance(out, Reply)] == [0, 1, 2, 3]
+    assert not any(head_of(out)["ok"] for out in told if isinstance(out, Reply))
+    (first,) = bench.dispatcher.work(bench.now)
+    assert isinstance(first, Reply)
+    assert head_of(first)["id"] == 4
+    assert not bench.dispatcher.has_work
+    (again,) = bench.ask(id=6, vnis=None)  # the pieces that were to come are of no use
+    assert head_of(again)["ok"] is True
+    (refused,) = bench.ask(more=head_of(first)["more"])
+    assert head_of(refused)["ok"] is False
+
+
+def test_who_asks_again_loses_no_turn() -> None:
+    bench = Bench()
+
+    def ask(node: str, id: int) -> None:
+        frames = encode({"id": id, "type": "snapshot", "node": node, "vnis": None})
+        bench.dispatcher.handle(Peer("resolve", node.encode(), LOCAL), frames, bench.now)
+
+    ask("gw1", 1)
+    ask("gw2", 2)
+    for id in range(3, 9):  # more often than there is time for
+        ask("gw1", id)
+    served = [bench.dispatcher.work(bench.now)[0] for _ in range(2)]
+    assert [(one.connection, head_of(one)["id"]) for one in served] == [(b"gw1", 8), (b"gw2", 2)]
+
+
+def test_who_asks_for_its_id_does_not_wait_for_snapshots() -> None:
+    bench = Bench()
+    for node, vnis in (("gw1", None), ("gw2", [])):
+        frames = encode({"id": 1, "type": "snapshot", "node": node, "vnis": vnis})
+        outs = bench.dispatcher.handle(Peer("resolve", node.encode(), LOCAL), frames, bench.now)
+    (alone,) = outs
+    assert read_snapshot(
+        check(head_of(alone), SnapshotHead), alone.frames[1:]
+    ).node_id == bench.directory.node_id("gw2")
 
 
 def test_nodes_take_turns() -> None:
     bench = Bench()
     for node, count in (("gw1", 20), ("gw2", 2)):
-        for _ in range(count):
+        for number in range(count):
             frames = encode({"id": 1, "type": "snapshot", "node": node, "vnis": None})
-            bench.dispatcher.handle(Peer("resolve", node.encode(), LOCAL), frames, bench.now)
+            peer = Peer("resolve", b"%s of %d" % (node.encode(), number), LOCAL)
+            bench.dispatcher.handle(peer, frames, bench.now)
     outs = [bench.dispatcher.work(bench.now)[0] for _ in range(6)]
-    order = [out.connection for out in outs if isinstance(out, Reply)]
+    order = [out.connection[:3] for out in outs if isinstance(out, Reply)]
     assert order == [b"gw1", b"gw2", b"gw1", b"gw2", b"gw1", b"gw1"]
+
+
+def test_which_vnets_a_node_hosts_follows_every_change() -> None:
+    """Snapshots share what they found of it where attachments stay as they are."""
+    bench = WholeDirectory(MemoryStore(), Settings(), Clock())
+    text = document(2)
+    without = text.replace('nodes = ["gw1", "gw2"]', 'nodes = ["gw1"]')
+    for one in (
+        text,
+        document(3),
+        text.partition("[vnet.v3]")[0],
+        without.replace('node = "gw2"', 'node = "gw1"'),
+        text,
+    ):
+        bench.apply(one, "d.toml")
+        now = bench.current
+        for node in ("gw1", "gw2", "gw3"):
+            assert set(now.hosted_by(node)) == {
+                name for name, state in now.vnets.items() if hosts(state, node)
+            }

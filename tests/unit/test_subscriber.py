@@ -173,6 +173,31 @@ def test_silence_asks_for_a_snapshot_and_keeps_asking():
     assert isinstance(subscriber.snapshot(second.number, answer({RED: 5}), 5)[0], Snapshot)
 
 
+def test_it_is_asked_more_rarely_the_longer_it_is_in_vain():
+    subscriber = active({RED: 5})
+    at = SILENT_S
+    asked(subscriber.tick(at))
+    for waits_s in (1.0, 2.0, 4.0, 8.0, 8.0):
+        assert subscriber.tick(at + waits_s - 0.01) == []
+        at += waits_s
+        last = asked(subscriber.tick(at))
+    subscriber.piece_came(last.number, at + 7)  # so long, then, the next one may take
+    assert subscriber.tick(at + 14.9) == []
+    assert isinstance(subscriber.snapshot(last.number, answer({RED: 5}), at + 14.9)[0], Snapshot)
+    at += 14.9 + SILENT_S
+    asked(subscriber.tick(at))
+    assert asked(subscriber.tick(at + ASK_AGAIN_S)).whole
+
+
+def test_what_was_asked_of_a_publisher_that_ended_is_asked_again_at_once():
+    subscriber = active({RED: 5})
+    first = asked(subscriber.push(push(0, 0, epoch=2), 1))
+    assert subscriber.push(push(0, 0, epoch=2), 2) == subscriber.push(push(RED, 1, epoch=2), 2) == []
+    second = asked(subscriber.push(push(0, 0, epoch=3), 2))
+    assert subscriber.snapshot(first.number, answer({RED: 1}, epoch=2), 2) == []
+    assert isinstance(subscriber.snapshot(second.number, answer({RED: 0}, epoch=3), 2)[0], Snapshot)
+
+
 def test_a_subscription_that_is_not_confirmed_asks_all_the_same():
     subscriber = Subscriber()
     identify = asked(subscriber.start(0))

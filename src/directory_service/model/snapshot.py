@@ -6,7 +6,7 @@ which a record changed. All else is shared with the snapshot before.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -23,6 +23,23 @@ _REPLAYED_AT_ONCE = 4
 REPLAYED_MAX = 4_096  # commits; a move that is further back is forgotten early
 
 
+class _Hosting:
+    """Which V-nets each node hosts: found when it is first asked for, shared by snapshots of which it is the
+    same."""
+
+    def __init__(self) -> None:
+        self.by_node: dict[str, list[str]] | None = None
+
+    def find(self, vnets: Mapping[str, VnetState]) -> dict[str, list[str]]:
+        if self.by_node is None:
+            by_node: dict[str, list[str]] = {}
+            for name, state in vnets.items():
+                for node in state.attachments_by_node if state.vnet is not None else ():
+                    by_node.setdefault(node, []).append(name)
+            self.by_node = by_node
+        return self.by_node
+
+
 class Snapshot:
     """The model at a revision. Never changes; any number of threads may read it."""
 
@@ -35,7 +52,9 @@ class Snapshot:
         vnets: Mapping[str, VnetState],
         presences: Mapping[str, Presence] | None = None,
         facts: int = 0,
+        hosting: _Hosting | None = None,
     ) -> None:
+        self._hosting = hosting or _Hosting()
         self.incarnation = incarnation
         self.revision = revision
         self.records = records
@@ -53,6 +72,10 @@ class Snapshot:
         for state in self.vnets.values():
             found.update(state.unreadable)
         return found
+
+    def hosted_by(self, node: str) -> Sequence[str]:
+        """Return the names of the V-nets that a node hosts."""
+        return self._hosting.find(self.vnets).get(node, ())
 
     def with_changes(
         self, revision: int, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int
@@ -73,13 +96,19 @@ class Snapshot:
         records = edit.done()
         fabric = Fabric(_of_fabric(records), self.presences) if fabric_changed else self.fabric
         vnets = dict(self.vnets)
+        same_hosts = True
         for name, vnet_changes in per_vnet.items():
-            state = vnets.get(name, _NEW).updated(vnet_changes, at_ms)
+            old = vnets.get(name, _NEW)
+            state = old.updated(vnet_changes, at_ms)
+            same_hosts = same_hosts and old.vnet is not None and state.has_hosts_of(old)
             if state.is_empty:
                 vnets.pop(name, None)
             else:
                 vnets[name] = state
-        return Snapshot(self.incarnation, revision, records, fabric, vnets, self.presences, self.facts)
+        hosting = self._hosting if same_hosts else None
+        return Snapshot(
+            self.incarnation, revision, records, fabric, vnets, self.presences, self.facts, hosting
+        )
 
     def with_presences(
         self, presences: Mapping[str, Presence], facts: int, names: Iterable[str]
@@ -87,7 +116,16 @@ class Snapshot:
         """Return the snapshot, of the same revision, after these gateways said something else of
         themselves."""
         fabric = self.fabric.with_presences(presences, names)
-        return Snapshot(self.incarnation, self.revision, self.records, fabric, self.vnets, presences, facts)
+        return Snapshot(
+            self.incarnation,
+            self.revision,
+            self.records,
+            fabric,
+            self.vnets,
+            presences,
+            facts,
+            self._hosting,
+        )
 
     def with_commit(self, commit: Commit, at_ms: int) -> "Snapshot":
         """Return the snapshot after a commit of the store, which was made at `at_ms` of a steady clock."""

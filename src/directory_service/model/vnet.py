@@ -265,6 +265,10 @@ class VnetState:
         """Tell whether an address is the V-net's gateway's."""
         return self.vnet is not None and address in self.vnet.gateway_addresses
 
+    def has_hosts_of(self, old: "VnetState") -> bool:
+        """Tell whether the same nodes certainly host it as a state that is declared."""
+        return self.vnet is not None and self.attachments_by_node is old.attachments_by_node
+
     def nodes_concerned(self) -> frozenset[str]:
         """Return the names of the nodes that host a member, an attachment or the far side of a route."""
         if self._concerned is None:

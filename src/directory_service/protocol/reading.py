@@ -175,8 +175,10 @@ class Reading:
             seq=self._publisher.sequences(node_id),
             closes=known is not None,
         )
-        self._snapshots.begin(peer, node, answer, found.slices if found is not None else iter(()))
-        return []
+        if head.vnis == []:  # who asks for its id only does not wait behind those who ask for more
+            return [Reply(peer.channel, peer.connection, encode(answer, _EMPTY_LIST))]
+        slices = found.slices if found is not None else iter(())
+        return self._snapshots.begin(peer, node, answer, slices)
 
     def _locator(
         self, peer: Peer, head: LocatorRequest, parts: Sequence[Any], now: float, waited_s: float

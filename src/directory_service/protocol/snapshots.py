@@ -2,7 +2,10 @@
 """Node snapshots on their way, piece by piece: however large one is, others wait for a piece of it only.
 
 Each piece is asked for; what an asker has not come back for within IDLE_S is forgotten. All pieces are of the
-revision that the first one names. Pure: `work` makes one piece, whenever there is time.
+revision that the first one names. Who asks anew gets the newest only, in the turn of the one before: a fleet
+that comes all at once would else be served what nobody waits for any more, and never be through.
+
+Pure: `work` makes one piece, whenever there is time.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ WAITING_MAX_OF_NODE = 64  # control and workers, and what they gave up when they
 IDLE_S = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Sending:
     peer: Peer
     node: str
@@ -39,6 +42,7 @@ class Snapshots:
         self._queue: dict[str, deque[_Sending]] = {}  # node → its pieces; whose turn it is comes first
         self._kept: dict[int, _Sending] = {}  # their next piece has not been asked for yet; oldest first
         self._of_node: Counter[str] = Counter()
+        self._newest: dict[tuple[bytes, str], _Sending] = {}  # by connection and node
         self._next_token = 0
 
     def __len__(self) -> int:
@@ -55,9 +59,16 @@ class Snapshots:
         node: str,
         head: SnapshotHead,
         vnets: Iterator[tuple[int, list[dict[str, Any]]]],
-    ) -> None:
+    ) -> list[Out]:
         """Send a node's snapshot: `head` with the first piece, and lists of operations of V-nets, as they are
-        made. Raises DirectoryError if too many are on their way."""
+        made. Returns what to say of the one that this connection asked for before, if it is not through.
+        Raises DirectoryError if too many are on their way."""
+        before = self._newest.pop((peer.connection, node), None)
+        if before is not None and self._kept.pop(before.token, None) is not None:
+            self._forget(before)
+            before = None
+        if before is not None:
+            return self._replace(before, _Sending(peer, node, head, vnets, before.token))
         if self._of_node[node] >= WAITING_MAX_OF_NODE:  # the oldest that it has not come back for goes
             oldest = next((token for token, one in self._kept.items() if one.node == node), None)
             if oldest is not None:
@@ -66,7 +77,10 @@ class Snapshots:
             raise DirectoryError("too many snapshots are on their way", "it is asked again by itself")
         self._next_token += 1
         self._of_node[node] += 1
-        self._enqueue(_Sending(peer, node, head, vnets, self._next_token))
+        sending = _Sending(peer, node, head, vnets, self._next_token)
+        self._newest[peer.connection, node] = sending
+        self._enqueue(sending)
+        return []
 
     def more(self, peer: Peer, id: int | None, token: int) -> None:
         """Send the next piece. Raises DirectoryError if there is none of that number for this connection."""
@@ -117,10 +131,22 @@ class Snapshots:
                 return  # those after it are younger
             self._forget(self._kept.pop(token))
 
+    def _replace(self, before: _Sending, sending: _Sending) -> list[Out]:
+        """Put what is asked for in the place of what waits: who asks again loses no turn. Returns what to say
+        of the one that is given up."""
+        waiting = self._queue[before.node]
+        waiting[waiting.index(before)] = sending
+        self._newest[sending.peer.connection, sending.node] = sending
+        told = {"id": before.head.id, "ok": False, "error": "it was asked again since", "fix": "", "code": 1}
+        return [Reply(before.peer.channel, before.peer.connection, encode(told))]
+
     def _enqueue(self, sending: _Sending) -> None:
         self._queue.setdefault(sending.node, deque()).append(sending)
 
     def _forget(self, sending: _Sending) -> None:
+        asker = (sending.peer.connection, sending.node)
+        if self._newest.get(asker) is sending:
+            del self._newest[asker]
         self._of_node[sending.node] -= 1
         if not self._of_node[sending.node]:
             del self._of_node[sending.node]

@@ -198,6 +198,7 @@ class Server:
             at_most_ms = 0
         ready = dict(self._poller.poll(max(0, min(at_most_ms, due_ms))))
         self._quiet = has_to_learn and not ready
+        begun = time.monotonic()
         if self._quiet:
             self._dispatcher.learn_ahead()
         if self._wake_reader.fileno() in ready:
@@ -222,12 +223,21 @@ class Server:
                 self._carry_out(self._dispatcher.done(number, done, now))
         if now >= self._dispatcher.due_at():
             self._carry_out(self._dispatcher.tick(now))
-        if self._dispatcher.has_work:
-            self._carry_out(self._dispatcher.work(now))
+        self._work(now, time.monotonic() - begun)
         if self._metrics is not None:
             descriptors = self._metrics.descriptors()
             if len(descriptors) > 1 or not ready.keys().isdisjoint(descriptors):
                 self._metrics.serve(now)
+
+    def _work(self, now: float, others_s: float) -> None:
+        """Make pieces of what takes longer for as long as the others have just taken, one at least: else a
+        fleet that asks all the time would keep back what it asks for."""
+        until = now + others_s
+        while self._dispatcher.has_work:
+            self._carry_out(self._dispatcher.work(now))
+            now = time.monotonic()
+            if now >= until:
+                return
 
     def wake(self) -> None:
         """Have `turn` look what was taken up; may be called from a thread."""
