@@ -56,7 +56,7 @@ def run(file: Path) -> None:
     except AlreadyRunning as error:
         _fail(f"{error}: one gateway per runtime_dir", f"stop it first, or set runtime_dir in {file}")
     except OSError as error:
-        _fail(f"{error.filename or error}: {error.strerror}", "run as root, or set runtime_dir and state_dir")
+        _fail(f"{error.filename or error}: {error.strerror}", _remedy("runtime_dir and state_dir"))
 
 
 @main.command()
@@ -186,7 +186,12 @@ def _claim(file: Path, configuration: Configuration, process: str) -> int:
     except AlreadyRunning as error:
         _fail(str(error), f"stop it first, or give this one its own runtime_dir in {file}")
     except OSError as error:
-        _fail(f"{configuration.runtime_dir}: {error.strerror}", "run as root, or set runtime_dir")
+        _fail(f"{configuration.runtime_dir}: {error.strerror}", _remedy("runtime_dir"))
+
+
+def _remedy(keys: str) -> str:
+    """Say what helps against directories that cannot be used."""
+    return f"set {keys}" if os.geteuid() == 0 else f"run as root, or set {keys}"
 
 
 def _load(file: Path) -> Configuration:

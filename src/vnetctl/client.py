@@ -149,9 +149,13 @@ class DirectoryOnly:
             if verb == "show" and request.get("noun") == "directories":
                 return self._client.call("list", timeout_s=timeout_s, kind="directories")
             if verb == "events" or (verb == "show" and request.get("noun") not in DIRECTORY_NOUNS):
-                what = request.get("noun") or verb
+                noun = request.get("noun")
+                shown = "" if noun in (None, "overview") else f" {noun}"
+                what = f"show{shown}" if verb == "show" else verb
                 raise Failure(
-                    f"{what} are a gateway's: name one", "vnetctl --at NODE …    or --at all", WRONG_INPUT
+                    f"{what}: a gateway answers that, not the directory",
+                    f"vnetctl --at NODE {what}    or --at all",
+                    WRONG_INPUT,
                 )
             message = message_of(request)
             present = {key: value for key, value in message.fields.items() if value is not None}

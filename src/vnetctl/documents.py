@@ -210,7 +210,7 @@ def show_preview(session: Session, answer: Answer, everything: bool) -> None:
         *diff_lines(answer),
         *flow_lines(answer, layout, everything),
     ]
-    lines += [Text(f"warning: {printable(text)}") for text in answer.get("warnings") or ()]
+    lines += warning_lines(answer)
     session.show_lines(lines)
 
 
@@ -226,7 +226,7 @@ def show_done(session: Session, answer: Answer) -> None:
         return
     counts = ", ".join(f"{answer.get(what, 0)} {what}" for what in ("added", "changed", "removed"))
     lines = [Text(f"{_subject(answer)}   revision {answer.get('revision')}   {counts}", style="bold")]
-    lines += [Text(f"warning: {printable(text)}") for text in answer.get("warnings") or ()]
+    lines += warning_lines(answer)
     gateways = [row for row in answer.get("gateways") or () if isinstance(row, dict)]
     if gateways:
         width = max(len(str(row.get("node"))) for row in gateways)
@@ -234,6 +234,11 @@ def show_done(session: Session, answer: Answer) -> None:
         lines += [Text(f"  {str(row.get('node')).ljust(width)}   {_arrived(row)}") for row in gateways]
     session.show_lines(lines)
     fail_unless_in_force(answer)
+
+
+def warning_lines(answer: Answer) -> list[Text]:
+    """Return what fits but may not be meant, or is not carried yet."""
+    return [Text(f"warning: {printable(text)}") for text in answer.get("warnings") or ()]
 
 
 def fail_unless_in_force(answer: Answer) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How vnetctl fails: `error:` what is wrong and where, `fix:` what to type, both on standard error.
 
-Exit status: 0 done; 1 refused or failed; 2 the input is wrong; 3 nobody answered; 4 changes are pending (only
+Exit status: 0 done; 1 refused or failed; 2 the input is wrong; 3 who was asked did not answer (of
+`--at all`: not everybody); 4 changes are pending (only
 with --exit-code); 5 a change was made but is not known to be in force at every gateway.
 """
 

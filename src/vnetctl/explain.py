@@ -12,11 +12,28 @@ from rich.text import Text
 
 from vnetctl.errors import WRONG_INPUT, Failure, printable
 from vnetctl.session import Session, output_options, pass_session
-from vnetctl.table import STATE_STYLES, Layout, Row
+from vnetctl.table import STATE_STYLES, Column, Layout, Row
 from vnetctl.units import UNKNOWN, Units
 
 NAME_WIDTH = 12
 FLOWS_SHOWN = 3
+PLAIN = tuple(
+    Column(key, key)
+    for key in (
+        "vnet",
+        "source",
+        "destination",
+        "protocol",
+        "port",
+        "action",
+        "reason",
+        "rule",
+        "node",
+        "to_node",
+        "locator",
+        "revision",
+    )
+)
 
 
 @click.command(
@@ -56,8 +73,7 @@ def explain(session: Session, vnet: str, source: str, destination: str, **option
     args |= {key: value for key, value in options.items() if value is not None}
     rows = session.ask("explain", args=args).get("rows", [])
     if session.plain:
-        for row in rows:
-            session.show_json(row)
+        session.show_rows(PLAIN, [{**row, "rule": _rule_of(row)} if session.tsv else row for row in rows])
         return
     lines: list[Text] = []
     for row in rows:
@@ -89,6 +105,12 @@ def explanation(row: Row, args: dict[str, Any], layout: Layout) -> list[Text]:
     if row.get("reason") == "no_rule":  # a command is copied: it stays one line
         lines += [Text(""), Text(f"to allow it:  {allowing(row, args)}")]
     return lines
+
+
+def _rule_of(row: Row) -> str:
+    """Return the name of the rule that decided, empty if none did."""
+    records = (one for one in row.get("records") or () if isinstance(one, dict))
+    return next((str(one.get("name")) for one in records if one.get("role") == "rule"), "")
 
 
 def wrapped(line: Text, width: int | None) -> list[Text]:

@@ -12,7 +12,7 @@ from click.shell_completion import get_completion_class
 from vnetctl import records
 from vnetctl.document import document
 from vnetctl.documents import apply, export, history, rollback
-from vnetctl.errors import REFUSED, WRONG_INPUT, Failure, show_error
+from vnetctl.errors import DONE, REFUSED, WRONG_INPUT, Failure, show_error
 from vnetctl.events import events
 from vnetctl.explain import explain
 from vnetctl.release import release
@@ -30,7 +30,8 @@ Start here:
 
 \b
 On a machine without a gateway: --directory tcp://HOST:PORT, and --at NODE for what is a gateway's.
-Exit status: 0 done, 1 refused or failed, 2 the input is wrong, 3 nobody answered, 4 changes are pending.
+Exit status: 0 done, 1 refused or failed, 2 the input is wrong, 3 who was asked did not answer (of --at all:
+not everybody), 4 changes are pending, 5 a change is made, but not known to be in force everywhere.
 """
 
 
@@ -58,7 +59,9 @@ class Root(click.Group):
         except BrokenPipeError:  # the reader (head, a pager) has seen enough
             sys.stderr.close()
             sys.exit(0)
-        sys.exit(status if isinstance(status, int) else 0)
+        session = extra.get("obj")
+        status = status or (session.status if isinstance(session, Session) else DONE)
+        sys.exit(status if isinstance(status, int) else DONE)
 
 
 @click.group(cls=Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from directory_client.kinds.noun import Noun, Option
 from directory_client.kinds.nouns import NOUNS
-from vnetctl.documents import show_done
+from vnetctl.documents import fail_unless_in_force, show_done, warning_lines
 from vnetctl.errors import REFUSED, WRONG_INPUT, Failure
 from vnetctl.session import Session, output_options, pass_session
 
@@ -186,8 +186,10 @@ def _write(session: Session, verb: str, noun: Noun, name: str, values: dict[str,
         args["values"] = values
     answer = session.ask(verb, **request, args=args)
     if session.json:
-        session.show_json({"kind": noun.kind, "name": name, "revision": answer.get("revision")})
+        warned = {"warnings": answer["warnings"]} if answer.get("warnings") else {}
+        session.show_json({"kind": noun.kind, "name": name, "revision": answer.get("revision"), **warned})
     elif answer.get("before") is not None and answer.get("before") == answer.get("revision"):
         show_done(session, answer)
     else:
-        session.show_lines([Text(f"{done}   revision {answer.get('revision')}")])
+        session.show_lines([Text(f"{done}   revision {answer.get('revision')}"), *warning_lines(answer)])
+    fail_unless_in_force(answer)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vnetctl.client import TIMEOUT_S, Answer, Client, DirectoryOnly, GatewayClient, refusal
-from vnetctl.errors import SILENT, WRONG_INPUT, Failure, printable, show_error
+from vnetctl.errors import DONE, SILENT, WRONG_INPUT, Failure, printable, show_error
 from vnetctl.table import Column, Layout, Row, table, with_node
 from vnetctl.units import Units
 
@@ -42,6 +42,7 @@ class Session:
     terminal: bool | None = None
     width: int | None = None
     silent: list[str] = field(default_factory=list)
+    status: int = DONE  # of a run that printed what it has, though somebody did not answer or refused
 
     @property
     def is_terminal(self) -> bool:
@@ -76,7 +77,9 @@ class Session:
             node, inner = entry.get("node"), entry.get("answer") or {}
             if not inner.get("ok", True):
                 failures.append(refusal(inner))
-                show_error(f"{node}: {failures[-1].message}", failures[-1].fix) if self.at == "all" else None
+                if self.at == "all":
+                    show_error(f"{node}: {failures[-1].message}", failures[-1].fix)
+                    self.status = failures[-1].code
                 continue
             rows = [{"node": node, **row} if isinstance(row, dict) else row for row in inner.get("rows", ())]
             whole["rows"].extend(rows)
@@ -87,6 +90,10 @@ class Session:
                     whole.setdefault(key, value)
         self.silent += [str(name) for name in answer.get("silent", ())]
         if not answer.get("answers"):
+            if self.at == "all" and not self.silent:
+                raise Failure(
+                    "the directory knows no gateway yet", "vnetctl node add NAME --kind gateway", SILENT
+                )
             names = ", ".join(self.silent) or str(self.at)
             raise Failure(f"{names} did not answer", "vnetctl show nodes", SILENT)
         if failures and len(failures) == len(answer["answers"]):
@@ -124,6 +131,7 @@ class Session:
         if self.silent:
             click.echo(f"did not answer: {', '.join(printable(name) for name in self.silent)}", err=True)
             self.silent = []
+            self.status = SILENT
 
     def show_json(self, row: Any) -> None:
         click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str))

@@ -360,6 +360,7 @@ def test_explain_adds_the_flows_that_carry_the_connection(world: World) -> None:
         "source": "10.0.0.1",
         "destination": "10.0.0.2",
         "action": "encapsulate",
+        "node": "gw1",
     }
     connection = {"level": "connection", "protocol": 6, "source_port": 4000}
     world.dumps["flows"] = [
@@ -367,12 +368,40 @@ def test_explain_adds_the_flows_that_carry_the_connection(world: World) -> None:
         flow("10.0.0.1", "10.0.0.2", 7, destination_port=443, **connection),
         flow("10.0.0.1", "10.0.0.2", 8, destination_port=22, **connection),
         flow("10.0.0.2", "10.0.0.1", 9),
+        flow("10.0.0.1", "10.0.0.2", 0, action="answer", **{"class": "neighbor"}),
     ]
     args = {"vnet": "red", "source": "web-1", "destination": "db-1", "protocol": "tcp", "port": 443}
     (row,) = world.ask("explain", args=args)["rows"]
     assert [(cached["packets"], cached["destination_port"]) for cached in row["cached"]] == [(7, 443)]
     assert row["action"] == "encapsulate"
-    assert world.directory_asked[0].fields["node"] == "gw1"
+    assert world.directory_asked[0].fields["node"] is None, "the source's gateway decides"
+
+
+def test_what_another_gateway_decides_is_explained_with_that_gateways_cache(world: World) -> None:
+    args = {"vnet": "red", "source": "db-1", "destination": "web-1"}
+    there = {"node": "gw2", "action": "deliver", "cached": [{"action": "deliver"}]}
+    asked: list[AskDirectory] = []
+
+    def answer(question: AskDirectory, done: Any) -> None:
+        asked.append(question)
+        if question.type == "explain":
+            done({"ok": True, "node": "gw2", "action": "deliver"})
+        elif silent:
+            done({"ok": True, "answers": [], "silent": ["gw2"]})
+        else:
+            done({"ok": True, "answers": [{"node": "gw2", "answer": {"ok": True, "rows": [there]}}]})
+
+    silent = False
+    admin = Admin(world.state, world.ask_data_plane, answer)
+    request = {"v": 1, "id": 7, "verb": "explain", "args": args}
+    admin.handle(request, world.answers.append, may_change=True)
+    assert world.answers[-1]["rows"] == [there]
+    assert asked[-1].fields["node"] == "gw2"
+    assert asked[-1].fields["request"]["args"] == {**args, "node": "gw2"}
+    silent = True
+    admin.handle(request, world.answers.append, may_change=True)
+    (row,) = world.answers[-1]["rows"]
+    assert (row["node"], row["action"], row["cached"]) == ("gw2", "deliver", None)
 
 
 def test_a_request_for_another_node_goes_through_the_directory(world: World) -> None:

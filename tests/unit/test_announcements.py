@@ -12,6 +12,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from directory_client.events import Changed, Snapshot
 from fastpath.records import RecordType, make
+from gateway.slow_path.announcement import described
 from gateway.slow_path.announcer import FRAMES_PER_S, KEPT_MAX, MEMORY_S
 from gateway.slow_path.resolver import Resolver
 
@@ -183,3 +184,9 @@ def test_announcements_are_bounded_in_number_and_rate() -> None:
     for second in range(100, int(frames[-1]) + 1):
         assert sum(second <= at < second + 1 for at in frames) <= 1.3 * FRAMES_PER_S
     assert 2 * 5 * KEPT_MAX / FRAMES_PER_S - 1 <= frames[-1] - frames[0] < 60
+
+
+def test_an_event_names_the_endpoint() -> None:
+    assert described({**ARRIVAL, "name": "red/web-1"}, VNI).startswith("red/web-1 02:")
+    assert described(ARRIVAL, VNI).startswith(f"V-net {VNI}: 02:")
+    assert described({"op": "announce", "name": 7}, VNI) == f"V-net {VNI}: an endpoint"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from gateway.configuration.configuration import Admin as AdminSection
 from gateway.configuration.configuration import Configuration
 from gateway.control import inbox
 from gateway.metrics.collector import Collector
+from gateway.processes.process import claim, is_gone
+from gateway.show.attention import attention
 from gateway.show.nouns import show_threads
-from gateway.state.events import Events, adoption_text
+from gateway.state.events import Events, adoption_text, change_text
 from gateway.state.state import DirectoryServer, State
 from gateway.state.statistics import sample_of
 from gateway.underlay.nexthop import Pair
@@ -202,3 +205,26 @@ def test_an_event_that_is_learned_later_has_the_time_at_which_it_was() -> None:
     events.add("document_applied", "document red", 100.0)
     events.add("directory_found", "here")
     assert [(event.seq, event.time) for event in events.after(0)] == [(1, 100.0), (2, 200.0)]
+
+
+def test_what_operators_change_is_an_event_too() -> None:
+    numbers = {"added": 1, "changed": 0, "removed": 0}
+    applied = {"revision": 7, "document": "ams", "user": "anna", "comment": "x", **numbers}
+    assert change_text(applied) == (
+        "document_applied", "document ams: revision 7, by anna; 1 added, 0 changed, 0 removed",
+    )  # fmt: skip
+    single = {"revision": 8, "document": "", "user": "", "comment": "set rule red/ssh", **numbers}
+    assert change_text(single) == (
+        "records_changed", "set rule red/ssh: revision 8, by somebody; 1 added, 0 changed, 0 removed",
+    )  # fmt: skip
+
+
+def test_a_parent_that_was_here_and_is_gone_needs_attention(state: State, tmp_path: Path) -> None:
+    assert not is_gone("parent", tmp_path), "none was here"
+    lock = claim("parent", tmp_path)
+    assert not is_gone("parent", tmp_path)
+    os.close(lock)
+    (tmp_path / "parent.pid").write_text(f"{os.getpid()} 1\n")  # the number was given out again
+    assert is_gone("parent", tmp_path)
+    state.parent_is_gone = True
+    assert any(line["about"] == "parent" for line in attention(state))

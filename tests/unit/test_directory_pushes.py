@@ -58,9 +58,10 @@ def test_a_move_tells_every_host_and_is_announced_at_the_new_node(directory: Dir
     gw1, gw2 = directory.node_id("gw1"), directory.node_id("gw2")
     (announced,) = ops_of(pushes, gw2, 7001, "announce")
     assert announced["addresses"] == [pack_address("10.0.0.11")]
+    assert announced["name"] == "red/web-1"
     assert ops_of(pushes, gw1, 7001, "announce") == []
     (left,) = ops_of(pushes, gw1, 7001, "announce_left")  # to the segment that lost it
-    for name in ("vni", "object_id", "mac", "addresses"):
+    for name in ("vni", "object_id", "name", "mac", "addresses"):
         assert left[name] == announced[name]
     for node, kind in ((gw1, 2), (gw2, 1)):
         (location,) = ops_of(pushes, node, 7001, "location")

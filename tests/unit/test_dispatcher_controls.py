@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -143,3 +144,12 @@ def test_a_gateway_has_others_show_things_only():
             "write", "forward", node="gw1", request={"verb": verb}, by=Identity("gw2", "gateway")
         )
         assert answer["ok"] is allowed
+
+
+def test_a_foreign_node_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    there = SimpleNamespace(fabric=SimpleNamespace(nodes={"leaf": SimpleNamespace(kind="vtep")}))
+    monkeypatch.setattr(type(bench.directory), "current", there)
+    monkeypatch.setattr(bench.directory, "node_id", lambda _: 7)
+    answer = bench.ask("write", "forward", node="leaf", request={"verb": "show"})
+    assert (answer["ok"], answer["error"]) == (False, "leaf is a vtep: it answers no questions")

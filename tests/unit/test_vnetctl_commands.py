@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_gateway import ALL_ANSWERS, PREVIEW, FakeGateway
 
+from vnetctl.client import DirectoryOnly
 from vnetctl.errors import Failure
 from vnetctl.main import cli
 from vnetctl.session import Session
@@ -75,6 +76,52 @@ def test_nobody_there_ends_with_3(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["show", "flows", "--socket", socket], obj=Session())
     assert result.exit_code == 3
     assert f"error: no gateway answers at {socket}" in result.stderr
+
+
+def test_all_without_any_gateway_says_so(gateway: FakeGateway) -> None:
+    gateway.answers["flows"] = {"answers": [], "silent": []}
+    result = run(gateway, "show", "flows", "--at", "all")
+    assert result.exit_code == 3
+    assert "error: the directory knows no gateway yet" in result.stderr
+
+
+def test_what_only_a_gateway_answers_is_said_as_it_was_typed() -> None:
+    directory = DirectoryOnly(["ipc:///nowhere"], None, None)
+    for noun, typed in (("overview", "show"), ("flows", "show flows")):
+        with pytest.raises(Failure) as caught:
+            directory.ask({"verb": "show", "noun": noun})
+        assert str(caught.value.message) == f"{typed}: a gateway answers that, not the directory"
+        assert f"vnetctl --at NODE {typed}" in caught.value.fix
+
+
+def test_a_record_that_is_not_carried_yet_is_added_with_a_warning(gateway: FakeGateway) -> None:
+    gateway.answers["peerings"] = {"rows": []}
+    warning = "peering red/blue: traffic between V-nets is not carried yet, and is dropped"
+    gateway.answers["set"] = {"before": 7, "revision": 8, "warnings": [warning]}
+    result = run(gateway, "peering", "add", "red/blue")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"peering red/blue added   revision 8\nwarning: {warning}\n",
+    )
+    assert warning in run(gateway, "peering", "add", "red/blue", "--json").stdout
+
+
+def test_a_record_that_is_not_known_to_be_in_force_ends_with_5(gateway: FakeGateway) -> None:
+    gateway.answers["peerings"] = {"rows": []}
+    late = [{"node": "gw2", "state": "late", "ms": None}]
+    gateway.answers["set"] = {"before": 7, "revision": 8, "gateways": late}
+    result = run(gateway, "peering", "add", "red/blue")
+    assert result.exit_code == 5
+    assert "not known to be in force at gw2 (late)" in result.stderr
+
+
+def test_explain_as_tsv_is_one_line_of_values(gateway: FakeGateway) -> None:
+    shown = run(gateway, "explain", "red", "web-1", "db-1", "tcp", "5432", "--tsv").stdout
+    (line,) = shown.splitlines()
+    values = line.split("\t")
+    assert values[0] == "red"
+    assert "encapsulate" in values
+    assert "{" not in line
 
 
 def test_pending_changes_end_with_4_only_when_asked_for(gateway: FakeGateway, document: str) -> None:

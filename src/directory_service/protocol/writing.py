@@ -241,7 +241,8 @@ class Writing:
             self._counters["writes_refused"] += 1
             raise DirectoryError(
                 f"the key of gateway {peer.identity.name} may not change the directory",
-                'use an operator\'s key ([[client]] with role = "operator" in directory.toml)',
+                'with an operator\'s key ([[client]] with role = "operator" in directory.toml):'
+                " vnetctl --directory tcp://HOST:PORT --key-file FILE --directory-key 'PUBLIC KEY' …",
             )
         if not self._rates.take(peer.identity, 1, now):
             self._counters["rate_limited_writes"] += 1
@@ -358,6 +359,11 @@ class Writing:
             raise DirectoryError("too many questions wait for gateways", "try again in a second")
         if node != "all":
             self._directory.node_id(node)  # refused for a node that is not there
+            found = self._directory.current.fabric.nodes[node]
+            if found.kind != "gateway":
+                raise DirectoryError(
+                    f"{node} is a {found.kind}: it answers no questions", "name a gateway", 2
+                )
         nodes = self._gateways.with_control(now) if node == "all" else [node]
 
         def finish(gathering: Gathering, now: float) -> list[Out]:

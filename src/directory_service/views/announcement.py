@@ -76,6 +76,7 @@ def _operation(vni: int, member: Member, node: str, addresses: Sequence[bytes]) 
         "op": "announce" if is_here else "announce_left",
         "vni": vni,
         "object_id": member.id,
+        "name": member.endpoint.record.name,
         "mac": member.endpoint.mac,
         "addresses": list(addresses),
         **({"attachments": sorted(_attachments(member, node))} if is_here else {}),

@@ -36,8 +36,9 @@ from gateway.control.reloading import reload
 from gateway.metrics.collector import CONTENT_TYPE, Collector
 from gateway.metrics.server import MetricsServer
 from gateway.processes.instance import instance
+from gateway.processes.process import is_gone
 from gateway.processes.reloading import Reloading
-from gateway.state.events import Events, adoption_text
+from gateway.state.events import Events, adoption_text, change_text
 from gateway.state.job import (
     DUMP_ROWS,
     Answer,
@@ -116,6 +117,7 @@ class Control:
         self._sampling = self._reading_tables = False
         self._revision_seen: int | None = None
         self._notices_told: set[tuple[str, str]] = set()
+        self._told_lost: dict[str, str] = {}  # endpoint → why it was lost, which was an event
         self._adoption_told: int | None = None
 
     def stop(self) -> None:
@@ -357,8 +359,10 @@ class Control:
 
     def _server_changed(self, event: ServerChanged) -> None:
         if event.up:
+            self._told_lost.pop(event.endpoint, None)
             self.state.events.add("directory_found", f"directory {event.endpoint} answers")
         else:
+            self._told_lost[event.endpoint] = event.why
             now = f"{event.active} is used now" if event.active else "none answers"
             why = event.why or "does not answer"
             self.state.events.add("directory_lost", f"directory {event.endpoint}: {why}; {now}")
@@ -394,7 +398,7 @@ class Control:
         said |= {
             ("problem", f"{one.name or one.endpoint}: {one.problem}")
             for one in self.state.servers()
-            if one.problem
+            if one.problem and one.problem != self._told_lost.get(one.endpoint)
         }
         for _, text in sorted(said - self._notices_told):
             self.state.events.add("directory_notice", text)
@@ -402,8 +406,8 @@ class Control:
         self._notices_told = said
 
     def _new_documents(self) -> Job | None:
-        """Return a job that makes events of the documents that were applied since it was last asked; None:
-        the directory's revision stands still. It is asked for when somebody looks at the events."""
+        """Return a job that makes events of what was changed since it was last asked; None: the
+        directory's revision stands still. It is asked for when somebody looks at the events."""
         server = self.state.active_server()
         if server is None or server.revision == self._revision_seen:
             return None
@@ -415,16 +419,9 @@ class Control:
     def _read_documents(self, before: int) -> Job:
         answer = yield AskDirectory("history", {"document": None, "limit": 20}, 2.0)
         for row in reversed(answer.get("rows", [])):
-            if row.get("document") and row.get("revision", 0) > before:
-                numbers = (
-                    f"{row.get('added')} added, {row.get('changed')} changed, {row.get('removed')} removed"
-                )
-                what = f"document {row['document']}: revision {row['revision']}"
-                who = row.get("user") or "somebody"
+            if row.get("revision", 0) > before:
                 at_s = row.get("time")
-                known = isinstance(at_s, (int, float))
-                text = f"{what}, by {who}; {numbers}"
-                self.state.events.add("document_applied", text, at_s if known else None)
+                self.state.events.add(*change_text(row), at_s if isinstance(at_s, (int, float)) else None)
         return {}
 
     # -- time
@@ -455,9 +452,18 @@ class Control:
             self._locators_s = now + LOCATORS_S
             self._say_locators()
             self._tell_notices()
+            self._look_for_parent()
         self._admin.tick()
         if self._metrics is not None:
             self._metrics.tick()
+
+    def _look_for_parent(self) -> None:
+        """Notice that the parent is gone: nothing else says so, until something ends and stays away."""
+        was_gone = self.state.parent_is_gone
+        self.state.parent_is_gone = is_gone("parent", self.state.configuration.runtime_dir)
+        if self.state.parent_is_gone and not was_gone:
+            self.state.events.add("process_ended", "parent: what ends now is not started again")
+            log.warning("the parent is gone: what ends now is not started again")
 
     def _ended(self, flag: str) -> None:
         setattr(self, flag, False)

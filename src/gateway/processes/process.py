@@ -150,6 +150,13 @@ def read_pid_file(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
+def is_gone(name: str, runtime_dir: Path) -> bool:
+    """Tell whether a process of that name was here, and lives no more. Takes no lock, so it is in nobody's
+    way."""
+    pid, start = read_pid_file(pid_file(runtime_dir, name))
+    return bool(pid) and start_time(pid) != start
+
+
 def start_time(pid: int) -> int:
     """Return when the process started, in ticks since boot; -1 if there is none, or one that has ended
     and was not waited for."""

@@ -20,6 +20,9 @@ def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict
     if state.greeting is None:
         since = f" since {clock_text(state.data_plane_lost_at)}" if state.data_plane_lost_at else ""
         lines.append(line("data plane", f"{state.data_plane_why}{since}", "systemctl status vnet-gateway"))
+    if state.parent_is_gone:
+        text = "is gone: what ends now is not started again"
+        lines.append(line("parent", text, "systemctl start vnet-gateway"))
     for port, (error, fix) in sorted(state.exception_problems.items()):
         lines.append(line(f"port {port}", error, fix))
     for locator in state.missing_locators:

@@ -8,27 +8,45 @@ from typing import Any
 
 from directory_client.wire.operator_requests import message_of
 from gateway.show.flows import PROTOCOL_NAMES, flow_row
-from gateway.state.job import DUMP_ROWS, AskDataPlane, Job, Refused, Steps, ask_directory
+from gateway.state.job import DUMP_ROWS, AskDataPlane, AskDirectory, Job, Refused, Steps, ask_directory
 from gateway.state.state import State, read_names
 
 PAGES_MAX = 4096  # of the flow table: two million flows
 
 
 def explain(state: State, request: dict[str, Any]) -> Job:
-    """Return the directory's answer with `cached` added: the flows of this gateway that carry the
-    connection."""
+    """Return the directory's answer with `cached` added: the flows, of the gateway that decides, that carry
+    the connection. That is the source's gateway, unless another is named."""
     args = request.get("args") or {}
-    message = message_of({**request, "args": {"node": state.node, **args}})
-    answer = yield ask_directory(message)
+    answer = yield ask_directory(message_of(request))
+    decides = answer.get("node")
+    if args.get("node") is None and isinstance(decides, str) and decides != state.node:
+        there = yield from _ask_there(decides, {**request, "args": {**args, "node": decides}})
+        if there is not None:
+            return {"rows": there}
     protocol, port, revision = args.get("protocol") or "", args.get("port"), args.get("revision")
     explained = {key: value for key, value in answer.items() if key not in ("v", "id", "ok")}
     cached: list[dict[str, Any]] | None = None
-    if revision is None and state.greeting is not None:
+    if revision is None and decides == state.node and state.greeting is not None:
         try:
             cached = yield from _cached(state, explained, protocol, port)
         except Refused:
             cached = None
     return {"rows": [{"node": state.node, **explained, "cached": cached}]}
+
+
+def _ask_there(node: str, request: dict[str, Any]) -> Steps:
+    """Have another gateway explain; None if it cannot be asked: then the directory's answer has to do."""
+    inner = {key: value for key, value in request.items() if key not in ("at", "id")}
+    try:
+        answer = yield AskDirectory("forward", {"node": node, "request": inner}, 5.0)
+    except Refused:
+        return None
+    for one in answer.get("answers", ()):
+        told = one.get("answer") or {}
+        if told.get("ok") and isinstance(told.get("rows"), list):
+            return told["rows"]
+    return None
 
 
 def _cached(state: State, explained: dict[str, Any], protocol: str, port: int | None) -> Steps:
@@ -45,7 +63,8 @@ def _cached(state: State, explained: dict[str, Any], protocol: str, port: int | 
         answer = yield AskDataPlane({"dump": "flows", "cursor": cursor, "limit": DUMP_ROWS, "vni": vni})
         for raw in answer.get("rows", ()):
             if (
-                raw.get("source") == source
+                raw.get("class") != "neighbor"  # an ARP question is no part of a connection
+                and raw.get("source") == source
                 and raw.get("destination") == destination
                 and _carries(raw, protocol, port)
             ):

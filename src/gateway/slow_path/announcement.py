@@ -83,13 +83,16 @@ def announcement(operation: Operation, vni: int) -> Announcement:
         raise MalformedOperation(f"{operation['op']}: {type(error).__name__} {error}") from None
 
 
-def described(operation: Operation) -> str:
-    """Say whom an operation is about, for the operator: MAC and addresses, as far as they can be read."""
+def described(operation: Operation, vni: int) -> str:
+    """Say whom an operation is about, for the operator: name, MAC and addresses, as far as they can be
+    read."""
+    name = operation.get("name")
+    who = name if isinstance(name, str) and name else f"V-net {vni}:"
     try:
         addresses = [unpack_address(address(a), looks_ipv6(address(a))) for a in operation["addresses"]]
-        return " ".join([format_mac(mac(operation["mac"])), *addresses[:ADDRESSES_MAX]])
+        return " ".join([who, format_mac(mac(operation["mac"])), *addresses[:ADDRESSES_MAX]])
     except (KeyError, TypeError, ValueError):
-        return "an endpoint"
+        return f"{who} an endpoint"
 
 
 def gratuitous_arp(sender: bytes, target: bytes) -> bytes:

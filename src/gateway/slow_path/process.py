@@ -254,21 +254,18 @@ class SlowPath:
     def _on_server(self, event: ServerChanged) -> None:
         answering = event.active is not None
         if answering != self._resolver.answering:
-            what = "directory_found" if answering else "directory_lost"
             why = event.why or f"{event.endpoint} does not answer"
             text = f"{event.active} answers" if answering else why
+            # Control, which has a client of its own, makes the event: one loss is one event.
             log.log(logging.INFO if answering else logging.WARNING, "directory: %s", text)
-            self._reporter.tell(what, text)
         self._resolver.state(answering)
 
     def _tell_arrivals(self, change: Changed) -> None:
         for operation in change.operations:
             if operation["op"] == "announce":
-                self._reporter.tell(
-                    "endpoint_arrived", f"V-net {change.vni}: {described(operation)} is here now"
-                )
+                self._reporter.tell("endpoint_arrived", f"{described(operation, change.vni)} is here now")
             elif operation["op"] == "announce_left":
-                self._reporter.tell("endpoint_left", f"V-net {change.vni}: {described(operation)} has left")
+                self._reporter.tell("endpoint_left", f"{described(operation, change.vni)} has left")
 
     # -- the data plane ------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ KINDS = frozenset(
         "endpoint_arrived",
         "endpoint_left",
         "document_applied",
+        "records_changed",
         "data_plane_lost",
         "data_plane_found",
         "exception_up",
@@ -73,6 +74,15 @@ class Events:
         if seq > self.last_seq:
             seq = 0
         return [event for event in self._events if event.seq > seq][-limit:]
+
+
+def change_text(row: dict[str, Any]) -> tuple[str, str]:
+    """Return the event and its text of a row of the directory's history."""
+    numbers = ", ".join(f"{row.get(what)} {what}" for what in ("added", "changed", "removed"))
+    who = f"by {row.get('user') or 'somebody'}; {numbers}"
+    if row.get("document"):
+        return "document_applied", f"document {row['document']}: revision {row['revision']}, {who}"
+    return "records_changed", f"{row.get('comment') or 'a change'}: revision {row['revision']}, {who}"
 
 
 def adoption_text(adoption: dict[str, Any]) -> str:

@@ -117,6 +117,7 @@ class State:
     unresolved_at: dict[Pair, float] = field(default_factory=dict)  # seconds since 1970
     exception_problems: dict[str, tuple[str, str]] = field(default_factory=dict)  # port -> (error, fix)
     missing_locators: tuple[str, ...] = ()
+    parent_is_gone: bool = False
     tunnels: Table | None = None
     vnets: Table | None = None
     malformed_requests: int = 0
