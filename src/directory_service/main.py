@@ -111,6 +111,7 @@ def check(config: str) -> None:
             load_key_file(configuration.key_file)
         store = "in memory" if configuration.store_path is None else f"in {configuration.store_path}"
         _check_listen(configuration)
+        _check_places(configuration, config)
         click.echo(f"{config} is good: {configuration.name} on {configuration.listen.name}, store {store}")
 
     _guarded(look)
@@ -274,6 +275,26 @@ def _check_listen(configuration: Configuration) -> None:
             raise DirectoryError(
                 f"{host}:{number} cannot be listened on: {os.strerror(problem)}", "ip -brief address", 2
             )
+
+
+def _check_places(configuration: Configuration, config: str) -> None:
+    """Warn of, or raise DirectoryError for directories that are not there or cannot be written to."""
+    audit, store = configuration.audit_file, configuration.store_path
+    if audit is not None and not audit.parent.is_dir():
+        raise DirectoryError(
+            f"[audit] file: there is no directory {audit.parent}", f"mkdir -p {audit.parent}", 2
+        )
+    if store is None:
+        return
+    if not store.parent.is_dir():
+        text = f"[store] path: there is no directory {store.parent}"
+        click.echo(f"warning: {text}  fix: vnet-directory init {config} makes it, and the store")
+    elif not store.exists():
+        click.echo(f"warning: there is no store in {store} yet  fix: vnet-directory init {config}")
+    for what, path in (("[audit] file", audit), ("[store] path", store)):
+        if path is not None and path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+            fix = "run as its user, or chown the directory to it"
+            click.echo(f"warning: {what}: you may not write in {path.parent}  fix: {fix}")
 
 
 def _open_metrics(dispatcher: Dispatcher, listen: tuple[str, int]) -> MetricsPage:

@@ -226,3 +226,20 @@ def test_check_names_an_address_that_is_not_here_and_a_port_that_is_taken(tmp_pa
             result = CliRunner().invoke(main, ["check", str(tmp_path / "d.toml")])
             assert words in result.output
             assert result.exit_code == status
+
+
+def test_check_names_directories_and_a_store_that_are_not_there(tmp_path):
+    config = tmp_path / "d.toml"
+    store, audit = tmp_path / "var" / "d.db", tmp_path / "log" / "audit.jsonl"
+    text = f'name = "d"\nlisten = "ipc://{tmp_path}"\n[store]\npath = "{store}"\n[audit]\nfile = "{audit}"\n'
+    config.write_text(text)
+    result = CliRunner().invoke(main, ["check", str(config)])
+    assert (result.exit_code, f"there is no directory {audit.parent}" in result.output) == (2, True)
+    audit.parent.mkdir()
+    result = CliRunner().invoke(main, ["check", str(config)])
+    assert result.exit_code == 0
+    assert f"there is no directory {store.parent}  fix: vnet-directory init {config}" in result.output
+    store.parent.mkdir()
+    assert "there is no store in" in CliRunner().invoke(main, ["check", str(config)]).output
+    assert CliRunner().invoke(main, ["init", str(config)]).exit_code == 0
+    assert "warning" not in CliRunner().invoke(main, ["check", str(config)]).output

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gateway.configuration import trying
 from gateway.configuration.inventory import Adapter, Machine, look_around
-from gateway.configuration.machine import ask_directories, find_doubts, find_problems
+from gateway.configuration.machine import find_doubts, find_problems
 from gateway.configuration.proposal import propose
 from gateway.configuration.reader import ConfigurationError, parse
+from gateway.configuration.trying import ask_directories, find_twin
 from gateway.main import main
 
 NIC = Adapter("0000:3b:00.0", "8086:1592", "vfio-pci")
@@ -238,3 +242,51 @@ def test_check_tries_the_directories_and_says_why_none_serves(tmp_path: Path) ->
     configuration, _ = parse(text, Path("gateway.toml"))
     (found,) = ask_directories(configuration, 1.0)
     assert f"nobody listens in {tmp_path}/none" in found
+
+
+ROW = {"name": "gw1", "kind": "gateway", "state": "up", "silent_s": 0.4, "second": ""}
+
+
+@pytest.mark.parametrize(
+    ("rows", "runs_here", "words"),
+    [
+        ([ROW], False, "a gateway called gw1 runs already, and not here: heard 0 s ago"),
+        ([ROW], True, ""),
+        ([{**ROW, "state": "stale"}], False, ""),
+        ([{**ROW, "second": "a second gateway calls itself gw1"}], True, "a second gateway calls itself gw1"),
+        ([{**ROW, "kind": "vtep"}], False, "to the directory gw1 is a vtep"),
+        ([{**ROW, "name": "gw2"}], False, "the directory has no node gw1"),
+    ],
+)
+def test_check_asks_the_directory_whom_it_takes_for_this_gateway(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rows: list, runs_here: bool, words: str
+) -> None:
+    asked = []
+
+    def call(self: object, type: str, **fields: object) -> dict:
+        asked.append((type, fields.get("node")))
+        return {"rows": rows}
+
+    monkeypatch.setattr(trying.DirectoryClient, "call", call)
+    text = f'runtime_dir = "{tmp_path}"\n' + TEXT.replace('"embedded"', f'["ipc://{tmp_path}/none"]')
+    if runs_here:
+        (tmp_path / "control.pid").write_text(f"{os.getpid()} 1")
+    configuration, _ = parse(text, Path("gateway.toml"))
+    found = ask_directories(configuration, 1.0)
+    assert (words in found[0]) if words else found == []
+    assert asked[0] == ("names", "gw1"), "another node's key is refused"
+
+
+def test_check_finds_a_data_plane_of_this_name_whose_runtime_dir_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(trying, "SHARED_MEMORY", tmp_path)
+    configuration, _ = parse(f'runtime_dir = "{tmp_path}"\n{TEXT}', Path("gateway.toml"))
+    (tmp_path / "vnet-gw1").touch()
+    assert find_twin(configuration) == [], "tables that nobody holds"
+    with (tmp_path / "vnet-gw1").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        (found,) = find_twin(configuration)
+        assert f"it holds {tmp_path}/vnet-gw1" in found
+        (tmp_path / "data-plane.pid").write_text(f"{os.getpid()} 1")
+        assert find_twin(configuration) == [], "it is this one's own"

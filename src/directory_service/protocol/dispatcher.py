@@ -39,7 +39,7 @@ from directory_service.protocol.jobs import Done, Jobs, refuse
 from directory_service.protocol.naming import Naming
 from directory_service.protocol.outbox import Audit, Out, Peer, Publish, Reply
 from directory_service.protocol.publisher import Publisher, node_of
-from directory_service.protocol.reading import Reading
+from directory_service.protocol.reading import NotItsKey, Reading
 from directory_service.protocol.rights import Rights, Scope, right_of
 from directory_service.protocol.snapshots import Snapshots
 from directory_service.protocol.writing import Writing
@@ -206,7 +206,11 @@ class Dispatcher:
     def _names(
         self, peer: Peer, head: NamesRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
-        """Say what is called how: at once, since it costs next to nothing."""
+        """Say what is called how: at once, since it costs next to nothing. Who says as which node it asks is
+        told if its key is another's: so `vnet-gateway check` finds out, without being taken for the node."""
+        node = field(head, "node", str, "")
+        if node and not peer.identity.may_be_node(node):
+            raise NotItsKey(peer.identity.name, node)
         may_see = None
         if right_of(peer.identity, "names").scope is Scope.HOSTED:
             may_see = partial(self.directory.hosted, peer.identity.name)

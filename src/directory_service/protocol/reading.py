@@ -252,10 +252,7 @@ class Reading:
         node = head.node
         if not peer.identity.may_be_node(node):
             self._counters["impostors"] += 1
-            raise NotItsKey(
-                f"the directory knows this key as {peer.identity.name}: it may not speak as node {node:.80}",
-                f'name = "{peer.identity.name}" in gateway.toml, or another key',
-            )
+            raise NotItsKey(peer.identity.name, node)
         self._hold(node, claim_of(peer, head), now, takes)
         return node
 
@@ -317,6 +314,12 @@ class NotItsKey(DirectoryError):
     """A gateway speaks as a node that is not its key's."""
 
     why = "key"
+
+    def __init__(self, known_as: str, node: str) -> None:
+        super().__init__(
+            f"the directory knows this key as {known_as}: it may not speak as node {node:.80}",
+            f'name = "{known_as}" in gateway.toml, or another key',
+        )
 
 
 def claim_of(peer: Peer, head: Claim) -> holders.Claim:

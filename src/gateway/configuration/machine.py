@@ -12,15 +12,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from directory_client.client import DirectoryClient
 from directory_client.endpoint import bind_errno
-from directory_client.keys import client_keys, load_key_file
+from directory_client.keys import load_key_file
 from directory_client.toml.strict_toml import Table, TomlError
 from directory_client.wire.messages import DirectoryError
 from gateway.configuration.configuration import Capacity, Configuration, Port
 from gateway.configuration.device import parse_device
 from gateway.configuration.inventory import Machine, look_around
 from gateway.configuration.reader import ConfigurationError, load_with_table
+from gateway.configuration.trying import ask_directories, find_twin, lives
 
 # What a row of each table costs, everything counted (buckets, ages, reverse indexes), rounded up.
 FLOW_BYTES = 160
@@ -30,8 +30,6 @@ VNET_BYTES = 14_592
 INGRESS_BYTES = 192
 PACKET_BUFFER_BYTES = 2_432
 FIXED_BYTES = 64 << 20  # EAL, rings, threads
-
-DIRECTORY_S = 3.0  # how long `check` waits for a directory
 
 _NEEDS_NET_ADMIN = ("net_tap", "net_af_packet", "net_af_xdp")
 _EXISTING_INTERFACE = ("net_af_packet", "net_af_xdp")
@@ -145,15 +143,6 @@ def _check_places(configuration: Configuration, table: Table, problems: list[Tom
             problems.append(table.problem(key, f"{path} is no directory", "name a directory"))
 
 
-def _lives(process: str, runtime_dir: Path) -> bool:
-    """Say whether a process of this gateway runs, which has the port then."""
-    try:
-        pid = int((runtime_dir / f"{process}.pid").read_text("ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        return False
-    return Path(f"/proc/{pid}").exists()
-
-
 def find_doubts(configuration: Configuration, machine: Machine) -> list[str]:
     """Return what is possible and hardly meant, a sentence each: it keeps no gateway from starting."""
     ports, threads = configuration.ports.values(), configuration.threads
@@ -162,6 +151,7 @@ def find_doubts(configuration: Configuration, machine: Machine) -> list[str]:
         doubts.append('no port has role = "underlay" (or "both"): nothing leaves this machine in tunnels')
     if not any(port.is_inside for port in ports):
         doubts.append('no port has role = "inside" (or "both"): no member is attached here')
+    doubts += find_twin(configuration)
     for port in ports:
         device = parse_device(port.device)
         mtu_bytes = machine.mtus.get(device.interface, 0)
@@ -174,28 +164,12 @@ def find_doubts(configuration: Configuration, machine: Machine) -> list[str]:
         cpus = ", ".join(map(str, both))
         doubts.append(f"threads.control_cpus: CPU {cpus} polls: what runs beside takes time from packets")
     listen = configuration.metrics.listen
-    if listen and not _lives("control", configuration.runtime_dir):
+    if listen and not lives("control", configuration.runtime_dir):
         host, _, port_number = listen.rpartition(":")
         if number := bind_errno(host.strip("[]"), int(port_number)):
             why = os.strerror(number)
             doubts.append(f"metrics.listen: {listen} cannot be listened on: {why}  fix: ss -ltnp")
     return doubts
-
-
-def ask_directories(configuration: Configuration, patience_s: float = DIRECTORY_S) -> list[str]:
-    """Try the directories; return why none of them serves this gateway, a sentence each."""
-    if configuration.is_embedded:
-        return []
-    identity = configuration.identity
-    keys = client_keys(identity.key_file, identity.directory_public_key) if identity else None
-    client = DirectoryClient(configuration.directory_endpoints, keys=keys)
-    try:
-        client.call("list", timeout_s=patience_s, kind="sites")
-    except DirectoryError as error:
-        return [f"{error.error}  fix: {error.fix}"]
-    finally:
-        client.close()
-    return []
 
 
 def _check_memory(
