@@ -100,9 +100,10 @@ class ExplainRequest(Request, tag="explain", kw_only=True):
 
 
 class NamesRequest(Request, tag="names", kw_only=True):
-    """Tell what objects are called."""
+    """Tell what objects are called. Who says as which node it asks is refused if its key is another's."""
 
     ids: Annotated[list[int], Meta(max_length=IDS_MAX)]
+    node: str | None = None
 
 
 class ReloadRequest(Request, tag="reload", kw_only=True):

@@ -208,9 +208,8 @@ class Dispatcher:
     ) -> list[Out]:
         """Say what is called how: at once, since it costs next to nothing. Who says as which node it asks is
         told if its key is another's: so `vnet-gateway check` finds out, without being taken for the node."""
-        node = field(head, "node", str, "")
-        if node and not peer.identity.may_be_node(node):
-            raise NotItsKey(peer.identity.name, node)
+        if head.node and not peer.identity.may_be_node(head.node):
+            raise NotItsKey(peer.identity.name, head.node)
         may_see = None
         if right_of(peer.identity, "names").scope is Scope.HOSTED:
             may_see = partial(self.directory.hosted, peer.identity.name)
