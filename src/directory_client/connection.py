@@ -10,12 +10,12 @@ import zmq
 
 from directory_client.approach import EVENTS, Approach, Probe, describe, event_of
 from directory_client.endpoint import Endpoint, parse_endpoint
-from directory_client.heartbeats import Notice
 from directory_client.keys import ClientKeys
+from directory_client.wire.greeting import Notice
+from directory_client.wire.limits import ANSWER_BYTES_MAX
 from directory_client.wire.messages import NODE_PREFIX, DirectoryError
 
 HIGH_WATER = 10_000  # messages; the client's own limits come first
-ANSWER_BYTES_MAX = 256 * 1024 * 1024
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = {True: 100, False: 1_000}  # local or not
 DEAD_PEER_MS = 3_000
@@ -53,6 +53,7 @@ class Connection:
         self.refused = ""  # why it is not listened to: "realm", "store" or empty
         self.refusal: Notice | None = None  # why it does not serve us
         self.notices: tuple[Notice, ...] = ()  # what it says besides
+        self.features: frozenset[str] = frozenset()  # that it says it has
         self.held_since: float | None = None  # since when it grants us our name
         self.heartbeat_id = 0
         self.heartbeat_sent_at: float | None = None

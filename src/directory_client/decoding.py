@@ -22,6 +22,18 @@ from directory_client.wire.pushes import PushHead
 from directory_client.wire.questions import SnapshotHead
 
 
+def read_answer(frames: Sequence[Any]) -> Answer:
+    """Read the head of whatever comes on the resolve and write sockets. Raises MalformedMessage.
+
+    That our version is not spoken there is said in the same words in every version."""
+    if not frames:
+        raise MalformedMessage("a message without a head")
+    head = read(frames[0], Answer, "answer")
+    if head.ok is not False or head.why != "version":
+        check_version(head.v, head.id)
+    return head
+
+
 def read_resolved(id: int, head: Answer, parts: Sequence[Any]) -> Resolved:
     """Read the answer to a resolve. Raises MalformedMessage."""
     if len(parts) != 5:

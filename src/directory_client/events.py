@@ -28,10 +28,21 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to `send` (locator and every write message): its head, which says `"ok": True`."""
+    """The answer to `send`: its head, which says `"ok": True`."""
 
     id: int
     head: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The answer to `send_locator`: the operation that makes the source an ingress, of a revision; None: it
+    is nobody's, ask again in `negative_s` (None: it does not say)."""
+
+    id: int
+    revision: int
+    operation: dict[str, Any] | None
+    negative_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +112,4 @@ class ServerChanged:
     why: str = ""
 
 
-Event = Resolved | Answered | Progressed | Failed | Snapshot | Changed | Asked | ServerChanged
+Event = Resolved | Answered | Located | Progressed | Failed | Snapshot | Changed | Asked | ServerChanged

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from directory_client.approach import Stage
 from directory_client.connection import Connection
-from directory_client.heartbeats import Notice
 from directory_client.realm import format_realm
+from directory_client.wire.greeting import Notice
 
 LATE_US = 50_000
 REFUSAL_S = 5.0  # heartbeats are refused every second: what was said longer ago is no longer the reason

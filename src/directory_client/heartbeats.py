@@ -5,7 +5,6 @@ sockets."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 HEARTBEAT_S = 1.0
@@ -31,25 +30,6 @@ class Beat:
     def hurry(self, now: float) -> None:
         """Make it due soon."""
         self._at = min(self._at, now + CHANGED_S)
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What a directory tells a gateway that it serves, or refuses: `why` is a word for programs."""
-
-    why: str
-    text: str
-    fix: str
-
-
-def notices_of(head: dict[str, Any]) -> tuple[Notice, ...]:
-    """Read the notices of a heartbeat's answer; what is none is left out."""
-    found = head.get("notices")
-    return tuple(
-        Notice(*(str(one.get(name, ""))[:400] for name in ("why", "text", "fix")))
-        for one in (found if isinstance(found, list) else ())[:16]
-        if isinstance(one, dict)
-    )
 
 
 def identity_of(

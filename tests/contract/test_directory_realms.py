@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from directory_client import client as client_module
-from directory_client.client import RETURN_S, DirectoryClient
+from directory_client.client import DirectoryClient
 from directory_client.events import Failed, Resolved, Snapshot
 from directory_client.realm import RealmPin, Version
+from directory_client.servers import RETURN_S
 from directory_house import House, house, ipc, queries
 from directory_service.store.contract import World
 from fake_directory import FakeDirectory

@@ -358,7 +358,7 @@ def test_only_who_may_write_has_the_directory_read_its_file_again(house, tcp):
 
 
 def stage(house: House, client: DirectoryClient, wanted: Stage) -> ServerHealth:
-    house.until(lambda: client._servers[0].approach.stage is wanted)
+    house.until(lambda: client._servers.all[0].approach.stage is wanted)
     return client.servers()[0]
 
 

@@ -302,15 +302,15 @@ def test_a_worker_reports_changes_that_are_other_workers_without_being_told(hous
     assert gateways.lacking("gw1", mine) == ["slow-path-0", "slow-path-1"]  # until it says that it has it
 
 
-@pytest.mark.parametrize(("type", "times"), [("list", 2), ("set", 1)])
-def test_only_what_changes_nothing_is_asked_again(house, type, times):
+@pytest.mark.parametrize(("type", "more", "times"), [("list", {}, 2), ("set", {"values": {}}, 1)])
+def test_only_what_changes_nothing_is_asked_again(house, type, more, times):
     context = zmq.Context()
     try:
         (house.path / "run").mkdir()
         router = context.socket(zmq.ROUTER)
         router.bind(parse_endpoint(ipc(house)).write)
         client = house.client(ipc(house))
-        id = client.send(type, kind="rule", name="red/x", values={}, timeout_s=3.0)
+        id = client.send(type, kind="rule", name="red/x", timeout_s=3.0, **more)
         heard = 0
 
         def listen() -> bool:
@@ -372,7 +372,7 @@ def test_a_client_that_nobody_has_polled_for_long_can_be_closed(house, monkeypat
         with contextlib.suppress(TimeoutError):
             while True:
                 listener.accept()[0].close()
-    closing = threading.Thread(target=client._servers[0].close, daemon=True)
+    closing = threading.Thread(target=client._servers.all[0].close, daemon=True)
     closing.start()
     closing.join(20.0)
     assert not closing.is_alive()

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from directory_client.heartbeats import Notice
+from directory_client.wire.greeting import Notice
 from gateway.configuration.configuration import Admin as AdminSection
 from gateway.configuration.configuration import Configuration, Port
 from gateway.control.admin import Admin, pack

@@ -26,8 +26,10 @@ ROWS = {
         ("endpoint", "events", "realm", "keys", "heartbeats"),
         ("approach",),
         ("connection",),
-        ("health", "subscriber"),
-        ("requests", "decoding"),
+        ("health", "subscriber", "allegiance"),
+        ("requests", "decoding", "servers"),
+        ("asking", "greeter"),
+        ("following",),
         ("client",),
     ),
     "directory_service": (

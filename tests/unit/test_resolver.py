@@ -23,7 +23,7 @@ from resolver_world import (
     snapshot,
 )
 
-from directory_client.events import Changed, Snapshot
+from directory_client.events import Changed, Located, Snapshot
 from directory_client.wire import rows as wire
 from fastpath.records import Action, ChangeKind, RecordType, Refusal, make
 from gateway.slow_path.resolver import ATTEMPTS_MAX, BATCH_ROWS_MAX, LATE_S, Resolver
@@ -536,7 +536,7 @@ def test_unknown_outer_source_is_asked_once_and_its_ingress_is_set() -> None:
         **{"op": "ingress", "vni": VNI, "node_id": 5, "local": address(9), "remote": address(7)},
         **{"protocol": 1, "wire_id": VNI, "udp_port": 4789, "relay": False, "foreign": True},
     }
-    world.resolver.answered_locator(50, {"known": True, "revision": 3, "op": operation}, world.now_s)
+    world.resolver.located(Located(50, 3, operation, None), world.now_s)
 
     (ingress,) = world.resolver.take_records()
     assert ingress["head"]["type"][0] == RecordType.INGRESS_SET
@@ -549,7 +549,7 @@ def test_unknown_outer_source_that_nobody_knows_is_not_asked_for_a_while() -> No
     world.misses(row)
     (key,) = world.resolver.take_locators()
     world.resolver.asked_locator(50, key)
-    world.resolver.answered_locator(50, {"known": False, "negative_s": 5}, world.now_s)
+    world.resolver.located(Located(50, 3, None, 5.0), world.now_s)
 
     world.now_s += 4.9
     world.misses(row)

@@ -115,6 +115,8 @@ class Greeted(Answer, kw_only=True):
     claimed in vain."""
 
     node_id: Unsigned
+    revision: Unsigned
+    incarnation: Unsigned
     name: str = ""
     era_began: str = ""
     notices: list[Notice] = field(default_factory=list)

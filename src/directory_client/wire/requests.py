@@ -131,7 +131,8 @@ class Ask(Answer, kw_only=True):
     """What the directory asks a gateway's control, with "ask" for its type."""
 
     is_free = True
-    request: dict[str, Any] | None = None
+    id: int
+    request: dict[str, Any]
 
 
 _ALL: tuple[type[Request], ...] = (

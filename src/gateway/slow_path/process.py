@@ -25,10 +25,11 @@ import numpy as np
 import zmq
 
 from directory_client.client import DirectoryClient
-from directory_client.events import Answered, Changed, Failed, Resolved, ServerChanged, Snapshot
+from directory_client.events import Changed, Failed, Located, Resolved, ServerChanged, Snapshot
 from directory_client.keys import client_keys
 from directory_client.process.notify import notify
 from directory_client.realm import RealmPin
+from directory_client.wire.greeting import Load
 from fastpath.records import join
 from fastpath.rings import DataPlaneUnreachable, RingClient
 from gateway.configuration.configuration import Configuration
@@ -244,8 +245,8 @@ class SlowPath:
             case Snapshot():
                 self._resolver.snapshot(event)
                 log.info("directory snapshot revision=%d vnets=%d", event.revision, len(event.vnets))
-            case Answered():
-                self._resolver.answered_locator(event.id, event.head, now_s)
+            case Located():
+                self._resolver.located(event, now_s)
             case Failed():
                 self._resolver.failed(event.id, now_s, refused=event.code == 2)
             case ServerChanged():
@@ -347,7 +348,7 @@ class SlowPath:
         self._collect(now_s)
         cpu_s = time.process_time()
         counters = self._resolver.counters
-        self._client.set_heartbeat(load={"misses": counters["misses"], "waiting": self._resolver.waiting()})
+        self._client.set_heartbeat(load=Load(counters["misses"], self._resolver.waiting()))
         p50_us, p99_us = self._latency.recent_percentiles_us(0.5, 0.99)
         active = next((server for server in self._client.servers() if server.active), None)
         self._reporter.report(

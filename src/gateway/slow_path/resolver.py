@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from directory_client.events import Changed, Resolved, Snapshot
+from directory_client.events import Changed, Located, Resolved, Snapshot
 from fastpath.records import MISS, Action, ChangeKind, RecordType, make, select
 from fastpath.records import Refusal as Why
 from gateway.slow_path.announcement import OPERATIONS as ANNOUNCEMENTS
@@ -408,24 +408,22 @@ class Resolver:
         """A question about an unknown outer source was sent under this id."""
         self._locators_asked[id] = key
 
-    def answered_locator(self, id: int, head: dict[str, Any], now_s: float) -> None:
+    def located(self, answer: Located, now_s: float) -> None:
         """Take the answer about an unknown outer source."""
-        key = self._locators_asked.pop(id, None)
+        key = self._locators_asked.pop(answer.id, None)
         if key is None:
             return
-        operation = head.get("op")
-        if head.get("known") is False or not isinstance(operation, dict):
-            negative_s = head.get("negative_s", LOCATOR_NEGATIVE_S)
-            self._locators[key] = now_s + (
-                negative_s if isinstance(negative_s, int | float) else LOCATOR_NEGATIVE_S
-            )
+        operation = answer.operation
+        if operation is None:
+            negative_s = LOCATOR_NEGATIVE_S if answer.negative_s is None else answer.negative_s
+            self._locators[key] = now_s + negative_s
             return
-        vni, revision = operation.get("vni"), head.get("revision", 0)
-        if not isinstance(vni, int) or not isinstance(revision, int) or not self._is_mine(vni):
+        vni = operation.get("vni")
+        if not isinstance(vni, int) or not self._is_mine(vni):
             self.counters["operations_malformed"] += 1
             return
         self._locators.pop(key, None)
-        self._apply(self.views.get(vni) or View(vni), operation, revision)
+        self._apply(self.views.get(vni) or View(vni), operation, answer.revision)
 
     def state(self, answering: bool) -> None:
         """Somebody answers, or nobody does."""

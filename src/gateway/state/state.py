@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from directory_client.heartbeats import Notice
+from directory_client.wire.greeting import Notice
 from gateway.configuration.configuration import Configuration
 from gateway.state.events import Events
 from gateway.state.job import Answer, Ask, AskDirectory, Refused, Steps, dump
