@@ -24,6 +24,8 @@ from directory_client.client import DirectoryClient
 from directory_client.events import Resolved
 from directory_client.wire import rows
 from directory_client.wire.messages import DirectoryError
+from directory_service.kinds.records import decode, encode, make_record
+from directory_service.store.contract import Write
 from directory_service.store.sqlite import SqliteStore
 
 WITHIN_S = 60.0
@@ -225,6 +227,36 @@ def test_what_other_processes_commit_is_taken_up(served: Served) -> None:
         second.wait()
     wait_for(lambda: decide(node).revision == before + 1)
     assert {row["name"] for row in served.call("list", kind="sites")["rows"]} == {"s", "new"}
+
+
+def test_what_a_newer_program_writes_ends_neither_server_nor_writer_nor_reader(served: Served) -> None:
+    node = served.client(node="gw1")
+    workers = [served.worker("writer"), served.worker("reader")]
+    before = decide(node).revision
+    with contextlib.closing(SqliteStore(served.path / "d.db")) as newer:
+        red = decode(newer.range("vnet/red")[1][0])
+        values = {**red.values, "min_trust": "private"}
+        record = make_record(red.key, red.id, 0, red.owner, red.document, values)
+        newer.transact([], [Write(red.key, encode(record))], b"", 0)
+    wait_for(lambda: decide(node).revision == before + 1)
+
+    (row,) = served.call("list", kind="vnets")["rows"]
+    assert row["unreadable"] == 'min_trust: "private" is not possible'
+    assert served.call("list", kind="directories")["rows"][0]["unreadable"] == 1
+    with pytest.raises(DirectoryError, match="vnet red was written by a newer program"):
+        served.call("set", kind="site", name="new", values={}, wait_ms=0)
+    second = subprocess.Popen(
+        [sys.executable, "-m", "directory_service.main", "run", str(other_configuration(served.path))]
+    )
+    try:
+        with contextlib.closing(DirectoryClient([f"ipc://{served.path}/other"])) as client:
+            wait_for(lambda: answers(client))
+            client.call("rollback", revision=before, timeout_s=WITHIN_S, wait_ms=0)
+    finally:
+        second.kill()
+        second.wait()
+    wait_for(lambda: "unreadable" not in served.call("list", kind="vnets")["rows"][0])
+    assert all(is_running(worker) for worker in workers)
 
 
 def test_a_crowd_of_requests_is_refused_by_number_not_by_time(served: Served) -> None:

@@ -33,15 +33,16 @@ def parse_document(text: str, file: str) -> Document:
     name = table.take_string("document", mistakes, check=check_name)
     declared: dict[str, Declared] = {}
     for kind in FABRIC:
-        _add(declared, kind.section.read(kind, table, "", mistakes), mistakes)
+        _add(declared, kind.section.read(kind, table, f"{kind.name}/", mistakes), mistakes)
     own_tables = frozenset(kind.name for kind in INSIDE)
     for vnet, settings in table.tables_by_name(VNET.name, check_name, mistakes):
         for kind in INSIDE:
-            _add(declared, kind.section.read(kind, settings, f"{vnet}/", mistakes), mistakes)
+            within = f"{kind.name}/{vnet}/"
+            _add(declared, kind.section.read(kind, settings, within, mistakes), mistakes)
         if not settings.keys() or set(settings.keys()) - own_tables:  # else another document declares it
             own = settings.read_all(_read_own, mistakes)
             if own is not None:
-                _add(declared, [Declared(VNET.name, vnet, own, settings)], mistakes)
+                _add(declared, [Declared(VNET.name, f"{VNET.name}/{vnet}", own, settings)], mistakes)
     mistakes += table.unknown()
     raise_all(mistakes)
     return Document(name, file, declared)

@@ -98,10 +98,12 @@ def want_document(
     foreign: list[TomlError] = []
     for key, declared in document.declared.items():
         before = snapshot.records.get(key)
-        taken = {declared.name, key, f"{declared.kind} {declared.name}"} & unused
-        if before is not None and before.owner == "document":
-            taken |= {DOCUMENT_PREFIX + before.document} & unused
-        used |= taken
+        taken: set[str] = set()
+        if unused:
+            taken = {declared.name, key, f"{declared.kind} {declared.name}"} & unused
+            if before is not None and before.owner == "document":
+                taken |= {DOCUMENT_PREFIX + before.document} & unused
+            used |= taken
         if (
             before is not None
             and before.owner == "document"

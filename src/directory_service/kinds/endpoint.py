@@ -60,7 +60,7 @@ class Endpoint:
 
 def to_endpoint(record: Record) -> Endpoint:
     values = record.values
-    if not values.keys() <= FIELDS:
+    if not FIELDS.issuperset(values):
         raise ValueError(f"{', '.join(sorted(values.keys() - FIELDS))}: unknown key")
     at, groups = values.get("at"), values.get("groups")
     if groups and type(groups) is not list:
@@ -125,7 +125,7 @@ class _Members(Lines):
         said, slow = outer.raw(kind.name), None
         if isinstance(said, dict):
             slow = []
-            table = outer.table(kind.name)
+            table, word = outer.table(kind.name), kind.name
             for name, fields in said.items():
                 plain = (
                     NAME.fullmatch(name) is not None
@@ -136,7 +136,7 @@ class _Members(Lines):
                 if values is None:
                     slow.append(name)
                 else:
-                    yield Declared(kind.name, within + name, values, table, name)
+                    yield Declared(word, within + name, values, table, name)
         yield from read_tables(kind, outer, within, mistakes, slow)
 
 

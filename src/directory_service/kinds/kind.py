@@ -31,19 +31,20 @@ class Declared:
     `outer` itself."""
 
     kind: str
-    name: str
+    key: str  # kind/name, as records have it
     values: Mapping[str, Any]
     outer: Table
     inner: str | None = None
 
     @property
+    def name(self) -> str:
+        """The name, VNET/NAME for what lives in a V-net."""
+        return self.key.partition("/")[2]
+
+    @property
     def table(self) -> Table:
         """The table that it stands in."""
         return self.outer if self.inner is None else self.outer.table(self.inner)
-
-    @property
-    def key(self) -> str:
-        return f"{self.kind}/{self.name}"
 
     def problem(self, field: str | None, problem: str, fix: str) -> TomlError:
         """Make an error that says where this stands."""
@@ -54,7 +55,7 @@ class Declared:
 class Section(Protocol):
     """Where the records of a kind stand in a document, both ways; `outer` is the document, or a V-net in it.
 
-    `within` stands before their names: "" or "red/".
+    `within` stands before their names in keys: "site/" or "endpoint/red/".
     """
 
     def read(self, kind: Kind, outer: Table, within: str, mistakes: list[TomlError]) -> Iterator[Declared]:

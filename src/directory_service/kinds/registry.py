@@ -14,6 +14,7 @@ from directory_service.kinds.vnet import VNET
 
 KINDS = (SITE, PATH, PROFILE, NODE, VNET, ATTACHMENT, ENDPOINT, ROUTE, RULE, PEERING)
 KIND_OF = {kind.name: kind for kind in KINDS}
+TYPED_BY = {kind.name: kind.to_typed if kind.reads_itself else kind.typed for kind in KINDS}  # as `typed`
 
 FABRIC = tuple(kind for kind in KINDS if not kind.noun.of_vnet and kind is not VNET)
 INSIDE = tuple(kind for kind in KINDS if kind.noun.of_vnet)  # what lives in a V-net

@@ -20,7 +20,7 @@ from directory_service.kinds.node import NODE, Node, to_node
 from directory_service.kinds.path import PATH, TRUST, Path
 from directory_service.kinds.profile import BUILT_IN_PROFILE, PROFILE, Profile
 from directory_service.kinds.records import Record
-from directory_service.kinds.registry import FABRIC, KIND_OF
+from directory_service.kinds.registry import FABRIC, TYPED_BY
 from directory_service.kinds.site import SITE
 
 OWN = TRUST.index("own")
@@ -88,7 +88,7 @@ class Fabric:
         for record in records.values():
             is_node = record.kind == NODE.name
             try:
-                typed = self._node(record, presences) if is_node else KIND_OF[record.kind].typed(record)
+                typed = self._node(record, presences) if is_node else TYPED_BY[record.kind](record)
                 self.tables[record.kind][record.name] = typed
             except UNREADABLE as error:
                 self.unreadable[record.key] = describe_unreadable(error)

@@ -18,7 +18,7 @@ from directory_service.kinds.endpoint import ENDPOINT, Endpoint
 from directory_service.kinds.kind import UNREADABLE, describe_unreadable
 from directory_service.kinds.peering import PEERING
 from directory_service.kinds.records import Record
-from directory_service.kinds.registry import INSIDE, KIND_OF
+from directory_service.kinds.registry import INSIDE, TYPED_BY
 from directory_service.kinds.route import ROUTE, Route
 from directory_service.kinds.rule import RULE, Rule
 from directory_service.kinds.vnet import VNET, Vnet
@@ -26,6 +26,7 @@ from directory_service.model.holes import Holes
 from directory_service.model.layered import Edit, Layered
 from directory_service.model.rules import RuleSet, Side
 
+_MEMBERS = ENDPOINT.name
 _TABLES = tuple(kind.name for kind in INSIDE if kind is not ENDPOINT)  # members have tables of their own
 _NO_TABLES: Mapping[str, dict[str, Any]] = {kind: {} for kind in _TABLES}
 
@@ -168,14 +169,15 @@ class VnetState:
         touched: set[str] = set()
         endpoints: dict[str, Endpoint | None] = {}  # that change
         for record, after in known:
-            unreadable.pop(record.key, None)
+            if unreadable:
+                unreadable.pop(record.key, None)
             typed = None
             if after is not None:
                 try:
-                    typed = KIND_OF[record.kind].typed(after)
+                    typed = TYPED_BY[record.kind](after)
                 except UNREADABLE as error:
                     unreadable[record.key] = describe_unreadable(error)
-            if record.kind == ENDPOINT.name:
+            if record.kind == _MEMBERS:
                 name = typed.name if typed else record.local_name  # one string for all tables
                 touched.add(name)
                 endpoints[name] = typed
