@@ -11,6 +11,7 @@ from directory_world import DOCUMENT
 from dispatcher_bench import GATEWAY, OPERATOR, Bench
 
 from directory_client.endpoint import parse_endpoint
+from directory_client.kinds.nouns import NOUNS
 from directory_client.wire.greeting import Load
 from directory_client.wire.limits import DEPTH_MAX
 from directory_client.wire.messages import encode, is_too_deep
@@ -74,7 +75,12 @@ STRANGER = Identity("gw9", "gateway")  # hosts nothing
 
 
 @pytest.mark.parametrize(
-    "kind", ["vnets", "endpoints", "rules", "routes", "attachments", "peerings", "documents"]
+    "kind",
+    [
+        "documents",
+        "document",
+        *(word for noun in NOUNS if not noun.for_all for word in (noun.plural, noun.kind)),
+    ],
 )
 def test_a_gateway_s_key_lists_only_what_concerns_v_nets_that_it_hosts(kind):
     two = Two()
@@ -83,8 +89,8 @@ def test_a_gateway_s_key_lists_only_what_concerns_v_nets_that_it_hosts(kind):
     hosted = two.directory.hosted("gw2")
     assert (hosted, two.vnets) == ({"red"}, {"red", "blue"})
     seen = two.ask("list", Identity("gw2", "gateway"), kind=kind)["rows"]
-    if kind != "documents":
-        name = "name" if kind == "vnets" else "vnet"
+    if not kind.startswith("document"):
+        name = "name" if kind in ("vnets", "vnet") else "vnet"
         assert seen == [row for row in everything if row.get(name) in hosted]
     assert all(row in everything for row in seen)
 
@@ -100,6 +106,7 @@ def test_a_gateway_s_key_reads_no_other_document_history_or_decision():
         two.ask("history", STRANGER, document=document),
         two.ask("list", STRANGER, kind="endpoints", vnet=vnet),
         two.ask("list", STRANGER, kind="vnets", name=vnet),
+        two.ask("list", STRANGER, kind="vnet", name=vnet),
         two.ask("explain", STRANGER, vnet=vnet, source="10.0.0.1", destination="10.0.0.2"),
     ]
     assert all("is not hosted by gw9" in answer["error"] for answer in refused)
@@ -107,7 +114,9 @@ def test_a_gateway_s_key_reads_no_other_document_history_or_decision():
     assert "is not hosted by gw2" in partly["error"]
     assert two.ask("export", Identity("gw1", "gateway"), document=document)["ok"] is True
     assert two.ask("history", Identity("gw2", "gateway"))["rows"][0]["document"] == document
-    assert two.ask("list", STRANGER, kind="nodes")["rows"]
+    for word in ("nodes", "node", "site"):
+        rows = two.ask("list", OPERATOR, kind=word)["rows"]
+        assert two.ask("list", STRANGER, kind=word)["rows"] == rows != []
 
 
 def test_a_heartbeat_s_load_keeps_known_numbers_only():

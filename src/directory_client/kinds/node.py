@@ -14,6 +14,7 @@ NODE = Noun(
     "node",
     "nodes",
     of_vnet=False,
+    for_all=True,
     help="Nodes: gateways of ours, foreign VTEPs, VPN peers.",
     example="vnetctl node add ber1-leaf7 --kind vtep --site ber1 --locator 203.0.113.7",
     options=(

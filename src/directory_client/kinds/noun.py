@@ -53,7 +53,8 @@ OWNED = (
 class Noun:
     """A kind as operators know it. What lives in a V-net (`of_vnet`) is called VNET/NAME.
 
-    `added_with` are the values that `add` gives where the operator says none.
+    `added_with` are the values that `add` gives where the operator says none. `for_all`: every gateway's key
+    shows it, for tunnels are made from it; others show what is of the V-nets that they host.
     """
 
     kind: str
@@ -64,3 +65,4 @@ class Noun:
     options: tuple[Option, ...] = ()
     added_with: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
+    for_all: bool = False

@@ -12,6 +12,7 @@ PATH = Noun(
     "path",
     "paths",
     of_vnet=False,
+    for_all=True,
     help="Paths: how two sites reach each other.",
     example="vnetctl path add ams1-ber1 --site ams1 --site ber1 --trust carrier --mtu 9000 --profile fabric",
     options=(

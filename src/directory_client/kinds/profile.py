@@ -7,6 +7,7 @@ PROFILE = Noun(
     "profile",
     "profiles",
     of_vnet=False,
+    for_all=True,
     help="Profiles: reusable tunnel parameters.",
     example="vnetctl profile add fabric --protocol vxlan --udp-port 4789 --ttl 64",
     options=(

@@ -7,6 +7,7 @@ SITE = Noun(
     "site",
     "sites",
     of_vnet=False,
+    for_all=True,
     help="Sites: where nodes are.",
     example="vnetctl site add ber1",
     options=(Option("--kind", "kind", "datacenter, enterprise or third-party"),),

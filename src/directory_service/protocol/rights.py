@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from directory_client.kinds.nouns import find_noun
+from directory_client.kinds.vnet import VNET
 from directory_client.wire.messages import DirectoryError
 from directory_service.protocol.authentication import Identity
 from directory_service.rates import Rates
 
 SHOWING = frozenset({"show", "explain", "events"})  # verbs of forwarded requests that change nothing
-_FOR_ALL = frozenset({"nodes", "sites", "paths", "profiles", "directories"})  # what tunnels are made from
 
 
 class Scope(Enum):
@@ -107,7 +108,7 @@ class Rights:
         if isinstance(vnet, str) and vnet not in hosted:
             raise _not_theirs(identity, f"V-net {vnet:.80}")
         name = getattr(head, "name", None)
-        if verb == "list" and head.kind == "vnets" and isinstance(name, str) and name not in hosted:
+        if verb == "list" and _are_vnets(head.kind) and isinstance(name, str) and name not in hosted:
             raise _not_theirs(identity, f"V-net {name:.80}")
 
     def check_document(self, identity: Identity, verb: str, document: str) -> None:
@@ -121,20 +122,26 @@ class Rights:
         self, identity: Identity, verb: str, kind: str, rows: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Return the rows of a list (of `kind`) or of the history that somebody may see."""
-        if right_of(identity, verb).scope is not Scope.HOSTED or kind in _FOR_ALL:
+        noun = find_noun(kind)
+        is_for_all = kind == "directories" or (noun is not None and noun.for_all)
+        if right_of(identity, verb).scope is not Scope.HOSTED or is_for_all:
             return rows
         hosted = self._directory.hosted(identity.name)
         if verb == "history":
             return [row for row in rows if self._may_see_document(row.get("document", ""), hosted, verb)]
-        if kind == "documents":
+        if kind in ("document", "documents"):
             return [row for row in rows if self._may_see_document(row.get("name", ""), hosted, "history")]
-        name = "name" if kind == "vnets" else "vnet"
+        name = "name" if _are_vnets(kind) else "vnet"
         return [row for row in rows if row.get(name) in hosted]
 
     def _may_see_document(self, document: str, hosted: frozenset[str], verb: str) -> bool:
         """Whoever hosts one of its V-nets may know of a document; its text is for who hosts them all."""
         vnets: frozenset[str] = self._directory.document_vnets(document)
         return bool(vnets) and (vnets <= hosted if verb == "export" else bool(vnets & hosted))
+
+
+def _are_vnets(kind: str) -> bool:
+    return find_noun(kind) is VNET
 
 
 def _not_theirs(identity: Identity, what: str) -> DirectoryError:

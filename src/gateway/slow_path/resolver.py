@@ -34,7 +34,7 @@ from gateway.slow_path.operations import MalformedOperation, Operation, record_o
 from gateway.slow_path.questions import Batch, Questions
 from gateway.slow_path.refusals import Refusals
 from gateway.slow_path.retries import Retries, together
-from gateway.slow_path.room import Room
+from gateway.slow_path.room import TOLD_AGAIN, Room
 from gateway.slow_path.tables import Tables
 from gateway.slow_path.tunnel_names import TunnelNames
 from gateway.slow_path.view import View
@@ -642,8 +642,7 @@ class Resolver:
                 self._tell(view)
                 self._in_force.reached(view.revision)
                 continue
-            kinds = ("vnet",) if table == "vnets" else ("attachment", "ingress", "peering")
-            for kind in () if has_room else kinds:
+            for kind in () if has_room else TOLD_AGAIN[table]:
                 self._emit_all(view, view.of_kind(kind))
 
     def _emit_all(self, view: View, operations: Iterable[Operation]) -> None:

@@ -34,6 +34,11 @@ TABLES: Mapping[int, str] = {
     RecordType.TUNNEL_SET: "tunnels",
     RecordType.LOCATION_SET: "locations",
 }
+TOLD_AGAIN: Mapping[str, tuple[str, ...]] = {  # table → the operations whose records stand in it
+    "vnets": ("vnet",),
+    "ingresses": ("attachment", "ingress"),
+    "peerings": ("peering",),
+}
 LAPSING = ("locations", "tunnels")
 _WHY = (Refusal.NO_ROOM, Refusal.QUOTA)
 
