@@ -82,9 +82,12 @@ class Follower:
                     self._vnets_of_document.setdefault(record.document, set()).add(record.vnet)
         return frozenset(self._vnets_of_document.get(document, ()))
 
-    def _load(self, store: Store | None = None) -> Snapshot:
+    def _load(self, store: Store | None = None, like: Snapshot | None = None) -> Snapshot:
+        """Load the newest snapshot, with what gateways say of themselves in another one."""
         loaded = load_snapshot(store or self.store, None, self._clock_ms(), self._steady_ms())
-        return self.with_presences(loaded)
+        if like is None:
+            return self.with_presences(loaded)
+        return loaded.with_presences(like.presences, like.facts, like.presences)
 
     def _remember_scopes(self) -> None:
         """Begin anew with what is remembered of one snapshot."""

@@ -8,7 +8,7 @@ Editor's, and taking up what a store has committed can be left to `Apart`.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from directory_client.vocabulary.addresses import parse_address
 from directory_client.vocabulary.names import PORT, suggest
@@ -29,10 +29,11 @@ from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
 from directory_service.refused import Refused
 from directory_service.settings import Settings
-from directory_service.store.contract import Compacted, Seen, Store, World
+from directory_service.store.contract import Compacted, Seen, Store, StoreError, World
 from directory_service.views.announcement import late_announcements
 from directory_service.views.closings import Closings
 from directory_service.views.pushes import Push, Told, push_commit, push_facts, push_reload
+from directory_service.views.steps import Apart, Said, Step
 from directory_service.views.view import Operation, build_slices, find_ingress
 
 log = logging.getLogger(__name__)
@@ -71,32 +72,6 @@ class NodeSnapshot:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What became of a snapshot: those that followed it, in order, and what nodes must be told of them.
-    `from_anew`: what was to be told before is of an older world. `skips`: not every commit was looked at."""
-
-    base: Snapshot
-    snapshots: list[Snapshot]
-    told: list[Told]
-    from_anew: bool = False
-    skips: bool = False
-
-
-class Apart(Protocol):
-    """Somebody who takes up commits while decisions are made: calls `Directory.follow` in a thread."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a step is being made."""
-
-    def ask(self, base: Snapshot) -> None:
-        """Have the steps made that follow this snapshot. Nothing happens while `busy`."""
-
-    def step(self) -> Step | None:
-        """Return the step that has been made, once. Raises StoreError if it failed."""
-
-
 class Directory(Follower):
     """See the module. `clock_ms` is Unix time in milliseconds: it is printed, and orders nothing.
     `steady_ms` measures durations: it never steps and goes on in suspend (None: `clock_ms` is such a one).
@@ -128,7 +103,8 @@ class Directory(Follower):
         self._rests: tuple[tuple[int, int], Rests] = ((0, -1), {})  # what rests at incarnation and revision
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
         self._apart: Apart | None = None
-        self._said_later: set[str] = set()
+        self._said_news: set[str] = set()  # of these gateways, which no step has taken up
+        self._saying: Said | None = None  # what the step takes up that is being made
         self._said_at: dict[str, int] = {}  # node → serial of its newest change
         self.unreadable: Mapping[str, str] = {}  # key of a record of a newer program → why
         self._find_unreadable()
@@ -350,50 +326,63 @@ class Directory(Follower):
         if self._apart is None:
             self.take_up()
         else:
-            step = self._apart.step()
-            if step is not None and step.base is self._snapshot:
-                self._install(step)
-        if self._said_later and not self.is_taking_up:
-            later, self._said_later = self._said_later, set()
-            self._take_said(later)
+            self._go_over(self._apart)
         steady_ms = self._steady_ms()
         if steady_ms - self._flushed_ms >= _FLUSH_MS:
             self._flushed_ms = steady_ms
             self._said(self._presences.expire(steady_ms / 1000))
             self._facts.flush()
-        if self._apart is not None and look:
-            self._apart.ask(self._snapshot)
+        if self._apart is None:
+            self._take_said()
+        elif (look or self._said_news) and not self._apart.busy:
+            self._saying = self._take_news()
+            self._apart.ask(self._snapshot, self._saying)
         pushes, self._pushes = self._pushes, []
         return pushes
 
     def take_up(self) -> None:
         """Take up what has been committed since, here and now. Raises StoreError."""
+        self._take_said()
         self._install(self.follow(self.store, self._snapshot))
 
     def take_own(self, after: Snapshot) -> None:
         """Take it up as any other: nodes must be told of it. Raises StoreError."""
         self.take_up()
 
-    def follow(self, store: Store, base: Snapshot) -> Step:
-        """Return what became of a snapshot. Changes nothing: any thread may call it, with a store of its
-        own, as long as nothing else is installed meanwhile. Raises StoreError."""
-        if store.refresh_world().incarnation != base.incarnation:
-            # Another era: gateways see it in the next message, and ask for everything.
-            return Step(base, [self._load(store)], [], True, True)
+    def follow(self, store: Store, base: Snapshot, said: Said | None = None) -> Step:
+        """Return what became of a snapshot, with what gateways have `said` since. Changes nothing: any thread
+        may call it, with a store of its own, as long as nothing else is installed meanwhile. Raises
+        StoreError."""
         made = Step(base, [], [])
-        now = base
+        if said is None:
+            return self._follow(store, made)
+        now = base.with_presences(said.held, said.serial, said.changed)
+        made.snapshots.append(now)
+        made.told.append(push_facts(base, now, self._clock_ms(), self._settings).packed())
+        try:
+            return self._follow(store, made)
+        except StoreError as error:  # what gateways say does not depend on it; the next look says it again
+            log.error("the store cannot be read: %s", error)
+            return made
+
+    def _follow(self, store: Store, made: Step) -> Step:
+        """Go on with a step by what the store has since."""
+        now = made.snapshots[-1] if made.snapshots else made.base
+        if store.refresh_world().incarnation != now.incarnation:
+            # Another era: gateways see it in the next message, and ask for everything.
+            return Step(made.base, [self._load(store, now)], [], True, True)
         while True:
             try:
                 commits = store.commits(now.revision, PAGE)
             except Compacted:
-                before, now = now, self._load(store)
+                before, now = now, self._load(store, now)
                 made.snapshots.append(now)
                 made.told.append(push_reload(before, now, self._clock_ms(), self._settings))
                 return replace(made, skips=True)
             for one in commits:
                 before, now = now, now.with_commit(one, self._steady_ms())
                 made.snapshots.append(now)
-                made.told.append(push_commit(before, now, one, self._settings))
+                made.told.append(push_commit(before, now, one, self._settings).packed())
             if len(commits) < PAGE:
                 return made
 
@@ -435,21 +424,49 @@ class Directory(Follower):
         return node
 
     def _said(self, changed: set[str]) -> None:
-        """Take up that these gateways have other locators or ports."""
-        if not changed:
-            return
-        if self.is_taking_up:  # a step is made on what they had before
-            self._said_later |= changed
-        else:
-            self._take_said(changed)
+        """Take up that these gateways have other locators or ports: with the next step, where others make
+        them. A fleet that starts says it all at once, and each alone costs as much as many."""
+        self._said_news |= changed
+        if self._apart is None:
+            self._take_said()
 
-    def _take_said(self, changed: set[str]) -> None:
+    def _take_news(self) -> Said | None:
+        """Return what gateways say that nobody has taken up yet."""
+        if not self._said_news:
+            return None
+        news, self._said_news = frozenset(self._said_news), set()
+        return Said(self._presences.held, self._serial + 1, news)
+
+    def _take_said(self) -> None:
+        """Take up what gateways say, here and now."""
+        said = self._take_news()
+        if said is None:
+            return
         before = self._snapshot
-        serial = self._serial + 1
-        self._said_at |= dict.fromkeys(changed, serial)
-        self.take_presences(self._presences.held, serial, changed)
+        self._install_said(said)
+        self._snapshot = before.with_presences(*said)
         self._bulk.follow(self._snapshot)
         self._tell(push_facts(before, self._snapshot, self._clock_ms(), self._settings))
+
+    def _install_said(self, said: Said) -> None:
+        """Let others know whose news they lack."""
+        self._held, self._serial = said.held, said.serial
+        self._said_at |= dict.fromkeys(said.changed, said.serial)
+
+    def _go_over(self, apart: Apart) -> None:
+        """Go over to what somebody has made; what came to nothing is made again. Raises StoreError."""
+        step: Step | None = None
+        try:
+            step = apart.step()
+        finally:
+            if not apart.busy:
+                said, self._saying = self._saying, None
+                if step is not None and step.base is self._snapshot:
+                    if said is not None:
+                        self._install_said(said)
+                    self._install(step)
+                elif said is not None:
+                    self._said_news |= said.changed
 
     def _tell(self, told: Told) -> None:
         self._pushes += told.pushes

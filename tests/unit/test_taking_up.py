@@ -23,7 +23,7 @@ class Following:
         self.asked = 0
         self.works = False
 
-    def follow(self, store: Any, base: Any) -> Step:
+    def follow(self, store: Any, base: Any, said: Any = None) -> Step:
         self.works = True
         self.asked += 1
         try:

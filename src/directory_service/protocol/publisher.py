@@ -38,7 +38,7 @@ class Publisher:
         self.published += 1
         head = {"seq": seq, "sum": total, "epoch": self.epoch, "facts": push.facts, **version}
         head |= {"time_ms": push.time_ms, "last": last}
-        return [topic_of(push.node_id, push.vni), *encode(head, pack(push.ops))]
+        return [topic_of(push.node_id, push.vni), *encode(head, push.packed)]
 
     def heartbeat(self, node_id: int, version: dict[str, int], time_ms: int) -> list[Any]:
         """Return the frames of a node's heartbeat."""

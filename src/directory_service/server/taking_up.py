@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable
 
 from directory_service.model.snapshot import Snapshot
-from directory_service.service import Directory, Step
+from directory_service.service import Directory
 from directory_service.store.contract import Store, StoreError
+from directory_service.views.steps import Said, Step
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class TakingUp:
         self._open_store = open_store
         self._wake = wake
         self._base: Snapshot | None = None
+        self._said: Said | None = None
         self._made: Step | None = None
         self._error: StoreError | None = None
         self._asked = threading.Event()
@@ -42,9 +44,11 @@ class TakingUp:
         sys.setswitchinterval(SWITCH_S)
         self._thread.start()
 
-    def ask(self, base: Snapshot) -> None:
-        """Have the steps made that follow this snapshot. Nothing happens while `busy`."""
+    def ask(self, base: Snapshot, said: Said | None = None) -> None:
+        """Have the steps made that follow this snapshot, with what gateways have `said`. Nothing happens
+        while `busy`."""
         if not self.busy:
+            self._said = said
             self._base, self.busy = base, True
             self._asked.set()
 
@@ -72,14 +76,14 @@ class TakingUp:
             self._asked.clear()
             if self._ended:
                 break
-            base, self._base = self._base, None
+            base, self._base, said = self._base, None, self._said
             if base is None:
                 continue
             made: Step | None = None
             failed: StoreError | None = None
             try:
                 store = store or self._open_store()
-                made = self._directory.follow(store, base)
+                made = self._directory.follow(store, base, said)
             except StoreError as error:
                 failed = error
             except Exception as error:  # the thread must not end: the server would stand still for ever

@@ -3,8 +3,10 @@
 
 from collections.abc import Set, Sized
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
+from directory_client.wire.messages import pack
 from directory_service.kinds.records import FABRIC_KINDS, is_record_key
 from directory_service.model.fabric import nodes_between
 from directory_service.model.snapshot import Snapshot
@@ -19,7 +21,7 @@ OPERATIONS_MAX = 2_000  # of one push, some 10 ms to pack
 RESYNC = {"op": "resync"}  # instead of more: the node asks for a snapshot, which comes in pieces
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Push:
     """What one (node, V-net) is told of a change: operations of docs/protocol.md, section 2.3, in order."""
 
@@ -29,6 +31,11 @@ class Push:
     time_ms: int
     ops: list[dict[str, Any]]
     facts: int = 0  # orders pushes and answers of one revision
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The operations as they are sent."""
+        return pack(self.ops)
 
 
 class Concerned(NamedTuple):
@@ -46,6 +53,12 @@ class Told:
 
     pushes: list[Push]
     tightened: list[Tightened]
+
+    def packed(self) -> "Told":
+        """Pack what is told here and now, so that whoever sends it need not."""
+        for push in self.pushes:
+            _ = push.packed
+        return self
 
 
 def push_commit(before: Snapshot, after: Snapshot, commit: Commit, settings: Settings) -> Told:
