@@ -118,6 +118,8 @@ class Asking:
         if has_time and question.is_overtaken(head):
             self.overtaken += 1
             self._again(question, now)
+        elif has_time and head.why == "version" and question.head.v != server.version:
+            self._again(question, now)  # it was not read: a version was found meanwhile that both speak
         elif head.progress is not None:
             question.deadline = max(question.deadline, now + PROGRESS_S)
             self._in_flight.wake(question, now + PROGRESS_S)
@@ -157,6 +159,7 @@ class Asking:
     def _transmit(self, question: Question, now: float) -> None:
         server = self._servers.active
         question.server = server.index
+        question.head.v = server.version
         if isinstance(question.head, ResolveRequest) and server.endpoint.local:
             question.head.sent_us = int(now * 1e6)  # of this attempt: a server that was away is not late
         socket = server.resolve if question.channel == "resolve" else server.write

@@ -13,7 +13,7 @@ from directory_client.endpoint import Endpoint, parse_endpoint
 from directory_client.keys import ClientKeys
 from directory_client.wire.greeting import Notice
 from directory_client.wire.limits import ANSWER_BYTES_MAX
-from directory_client.wire.messages import NODE_PREFIX, DirectoryError
+from directory_client.wire.messages import NODE_PREFIX, VERSION, DirectoryError
 
 HIGH_WATER = 10_000  # messages; the client's own limits come first
 RECONNECT_MS = 20
@@ -53,7 +53,8 @@ class Connection:
         self.refused = ""  # why it is not listened to: "realm", "store" or empty
         self.refusal: Notice | None = None  # why it does not serve us
         self.notices: tuple[Notice, ...] = ()  # what it says besides
-        self.features: frozenset[str] = frozenset()  # that it says it has
+        self.version = VERSION  # of the protocol, in which it is spoken to
+        self.features: frozenset[str] = frozenset()  # that it has, as far as it has said
         self.held_since: float | None = None  # since when it grants us our name
         self.heartbeat_id = 0
         self.heartbeat_sent_at: float | None = None

@@ -14,7 +14,15 @@ from directory_client.realm import RealmPin
 from directory_client.requests import InFlight
 from directory_client.servers import Servers
 from directory_client.wire.answers import Answer
-from directory_client.wire.greeting import FEATURES, Goodbye, Greeted, Heartbeat, Hello
+from directory_client.wire.greeting import (
+    FEATURES,
+    Goodbye,
+    Greeted,
+    Heartbeat,
+    Hello,
+    common_version,
+    features_of,
+)
 from directory_client.wire.limits import NAME_MAX, NOTICES_MAX
 from directory_client.wire.messages import VERSIONS, Frames, encode, read
 
@@ -75,7 +83,7 @@ class Greeter:
         """Say that this gateway stops."""
         for server in self._servers.all:
             server.resolve.setsockopt(zmq.LINGER, GOODBYE_MS)
-            said = Goodbye(id=self._ids.next_id(), **self.identity(now))
+            said = Goodbye(v=server.version, id=self._ids.next_id(), **self.identity(now))
             send_now(server.resolve, encode(said))
 
     def is_greeted(self, server: Connection, head: Answer) -> bool:
@@ -96,7 +104,8 @@ class Greeter:
         server.revision, server.incarnation = said.revision, said.incarnation
         server.name = said.name[:NAME_MAX]
         server.era_began = said.era_began[:ERA_TEXT_MAX]
-        server.features = frozenset(said.features or ())
+        server.features = features_of(said.features)
+        server.version = common_version(said.speaks) or server.version
         return said.node_id
 
     def _send_heartbeats(self, now: float) -> bool:
@@ -106,7 +115,7 @@ class Greeter:
             **{**self._facts.said(), **self.identity(now)}, speaks=VERSIONS, features=list(FEATURES)
         )
         for server in self._servers.all:
-            said.id = self._ids.next_id()
+            said.id, said.v = self._ids.next_id(), server.version
             said.seen = self._pin.seen if self._pin.seen.revision and not server.refused else None
             if send_now(server.resolve, encode(said)):
                 server.heartbeat_id, server.heartbeat_sent_at = said.id, now
@@ -119,7 +128,7 @@ class Greeter:
         is_reached = True
         said = Hello(**self.identity(now))
         for server in self._servers.all:
-            said.id = self._ids.next_id()
+            said.id, said.v = self._ids.next_id(), server.version
             is_sent = send_now(server.write, encode(said))
             is_reached = is_reached and (is_sent or not self._servers.is_active(server))
         return is_reached

@@ -34,6 +34,7 @@ class ServerHealth:
     problem: str = ""  # why it does not serve us, or does not answer, as far as that is known
     fix: str = ""
     notices: tuple[Notice, ...] = ()  # what it tells a gateway that it serves
+    features: frozenset[str] = frozenset()  # what it can, as far as it has said
 
 
 def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
@@ -65,6 +66,7 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         problem=_apart(server) or (refusal.text if refusal else obstacle),
         fix=_REMEDIES.get(server.refused, "") or (refusal.fix if refusal else remedy),
         notices=server.notices if state in ("up", "late") else (),
+        features=server.features,
     )
 
 

@@ -14,12 +14,12 @@ from directory_client.allegiance import Allegiance
 from directory_client.connection import Connection
 from directory_client.events import Event, ServerChanged
 from directory_client.wire.answers import Answer
-from directory_client.wire.greeting import Notice
+from directory_client.wire.greeting import Notice, common_version
 
 SILENT_S = 3.0
 MISSES_MAX = 2
 RETURN_S = 10.0  # for so long a server that is preferred must have answered before it is used again
-REFUSALS = frozenset({"fenced", "key"})  # why a server serves us nothing at all, whatever we ask
+REFUSALS = frozenset({"fenced", "key", "version"})  # why a server serves us nothing at all, whatever we ask
 
 
 class Servers:
@@ -64,7 +64,11 @@ class Servers:
             if server.up:
                 self.lost(server, now)
             return False
-        if head.ok is False and head.why in REFUSALS:
+        is_refused = head.ok is False and head.why in REFUSALS
+        if is_refused and head.why == "version":
+            version = common_version(head.speaks)
+            server.version, is_refused = version or server.version, version is None
+        if is_refused:
             self._denied(server, Notice(head.why, head.error, head.fix).cut(), now)
         else:
             self._heard(server, now)

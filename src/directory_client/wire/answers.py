@@ -40,4 +40,5 @@ class Answer(Head, kw_only=True):
     store: Unsigned | None = None
     epoch: Unsigned | None = None
     facts: Unsigned | None = None
+    speaks: tuple[int, int] | None = None  # in a greeting's answer, and where our version is not spoken
     type: str = ""  # "ask": no answer, but a question to a gateway's control

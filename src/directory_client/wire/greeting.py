@@ -34,6 +34,8 @@ FEATURES = (
     "room",  # a heartbeat names V-nets that find no room
 )
 
+_FEATURES_UNSAID = frozenset({"closes", "fencing", "pieces", "progress", "resync", "room"})
+
 Name = Annotated[str, Meta(max_length=NAME_MAX)]
 Unsigned = Annotated[int, Meta(ge=0)]
 Unsigned63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -84,8 +86,6 @@ class Hello(Claim, tag="hello", kw_only=True):
     """A gateway's control may be asked over this connection."""
 
     role: Annotated[str, Meta(max_length=ROLE_MAX)] = "control"
-    speaks: tuple[int, int] | None = None
-    features: Features | None = None
 
 
 class Notice(Struct, frozen=True, omit_defaults=True):
@@ -121,10 +121,18 @@ class Greeted(Answer, kw_only=True):
     era_began: str = ""
     notices: list[Notice] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
-    speaks: tuple[int, int] | None = None
     features: Features | None = None
 
 
-def spoken() -> tuple[int, int]:
-    """Return the least and the most version of the protocol that this side reads."""
-    return VERSIONS
+def common_version(theirs: tuple[int, int] | None, ours: tuple[int, int] = VERSIONS) -> int | None:
+    """Return the highest version that both ends read; None: there is none. Who does not say which it reads is
+    of the release that read the first one only."""
+    least, most = theirs or (1, 1)
+    found = min(most, ours[1])
+    return found if found >= max(least, ours[0]) else None
+
+
+def features_of(said: list[str] | None) -> frozenset[str]:
+    """Return the features of who says these; who says none is of the release before they were said, and has
+    those that there were."""
+    return _FEATURES_UNSAID if said is None else frozenset(said)

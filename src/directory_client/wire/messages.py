@@ -64,6 +64,7 @@ class OtherVersion(MalformedMessage):
     """A message of a version that is not spoken here."""
 
     why = "version"
+    speaks = VERSIONS
 
 
 class UnknownType(MalformedMessage):

@@ -41,6 +41,7 @@ class Speaker:
     workers: int = 1  # how many of its role the gateway has
     incarnation: int = 0  # of which era the revision is; 0: it does not say
     no_room: tuple[Lack, ...] = ()
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -187,6 +188,7 @@ class Gateways:
                 "applied_revision": None,
                 "conflicts": [],
                 "second": "",
+                "features": [],
             }
         silent_s = now - gateway.heard_at
         return {
@@ -195,7 +197,15 @@ class Gateways:
             "applied_revision": None if (found := self.revision(node, now)) == -1 else found,
             "conflicts": gateway.conflicts if silent_s < self._node_s else [],
             "second": self.holders.second(node, now),
+            "features": self.features(node),
         }
+
+    def features(self, node: str) -> list[str]:
+        """Return the features that all of a node's processes have, sorted: while they are replaced by those
+        of another release, what both can."""
+        gateway = self._gateways.get(node)
+        said = [one.features for one in gateway.speakers.values()] if gateway else []
+        return sorted(frozenset.intersection(*said)) if said else []
 
     def alive_count(self, now: float) -> int:
         """Count the nodes that are alive."""

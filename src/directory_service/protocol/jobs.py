@@ -231,7 +231,8 @@ def refuse(error: Exception, what: Any) -> tuple[str, Answer]:
             log.error("could not serve %.40r", what, exc_info=error)
             counted, text, fix, code = "internal_errors", "the directory failed on this request", _LOOK, 1
     why = getattr(error, "why", "")  # a word for programs, where they can do something about it
-    return counted, Answer(ok=False, error=text, fix=fix, code=code, why=why)
+    speaks = getattr(error, "speaks", None)
+    return counted, Answer(ok=False, error=text, fix=fix, code=code, why=why, speaks=speaks)
 
 
 _LOOK = "look at the directory's log"

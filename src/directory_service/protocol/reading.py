@@ -22,6 +22,7 @@ from directory_client.wire.greeting import (
     Greeted,
     Heartbeat,
     Notice,
+    features_of,
 )
 from directory_client.wire.messages import (
     VERSIONS,
@@ -298,6 +299,7 @@ def _speaker(head: Heartbeat, now: float) -> Speaker:
         head.workers,
         head.incarnation,
         tuple(Lack(*row) for row in head.no_room or ()),
+        features_of(head.features),
     )
 
 
