@@ -17,7 +17,7 @@ from directory_service.bulk.bulk import Bulk
 from directory_service.decide.answer import decide_rows
 from directory_service.decide.decide import Asker
 from directory_service.decide.explain import provenance
-from directory_service.documents.resting import NO_REPORTS, Number, Reports, Rests, read_rests, withheld
+from directory_service.documents.resting import NO_REPORTS, Number, Reports, Rests, read_readable, withheld
 from directory_service.editor import Editor
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
@@ -100,7 +100,8 @@ class Directory(Follower):
         self._closings = Closings(self._snapshot.revision)
         self._bulk = Bulk()
         self._pushes: list[Push] = []
-        self._rests: tuple[tuple[int, int], Rests] = ((0, -1), {})  # what rests at incarnation and revision
+        # what rests at incarnation and revision, and what cannot be read of that
+        self._rests: tuple[tuple[int, int], Rests, Mapping[Number, str]] = ((0, -1), {}, {})
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
         self._apart: Apart | None = None
         self._said_news: set[str] = set()  # of these gateways, which no step has taken up
@@ -286,11 +287,17 @@ class Directory(Follower):
     def _withheld(self, node: str, said: Sequence[str], reports: Callable[[], Reports]) -> dict[str, Refused]:
         now = self._snapshot
         if self._rests[0] != (now.incarnation, now.revision):
-            self._rests = ((now.incarnation, now.revision), read_rests(self.store))
-        rests = self._rests[1]
-        if not any(Number("locator", locator) in rests for locator in said):
-            return {}
-        return withheld(rests, node, said, reports(), now)
+            self._rests = ((now.incarnation, now.revision), *read_readable(self.store))
+        _, rests, unreadable = self._rests
+        numbers = {locator: Number("locator", locator) for locator in said}
+        found = {
+            locator: Refused(f"whether locator {locator} rests cannot be known: {unreadable[number]}", "")
+            for locator, number in numbers.items()
+            if number in unreadable
+        }
+        if any(number in rests for number in numbers.values()):
+            found |= withheld(rests, node, said, reports(), now)
+        return found
 
     def conflicts(self, node: str) -> list[dict[str, Any]]:
         """Return the locators that a gateway says it has and that another node has: rows with locator, node,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import msgpack
 import pytest
 from directory_world import DOCUMENT, SINGLE, Clock, ask
 
@@ -207,6 +208,29 @@ def test_what_is_no_record_stops_the_directory_where_it_is(directory: Directory,
     with pytest.raises(StoreError, match="site/ams1 of revision"):
         directory.poll()
     assert ask(directory, "10.0.0.11", "10.0.0.21")[0] == Action.ENCAPSULATE
+
+
+def test_a_resting_number_that_cannot_be_read_rests_on_and_stops_writing_only(
+    directory: Directory, store: MemoryStore
+) -> None:
+    store.transact([], [Write("rest/locator/192.0.2.9", msgpack.packb(["old", 9, {}, True, "more"]))], b"", 0)
+    assert how(directory) == ALL
+
+    with pytest.raises(Refused, match=r"whether locator 192\.0\.2\.9 rests cannot be known"):
+        directory.announce("gw1", ["192.0.2.1", "192.0.2.9"], ["rack"])
+    directory.announce("gw2", ["192.0.2.2"], ["rack", "more"])
+    assert directory.current.presences["gw1"].locators == ("192.0.2.1",)
+    assert directory.current.presences["gw2"].ports == ("rack", "more")
+    with pytest.raises(StoreError, match=r"rest/locator/192\.0\.2\.9 of revision"):
+        directory.set_record("endpoint", "red/web-9", SINGLE)
+
+
+def test_a_counter_that_cannot_be_read_stops_writing_only(directory: Directory, store: MemoryStore) -> None:
+    store.transact([], [Write("meta/counter", msgpack.packb([1, 2, 3]))], b"", 0)
+
+    assert how(directory) == ALL
+    with pytest.raises(StoreError, match="meta/counter of revision"):
+        directory.set_record("endpoint", "red/web-9", SINGLE)
 
 
 def look_at_all(directory: Directory) -> None:

@@ -98,15 +98,24 @@ Rests = Mapping[Number, Rest]
 
 def read_rests(store: Store) -> dict[Number, Rest]:
     """Return what rests. Raises StoreError for what cannot be read."""
+    rests, unreadable = read_readable(store)
+    if unreadable:
+        raise StoreError(min(unreadable.values()))
+    return rests
+
+
+def read_readable(store: Store) -> tuple[dict[Number, Rest], dict[Number, str]]:
+    """Return what rests, and of what cannot be read why: it is damaged, or a newer program has written it."""
     rests: dict[Number, Rest] = {}
+    unreadable: dict[Number, str] = {}
     for item in store.range(PREFIX)[1]:
         kind, _, name = item.key.removeprefix(PREFIX).partition("/")
         try:
             owner, quiet_s, nodes, foreign = msgpack.unpackb(item.value)
             rests[Number(kind, name)] = Rest(owner, quiet_s, dict(nodes), foreign)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise StoreError(f"{item.key} of revision {item.modified} cannot be read: {error}") from error
-    return rests
+            unreadable[Number(kind, name)] = f"{item.key} of revision {item.modified} cannot be read: {error}"
+    return rests, unreadable
 
 
 def judge(

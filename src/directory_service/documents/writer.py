@@ -20,7 +20,7 @@ from directory_service.kinds.registry import KIND_OF
 from directory_service.kinds.together import Fault
 from directory_service.model.snapshot import Snapshot
 from directory_service.refused import Refused
-from directory_service.store.contract import Commit, Compare, Head, Store, Write
+from directory_service.store.contract import Commit, Compare, Head, Store, StoreError, Write
 
 COUNTER_KEY = "meta/counter"
 DOCUMENT_PREFIX = "document:"  # before a document's name: all of it
@@ -56,11 +56,14 @@ class Note(NamedTuple):
 
 
 def read_counter(store: Store) -> Counter:
-    """Return the store's counter."""
+    """Return the store's counter. Raises StoreError for one that cannot be read."""
     _, items = store.range(COUNTER_KEY)
     if not items:
         return Counter(1, 0, 0)
-    next_id, serial = msgpack.unpackb(items[0].value)
+    try:
+        next_id, serial = msgpack.unpackb(items[0].value)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise StoreError(f"{COUNTER_KEY} of revision {items[0].modified} cannot be read: {error}") from error
     return Counter(next_id, serial, items[0].modified)
 
 
@@ -244,6 +247,6 @@ def encode_note(note: Note) -> bytes:
 def decode_note(commit_: Commit | Head) -> Note:
     """Return the note of a commit; one that is not ours says so."""
     try:
-        return Note(*msgpack.unpackb(commit_.note))
+        return Note(*msgpack.unpackb(commit_.note)[: len(Note._fields)])
     except (ValueError, TypeError, msgpack.exceptions.UnpackException):
         return Note("unknown", "", "", "", 0, 0, 0)
