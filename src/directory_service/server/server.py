@@ -10,52 +10,34 @@ decided by `dispatcher.py`; here it is only read, timed and sent. A peer that do
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
-import re
 import socket as sockets
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import zmq
 
-from directory_client.endpoint import Endpoint
 from directory_client.keys import KeyPair
-from directory_client.process.descriptors import OPEN_AGAIN_S, REMOTE_SHARE, Admission, Listener, raise_limit
-from directory_client.wire.answers import Answer
-from directory_client.wire.messages import DirectoryError, MalformedMessage, encode, read_envelope
+from directory_client.process.descriptors import OPEN_AGAIN_S
+from directory_client.wire.limits import TOPIC_BYTES_MAX
 from directory_service.configuration import Configuration
-from directory_service.protocol.authentication import (
-    LOCAL,
-    ZAP_ADDRESS,
-    ZAP_DOMAIN,
-    ZAP_LOCAL_DOMAIN,
-    Authenticator,
-    Identity,
-)
+from directory_service.protocol.authentication import LOCAL, Authenticator, Identity
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Audit, Out, Peer, Publish
+from directory_service.server.listeners import Listeners
 from directory_service.server.office import Office
+from directory_service.server.peers import address_of, is_of_this_machine, key_is_gone, user_of
 from directory_service.server.subscribers import Subscribers
 
 log = logging.getLogger(__name__)
 
 RESOLVE_BATCH = 256  # messages read from one socket before the others have their turn
 WRITE_BATCH = 16
-HIGH_WATER = 1_000  # messages kept for one connection, each way
 QUIET_MS = 2  # after so long without a message, what will be asked about is learned
-DEAD_PEER_MS = 3_000
-HANDSHAKE_MS = 5_000
-TOPIC_BYTES_MAX = 64
-OWN_DESCRIPTORS = 64
-GATEWAY_CONNECTIONS = 6  # three sockets of control and of one slow-path worker; each worker more has 3
 _LAST = int(zmq.NOBLOCK)  # whole numbers: Flag members are added up in Python, ten times as slowly
 _MORE = _LAST | int(zmq.SNDMORE)
 _POLLIN = int(zmq.POLLIN)
-_IPC_PEER = re.compile(r"(localhost)?:\d+:\d+:\d+")  # user, group, process; never so on TCP
 
 
 class AuditFile(Protocol):
@@ -94,43 +76,28 @@ class Server:
         if office is not None:
             dispatcher.desk.carry = office.carry
         self._configuration = configuration
-        local = configuration.listen if configuration.listen.local else configuration.local
-        self._local: Endpoint | None = local
-        self._remote: Endpoint | None = None if configuration.listen.local else configuration.listen
         self._dispatcher = dispatcher
         self._counters = dispatcher.counters
-        self._keys = keys
         self._audit = audit
         self._metrics = metrics
         self._authenticator = Authenticator(configuration.clients)
-        self._limit = 0  # of descriptors
-        self._lock: int | None = None
-        self._admission: Admission | None = None
         self._stopped = False
         self._to_call: list[Callable[[], object]] = []
         self._subscribers = Subscribers()
         self._wake_reader, self._wake_writer = sockets.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
-        self._context: zmq.Context[Any] = zmq.Context()
         try:
-            self._lock_directory()
-            self._zap = self._context.socket(zmq.ROUTER)
-            self._zap.setsockopt(zmq.LINGER, 0)
-            self._zap.bind(ZAP_ADDRESS)
-            limits = configuration.limits
-            self._resolve = self._open(zmq.ROUTER, "resolve", limits.message_bytes)
-            self._write = self._open(zmq.ROUTER, "write", limits.document_bytes)
-            self._push = self._open(zmq.XPUB, "push", limits.message_bytes)
-            self._admission = self._watch_connections()
+            self._listeners = Listeners(configuration, keys)
         except BaseException:
-            self.close()
+            self._close_own()
             raise
+        self._zap, self._push = self._listeners.zap, self._listeners.push
+        self._resolve, self._write = self._listeners.resolve, self._listeners.write
         self._poller = zmq.Poller()
-        for socket in (self._zap, self._push, self._resolve, self._write):
+        listeners = (self._zap, self._push, self._resolve, self._write)
+        for socket in (*listeners, *self._listeners.admission.monitors):
             self._poller.register(socket, zmq.POLLIN)
-        for monitor in self._admission.monitors:
-            self._poller.register(monitor, zmq.POLLIN)
         self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
         self._watched: dict[int, int] = {}
         self._quiet = False  # nobody asked lately, and something is to be learned
@@ -152,12 +119,7 @@ class Server:
 
     def check(self, configuration: Configuration) -> None:
         """Raise DirectoryError if there are too few descriptors for those who are declared."""
-        wanted = descriptors_wanted(configuration)
-        if self._limit < wanted:
-            raise DirectoryError(
-                f"{self._limit} descriptors may be open, {len(configuration.clients)} clients need {wanted}",
-                f"LimitNOFILE={wanted} in the unit, or ulimit -n {wanted}",
-            )
+        self._listeners.check(configuration)
 
     def take(self, configuration: Configuration) -> None:
         """Let in the clients that a file names now. Who is not among them any more, or is somebody else, is
@@ -183,8 +145,7 @@ class Server:
     def turn(self, at_most_ms: int) -> None:
         """Wait for something to do, but not longer than this, and do it."""
         self._watch()
-        admission = self._admission
-        assert admission is not None
+        admission = self._listeners.admission
         if admission.is_full:
             at_most_ms = min(at_most_ms, int(OPEN_AGAIN_S * 1000))
         due_at = self._dispatcher.due_at()
@@ -246,109 +207,14 @@ class Server:
 
     def close(self) -> None:
         """Close the sockets and give the lock back."""
-        if self._admission is not None:
-            self._admission.end()
-            self._admission = None
+        self._listeners.close()
+        self._close_own()
+
+    def _close_own(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
-        for name in ("_resolve", "_write", "_push", "_zap"):
-            socket = getattr(self, name, None)
-            if socket is not None:
-                socket.close(0)
-        self._context.term()
         self._wake_reader.close()
         self._wake_writer.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    # ---- setting up --------------------------------------------------------------------------
-
-    def _lock_directory(self) -> None:
-        """Make the directory of ipc sockets and lock it: a second server would take the sockets away
-        silently."""
-        if self._local is None:
-            return
-        directory = self._local.directory
-        try:
-            if not os.path.isdir(directory):
-                os.makedirs(directory, exist_ok=True)
-                os.chmod(directory, 0o750)
-            self._lock = os.open(f"{directory}/directory.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DirectoryError(
-                f"another directory serves {self._local.name}", "stop it, or choose another directory", 1
-            ) from error
-        except OSError as error:
-            raise DirectoryError(
-                f"{directory} cannot be used: {error.strerror}", f"ls -ld {directory}", 1
-            ) from error
-
-    def _open(self, kind: int, channel: str, message_bytes: int) -> zmq.Socket[Any]:
-        """Make a socket that listens on this machine and on TCP, as configured. ZeroMQ gives each listener
-        the options that stand when it is bound: the local one first, then all that concerns TCP."""
-        socket: zmq.Socket[Any] = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-        socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
-        socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
-        if kind == zmq.ROUTER:
-            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an answer that is lost is counted
-        else:
-            socket.setsockopt(zmq.XPUB_MANUAL, 1)  # a subscription counts only once we grant it
-        try:
-            if self._local is not None:
-                _bind_local(socket, getattr(self._local, channel))
-            if self._remote is not None:
-                self._require_curve(socket)
-                _bind(socket, getattr(self._remote, channel))
-        except BaseException:
-            socket.close(0)
-            raise
-        return socket
-
-    def _watch_connections(self) -> Admission:
-        """Take listeners away while few descriptors are left. Raises DirectoryError if there are too few for
-        those who are declared."""
-        self._limit = raise_limit()
-        self.check(self._configuration)
-        channels = {"resolve": self._resolve, "write": self._write, "push": self._push}
-        admission = Admission(list(channels.values()), self._limit)
-        for endpoint, is_local in ((self._remote, False), (self._local, True)):
-            if endpoint is None:
-                continue
-            for channel, socket in channels.items():
-                address = getattr(endpoint, channel)
-                opens = self._reopen_local if is_local else self._reopen_remote
-                opens = partial(opens, socket, address)
-                admission.add(Listener(address, partial(socket.unbind, address), opens, is_local))
-        return admission
-
-    def _reopen_local(self, socket: zmq.Socket[Any], address: str) -> None:
-        if self._remote is not None:
-            # What was set for TCP must not hold here. A domain cannot be taken away again: the one for this
-            # machine lets in whom the socket's permissions let in.
-            socket.setsockopt(zmq.CURVE_SERVER, 0)
-            socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_LOCAL_DOMAIN)
-            socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
-        _bind_local(socket, address)
-
-    def _reopen_remote(self, socket: zmq.Socket[Any], address: str) -> None:
-        self._require_curve(socket)
-        socket.bind(address)
-
-    def _require_curve(self, socket: zmq.Socket[Any]) -> None:
-        if self._keys is None:
-            raise DirectoryError("TCP needs a key", 'key_file = "/etc/vnet/directory.key"', 2)
-        socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, DEAD_PEER_MS // 3)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, DEAD_PEER_MS)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody enters unasked, were the handler not there
-        socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret)
 
     def _watch(self) -> None:
         wanted = dict.fromkeys(self._metrics.descriptors(), _POLLIN) if self._metrics is not None else {}
@@ -402,11 +268,11 @@ class Server:
             now = time.monotonic()
             if identity is None:
                 self._counters["unidentified"] += 1
-                if _property(connection, "User-Id"):  # its key was known when it connected
-                    self._send(socket, [connection.bytes, *_key_is_gone(rest)])
+                if user_of(connection):  # its key was known when it connected
+                    self._send(socket, [connection.bytes, *key_is_gone(rest)])
                 continue
             parts = [rest[0].bytes, *(frame.buffer for frame in rest[1:])] if rest else []
-            peer = Peer(channel, connection.bytes, identity, _address(connection))
+            peer = Peer(channel, connection.bytes, identity, address_of(connection))
             self._carry_out(self._dispatcher.handle(peer, parts, now, now - read_at))
 
     def _serve_subscriptions(self) -> None:
@@ -429,7 +295,7 @@ class Server:
                 granted, outs = self._dispatcher.subscription(identity, topic)
                 if not granted:
                     continue
-                if key := _property(frames[0][0], "User-Id"):
+                if key := user_of(frames[0][0]):
                     self._subscribers.heard(frames[0][0], key)
             try:
                 self._push.setsockopt(zmq.SUBSCRIBE if wanted else zmq.UNSUBSCRIBE, topic)
@@ -438,12 +304,10 @@ class Server:
             self._carry_out(outs)
 
     def _identify(self, frame: zmq.Frame) -> Identity | None:
-        user = _property(frame, "User-Id")
-        if user:
+        if user := user_of(frame):
             return self._authenticator.identify(user)
         # No key: only ipc lets somebody in without one.
-        is_local = self._local is not None and _IPC_PEER.fullmatch(_property(frame, "Peer-Address"))
-        return LOCAL if is_local else None
+        return LOCAL if self._listeners.local is not None and is_of_this_machine(frame) else None
 
     def _carry_out(self, outs: Sequence[Out]) -> None:
         for out in outs:
@@ -465,51 +329,6 @@ class Server:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             self._counters["answers_lost"] += 1
-
-
-def _key_is_gone(parts: Sequence[zmq.Frame]) -> list[bytes]:
-    """Return the answer to a message whose key is not in the file any more."""
-    try:
-        id = read_envelope([part.bytes for part in parts]).id
-    except MalformedMessage as error:
-        id = error.id
-    text = "your key is not among the directory's clients any more"
-    fix = "add [[client]] to directory.toml, then vnetctl reload there"
-    return encode(Answer(id=id, ok=False, error=text, fix=fix, code=1, why="key"))
-
-
-def _property(frame: zmq.Frame, name: str) -> str:
-    try:
-        return str(frame.get(name))
-    except zmq.ZMQError:
-        return ""
-
-
-def descriptors_wanted(configuration: Configuration) -> int:
-    """Return how many descriptors the declared clients and the directory itself need."""
-    clients = sum(GATEWAY_CONNECTIONS if one.role == "gateway" else 3 for one in configuration.clients)
-    return int((OWN_DESCRIPTORS + clients) / REMOTE_SHARE)
-
-
-def _bind_local(socket: zmq.Socket[Any], address: str) -> None:
-    before = os.umask(0o117)  # 0660, from the first moment
-    try:
-        _bind(socket, address)
-    finally:
-        os.umask(before)
-
-
-def _address(frame: zmq.Frame) -> str:
-    """Say where a peer is, for sentences: an IP address, or a process of this machine."""
-    address = _property(frame, "Peer-Address")
-    return f"this machine, process {address.split(':')[-1]}" if _IPC_PEER.fullmatch(address) else address
-
-
-def _bind(socket: zmq.Socket[Any], address: str) -> None:
-    try:
-        socket.bind(address)
-    except (zmq.ZMQError, OSError) as error:
-        raise DirectoryError(f"cannot listen on {address}: {error.strerror}", "ss -ltnp", 1) from error
 
 
 def _received(socket: zmq.Socket[Any], limit: int) -> list[list[zmq.Frame]]:
