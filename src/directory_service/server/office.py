@@ -9,12 +9,13 @@ it never waits for one. One that ends is started again; what it had to do is ans
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
+
+import zmq
 
 from directory_client.process.log import log_settings
 from directory_client.wire.answers import Answer
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 START_AGAIN_S = (0.1, 1.0, 5.0)  # after the first end, the second, all others within a minute
 CALM_S = 60.0
+_POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 END_S = 1.0
 Presences = Callable[[int], tuple[int, dict[str, Any]]]
 
@@ -151,21 +153,23 @@ class Office:
             worker.look()
 
     def descriptors(self) -> dict[int, int]:
-        """Give the descriptors to poll, and for what (select.POLLIN, POLLOUT)."""
+        """Give the descriptors to poll with ZeroMQ's poller, and for what: its POLLOUT is another number than
+        select's."""
         links = [worker.link for worker in self._workers if worker.link is not None]
-        return {link.fileno(): select.POLLIN | (select.POLLOUT if link.has_to_send else 0) for link in links}
+        return {link.fileno(): _POLLIN | (_POLLOUT if link.has_to_send else 0) for link in links}
 
     def due_at(self) -> float | None:
         """Return when `serve` has something to do without a descriptor being ready."""
         return min((worker.start_at for worker in self._workers if worker.start_at is not None), default=None)
 
-    def serve(self, now: float) -> list[tuple[int, Done]]:
-        """Move what can be moved; return what has been done."""
+    def serve(self, now: float, ready: Container[int]) -> list[tuple[int, Done]]:
+        """Move what can be moved, of the descriptors that are ready; return what has been done."""
         done = []
         for worker in self._workers:
             if worker.link is not None:
-                worker.link.flush()
-                done += worker.receive(now)
+                if worker.link.is_closed or worker.link.fileno() in ready:
+                    worker.link.flush()
+                    done += worker.receive(now)
             elif worker.start_at is not None and now >= worker.start_at:
                 worker.start()
         return done

@@ -180,7 +180,7 @@ class Server:
             self._serve(self._write, "write", WRITE_BATCH)
         now = time.monotonic()
         if self._office is not None:
-            for number, done in self._office.serve(now):
+            for number, done in self._office.serve(now, ready):
                 self._carry_out(self._dispatcher.done(number, done, now))
         if now >= self._dispatcher.due_at():
             self._carry_out(self._dispatcher.tick(now))
