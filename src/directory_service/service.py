@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from directory_client.vocabulary.addresses import parse_address
-from directory_client.vocabulary.names import PORT, suggest
+from directory_client.vocabulary.names import suggest
 from directory_client.wire.rows import Rows
 from directory_service.bulk.bulk import Bulk
 from directory_service.decide.answer import decide_rows
@@ -24,7 +23,7 @@ from directory_service.facts.memory import MemoryFacts
 from directory_service.follower import PAGE, Follower
 from directory_service.kinds.node import Node
 from directory_service.model.fabric import Presence
-from directory_service.model.presences import CLAIMED_MAX, Presences
+from directory_service.model.presences import Presences
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
 from directory_service.refused import Refused
@@ -259,24 +258,7 @@ class Directory(Follower):
             raise Refused(
                 f"{node} is declared as a {found.kind}", f'declare kind = "gateway" in [node.{node}]'
             )
-        try:
-            said = list(dict.fromkeys(str(parse_address(text)) for text in locators))
-        except ValueError as error:
-            raise Refused(
-                f"{node} announces a bad locator: {error}", "correct locators in gateway.toml", 2
-            ) from None
-        for port in ports:
-            if PORT.fullmatch(port) is None:
-                raise Refused(
-                    f"{node} announces a bad port name {port!r}", "rename the port in gateway.toml", 2
-                )
-        if len(locators) + len(ports) > CLAIMED_MAX:
-            many = f"{len(locators)} locators and {len(ports)} ports"
-            raise Refused(
-                f"{node} announces {many}; {CLAIMED_MAX} are the limit",
-                "declare the locators that are meant: locators in gateway.toml",
-                2,
-            )
+        said = self._presences.read(node, locators, ports)
         now_s = self._steady_ms() / 1000
         resting = self._withheld(node, said, reports)
         free = [locator for locator in said if locator not in resting]
@@ -401,7 +383,8 @@ class Directory(Follower):
         for snapshot in step.snapshots:
             self._snapshot = snapshot
             self._bulk.follow(snapshot)
-        self._find_unreadable()
+        if step.snapshots:
+            self._find_unreadable()
         if step.skips:
             self._closings = Closings(self._snapshot.revision)
         for told in step.told:

@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from directory_client.vocabulary.addresses import parse_address
+from directory_client.vocabulary.names import PORT
 from directory_service.facts.contract import Facts
 from directory_service.model.fabric import Fabric, Presence
 from directory_service.rates import Rates
+from directory_service.refused import Refused
 
 KEY = "presence"
 KEPT_S = 7 * 86_400.0  # how long the locators of a silent gateway are known
@@ -60,6 +63,8 @@ class Presences:
         self._claims: dict[str, _Claim] = {}
         self._holders: dict[str, str] = {}
         self._conflicts: dict[str, tuple[Conflict, ...]] = {}
+        self._read: dict[str, tuple[list[str], list[str], list[str]]] = {}  # what was said, and read of it
+        self._packed: dict[str, tuple[Presence, bytes]] = {}
         held: dict[str, Presence] = {}
         for fact in facts.of_key(KEY):
             try:
@@ -76,6 +81,33 @@ class Presences:
     def wait_for_silent(self, node_s: float) -> None:
         """Take another `node_s`."""
         self._node_s = node_s
+
+    def read(self, node: str, locators: Sequence[str], ports: Sequence[str]) -> list[str]:
+        """Return the locators that a gateway says it has, as they are written here. It says the same once a
+        second: that is read once. Raises Refused for what cannot be."""
+        before = self._read.get(node)
+        if before is not None and before[0] == locators and before[1] == ports:
+            return before[2]
+        try:
+            said = list(dict.fromkeys(str(parse_address(text)) for text in locators))
+        except ValueError as error:
+            raise Refused(
+                f"{node} announces a bad locator: {error}", "correct locators in gateway.toml", 2
+            ) from None
+        for port in ports:
+            if PORT.fullmatch(port) is None:
+                raise Refused(
+                    f"{node} announces a bad port name {port!r}", "rename the port in gateway.toml", 2
+                )
+        if len(locators) + len(ports) > CLAIMED_MAX:
+            raise Refused(
+                f"{node} announces {len(locators)} locators and {len(ports)} ports; {CLAIMED_MAX} are the"
+                " limit",
+                "declare the locators that are meant: locators in gateway.toml",
+                2,
+            )
+        self._read[node] = (list(locators), list(ports), said)
+        return said
 
     def say(
         self, node: str, locators: Sequence[str], ports: Sequence[str], fabric: Fabric, now_s: float
@@ -111,6 +143,8 @@ class Presences:
             for name in gone:
                 self._claims.pop(name, None)
                 self._conflicts.pop(name, None)
+                self._read.pop(name, None)
+                self._packed.pop(name, None)
         return gone
 
     def conflicts(self, node: str) -> list[dict[str, Any]]:
@@ -161,4 +195,8 @@ class Presences:
 
     def _keep(self, node: str, now_s: float) -> None:
         presence = self.held[node]
-        self._facts.put(node, KEY, msgpack.packb([presence.locators, presence.ports]), now_s + KEPT_S)
+        before = self._packed.get(node)
+        if before is None or before[0] is not presence:
+            packed: bytes = msgpack.packb([presence.locators, presence.ports])
+            before = self._packed[node] = (presence, packed)
+        self._facts.put(node, KEY, before[1], now_s + KEPT_S)

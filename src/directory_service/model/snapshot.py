@@ -70,7 +70,8 @@ class Snapshot:
         why."""
         found = dict(self.fabric.unreadable)
         for state in self.vnets.values():
-            found.update(state.unreadable)
+            if state.unreadable:
+                found.update(state.unreadable)
         return found
 
     def hosted_by(self, node: str) -> Sequence[str]:
