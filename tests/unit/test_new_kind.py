@@ -146,7 +146,8 @@ from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
 from directory_service.kinds import pool
 clock = lambda: 1_000_000
-editor = Editor(Follower(MemoryStore(), clock, clock), Settings(), clock, clock)
+follower = Follower(MemoryStore(), clock, clock)
+editor = Editor(follower, Settings(), clock, clock)
 
 def refused(call, *arguments):
     try:
@@ -169,6 +170,7 @@ for row in (*editor.list_records("pools", vnet="red"), *editor.list_records("poo
     print(row["name"], row["prefix"], row["free"], row["owner"])
 less = editor.apply(BASE + POOL.replace("least = 0", "least = 5"), "d.toml")
 print([row["text"] for row in less.diff])
+print([record.values["least"] for record in follower.current.vnets["red"].tables["pool"].values()])
 """,
     ).splitlines() == [
         "[{'sign': '+', 'kind': 'pool', 'name': 'red/hosts', 'text': '10.0.0.128/25 at gw1'}]",
@@ -177,6 +179,7 @@ print([row["text"] for row in less.diff])
         "red/hosts 10.0.0.128/25 120 d",
         "red/hosts 10.0.0.128/25 120 d",
         "['least  0 → 5']",
+        "[5]",
     ]
 
 

@@ -141,7 +141,8 @@ class Kind:
 
     - `read`: from a table of a file, or of a request, to canonical values: a dict in the words of
       topology.toml, in a fixed order, without what is at its default. So equal declarations have equal
-      values, and a document can be written back from its records.
+      values, and a document can be written back from its records. It also reads what is in stores: what it
+      has once taken it must take for ever, for what it refuses there carries nothing.
     - `check_name`: raises ValueError for what cannot be its name (inside its V-net).
     - `to_typed`: the form that decide reads, of values that have been read. `reads_itself`: it checks them,
       as quickly as there are many of them, and raises one of UNREADABLE for what this program does not know.

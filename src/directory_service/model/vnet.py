@@ -24,6 +24,7 @@ from directory_service.kinds.rule import RULE, Rule
 from directory_service.kinds.vnet import VNET, Vnet
 from directory_service.model.holes import Holes
 from directory_service.model.layered import Edit, Layered
+from directory_service.model.route_index import RouteIndex
 from directory_service.model.rules import RuleSet, Side
 
 _MEMBERS = ENDPOINT.name
@@ -128,7 +129,7 @@ class VnetState:
         self._members_by_node: dict[str, list[str]] | None = None
         self._concerned: frozenset[str] | None = None
         self._whereabouts: dict[tuple[tuple[Place, ...], str], Whereabouts] = {}
-        self._route_index: dict[int, list[tuple[int, dict[int, Route]]]] = {}
+        self._route_index = RouteIndex()
         self._holes: dict[int, Holes] = {}
         self._masks: dict[tuple[int, bytes, int], int] = {}
         self._holders: dict[tuple[int, bytes], tuple[Holder, ...]] = {}
@@ -199,7 +200,7 @@ class VnetState:
             new.attachments_by_node = self.attachments_by_node
             new._whereabouts = self._whereabouts
         new.rule_set = RuleSet(new.rules.values()) if "rule" in kinds else self.rule_set
-        new._route_index = _index_routes(new.routes.values()) if "route" in kinds else self._route_index
+        new._route_index = RouteIndex(new.routes.values()) if "route" in kinds else self._route_index
         new._take_members(self, touched, endpoints, at_ms)
         if not kinds & {"rule", "endpoint", "attachment"}:
             new._masks = self._masks
@@ -228,12 +229,7 @@ class VnetState:
 
     def find_route(self, family: int, address: bytes) -> Route | None:
         """Return the longest route that contains an address."""
-        number = int.from_bytes(address, "big")
-        for shift, routes in self._route_index.get(family, ()):
-            route = routes.get(number >> shift)
-            if route is not None:
-                return route
-        return None
+        return self._route_index.find(family, address)
 
     def mask(self, family: int, address: bytes, holder: Holder) -> int:
         """Return which selectors of the rules select this address held by this holder."""
@@ -440,17 +436,6 @@ def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:
     for ipv6, address in known:
         keys.append((FAMILY_IPV6 if ipv6 else FAMILY_IPV4, address))
     return keys
-
-
-def _index_routes(routes: Iterable[Route]) -> dict[int, list[tuple[int, dict[int, Route]]]]:
-    """Make the longest-prefix index: per family, per prefix length from the longest, network → route."""
-    index: dict[int, dict[int, dict[int, Route]]] = {}
-    for route in routes:
-        shift = 128 - route.bits
-        index.setdefault(route.prefix.version, {}).setdefault(shift, {})[
-            int.from_bytes(route.packed, "big") >> shift
-        ] = route
-    return {family: sorted(by_shift.items()) for family, by_shift in index.items()}
 
 
 def _put(table: dict[str, Any], name: str, value: object | None) -> None:
