@@ -104,6 +104,7 @@ def ask(
     now_ms: int = NOW_MS,
     vni: int = 7001,
     capabilities: tuple[str, ...] = ("vxlan",),
+    current: int = 0,
 ) -> Decision:
     """Ask as `node` about a packet that came by an attachment or from a node; ports: (protocol, from, to)."""
     if key_class == KeyClass.MAC:
@@ -114,7 +115,17 @@ def ask(
     protocol, source_port, destination_port = ports or (0, 0, 0)
     flags = int(KeyFlag.CONNECTION) if ports else 0
     query = Query(
-        vni, key_class, flags, protocol, kind, one, other, source_port, destination_port, id_of(model, came)
+        vni,
+        key_class,
+        flags,
+        protocol,
+        kind,
+        one,
+        other,
+        source_port,
+        destination_port,
+        id_of(model, came),
+        current,
     )
     return decide(model, query, Asker(model.fabric.nodes[node], frozenset(capabilities)), now_ms, SETTINGS)
 

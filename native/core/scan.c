@@ -257,6 +257,9 @@ refresh(struct fp_installer *in, const struct fp_flow_entry *entry, struct fp_fl
 {
 	const struct fp_ingress *ingress = &in->arena->view.ingress[entry->key.ingress];
 	const struct fp_vnet *vnet = &in->arena->view.vnet[ingress->vnet];
+	const uint32_t to = fp_action_of(entry->action) == FP_ACTION_DROP ?
+				    0 :
+				    fp_action_destination(entry->action);
 	struct fp_record_miss record = {
 		.head = { .type = FP_RECORD_REFRESH,
 			  .version = FP_RECORD_VERSION,
@@ -266,6 +269,7 @@ refresh(struct fp_installer *in, const struct fp_flow_entry *entry, struct fp_fl
 		.ingress_object = ingress->object_id,
 		.ingress_kind = ingress->kind,
 		.received_ns = in->now_ns,
+		.current_object = to ? in->arena->view.location[to].object_id : 0,
 	};
 	in->hooks.emit(in->hooks.context, vnet->worker, (const struct fp_record *)&record);
 	fp_store(&side->refresh_at_s, in->now_s + REFRESH_AGAIN_S);

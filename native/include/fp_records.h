@@ -85,11 +85,12 @@ struct fp_record_miss {
 	uint64_t token;
 	uint64_t ingress_object; // attachment id or node id
 	uint64_t received_ns;    // CLOCK_BOOTTIME when the first packet was held
+	uint64_t current_object; // REFRESH: whom the flow goes to now, object id of the location; 0: nobody
 	uint8_t ingress_kind;    // enum fp_ingress_kind
 	uint8_t asked;           // how often this key was asked before
 	uint8_t source_mac[6];
 	uint8_t destination_mac[6];
-	uint8_t zero[26];
+	uint8_t zero[18];
 };
 static_assert(sizeof(struct fp_record_miss) == 128, "miss");
 

@@ -308,11 +308,12 @@ cdef extern from "fp_records.h" nogil:
         uint64_t token
         uint64_t ingress_object
         uint64_t received_ns
+        uint64_t current_object
         uint8_t ingress_kind
         uint8_t asked
         uint8_t source_mac[6]
         uint8_t destination_mac[6]
-        uint8_t zero[26]
+        uint8_t zero[18]
 
     cdef struct fp_record_locator:
         fp_record_head head

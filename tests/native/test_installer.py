@@ -396,6 +396,7 @@ def test_loosening_keeps_forwarding_marks_and_asks_again(arena, red_key):
     asked = [row for _, row in arena.taken()["emitted"] if row["head"]["type"] == RecordType.REFRESH]
     assert len(asked) == 1
     miss = asked[0].reshape(1).view(records.MISS)[0]
+    assert miss["current_object"] == FAR, "who serves it now stays, of several that could"
     assert (miss["key"].tobytes(), int(miss["token"]), int(miss["ingress_object"])) == (
         red_key.tobytes(),
         0,

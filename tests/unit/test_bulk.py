@@ -31,7 +31,7 @@ from topologies import GATEWAYS, Topology, draw_edit, draw_query, draw_topology,
 
 MANY = settings(max_examples=150, deadline=None)
 SEEDS = st.integers(0, 2**64 - 1)
-ROW = struct.Struct("<IBBBB16s16s2s2s4xQ8x")
+ROW = struct.Struct("<IBBBB16s16s2s2s4xQQ")
 PARTS = ("decisions", "locations", "tunnels", "scopes")
 VXLAN = frozenset(("vxlan",))
 
@@ -41,7 +41,9 @@ def rows_of(queries: Iterable[Query]) -> Rows:
     for query in queries:
         ports = query.source_port.to_bytes(2, "big"), query.destination_port.to_bytes(2, "big")
         head = query.vni, query.key_class, query.key_flags, query.protocol, query.ingress_kind
-        out += ROW.pack(*head, query.source, query.destination, *ports, query.ingress_object)
+        out += ROW.pack(
+            *head, query.source, query.destination, *ports, query.ingress_object, query.current_object
+        )
     return np.frombuffer(out, QUERY)
 
 
@@ -72,7 +74,11 @@ def draw_here(random: Random, model: Snapshot, node: str) -> Query:
         query = draw_query(random, model)
         at = state.attachments_by_id.get(query.ingress_object)
         family = 0 if query.key_class == KeyClass.MAC else 4
-        known = state.holders(family, query.source) and state.holders(family, query.destination)
+        served = state.holders(family, query.destination)
+        known = state.holders(family, query.source) and served
+        if served and random.random() < 0.3:  # a cached flow is asked again
+            holder = random.choice(served)
+            query = query._replace(current_object=holder.member.id if holder.member else 77)
         if (known and (at is None or at.place.node == node)) or random.random() < 0.1:
             return query
 

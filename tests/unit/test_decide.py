@@ -14,6 +14,8 @@ from directory_service.model.snapshot import Snapshot
 from red_vnet import MAC, POSTGRES, TCP, TOPOLOGY, ask, id_of, prefix, ruled, snapshot
 from topologies import make_snapshot
 
+BACK = {"node": "gw2", "came": "attachment/red/gw2/rack:101"}
+
 # ---- origin ----------------------------------------------------------------------------------------
 
 
@@ -163,8 +165,12 @@ def test_the_longest_route_wins_and_a_member_wins_over_routes() -> None:
     assert names == {"192.168.8.1": "gw2", "192.168.7.2": "leaf", "192.168.7.1": "gw3"}
 
 
-def services(*preferences: int) -> Snapshot:
-    nodes = ("gw2/rack:101", "gw3/rack:101", "gw2/rack:101")
+AT_GW2_AND_GW3 = ("gw2/rack:101", "gw3/rack:101", "gw2/rack:101")
+
+
+def services(
+    *preferences: int, before: Snapshot | None = None, nodes: tuple[str, ...] = AT_GW2_AND_GW3
+) -> Snapshot:
     more = {
         f"endpoint/red/s{number}": {
             "services": ["10.0.0.100"],
@@ -174,7 +180,7 @@ def services(*preferences: int) -> Snapshot:
         }
         for number, preference in enumerate(preferences)
     }
-    return make_snapshot({**TOPOLOGY, **more})
+    return make_snapshot({**TOPOLOGY, **more}, before)
 
 
 def test_a_service_address_goes_to_the_most_preferred() -> None:
@@ -194,6 +200,57 @@ def test_equals_of_a_service_share_by_a_stable_hash() -> None:
         counts[object_id] = counts.get(object_id, 0) + 1
     assert len(counts) == 3
     assert min(counts.values()) > 60
+
+
+def test_who_joins_or_leaves_a_service_takes_nobody_elses_connections_along() -> None:
+    sources = [f"192.168.0.{number}" for number in range(1, 200)]
+
+    def serving(model: Snapshot, current: dict[str, int]) -> dict[str, int]:
+        found = {}
+        for source in sources:
+            decision = ask(model, source, "10.0.0.100", "gw2", BACK["came"], current=current.get(source, 0))
+            found[source] = decision.destination.member.id  # type: ignore[union-attr]
+        return found
+
+    nodes = ("gw1/rack:101", "gw3/rack:101", "gw1/rack:102")
+    two = services(100, 100, nodes=nodes)
+    three = services(100, 100, 100, before=two, nodes=nodes)
+    before = serving(two, {})
+    assert len(set(before.values())) == 2
+    assert serving(three, before) == before, "who joins takes no connection over"
+    fresh = serving(three, {})
+    joined = id_of(three, "endpoint/red/s2")
+    assert 30 < sum(one == joined for one in fresh.values()) < 110, "but has its share of new ones"
+    left = id_of(three, "endpoint/red/s0")
+    gone = make_snapshot(
+        {
+            **TOPOLOGY,
+            **{key: dict(three.records[key].values) for key in ("endpoint/red/s1", "endpoint/red/s2")},
+        },
+        three,
+    )
+    after = serving(gone, before)
+    assert {source for source in sources if after[source] != before[source]} == {
+        source for source in sources if before[source] == left
+    }
+
+
+def test_a_target_keeps_to_whom_a_connection_goes() -> None:
+    model = services(100, 50, 100)  # two at gw2
+    came = {"node": "gw2", "came": "node/gw1"}
+    for name in ("s0", "s2"):
+        current = id_of(model, f"endpoint/red/{name}")
+        decision = ask(model, "10.0.0.11", "10.0.0.100", **came, current=current)
+        assert decision.destination.member.name == name  # type: ignore[union-attr]
+    chosen = {
+        ask(model, f"10.0.0.{last}", "10.0.0.100", **came).destination.member.name  # type: ignore[union-attr]
+        for last in (11, 12, 13)
+    }
+    origin = {
+        ask(model, f"10.0.0.{last}", "10.0.0.100").destination.member.name  # type: ignore[union-attr]
+        for last in (11, 12)
+    }
+    assert origin <= chosen | {"s1"}, "origin and target choose alike"
 
 
 # ---- rules -----------------------------------------------------------------------------------------
@@ -220,7 +277,6 @@ def test_a_rule_with_ports_matches_both_directions_of_its_connections() -> None:
     assert ask(model, "10.0.0.11", "10.0.0.21", ports=(17, 40000, 5432)).reason == "no_rule"
 
 
-BACK = {"node": "gw2", "came": "attachment/red/gw2/rack:101"}
 PLAIN = {"action": "allow", "from": "group:web", "to": "group:db"}
 OF_TCP = {**PLAIN, "proto": "tcp"}
 

@@ -93,6 +93,28 @@ def test_a_dry_run_judges_the_flows_of_a_moved_member_where_their_packets_will_a
     assert (judged["left"], judged["dropped"], judged["reasons"]) == (4, 0, {})
 
 
+def test_what_another_member_of_a_service_would_have_to_take_over_counts_as_dropped(
+    directory: Directory,
+) -> None:
+    s1 = 's1 = { services = ["10.0.0.99"], mac = "02:00:5e:00:00:91", at = ["gw2/rack:101"] }\n'
+    s2 = 's2 = { services = ["10.0.0.99"], mac = "02:00:5e:00:00:92", node = "leaf" }\n'
+    mark = "[vnet.red.endpoint]\n"
+    one, both = DOCUMENT.replace(mark, mark + s1), DOCUMENT.replace(mark, mark + s1 + s2)
+    directory.apply(both, "topology.toml")
+    ids = {row["name"]: row["object_id"] for row in directory.list_records("endpoints", "red")}
+    flows = [
+        {
+            "node": "gw1", "vni": 7001, "class": "bridged", "level": "pair", "packets": 3,
+            "source": "10.0.0.11", "destination": "10.0.0.99", "destination_object": ids[name],
+        }
+        for name in ("red/s1", "red/s2")
+    ]  # fmt: skip
+    judged = directory.apply(one, "topology.toml", dry_run=True, flows=flows).flows
+    assert judged is not None
+    assert (judged["same"], judged["dropped"], judged["reasons"]) == (1, 1, {"other_member": 1})
+    assert judged["connections"] == 1, "so it is asked about"
+
+
 def test_arp_answers_are_no_connections_and_both_ways_are_one(directory: Directory) -> None:
     def flow(source: str, destination: str, **more: Any) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import pytest
 from directory_world import CLOSED, DOCUMENT, SINGLE, Clock, ops_of
 
 from directory_client.vocabulary.addresses import pack_address
+from directory_client.vocabulary.numbers import ChangeKind
 from directory_service.documents.document import parse_document
 from directory_service.documents.writer import Counter, plan, want_document
 from directory_service.editor import Applied
@@ -272,3 +273,37 @@ def test_ten_thousand_endpoints_are_one_transaction(directory: Directory) -> Non
     directory.set_record("endpoint", "red/extra", {**SINGLE, "addresses": ["10.99.0.1"]})
     assert directory.current.vnets["blue"] is blue
     assert len(directory.poll()) == 2
+
+
+SERVED = """
+s1 = { services = ["10.0.0.99"], mac = "02:00:5e:00:00:91", at = ["gw1/rack:101"] }
+s2 = { services = ["10.0.0.99"], mac = "02:00:5e:00:00:92", at = ["gw2/rack:101"] }
+"""
+JOINS = 's3 = { services = ["10.0.0.99"], mac = "02:00:5e:00:00:93", at = ["gw2/rack:101"] }\n'
+
+
+def test_who_joins_a_service_closes_nothing_and_who_leaves_is_announced_by_the_others(
+    directory: Directory,
+) -> None:
+    mark = "[vnet.red.endpoint]\n"
+    assert mark in DOCUMENT
+    two, three = (DOCUMENT.replace(mark, mark + more) for more in (SERVED, SERVED + JOINS))
+    directory.apply(two, "topology.toml")
+    directory.poll()
+    gw1, gw2 = directory.node_id("gw1"), directory.node_id("gw2")
+    address = pack_address("10.0.0.99")
+
+    directory.apply(three, "topology.toml")
+    scopes = ops_of(directory.poll(), gw1, 7001, "scope")
+    towards = [op for op in scopes if op["destination"] == address and not op["either_direction"]]
+    assert [op["kind"] for op in towards] == [ChangeKind.LOOSEN]
+
+    directory.apply(two.replace(SERVED, SERVED.partition("s2 =")[0] + JOINS), "topology.toml")
+    pushes = directory.poll()
+    towards = [op for op in ops_of(pushes, gw1, 7001, "scope") if op["destination"] == address]
+    assert [op["kind"] for op in towards] == [ChangeKind.LOOSEN]
+    assert len(ops_of(pushes, gw1, 7001, "location_removed")) == 1
+    (announced,) = ops_of(pushes, gw2, 7001, "announce")
+    assert (announced["name"], announced["addresses"]) == ("red/s3", [address])
+    missed = directory._closings.after("gw1", 7001, directory.revision - 1) or []
+    assert any(one.scope.destination == address for one in missed), "who missed the push has it closed"

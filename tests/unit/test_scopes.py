@@ -125,10 +125,18 @@ def test_every_key_whose_decision_changes_is_in_the_scope_of_a_change(seed: int)
         if query.ingress_object not in ids:
             continue
         for node in nodes:
-            was, now = ask(before, query, node), ask(after, query, node)
+            was = ask(before, query, node)
+            cached = was.destination_location  # asked again, the data plane says whom it goes to
+            again = query._replace(current_object=cached.object_id if cached else 0)
+            now = ask(after, again, node)
             if what(was) == what(now):
                 continue
-            kinds = {change.kind for change in changes if is_touched(change.scope, query)}
+            touching = [change for change in changes if is_touched(change.scope, query)]
+            kinds = {change.kind for change in touching if not change.located}
+            if any(change.located for change in touching):
+                kinds.add(ChangeKind.LOOSEN)
+                if cached and cached.object_id not in ids:
+                    kinds.add(ChangeKind.TIGHTEN)  # nothing goes to a location that is removed
             assert kinds, (node, query, what(was), what(now))
             event(f"{was.reason or 'allowed'} → {now.reason or 'allowed'}")
             had_right = was.action not in (Action.DROP, Action.NARROW)  # narrow says nothing about rights yet

@@ -36,7 +36,7 @@ QUERY = _packed(
     ("destination_port", ">u2"),
     ("zero0", "<u4"),
     ("ingress_object", "<u8"),
-    ("zero1", "<u8"),
+    ("current_object", "<u8"),
 )
 
 DECISION = _packed(

@@ -15,7 +15,7 @@ from directory_service.model.fabric import Tunnel
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 
-_QUERY = struct.Struct("<IBBBB16s16s2s2s4xQ8x")
+_QUERY = struct.Struct("<IBBBB16s16s2s2s4xQQ")
 _DECISION = struct.Struct("<BBHiiiIIQQ8x")
 _LOCATION = struct.Struct("<IBB6sQQQI4xQ12x")
 _TUNNEL = struct.Struct("<QQQ16s16sHHBBBBQQ8x8x")
@@ -85,6 +85,7 @@ def queries_of(rows: Rows) -> Iterator[Query]:
         sport,
         dport,
         ingress,
+        current,
     ) in _QUERY.iter_unpack(np.ascontiguousarray(rows).tobytes()):
         yield Query(
             vni,
@@ -97,6 +98,7 @@ def queries_of(rows: Rows) -> Iterator[Query]:
             sport[0] << 8 | sport[1],
             dport[0] << 8 | dport[1],
             ingress,
+            current,
         )
 
 

@@ -41,7 +41,7 @@ _IPV4_BITS = 96
 
 
 class Query(NamedTuple):
-    """A QUERY row; addresses are 16 bytes, ports numbers."""
+    """A QUERY row; addresses are 16 bytes, ports numbers. `current_object`: whom a cached flow goes to."""
 
     vni: int
     key_class: int
@@ -53,6 +53,7 @@ class Query(NamedTuple):
     source_port: int
     destination_port: int
     ingress_object: int
+    current_object: int = 0
 
 
 class Asker(NamedTuple):
@@ -112,6 +113,8 @@ def decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, settings
     try:
         return _decide(snapshot, query, asker, now_ms, settings)
     except _Refusal as refusal:
+        if query.current_object:  # whoever serves it is not for it any more: is somebody else?
+            return decide(snapshot, query._replace(current_object=0), asker, now_ms, settings)
         return Decision(
             Action.DROP,
             Granularity.CONNECTION if query.key_flags & _CONNECTION else Granularity.PAIR,
@@ -175,7 +178,7 @@ def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, setting
 
     here = asker.node
     if at_origin:
-        holder = choose(snapshot, state, here, holders, query.source, query.destination)
+        holder = _choose(snapshot, state, here, holders, query)
         if holder.member is not None and query.ingress_object in holder.member.attachments:
             raise _Refusal("same_segment", _pair(query), source=source, destination=holder)
     else:
@@ -286,14 +289,19 @@ def _unwanted_source(
 def _choose_at_target(
     snapshot: Snapshot, state: VnetState, here: Node, holders: tuple[Holder, ...], query: Query
 ) -> Holder:
-    """Prefer who is here, then who was here: only the origin spreads."""
-    for holder in holders:
-        if holder.member is not None and here.name in holder.member.nodes:
-            return holder
-    for holder in holders:
-        if holder.member is not None and state.left_at_ms(holder.member, here.name) is not None:
-            return holder
-    return choose(snapshot, state, here, holders, query.source, query.destination)
+    """Prefer who is here, then who was here: of all, only the origin chooses."""
+    here_now = tuple(one for one in holders if one.member and here.name in one.member.nodes)
+    left = tuple(one for one in holders if one.member and state.left_at_ms(one.member, here.name) is not None)
+    for one in left:
+        if one.member is not None and one.member.id == query.current_object:
+            return one
+    return _choose(snapshot, state, here, here_now or left or holders, query)
+
+
+def _choose(
+    snapshot: Snapshot, state: VnetState, here: Node, holders: tuple[Holder, ...], query: Query
+) -> Holder:
+    return choose(snapshot, state, here, holders, query.source, query.destination, query.current_object)
 
 
 class _Verdict(NamedTuple):

@@ -60,14 +60,15 @@ def judge_flows(
         gateways.add(str(row["node"]))
         vnets.add(_vnet_name(before, row))
         was, now = judged.before, judged.after
-        cut = now.action == Action.DROP and was.action != Action.DROP
+        reason = now.reason or ("other_member" if _is_served_by_another(was, now) else "")
+        cut = bool(reason) and was.action != Action.DROP
         if was.action != Action.DROP and ((judged.leaves and not cut) or now.reason == "same_segment"):
             left += 1
         elif cut and not judged.is_connection:
             aside += 1
         elif cut:
-            reasons[now.reason] += 1
-            dropped.append(_describe(before, row, now))
+            reasons[reason] += 1
+            dropped.append(_describe(before, row, now, reason))
             connections.add(_connection(row))
         elif was.action == Action.DROP and now.action != Action.DROP:
             allowed += 1
@@ -196,6 +197,7 @@ def _pose(snapshot: Snapshot, row: Mapping[str, Any]) -> tuple[Query, Asker] | N
         int(row.get("source_port") or 0),
         int(row.get("destination_port") or 0),
         ingress[1],
+        int(row.get("destination_object") or 0),
     )
     return query, Asker(node, _CAPABILITIES)
 
@@ -238,7 +240,15 @@ def _vnet_name(snapshot: Snapshot, row: Mapping[str, Any]) -> str:
     return state.vnet.name if state and state.vnet else ""
 
 
-def _describe(snapshot: Snapshot, row: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
+def _is_served_by_another(was: Decision, now: Decision) -> bool:
+    """Tell whether another member serves the address of a flow: it knows nothing of the connection."""
+    one, other = was.destination, now.destination
+    if one is None or other is None or one.route is not None or other.route is not None:
+        return False
+    return one.member is not None and other.member is not None and one.member.id != other.member.id
+
+
+def _describe(snapshot: Snapshot, row: Mapping[str, Any], decision: Decision, reason: str) -> dict[str, Any]:
     packets = row.get("packets")
     return {
         "vnet": _vnet_name(snapshot, row),
@@ -250,7 +260,7 @@ def _describe(snapshot: Snapshot, row: Mapping[str, Any], decision: Decision) ->
         "packets": packets if isinstance(packets, int) else 0,
         "source_name": _holder_name(decision, True),
         "destination_name": _holder_name(decision, False),
-        "reason": decision.reason,
+        "reason": reason,
         "node": row["node"],
     }
 

@@ -61,11 +61,14 @@ def choose(
     holders: tuple[Holder, ...],
     source: bytes,
     destination: bytes,
+    current_object: int = 0,
 ) -> Holder:
     """Choose who of several gets what is sent to a service address.
 
-    The highest preference among those within reach; of several the one with the highest hash of (source,
-    destination, endpoint), so that all nodes choose alike and one that goes takes only its own share along.
+    The highest preference among those within reach; of several the one that serves it already
+    (`current_object`), so that who joins takes no connection over; else the one with the highest hash of
+    (source, destination, endpoint), so that all nodes choose alike and one that goes takes only its own share
+    along.
     """
     if len(holders) == 1:
         return holders[0]
@@ -74,6 +77,9 @@ def choose(
     equals = [holder for holder in usable if holder.member and holder.member.endpoint.preference == best]
     if len(equals) <= 1:
         return usable[0]
+    for holder in equals:
+        if holder.member is not None and holder.member.id == current_object:
+            return holder
     return max(
         equals, key=lambda holder: _weight(source, destination, holder.member.id if holder.member else 0)
     )

@@ -4,6 +4,9 @@
 `announce` goes to the node that has the endpoint now: foreign VTEPs have to learn it behind that node.
 `announce_left` goes to the node that lost it: there, hosts and switches of the old segment have to learn that
 it is behind the gateway now. A move between two attachments of a node is an arrival.
+
+Whoever leaves others alone with an address that it served was known by its MAC to foreign VTEPs and to hosts
+behind them: a node that has one of the others announces that one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,7 +44,29 @@ def announcements(old: VnetState, new: VnetState, node: str, names: Iterable[str
                 addresses.append(address)
         if addresses:
             ops.append(_operation(new.vnet.vni, member, node, addresses))
-    return ops
+    return ops + _announce_left_alone(old, new, node, names)
+
+
+def _announce_left_alone(
+    old: VnetState, new: VnetState, node: str, names: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return the operations for those of a node that go on serving what members of these names served."""
+    alone: dict[str, dict[bytes, None]] = {}
+    for name in names:
+        before, after = old.members.get(name), new.members.get(name)
+        if before is None:
+            continue
+        still = after.endpoint.services if after is not None and after.id == before.id else ()
+        for ipv6, address in before.endpoint.services:
+            here = [one for one in new.by_address[6 if ipv6 else 4].get(address, ()) if node in one.nodes]
+            if (ipv6, address) not in still and here:
+                alone.setdefault(here[0].name, {})[address] = None
+    vni = new.vnet.vni if new.vnet else 0
+    return [
+        _operation(vni, member, node, [*(address for _, address in member.endpoint.addresses), *services])
+        for name, services in alone.items()
+        if (member := new.members.get(name)) is not None
+    ]
 
 
 def late_announcements(state: VnetState, node: str, now_ms: int) -> list[dict[str, Any]]:

@@ -35,10 +35,12 @@ ANY: Prefix = (ZERO, 0)
 
 
 class ScopedChange(NamedTuple):
-    """A change and the keys that it may have touched."""
+    """A change and the keys that it may have touched. `located`: what it forbids goes with a location that is
+    removed, so who is told of that needs to ask again only."""
 
     kind: ChangeKind
     scope: Scope
+    located: bool = False
 
 
 def find_changes(
@@ -165,24 +167,40 @@ class _Finder:
             if one is None or other is None or one.id != other.id:
                 moved.add(name)
                 if one is not None:
-                    for _, address in keys_of(one.endpoint):
-                        self._around(ChangeKind.TIGHTEN, (address, 128))
+                    self._remove_keys(one)
                 if other is not None:
-                    self._add_keys(keys_of(other.endpoint))
+                    self._add_keys(other, keys_of(other.endpoint))
             elif self._compare_member(one, other):
                 moved.add(name)
         return moved
 
-    def _add_keys(self, keys: Iterable[tuple[int, bytes]]) -> None:
+    def _remove_keys(self, one: Member) -> None:
+        """Of an address that others go on serving, only what went to this one ends."""
+        for family, address in keys_of(one.endpoint):
+            left = self.new.by_address[family].get(address, ())
+            if left and len(self.old.by_address[family].get(address, ())) > 1:
+                self._add(ChangeKind.TIGHTEN, (address, 128), ANY)
+                scope = Scope(*ANY, address, 128)
+                self.changes.append(ScopedChange(ChangeKind.TIGHTEN, scope, located=True))
+            else:
+                self._around(ChangeKind.TIGHTEN, (address, 128))
+
+    def _add_keys(self, other: Member, keys: Iterable[tuple[int, bytes]]) -> None:
+        """Who joins others that serve an address takes no connection over, unless it is preferred."""
         for family, address in keys:
-            held = bool(self.old.holders(family, address))
-            self._around(ChangeKind.TIGHTEN if held else ChangeKind.LOOSEN, (address, 128))
+            holders = self.old.holders(family, address)
+            served = [holder.member.endpoint.preference for holder in holders if holder.member]
+            if served and len(served) == len(holders) and other.endpoint.preference <= min(served):
+                self._add(ChangeKind.TIGHTEN, (address, 128), ANY)
+                self._add(ChangeKind.LOOSEN, ANY, (address, 128))
+            else:
+                self._around(ChangeKind.TIGHTEN if holders else ChangeKind.LOOSEN, (address, 128))
 
     def _compare_member(self, one: Member, other: Member) -> bool:
         before, after = set(keys_of(one.endpoint)), set(keys_of(other.endpoint))
         for _, address in before - after:
             self._around(ChangeKind.TIGHTEN, (address, 128))
-        self._add_keys(after - before)
+        self._add_keys(other, after - before)
         stayed = [(address, 128) for _, address in before & after]
         whereabouts = one.spots != other.spots or one.endpoint.mac != other.endpoint.mac
         if whereabouts:

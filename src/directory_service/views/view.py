@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Set
 from typing import Any
 
 from directory_client.vocabulary.addresses import ZERO, looks_ipv6
+from directory_client.vocabulary.numbers import ChangeKind
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import find_location, object_of, wire_id
 from directory_service.kinds.node import Node
@@ -136,11 +137,11 @@ def _differs(one: Operation | None, other: Operation) -> bool:
 
 
 def scope_operation(change: ScopedChange, vni: int) -> Operation:
-    """Return the operation "scope" of a change."""
+    """Return the operation "scope" of a change, for who is told all that came with it."""
     scope: Scope = change.scope
     return {
         "op": "scope",
-        "kind": int(change.kind),
+        "kind": int(ChangeKind.LOOSEN if change.located else change.kind),
         "vni": vni,
         "source": scope.source,
         "destination": scope.destination,

@@ -26,7 +26,7 @@ _QUERIES = Transcript(
         "vni": "head.vni",
         **{name: f"key.{name}" for name in ("key_class", "protocol", "source", "destination")},
         **{name: f"key.{name}" for name in ("source_port", "destination_port")},
-        **{name: name for name in ("ingress_kind", "ingress_object")},
+        **{name: name for name in ("ingress_kind", "ingress_object", "current_object")},
         "key_flags": "key.flags",
     },
 )
