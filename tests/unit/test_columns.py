@@ -38,7 +38,7 @@ def test_queries_are_what_numpy_copies(count: int) -> None:
         "destination_port",
     ):  # both in wire order; one type says so, the other does not
         wanted[name] = keys[name].byteswap()
-    for name in ("ingress_kind", "ingress_object"):
+    for name in ("ingress_kind", "ingress_object", "current_object"):
         wanted[name] = misses[name]
     assert Batch(misses).queries().tobytes() == wanted.tobytes()
 
