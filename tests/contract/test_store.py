@@ -54,6 +54,25 @@ def test_a_new_store_is_empty_at_revision_0(store: Store) -> None:
     assert min(store.world) > 0
 
 
+def test_a_large_transaction_is_as_many_small_ones_at_one_revision(tmp_path: Path) -> None:
+    """Items are looked for some 1000 at a time: whatever they were, the two stores stand alike."""
+    memory, sqlite = MemoryStore(), SqliteStore.make(tmp_path / "store.db")
+    try:
+        rounds: list[list[Write]] = [
+            [Write(f"k{number:04}", b"%d" % number) for number in range(2_500)],
+            [Write(f"k{number:04}", None if number % 3 else b"new") for number in range(0, 2_500, 2)],
+            [Write(f"k{number:04}", b"1" if number % 5 else None) for number in range(1, 4_000)],
+        ]
+        for writes in rounds:
+            assert memory.transact([], writes) == sqlite.transact([], writes)
+            assert memory.range() == sqlite.range()
+        assert memory.commits(0) == sqlite.commits(0)
+        assert [memory.range(revision=n) for n in (1, 2, 3)] == [sqlite.range(revision=n) for n in (1, 2, 3)]
+        assert memory.transact([], rounds[-1]) == sqlite.transact([], rounds[-1]) == 3  # nothing is new
+    finally:
+        sqlite.close()
+
+
 def test_a_transaction_writes_all_at_one_revision(store: Store) -> None:
     assert put(store, a="1", b="2") == 1
     revision, items = store.range()

@@ -6,6 +6,7 @@ the records of a kind need, the kind says.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from directory_service.documents.doubts import find_doubts
 from directory_service.kinds.records import Record
@@ -31,12 +32,16 @@ def find_warnings(
 ) -> Iterator[str]:
     """Yield sentences on what fits but may not be meant, about the records of these keys."""
     around = _Around(records, presences)
+    vnets: dict[str, Mapping[str, Any]] = {"": {}}
     for key in names:
         record = records.get(key)
         if record is None:
             continue
-        vnet = records.get("vnet/" + record.vnet) if record.vnet else None
-        yield from find_doubts(record, vnet.values if vnet is not None else {})
+        name = record.vnet
+        if name not in vnets:
+            vnet = records.get("vnet/" + name)
+            vnets[name] = vnet.values if vnet is not None else {}
+        yield from find_doubts(record, vnets[name])
         yield from KIND_OF[record.kind].doubts_among(record, around)
 
 

@@ -6,6 +6,7 @@ No packet from or to an address in NEVER_FORWARDED passes a gateway (`ip_bad_add
 
 import ipaddress
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from directory_service.kinds.records import Record
@@ -48,6 +49,7 @@ def doubt_address(record: Record, address: str, vnet: Mapping[str, Any]) -> Iter
                 yield f"{record.kind} {record.name}: {address} is {end}"
 
 
+@lru_cache(maxsize=4096)
 def _is_short(prefix: str) -> bool:
     """Tell whether only addresses that end in .0 or .255 can be a prefix's first and last."""
     return int(prefix.rpartition("/")[2]) <= 24

@@ -2,9 +2,10 @@
 """Endpoints: members of a V-net. A document may have a million of them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from sys import intern
 from typing import Any
+
+import msgspec
 
 from directory_client.kinds import endpoint
 from directory_client.toml.strict_toml import Table, TomlError
@@ -31,8 +32,7 @@ RESERVED_NAMES = frozenset(("any", "all"))
 _NO_GROUPS: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """As declared: places are not yet resolved. Addresses and services are (is IPv6, packed)."""
 
     record: Record
@@ -72,7 +72,7 @@ def to_endpoint(record: Record) -> Endpoint:
     return Endpoint(
         record,
         record.id,
-        record.local_name,
+        record.key.split("/", 2)[2],
         pack_mac(mac),
         addresses[0][1] if len(addresses) == 1 and not addresses[0][0] else addresses,
         _pack_all(values.get("services")),
@@ -162,23 +162,23 @@ def _check_vnet(together: Together, vnet: Record, kinds: Inside) -> Iterator[Fau
     own = vnet.values
     prefixes = tuple(own.get("prefixes", ()))
     gateway_mac = own.get("gateway_mac") or format_mac(derive_gateway_mac(own["vni"]))
-    macs: dict[str, str] = {gateway_mac: "the V-net's gateway"}
-    held: dict[str, str] = dict.fromkeys(own.get("gateway_addresses", ()), "the V-net's gateway")
+    macs: dict[str, Record | str] = {gateway_mac: "the V-net's gateway"}
+    held: dict[str, Record | str] = dict.fromkeys(own.get("gateway_addresses", ()), "the V-net's gateway")
     services: dict[str, str] = {}
     for record in kinds.get("endpoint", ()):
         values = record.values
         mac = values["mac"]
         if mac in macs:
-            problem = f"mac {mac} is already {macs[mac]}'s"
+            problem = f"mac {mac} is already {_whose(macs[mac])}'s"
             yield Fault(record.key, "mac", problem, "give each endpoint its own")
-        macs[mac] = record.name
+        macs[mac] = record
         for address in values.get("addresses", ()):
             if prefixes and not together.is_inside(address, prefixes):
                 yield from together.in_prefixes(vnet, record, "addresses", address)
             if address in held:
                 fix = "give each endpoint its own; an address that several serve goes into services"
-                yield Fault(record.key, "addresses", f"{address} is already {held[address]}'s", fix)
-            held[address] = record.name
+                yield Fault(record.key, "addresses", f"{address} is already {_whose(held[address])}'s", fix)
+            held[address] = record
         for address in values.get("services", ()):
             yield from together.in_prefixes(vnet, record, "services", address)
             services[address] = record.key
@@ -188,7 +188,11 @@ def _check_vnet(together: Together, vnet: Record, kinds: Inside) -> Iterator[Fau
     for address, key in services.items():
         if address in held:
             fix = "an address is either one endpoint's or a service of several"
-            yield Fault(key, "services", f"{address} is already {held[address]}'s", fix)
+            yield Fault(key, "services", f"{address} is already {_whose(held[address])}'s", fix)
+
+
+def _whose(holder: Record | str) -> str:
+    return holder if isinstance(holder, str) else holder.name
 
 
 def _check_places(

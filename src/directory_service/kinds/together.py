@@ -30,9 +30,10 @@ class Together:
         self._inside: dict[str, dict[str, list[Record]]] = {}
         self._ranges: dict[tuple[str, ...], list[tuple[bool, bytes, bytes]]] = {}
         for record in sorted(records, key=lambda record: record.revision):
-            self._by_kind.setdefault(record.kind, {})[record.name] = record
-            if record.vnet:
-                self._inside.setdefault(record.vnet, {}).setdefault(record.kind, []).append(record)
+            kind, name, vnet = record.kind, record.name, record.vnet
+            self._by_kind.setdefault(kind, {})[name] = record
+            if vnet:
+                self._inside.setdefault(vnet, {}).setdefault(kind, []).append(record)
 
     def of(self, kind: str) -> Mapping[str, Record]:
         """Return the records of a kind by name."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from directory_client.vocabulary.names import Place
 from directory_service.kinds.attachment import ATTACHMENT, Attachment
 from directory_service.kinds.endpoint import ENDPOINT, Endpoint
@@ -53,8 +55,7 @@ class Whereabouts:
     attachments: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, gc=False):
     """An endpoint with its places resolved."""
 
     endpoint: Endpoint
@@ -340,6 +341,9 @@ class VnetState:
         if not touched:
             self.members, self.by_address, self.hosted = old.members, old.by_address, old.hosted
             return
+        if not old.members:
+            self._take_first(old, endpoints)
+            return
         self.hosted = dict(old.hosted)
         members = old.members.edit()
         by_address = {family: index.edit() for family, index in old.by_address.items()}
@@ -363,6 +367,27 @@ class VnetState:
                 self.moves.pop(before.id, None)
         self.members = members.done()
         self.by_address = {family: index.done() for family, index in by_address.items()}
+
+    def _take_first(self, old: "VnetState", endpoints: Mapping[str, Endpoint | None]) -> None:
+        """Make the members where there are none yet, as when a store is loaded: there may be a million."""
+        self.hosted = dict(old.hosted)
+        members: dict[str, Member] = {}
+        tables: dict[int, dict[bytes, tuple[Member, ...]]] = {family: {} for family in old.by_address}
+        for name, endpoint in endpoints.items():
+            if endpoint is None:
+                continue
+            member = members[name] = self.resolve(endpoint)
+            alone = (member,)  # one for all its keys
+            for family, address in keys_of(endpoint):
+                table = tables[family]
+                if address in table:
+                    table[address] = _in_order((*table[address], member))
+                else:
+                    table[address] = alone
+            for node in member.whereabouts.nodes:
+                self.hosted[node] = self.hosted.get(node, 0) + 1
+        self.members = Layered(members)
+        self.by_address = {family: Layered(table) for family, table in tables.items()}
 
     def _step_from(self, old: "VnetState", touched: set[str]) -> Step:
         """Say what a change of endpoints touched."""
@@ -389,8 +414,7 @@ class VnetState:
             if others is None:
                 index.put(address, alone)
             else:
-                members = (*others, member)
-                index.put(address, tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id))))
+                index.put(address, _in_order((*others, member)))
         for node in member.nodes:
             self.hosted[node] = self.hosted.get(node, 0) + 1
 
@@ -425,6 +449,11 @@ class VnetState:
             come = [number for number, key in touched if key in after and key not in before]
             gone = [number for number, key in touched if key in before and key not in after]
             self._holes[family] = holes.changed(come, gone) if come or gone else holes
+
+
+def _in_order(members: Iterable[Member]) -> tuple[Member, ...]:
+    """Return those who share an address as they are chosen."""
+    return tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id)))
 
 
 def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:

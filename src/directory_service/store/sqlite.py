@@ -55,6 +55,7 @@ CREATE INDEX item_ended ON item (ended) WHERE ended IS NOT NULL;
 _OPEN_MS = 10_000  # how long opening waits for a lock that another process holds
 BUSY_MS = 15  # how long a write does, where others wait with it
 _ROOM_BYTES = 64 << 10  # with less there may be no room for the smallest commit
+_KEYS_AT_ONCE = 900  # SQLite takes 999 values in every build
 _LAST_KEY = "\U0010ffff"
 
 
@@ -189,27 +190,25 @@ class SqliteStore:
                     raise Conflict(compare.key, compare.modified, found)
             newest = self._newest()
             revision = newest + 1
-            changed = False
-            more = 0
+            there = self._presents([write.key for write in writes])
+            ended: list[tuple[int, str, int]] = []
+            begun: list[tuple[str, int, int, bytes]] = []
             for write in writes:
-                before = self._present(write.key)
-                if (before.value if before else None) == write.value:
+                key, value = write.key, write.value
+                before = there.get(key)
+                if (before.value if before else None) == value:
                     continue
-                changed = True
-                more += (write.value is not None) - (before is not None)
                 if before is not None:
-                    self._db.execute(
-                        "UPDATE item SET ended = ? WHERE key = ? AND modified = ?",
-                        (revision, write.key, before.modified),
-                    )
-                if write.value is not None:
-                    created = before.created if before else revision
-                    self._db.execute(
-                        "INSERT INTO item (key, modified, created, value) VALUES (?, ?, ?, ?)",
-                        (write.key, revision, created, write.value),
-                    )
-            if not changed:
+                    ended.append((revision, key, before.modified))
+                if value is not None:
+                    begun.append((key, revision, before.created if before else revision, value))
+            if not ended and not begun:
                 return newest
+            more = len(begun) - len(ended)
+            self._db.executemany("UPDATE item SET ended = ? WHERE key = ? AND modified = ?", ended)
+            self._db.executemany(
+                "INSERT INTO item (key, modified, created, value) VALUES (?, ?, ?, ?)", begun
+            )
             self._db.execute("INSERT INTO revision VALUES (?, ?, ?)", (revision, time_ms, note))
             self._db.execute("UPDATE about SET value = value + ? WHERE name = 'items'", (more,))
         self._mark.write(self._world, revision)
@@ -230,7 +229,8 @@ class SqliteStore:
             changes: dict[int, dict[str, list[Item | None]]] = {head[0]: {} for head in heads}
             rows = self._db.execute(
                 "SELECT key, value, created, modified, ended FROM item WHERE modified BETWEEN ?1 AND ?2"
-                " UNION SELECT key, value, created, modified, ended FROM item WHERE ended BETWEEN ?1 AND ?2",
+                " UNION ALL SELECT key, value, created, modified, ended FROM item"
+                " WHERE ended BETWEEN ?1 AND ?2 AND modified < ?1",
                 (first, last),
             )
             for *fields, ended in rows:
@@ -394,6 +394,20 @@ class SqliteStore:
             (key,),
         ).fetchone()
         return Item(*row) if row else None
+
+    def _presents(self, keys: Sequence[str]) -> dict[str, Item]:
+        """Return the present items of some keys: some 1000 at a time, which costs a fifth of one by one."""
+        found: dict[str, Item] = {}
+        for at in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[at : at + _KEYS_AT_ONCE]
+            rows = self._db.execute(
+                "SELECT key, value, created, modified FROM item INDEXED BY item_present"
+                f" WHERE ended IS NULL AND key IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            for row in rows:
+                found[row[0]] = Item(*row)
+        return found
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:
