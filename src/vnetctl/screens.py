@@ -91,7 +91,7 @@ def _directory_problem(row: Row, _: Units) -> str:
     """Why it does not serve, as a gateway says; how its audit file is, as the directory itself says."""
     audit = row.get("audit")
     bad = f"audit: {audit}, {row.get('audit_missing')} missing" if audit not in (None, "ok", "off") else ""
-    newer = f"{row['unreadable']} records are of a newer program" if row.get("unreadable") else ""
+    newer = f"records of a newer program: {row['unreadable']}" if row.get("unreadable") else ""
     return "; ".join(str(text) for text in (row.get("problem"), bad, newer) if text) or UNKNOWN
 
 

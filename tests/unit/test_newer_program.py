@@ -11,7 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from directory_world import DOCUMENT, SINGLE, Clock, ask
+from directory_world import DOCUMENT, SINGLE, Clock, ask, ops_of
 
 from directory_client.vocabulary.numbers import Action, ChangeKind
 from directory_service.kinds.records import decode, encode, make_record
@@ -99,6 +99,23 @@ def test_what_is_not_known_carries_nothing_and_all_else_goes_on(
     directory.rollback(good)
     assert how(directory) == ALL
     assert directory.unreadable == {}
+
+
+def test_nodes_are_told_that_a_vnet_is_gone_and_of_all_of_it_when_it_can_be_read(
+    directory: Directory, store: MemoryStore
+) -> None:
+    good = directory.revision
+    gw2 = directory.node_id("gw2")
+    before = [op["op"] for op in directory.snapshot("gw2").vnets[7001]]
+
+    write_newer(store, "endpoint/red/web-2", {"quarantine": True})
+    assert [op["op"] for op in ops_of(directory.poll(), gw2, 7001)] == ["vnet_removed"]
+    assert 7001 not in directory.snapshot("gw2").vnets
+    directory.rollback(good)
+    told = {op["op"] for op in ops_of(directory.poll(), gw2, 7001)}
+
+    assert {"vnet", "attachment", "tunnel", "ingress", "location"} <= told
+    assert [op["op"] for op in directory.snapshot("gw2").vnets[7001]] == before
 
 
 def test_what_was_forbidden_while_a_vnet_could_not_be_read_is_closed_where_no_push_came(

@@ -226,6 +226,7 @@ def test_directories_show_why_they_do_not_serve_and_how_their_audit_is() -> None
         {**row, "problem": "gw1 is there already"},
         {**row, "audit": "ok", "audit_missing": 0},
         {**row, "audit": "No space left on device", "audit_missing": 7},
+        {**row, "audit": "ok", "audit_missing": 0, "unreadable": 2},
     ]
     shown = lines("show", "directories", answers={"directories": rows})
     assert [one.split("  ")[-1] for one in shown] == [
@@ -234,6 +235,7 @@ def test_directories_show_why_they_do_not_serve_and_how_their_audit_is() -> None
         "gw1 is there already",
         "-",
         "audit: No space left on device, 7 missing",
+        "records of a newer program: 2",
     ]
 
 
