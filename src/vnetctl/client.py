@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from directory_client.wire.limits import ANSWER_BYTES_MAX, PROGRESS_BYTES_MAX
 from vnetctl.errors import REFUSED, SILENT, WRONG_INPUT, Failure
 
 VERSION = 1
 TIMEOUT_S = 12.0
 SLOW_TIMEOUT_S = 35.0
-PROGRESS_BYTES_MAX = 1024  # what is longer is an answer
-ANSWER_BYTES_MAX = 256 * 1024 * 1024
 SHOW_VERBS = frozenset({"show", "explain", "events"})
 
 Answer = dict[str, Any]
@@ -60,8 +59,10 @@ class GatewayClient:
         self._id = 0
 
     def ask(self, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Answer:
-        import msgpack  # what only a question needs is loaded with the question: --help is there at once
+        import msgspec  # what only a question needs is loaded with the question: --help is there at once
         import zmq
+
+        from directory_client.wire.admin import AdminRequest
 
         path = self._reachable(request)
         self._id += 1
@@ -71,7 +72,8 @@ class GatewayClient:
         dealer.set(zmq.MAXMSGSIZE, ANSWER_BYTES_MAX)
         try:
             dealer.connect(f"ipc://{path}")
-            dealer.send(msgpack.packb({"v": VERSION, "id": self._id, **request}))
+            asked = AdminRequest(v=VERSION, id=self._id, **request)
+            dealer.send(msgspec.msgpack.encode(asked))
             with Progress() as progress:
                 while True:
                     if not dealer.poll(int(timeout_s * 1000)):

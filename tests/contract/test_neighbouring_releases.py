@@ -13,6 +13,7 @@ import pytest
 from test_directory_service import DOCUMENT, Bench
 
 from directory_client.client import DirectoryClient
+from directory_client.decoding import read_answer
 from directory_client.events import Changed, Failed, Resolved, ServerChanged, Snapshot
 from directory_client.subscriber import State
 from directory_client.wire import rows
@@ -120,6 +121,8 @@ def test_a_client_of_the_release_before_is_served_and_told_all_that_it_needs(typ
     assert answer["ok"] is True, answer
     assert needs <= answer.keys()
     assert (answer["v"], answer["id"]) == (1, 4)
+    head = read_answer([msgpack.packb(answer)])
+    assert (head.ok, head.id, head.revision) == (True, 4, answer.get("revision"))
 
 
 @pytest.mark.parametrize("type", OLDER)

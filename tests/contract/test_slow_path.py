@@ -287,7 +287,7 @@ def test_garbage_in_a_ring_is_counted_and_others_are_served(node: Node) -> None:
     node.data_plane.emit(garbage, plausible, good)
 
     until(lambda: 83 in node.data_plane.of_type(RecordType.FLOW_INSTALL)["token"], "its flow")
-    until(lambda: node.statistics().get("records_unknown", 0) > 400, "the count")
+    until(lambda: node.statistics()["counters"].get("records_unknown", 0) > 400, "the count")
 
 
 def test_statistics_say_what_was_asked(node: Node) -> None:

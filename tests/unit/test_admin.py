@@ -15,6 +15,7 @@ from directory_client.wire.greeting import Notice
 from gateway.configuration.configuration import Admin as AdminSection
 from gateway.configuration.configuration import Configuration, Port
 from gateway.control.admin import Admin, pack
+from gateway.processes.report import NoRoom, WorkerStatistics
 from gateway.show.attention import attention
 from gateway.state.events import Events
 from gateway.state.job import AskDirectory, Refused
@@ -244,11 +245,12 @@ def test_a_locator_that_is_missing_says_where_it_belongs(world: World) -> None:
 
 
 def test_what_finds_no_room_needs_attention(world: World) -> None:
-    first = {"vnets": {"count": 2, "vnets": ["blue", "green"]}}
-    second = {"vnets": {"count": 7, "vnets": ["n1", "n2", "n3", "n4", "n5"]}}
-    second["locations"] = {"count": 1, "vnets": ["red"]}
+    first = {"vnets": NoRoom(2, ["blue", "green"])}
+    second = {"vnets": NoRoom(7, ["n1", "n2", "n3", "n4", "n5"]), "locations": NoRoom(1, ["red"])}
     for number, lacking in enumerate((first, second)):
-        world.state.workers[f"slow-path-{number}"] = Worker(world.now_s, {"no_room": lacking}, 0, {})
+        world.state.workers[f"slow-path-{number}"] = Worker(
+            world.now_s, WorkerStatistics(no_room=lacking), 0, None
+        )
     lines = [one for one in attention(world.state) if one["about"] == "capacity"]
     assert [one["text"] for one in lines] == [
         "V-nets blue, green, n1, n2, n3 and 4 more are not carried: the table of V-nets is full"
@@ -262,7 +264,7 @@ def test_what_finds_no_room_needs_attention(world: World) -> None:
 def test_an_unresolved_tunnel_needs_attention(world: World) -> None:
     world.state.servers = lambda: [DirectoryServer("dir1", "ipc:///d", "down", False, 0, None, 9.0, 3)]
     world.state.missing_locators = ("192.0.2.1",)
-    world.state.workers["slow-path-0"] = Worker(world.now_s - 60, {}, 0, {})
+    world.state.workers["slow-path-0"] = Worker(world.now_s - 60, WorkerStatistics(), 0, None)
     world.state.exception_problems["uplink"] = ("it is taken", "ip link delete uplink")
     (row,) = world.rows("overview")
     about = [line["about"] for line in row["attention"]]

@@ -15,6 +15,9 @@ import zmq
 from directory_client.kinds.nouns import NOUN_OF
 from directory_client.toml.strict_toml import Table
 from directory_client.vocabulary.numbers import Action
+from directory_client.wire.greeting import FEATURES
+from directory_client.wire.operations import OPERATIONS
+from directory_client.wire.requests import REQUESTS
 from directory_service import configuration as directory_configuration
 from directory_service.kinds.rule import DEFAULT_ANSWER_PORTS, port_range
 from gateway.configuration import configuration
@@ -166,3 +169,41 @@ def test_an_answer_leads_to_the_ports_that_topology_md_and_help_say() -> None:
     ]  # fmt: skip
     assert f'`["{DEFAULT_ANSWER_PORTS}"]`' in (DOCS / "topology.md").read_text()
     assert f"[{DEFAULT_ANSWER_PORTS}]" in help_of("rule", "answer_ports")
+
+
+def declared(page: str) -> dict[str, tuple[list[str], set[str]]]:
+    """Return type or operation → its declarations and fields, of the tables of messages in protocol.md."""
+    found: dict[str, tuple[list[str], set[str]]] = {}
+    inside = False
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        if not line.startswith("| "):
+            inside = inside and line.startswith("|")
+        elif len(cells) > 2 and cells[1] == "declared as":
+            inside = True
+        elif inside:
+            names = re.findall(r"`([a-z_0-9]+)`", cells[2]) if len(cells) > 2 else []
+            for kind in cells[0].split(" / "):
+                found[kind] = (cells[1].split(", "), set(names))
+    return found
+
+
+def test_protocol_md_says_of_each_message_what_is_declared():
+    page = (DOCS / "protocol.md").read_text()
+    shown = declared(page)
+    messages = {**REQUESTS, **OPERATIONS}
+    unshown = {"answer", "resync"}  # in the text beside the tables
+    assert shown.keys() == messages.keys() - unshown
+    for kind, (names, fields_shown) in shown.items():
+        together = {name for one in names for name in fields_of(messages, one)}
+        assert messages[kind].__name__ in names
+        assert fields_shown == together - {"v", "id"}, kind
+
+
+def fields_of(messages: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return next(one for one in messages.values() if one.__name__ == name).__struct_fields__
+
+
+def test_protocol_md_names_the_features_that_there_are():
+    text = (DOCS / "protocol.md").read_text().split("\nFeatures: ")[1].split("\n\n")[0]
+    assert re.findall(r"`([a-z]+)` \(", text) == list(FEATURES)

@@ -12,6 +12,7 @@ from resolver_world import INCARNATION, VNI, miss, records
 
 from directory_client.events import Changed, Snapshot
 from fastpath.records import RECORD, RecordType, Refusal, make, select
+from gateway.processes.report import NoRoom
 from gateway.slow_path.resolver import Resolver
 from gateway.slow_path.room import LAPSE_S, Room, by_table
 
@@ -112,7 +113,7 @@ def test_what_finds_no_room_is_known_before_its_revision_is_in_force() -> None:
     resolver.records(tables.apply(resolver.take_records()), 100.0)
     assert resolver.take_in_force() == 4
     assert resolver.no_room() == [(7002, "net-7002", "vnets")]
-    assert by_table(resolver.no_room()) == {"vnets": {"count": 1, "vnets": ["net-7002"]}}
+    assert by_table(resolver.no_room()) == {"vnets": NoRoom(1, ["net-7002"])}
 
 
 def refused_flow(why: Refusal) -> np.ndarray:

@@ -26,6 +26,10 @@ FACTS_MAX = 64  # locators, ports, or V-nets without room, in a heartbeat
 WORKERS_MAX = 64  # of a gateway's slow path
 NOTICES_MAX = 16
 FEATURES_MAX = 64
+TABLES_MAX = 16  # of a gateway in which something finds no room
+VNETS_SHOWN_MAX = 16  # of those that find none in one
+BUCKETS_MAX = 64  # of a histogram
+COUNTERS_MAX = 256  # of a worker
 IDS_MAX = 4_096  # whose names are asked at once
 HISTORY_ROWS_MAX = 100_000
 

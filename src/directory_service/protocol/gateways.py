@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from directory_client.wire.greeting import Load
+from directory_client.wire.limits import WORKERS_MAX
 from directory_service.documents.resting import Reports
 from directory_service.protocol.holders import Holders
 
 NODES_MAX = 65_536
-SPEAKERS_MAX = 64
+SPEAKERS_MAX = WORKERS_MAX + 1  # control speaks too
 SETTLE_S = 3.0
 HELLO_S = 3.5  # hello comes every second
 FORGET_S = 3_600.0

@@ -21,8 +21,9 @@ from typing import Any
 import msgpack
 import zmq
 
-from directory_client.wire.limits import DEPTH_MAX
-from directory_client.wire.messages import DirectoryError, is_too_deep
+from directory_client.wire.admin import VERSION, AdminRequest
+from directory_client.wire.limits import ADMIN_BYTES_MAX, DEPTH_MAX, WAIT_MS_MAX
+from directory_client.wire.messages import DirectoryError, MalformedMessage, check, is_too_deep
 from directory_client.wire.operator_requests import READS, WRITES, message_of
 from gateway.show import explain
 from gateway.show import nouns as show
@@ -42,10 +43,8 @@ from gateway.state.state import State
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
-REQUEST_BYTES_MAX = 17 * 1024 * 1024
+FIX = "see docs/protocol.md, section 3"
 JOBS_MAX = 256
-WAIT_MS_MAX = 30_000
 SHOW_VERBS = frozenset({"show", "explain", "events"})
 VERBS = SHOW_VERBS | READS | WRITES | {"reload"}
 
@@ -105,19 +104,19 @@ class Admin:
                 reply({**head, "ok": True, **answer})
 
         try:
-            check(request)
-            head["id"] = request.get("id")
-            if request["verb"] not in SHOW_VERBS and not may_change:
+            asked = read_request(request)
+            head["id"] = asked.id
+            if asked.verb not in SHOW_VERBS and not may_change:
                 raise Refused(
-                    f"{request['verb']} changes something; this socket only shows",
+                    f"{asked.verb} changes something; this socket only shows",
                     f"vnetctl --socket {self._state.configuration.admin.socket} …",
                 )
-            if request["verb"] == "events":
-                self._events(request, finish)
+            if asked.verb == "events":
+                self._events(asked, finish)
                 return
             if self.running >= JOBS_MAX:
                 raise Refused(f"{JOBS_MAX} requests are under way at once", "try again in a moment")
-            job = self._job(request)
+            job = self._job(asked, request)
         except DirectoryError as error:
             self._state.malformed_requests += error.code == 2
             finish(Refused(error.error, error.fix, error.code))
@@ -160,17 +159,17 @@ class Admin:
             else:
                 self._waiting.append(one)
 
-    def _job(self, request: dict[str, Any]) -> Job:
-        at = request.get("at")
-        if at is not None and at != self._state.node:
-            return forward(at, request)
-        if request["verb"] == "show":
+    def _job(self, asked: AdminRequest, request: dict[str, Any]) -> Job:
+        """Return the job for a request. It is passed on as it came: others may know more of its fields."""
+        if asked.at is not None and asked.at != self._state.node:
+            return forward(asked.at, request)
+        if asked.verb == "show":
             return show.show(self._state, request)
-        if request["verb"] == "reload":
+        if asked.verb == "reload":
             if self._reload is None:
                 raise Refused("nothing is read again here", "restart control")
             return self._reload()
-        if request["verb"] == "explain":
+        if asked.verb == "explain":
             return explain.explain(self._state, request)
         return self._pass_on(request)
 
@@ -251,8 +250,8 @@ class Admin:
         else:
             self._ask_directory(asked, checked)
 
-    def _events(self, request: dict[str, Any], reply: Done) -> None:
-        args = request.get("args") or {}
+    def _events(self, asked: AdminRequest, reply: Done) -> None:
+        args = asked.args or {}
         after, wait_ms = args.get("after", 0), args.get("wait_ms", 0)
         if (
             not isinstance(after, int)
@@ -300,28 +299,25 @@ def pack(answer: Answer) -> bytes:
         return bytes(msgpack.packb({"v": VERSION, "id": answer.get("id"), **refusal, "code": 1}))
 
 
-def check(request: Any) -> None:
-    """Raise Refused unless this has the shape of a request."""
+def read_request(request: Any) -> AdminRequest:
+    """Return a hostile request as what it has to be. Raises DirectoryError."""
     if not isinstance(request, dict):
-        raise Refused("a request is a map", "see docs/protocol.md, section 3", 2)
+        raise Refused("a request is a map", FIX, 2)
     if is_too_deep(request):
-        raise Refused(f"a request is nested {DEPTH_MAX} deep at most", "see docs/protocol.md, section 3", 2)
+        raise Refused(f"a request is nested {DEPTH_MAX} deep at most", FIX, 2)
     if request.get("v") != VERSION:
         raise Refused(
             f"version {request.get('v')!r:.40} is not spoken here, {VERSION} is",
             "install the same release",
             2,
         )
-    if not isinstance(request.get("id"), (int, str, type(None))):
-        raise Refused("id is no number", "see docs/protocol.md, section 3", 2)
-    verb = request.get("verb")
-    if not isinstance(verb, str) or verb not in VERBS:
-        raise Refused(f"{verb!r:.40} is no verb", f"one of: {' '.join(sorted(VERBS))}", 2)
-    for key in ("noun", "at"):
-        if not isinstance(request.get(key), (str, type(None))):
-            raise Refused(f"{key} is no text", "see docs/protocol.md, section 3", 2)
-    if not isinstance(request.get("args"), (dict, type(None))):
-        raise Refused("args is no map", "see docs/protocol.md, section 3", 2)
+    try:
+        read = check(request, AdminRequest, "request")
+    except MalformedMessage as error:
+        raise Refused(error.error, FIX, 2) from None
+    if read.verb not in VERBS:
+        raise Refused(f"{read.verb!r:.40} is no verb", f"one of: {' '.join(sorted(VERBS))}", 2)
+    return read
 
 
 class AdminSocket:
@@ -335,7 +331,7 @@ class AdminSocket:
         self._path = path
         self.socket: zmq.Socket[Any] = context.socket(zmq.ROUTER)
         self.socket.set(zmq.LINGER, 0)
-        self.socket.set(zmq.MAXMSGSIZE, REQUEST_BYTES_MAX)
+        self.socket.set(zmq.MAXMSGSIZE, ADMIN_BYTES_MAX)
         self.socket.set(zmq.SNDHWM, 16)  # answers that a client does not fetch
         self.socket.set(zmq.RCVHWM, 64)
         self.socket.set(zmq.HANDSHAKE_IVL, 5000)

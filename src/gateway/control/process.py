@@ -27,6 +27,7 @@ from directory_client.keys import client_keys
 from directory_client.process.descriptors import Admission, Listener, raise_limit
 from directory_client.process.notify import notify
 from directory_client.realm import RealmPin
+from directory_client.wire.limits import INBOX_BYTES_MAX
 from gateway.configuration.configuration import Configuration
 from gateway.control import inbox
 from gateway.control.admin import Admin, AdminSocket
@@ -243,7 +244,7 @@ class Control:
     def _open_inbox(self) -> zmq.Socket[Any]:
         opened: zmq.Socket[Any] = self._context.socket(zmq.PULL)
         opened.set(zmq.LINGER, 0)
-        opened.set(zmq.MAXMSGSIZE, inbox.MESSAGE_BYTES_MAX)
+        opened.set(zmq.MAXMSGSIZE, INBOX_BYTES_MAX)
         opened.set(zmq.RCVHWM, 1024)
         before = os.umask(0o177)
         try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgpack
 import zmq
+
+from gateway.processes.report import VERSION, Report, WorkerStatistics, pack_report
 
 KEPT = 64
 
@@ -29,17 +30,17 @@ class Reporter:
 
     def tell(self, event: str, text: str) -> None:
         """Send an event."""
-        self._send({"event": event, "text": text})
+        self._send(Report(v=VERSION, sender=self._process, event=event, text=text))
 
-    def report(self, statistics: dict[str, Any]) -> None:
+    def report(self, statistics: WorkerStatistics) -> None:
         """Send statistics; counts are since this process started."""
-        self._send({"statistics": statistics})
+        self._send(Report(v=VERSION, sender=self._process, statistics=statistics))
 
     def close(self) -> None:
         self._socket.close()
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, report: Report) -> None:
         try:
-            self._socket.send(msgpack.packb({"v": 1, "from": self._process, **message}), zmq.DONTWAIT)
+            self._socket.send(pack_report(report), zmq.DONTWAIT)
         except zmq.Again:
             self.lost += 1

@@ -72,9 +72,10 @@ def _room_lines(state: State) -> list[dict[str, str]]:
     """Return what the slow path's workers say finds no room in the data plane's tables."""
     lines = []
     for table, sentence in _NO_ROOM.items():
-        said = [worker.now.get("no_room", {}).get(table, {}) for worker in state.workers.values()]
-        count = sum(one.get("count", 0) for one in said)
-        names = [name for one in said for name in one.get("vnets", ())][:VNETS_SHOWN]
+        found = (worker.now.no_room.get(table) for worker in state.workers.values())
+        said = [one for one in found if one is not None]
+        count = sum(one.count for one in said)
+        names = [name for one in said for name in one.vnets][:VNETS_SHOWN]
         if not count:
             continue
         shown = ", ".join(names) + (f" and {count - len(names)} more" if count > len(names) else "")

@@ -147,21 +147,24 @@ def _worker_row(state: State, name: str, worker: Worker) -> dict[str, Any]:
     now, then = worker.now, worker.before
 
     def difference(counter: str) -> float | None:
-        return max(0, (now.get(counter) or 0) - (then.get(counter) or 0)) if then and span > 0 else None
+        if then is None or span <= 0:
+            return None
+        counted: float = getattr(now, counter) - getattr(then, counter)
+        return max(0.0, counted)
 
     misses, batches, busy_s = difference("misses"), difference("batches"), difference("busy_s")
-    p50, p99 = percentiles_us(now.get("directory_us_bucket") or (), 0.5, 0.99)
+    p50, p99 = percentiles_us(now.directory_us_bucket, 0.5, 0.99)
     return {
         "node": state.node,
         "thread": name,
         "kind": "slow-path",
-        "cpu_ratio": now.get("cpu"),
+        "cpu_ratio": now.cpu,
         "misses_per_s": misses / span if misses is not None else None,
         "busy_ratio": busy_s / span if busy_s is not None else None,
         "misses_per_batch": misses / batches if misses is not None and batches else None,
         "directory_p50_us": p50,
         "directory_p99_us": p99,
-        "misses": now.get("misses"),
+        "misses": int(now.misses),
         "silent_s": round(state.clock() - worker.received_s, 1),
     }
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from directory_client.vocabulary.addresses import looks_ipv6, unpack_address
 from directory_client.vocabulary.names import format_mac
+from directory_client.wire.operations import Announce
 from fastpath.records import LocationKind, RecordType, packet_spans
-from gateway.slow_path.operations import MalformedOperation, Operation, address, ipv4, mac, number
+from gateway.slow_path.operations import MalformedOperation, Operation, address, ipv4, mac, read_operation
 from gateway.slow_path.view import View
 
 BROADCAST = b"\xff" * 6
@@ -69,17 +70,17 @@ class Announcement:
 
 def announcement(operation: Operation, vni: int) -> Announcement:
     """Check an operation `announce` or `announce_left`. Raises MalformedOperation."""
+    read = read_operation(operation)
     try:
-        packed = [ipv4(a) for a in list(operation["addresses"])[:ADDRESSES_MAX]]
-        attachments = [int(one) for one in list(operation.get("attachments", ()))]
+        packed = [ipv4(one) for one in read.addresses[:ADDRESSES_MAX]]
         return Announcement(
             vni,
-            number(operation, "object_id", 64),
-            mac(operation["mac"]),
+            read.object_id,
+            mac(read.mac),
             tuple(one for one in packed if one is not None),
-            None if operation["op"] == "announce_left" else frozenset(attachments),
+            frozenset(read.attachments) if isinstance(read, Announce) else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise MalformedOperation(f"{operation['op']}: {type(error).__name__} {error}") from None
 
 

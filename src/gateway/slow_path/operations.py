@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, ip_address
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from directory_client.wire import operations as wire
+from directory_client.wire.messages import complaint
 from fastpath.records import ChangeKind, IngressFlag, LocationKind, RecordFlag, RecordType, ScopeFlag, make
 
 Operation = Mapping[str, Any]
@@ -29,26 +32,27 @@ class MalformedOperation(ValueError):
 def record_of(operation: Operation, vni: int, revision: int, incarnation: int) -> Records | None:
     """Return the record that applies an operation to a V-net; None for an operation that has none
     (announcements, or one that this version does not know). Raises MalformedOperation."""
-    make_record = _RECORDS.get(operation.get("op", ""))
+    name = operation.get("op", "")
+    make_record = _RECORDS.get(name)
     if make_record is None:
         return None
-    if operation.get("vni", vni) != vni:
-        raise MalformedOperation(f"{operation['op']} of V-net {operation['vni']} in a message for {vni}")
+    read = read_operation(operation)
+    if read.vni is not None and read.vni != vni:
+        raise MalformedOperation(f"{name} of V-net {read.vni} in a message for {vni}")
     head = {"vni": vni, "revision": revision}
     try:
-        return make_record(operation, head, incarnation)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise MalformedOperation(f"{operation['op']}: {type(error).__name__} {error}") from None
+        return make_record(read, head, incarnation)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MalformedOperation(f"{name}: {type(error).__name__} {error}") from None
 
 
-def number(operation: Operation, name: str, bits: int, default: int | None = None) -> int:
-    """Return an unsigned number of so many bits. Raises KeyError, TypeError, ValueError."""
-    value = operation.get(name, default) if default is not None else operation[name]
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is no number")
-    if not 0 <= value < 1 << bits:
-        raise ValueError(f"{name} is out of range")
-    return value
+def read_operation(operation: Operation) -> Any:
+    """Return an operation that is known as what it is declared to be. Raises MalformedOperation."""
+    name = str(operation["op"])
+    try:
+        return msgspec.convert(operation, wire.OPERATIONS[name])
+    except msgspec.ValidationError as error:
+        raise MalformedOperation(complaint(error, name)) from None
 
 
 def address(value: Any) -> bytes:
@@ -82,109 +86,105 @@ def ipv4(value: Any) -> bytes | None:
         raise ValueError(str(error)) from None
 
 
-def _vnet(op: Operation, head: dict[str, int], incarnation: int) -> Records:
+def _vnet(op: wire.VnetOperation, head: dict[str, int], incarnation: int) -> Records:
     return make(
         RecordType.VNET_SET,
         **head,
-        object_id=number(op, "object_id", 64),
+        object_id=op.object_id,
         incarnation=incarnation,
-        quota_flows=number(op, "quota_flows", 32, 0),
-        quota_misses_per_s=number(op, "quota_misses_per_s", 32, 0),
-        stale_max_s=number(op, "stale_max_s", 32, 0),
-        gateway_mac=mac(op["gateway_mac"]),
-        gateway_address=address(op.get("gateway_address")),
+        quota_flows=op.quota_flows,
+        quota_misses_per_s=op.quota_misses_per_s,
+        stale_max_s=op.stale_max_s,
+        gateway_mac=mac(op.gateway_mac),
+        gateway_address=address(op.gateway_address),
     )
 
 
-def _vnet_removed(op: Operation, head: dict[str, int], incarnation: int) -> Records:
-    return make(
-        RecordType.VNET_REMOVE, **head, object_id=number(op, "object_id", 64), incarnation=incarnation
-    )
+def _vnet_removed(op: wire.VnetRemoved, head: dict[str, int], incarnation: int) -> Records:
+    return make(RecordType.VNET_REMOVE, **head, object_id=op.object_id, incarnation=incarnation)
 
 
-def _attachment(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
-    set_it = op["op"] == "attachment"
-    port = op["port"] if set_it else op.get("port", "")
-    if not isinstance(port, str):
-        raise TypeError("port is no text")
+def _attachment(
+    op: wire.AttachmentOperation | wire.AttachmentRemoved, head: dict[str, int], _incarnation: int
+) -> Records:
+    set_it = isinstance(op, wire.AttachmentOperation)
     return make(
         RecordType.ATTACHMENT_SET if set_it else RecordType.ATTACHMENT_REMOVE,
         **head,
-        object_id=number(op, "object_id", 64),
-        port=port,
-        vlan=number(op, "vlan", 12, None if set_it else 0),
-        mtu_bytes=number(op, "mtu_bytes", 16, 0),
+        object_id=op.object_id,
+        port=op.port,
+        vlan=op.vlan,
+        mtu_bytes=op.mtu_bytes,
     )
 
 
-def _ingress(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
-    set_it = op["op"] == "ingress"
+def _ingress(
+    op: wire.IngressOperation | wire.IngressRemoved, head: dict[str, int], _incarnation: int
+) -> Records:
+    set_it = isinstance(op, wire.IngressOperation)
     row = make(
         RecordType.INGRESS_SET if set_it else RecordType.INGRESS_REMOVE,
         **head,
-        node_id=number(op, "node_id", 64, None if set_it else 0),
-        ingress_flags=(IngressFlag.RELAY if op.get("relay") else 0)
-        | (IngressFlag.FOREIGN if op.get("foreign") else 0),
-        udp_port=number(op, "udp_port", 16, 0),
+        node_id=op.node_id,
+        ingress_flags=(IngressFlag.RELAY if op.relay else 0) | (IngressFlag.FOREIGN if op.foreign else 0),
+        udp_port=op.udp_port,
     )
     key = row["key"]
-    key["local"] = np.frombuffer(address(op["local"]), np.uint8)
-    key["remote"] = np.frombuffer(address(op["remote"]), np.uint8)
-    key["wire_id"] = number(op, "wire_id", 32)
-    key["protocol"] = number(op, "protocol", 8)
+    key["local"] = np.frombuffer(address(op.local), np.uint8)
+    key["remote"] = np.frombuffer(address(op.remote), np.uint8)
+    key["wire_id"] = op.wire_id
+    key["protocol"] = op.protocol
     return row
 
 
-def _tunnel(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
+def _tunnel(op: wire.TunnelOperation, head: dict[str, int], _incarnation: int) -> Records:
     return make(
         RecordType.TUNNEL_SET,
-        revision=number(op, "revision", 64, head["revision"]),
-        object_id=number(op, "object_id", 64),
-        profile_id=number(op, "profile_id", 64, 0),
-        node_id=number(op, "node_id", 64),
-        local=address(op["local"]),
-        remote=address(op["remote"]),
-        udp_port=number(op, "udp_port", 16),
-        mtu_bytes=number(op, "mtu_bytes", 16),
-        protocol=number(op, "protocol", 8),
-        ttl=number(op, "ttl", 8),
-        dscp=number(op, "dscp", 6, 0),
-        dscp_copy=number(op, "dscp_copy", 1, 0)
-        if not isinstance(op.get("dscp_copy"), bool)
-        else op["dscp_copy"],
+        revision=head["revision"] if op.revision is None else op.revision,
+        object_id=op.object_id,
+        profile_id=op.profile_id,
+        node_id=op.node_id,
+        local=address(op.local),
+        remote=address(op.remote),
+        udp_port=op.udp_port,
+        mtu_bytes=op.mtu_bytes,
+        protocol=op.protocol,
+        ttl=op.ttl,
+        dscp=op.dscp,
+        dscp_copy=op.dscp_copy,
     )
 
 
-def _tunnel_removed(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
-    return make(RecordType.TUNNEL_REMOVE, revision=head["revision"], object_id=number(op, "object_id", 64))
+def _tunnel_removed(op: wire.TunnelRemoved, head: dict[str, int], _incarnation: int) -> Records:
+    return make(RecordType.TUNNEL_REMOVE, revision=head["revision"], object_id=op.object_id)
 
 
-def _location(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
-    kind = number(op, "kind", 8)
+def _location(op: wire.LocationOperation, head: dict[str, int], _incarnation: int) -> Records:
     return make(
         RecordType.LOCATION_SET,
         flags=RecordFlag.IF_PRESENT,
         vni=head["vni"],
-        revision=number(op, "revision", 64, head["revision"]),
-        object_id=number(op, "object_id", 64),
-        target_id=number(op, "target_id", 64),
-        node_id=number(op, "node_id", 64),
-        wire_id=number(op, "wire_id", 32),
-        way=number(op, "way", 4, 0),
-        kind=LocationKind(kind),
-        mac=mac(op["mac"]),
+        revision=head["revision"] if op.revision is None else op.revision,
+        object_id=op.object_id,
+        target_id=op.target_id,
+        node_id=op.node_id,
+        wire_id=op.wire_id,
+        way=op.way,
+        kind=LocationKind(op.kind),
+        mac=mac(op.mac),
     )
 
 
-def _location_removed(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
-    return make(
-        RecordType.LOCATION_REMOVE, **head, object_id=number(op, "object_id", 64), way=number(op, "way", 4, 0)
-    )
+def _location_removed(op: wire.LocationRemoved, head: dict[str, int], _incarnation: int) -> Records:
+    return make(RecordType.LOCATION_REMOVE, **head, object_id=op.object_id, way=op.way)
 
 
-def _peering(op: Operation, head: dict[str, int], _incarnation: int) -> Records:
-    kind = RecordType.PEERING_SET if op["op"] == "peering" else RecordType.PEERING_REMOVE
-    return make(kind, **head, to_vni=number(op, "to_vni", 24))
+def _peering(
+    op: wire.PeeringOperation | wire.PeeringRemoved, head: dict[str, int], _incarnation: int
+) -> Records:
+    set_it = isinstance(op, wire.PeeringOperation)
+    kind = RecordType.PEERING_SET if set_it else RecordType.PEERING_REMOVE
+    return make(kind, **head, to_vni=op.to_vni)
 
 
 _SCOPE_FLAGS = {
@@ -196,33 +196,29 @@ _SCOPE_FLAGS = {
 }
 
 
-def _scope(op: Operation, head: dict[str, int], incarnation: int) -> Records:
+def _scope(op: wire.ScopeOperation, head: dict[str, int], incarnation: int) -> Records:
+    if op.port_low > op.port_high:
+        raise ValueError("ports are impossible")
     row = make(
         RecordType.CHANGE,
         vni=head["vni"],
-        revision=number(op, "revision", 64, head["revision"]),
+        revision=head["revision"] if op.revision is None else op.revision,
         incarnation=incarnation,
-        kind=ChangeKind(number(op, "kind", 8)),
+        kind=ChangeKind(op.kind),
     )
     scope = row["scope"]
-    scope["source"] = np.frombuffer(address(op.get("source")), np.uint8)
-    scope["destination"] = np.frombuffer(address(op.get("destination")), np.uint8)
-    scope["source_bits"] = number(op, "source_bits", 8, 0)
-    scope["destination_bits"] = number(op, "destination_bits", 8, 0)
-    scope["protocol"] = number(op, "protocol", 8, 0)
-    scope["flags"] = sum(flag for name, flag in _SCOPE_FLAGS.items() if op.get(name))
-    scope["port_low"] = number(op, "port_low", 16, 0)
-    scope["port_high"] = number(op, "port_high", 16, 65_535)
-    if (
-        scope["source_bits"] > 128
-        or scope["destination_bits"] > 128
-        or scope["port_low"] > scope["port_high"]
-    ):
-        raise ValueError("bits or ports are impossible")
+    scope["source"] = np.frombuffer(address(op.source), np.uint8)
+    scope["destination"] = np.frombuffer(address(op.destination), np.uint8)
+    scope["source_bits"] = op.source_bits
+    scope["destination_bits"] = op.destination_bits
+    scope["protocol"] = op.protocol
+    scope["flags"] = sum(flag for name, flag in _SCOPE_FLAGS.items() if getattr(op, name))
+    scope["port_low"] = op.port_low
+    scope["port_high"] = op.port_high
     return row
 
 
-_RECORDS: Mapping[str, Callable[[Operation, dict[str, int], int], Records]] = {
+_RECORDS: Mapping[str, Callable[[Any, dict[str, int], int], Records]] = {
     "vnet": _vnet,
     "vnet_removed": _vnet_removed,
     "attachment": _attachment,

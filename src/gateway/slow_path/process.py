@@ -30,16 +30,18 @@ from directory_client.keys import client_keys
 from directory_client.process.notify import notify
 from directory_client.realm import RealmPin
 from directory_client.wire.greeting import Load
+from directory_client.wire.limits import FACTS_MAX
 from fastpath.records import join
 from fastpath.rings import DataPlaneUnreachable, RingClient
 from gateway.configuration.configuration import Configuration
 from gateway.processes.instance import instance
 from gateway.processes.reloading import Reloading
+from gateway.processes.report import DirectoryUse, WorkerStatistics
 from gateway.processes.reporter import Reporter
 from gateway.slow_path.announcement import described
 from gateway.slow_path.latency import Latency
 from gateway.slow_path.resolver import Resolver
-from gateway.slow_path.room import LAPSING, REPORTED_MAX, by_table
+from gateway.slow_path.room import LAPSING, by_table
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +211,7 @@ class SlowPath:
         """Have heartbeats say what finds no room here; returns it."""
         lacking = self._resolver.no_room()
         declared = [row for row in lacking if row[2] not in LAPSING]
-        self._client.set_heartbeat(no_room=[list(row) for row in declared[:REPORTED_MAX]])
+        self._client.set_heartbeat(no_room=[list(row) for row in declared[:FACTS_MAX]])
         return lacking
 
     # -- the directory -------------------------------------------------------------------------
@@ -352,28 +354,28 @@ class SlowPath:
         p50_us, p99_us = self._latency.recent_percentiles_us(0.5, 0.99)
         active = next((server for server in self._client.servers() if server.active), None)
         self._reporter.report(
-            {
-                **counters,
-                "pid": os.getpid(),
-                "cpu": round((cpu_s - self._cpu_s) / STATISTICS_S, 4),
-                "misses": counters["misses"],
-                "batches": counters["batches"],
-                "asked": counters["asked"],
-                "busy_s": round(self._busy_s, 6),
-                "waiting": self._resolver.waiting(),
-                "backlog": self._backlog_rows,
-                "no_room": by_table(self._say_room()),
-                "directory_us_bucket": self._latency.bucket,
-                "directory": {
-                    "name": active.name if active else "",
-                    "endpoint": active.endpoint if active else "",
-                    "revision": active.revision if active else 0,
-                    "incarnation": active.incarnation if active else 0,
-                    "answering": bool(self._resolver.answering),
-                    "p50_us": p50_us,
-                    "p99_us": p99_us,
-                },
-            }
+            WorkerStatistics(
+                pid=os.getpid(),
+                cpu=round((cpu_s - self._cpu_s) / STATISTICS_S, 4),
+                misses=counters["misses"],
+                batches=counters["batches"],
+                asked=counters["asked"],
+                busy_s=round(self._busy_s, 6),
+                waiting=self._resolver.waiting(),
+                backlog=self._backlog_rows,
+                counters=dict(counters),
+                no_room=by_table(self._say_room()),
+                directory_us_bucket=self._latency.bucket,
+                directory=DirectoryUse(
+                    name=active.name if active else "",
+                    endpoint=active.endpoint if active else "",
+                    revision=active.revision if active else 0,
+                    incarnation=active.incarnation if active else 0,
+                    answering=bool(self._resolver.answering),
+                    p50_us=p50_us,
+                    p99_us=p99_us,
+                ),
+            )
         )
         self._cpu_s = cpu_s
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpath.records import RecordType, Refusal
+from gateway.processes.report import NoRoom
 
 Rows = np.ndarray[Any, Any]
 
@@ -24,7 +25,6 @@ AGAIN_MOST_S = 8.0
 LAPSE_S = 10.0  # so long it is said of locations and tunnels
 PROBES_MAX = 64  # V-nets that are tried at once
 NAMES_MAX = 5
-REPORTED_MAX = 64  # rows that a heartbeat carries
 
 TABLES: Mapping[int, str] = {
     RecordType.VNET_SET: "vnets",
@@ -117,12 +117,12 @@ class Room:
         yield from sorted(self._lacks, key=lambda key: (key[1], key[0]))
 
 
-def by_table(lacking: Iterable[tuple[int, str, str]]) -> dict[str, dict[str, Any]]:
+def by_table(lacking: Iterable[tuple[int, str, str]]) -> dict[str, NoRoom]:
     """Return for each table how many V-nets find no room in it, and the names of a few."""
-    tables: dict[str, dict[str, Any]] = {}
+    tables: dict[str, NoRoom] = {}
     for _, name, table in lacking:
-        found = tables.setdefault(table, {"count": 0, "vnets": []})
-        found["count"] += 1
-        if name and len(found["vnets"]) < NAMES_MAX:
-            found["vnets"].append(name)
+        found = tables.setdefault(table, NoRoom(0, []))
+        found.count += 1
+        if name and len(found.vnets) < NAMES_MAX:
+            found.vnets.append(name)
     return tables

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from directory_client.wire.greeting import Notice
+from directory_client.wire.limits import IDS_MAX
 from gateway.configuration.configuration import Configuration
+from gateway.processes.report import WorkerStatistics
 from gateway.state.events import Events
 from gateway.state.job import Answer, Ask, AskDirectory, Refused, Steps, dump
 from gateway.state.statistics import Statistics
 from gateway.underlay.nexthop import Pair, Resolution
 
 NAMES_AGAIN_S = 5.0
-NAMES_ASKED_MAX = 4_096
 WORKER_SILENT_S = 5.0
 
 
@@ -44,9 +45,9 @@ class Worker:
     """The last statistics of a slow-path worker and those before."""
 
     received_s: float
-    now: dict[str, Any]
+    now: WorkerStatistics
     before_s: float
-    before: dict[str, Any]
+    before: WorkerStatistics | None  # None: it has just started
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,8 @@ def read_names(state: State, more: Iterable[Any] = ()) -> Generator[Ask, Answer,
     if server is not None and server.incarnation != names.incarnation:
         names.objects, names.ask_again_s, names.incarnation = {}, {}, server.incarnation
     unknown = names.unknown(sorted(used), now) if server is not None else []
-    for start in range(0, len(unknown), NAMES_ASKED_MAX):
-        asked = unknown[start : start + NAMES_ASKED_MAX]
+    for start in range(0, len(unknown), IDS_MAX):
+        asked = unknown[start : start + IDS_MAX]
         names.ask_again_s |= dict.fromkeys(asked, now + NAMES_AGAIN_S)  # nor twice while it is being asked
         try:
             answer = yield AskDirectory("names", {"ids": asked}, 1.0)
