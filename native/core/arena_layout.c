@@ -7,7 +7,7 @@
 #include <errno.h>
 
 #define PAGE_BYTES 4096
-#define LAYOUT_VERSION 2 // counts up when a record keeps its size but not its meaning
+#define LAYOUT_VERSION 3 // counts up when a record keeps its size but not its meaning
 
 static bool
 in_range(uint32_t value, uint32_t low, uint32_t high)

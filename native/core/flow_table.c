@@ -136,6 +136,12 @@ bucket_of(const struct fp_arena *arena, uint64_t hash)
 	return &arena->view.flow_bucket[fp_flow_bucket_of(&arena->view, hash)];
 }
 
+static uint32_t
+decided_at_s(const struct fp_arena *arena, const struct fp_flow_value *value)
+{
+	return value->decided_at_s ? value->decided_at_s : arena->now_s;
+}
+
 // A life is shortened before the new action stands and prolonged after: whoever looks in between, or finds
 // the arena after a stop in between, never sees a decision that lives longer than it was made for.
 static void
@@ -154,6 +160,7 @@ entry_change(struct fp_arena *arena, uint32_t index, const struct fp_flow_value 
 	if (value->expire_at_s > entry->expire_at_s)
 		fp_store(&entry->expire_at_s, value->expire_at_s);
 	fp_store(&arena->view.flow_side[index].refresh_at_s, value->refresh_at_s);
+	fp_store(&arena->view.flow_side[index].decided_at_s, decided_at_s(arena, value));
 	locations_drop(arena, old);
 	if (kind != flow->kind[index]) {
 		const uint32_t vnet = flow->vnet[index];
@@ -175,7 +182,10 @@ entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, ui
 		.revision = (uint32_t)value->revision,
 		.expire_at_s = value->expire_at_s,
 	};
-	const struct fp_flow_side side = { .refresh_at_s = value->refresh_at_s };
+	const struct fp_flow_side side = {
+		.refresh_at_s = value->refresh_at_s,
+		.decided_at_s = decided_at_s(arena, value),
+	};
 
 	locations_hold(arena, value->action);
 	fp_index_hold(&arena->pool[FP_POOL_INGRESS], key->ingress);
@@ -303,6 +313,7 @@ fp_flow_change_at(struct fp_arena *arena, uint32_t entry, fp_action_word action)
 		.revision = now->revision,
 		.expire_at_s = now->expire_at_s,
 		.refresh_at_s = arena->view.flow_side[entry].refresh_at_s,
+		.decided_at_s = arena->view.flow_side[entry].decided_at_s,
 		.vnet = arena->flow->vnet[entry],
 	};
 	return fp_flow_insert(arena, &key, &value);
@@ -364,6 +375,10 @@ fp_flow_claim(struct fp_arena *arena, uint32_t index)
 
 	if (entry->used_s > arena->now_s) // an age from the future would never be evicted
 		fp_store(&entry->used_s, arena->now_s);
+	if (arena->view.flow_side[index].decided_at_s > arena->now_s) { // the clock went back: how old is it?
+		fp_store(&entry->expire_at_s, 0);
+		fp_store(&arena->view.flow_side[index].decided_at_s, 0);
+	}
 	fp_index_claim(&arena->pool[FP_POOL_FLOW], index);
 	locations_hold(arena, entry->action);
 	fp_index_hold(&arena->pool[FP_POOL_INGRESS], entry->key.ingress);

@@ -108,6 +108,8 @@ struct fp_installer {
 	bool close_dead; // something that flows name has died
 	bool close_unpeered;
 	uint32_t close_vnet; // being removed, 0: none
+	uint64_t upkeep_ns; // when the last tick was
+	uint32_t upkeep_owed; // entries to be looked at by now
 	uint32_t stale_cursor, upkeep_cursor, expire_cursor, collect_location, collect_tunnel;
 	uint32_t asked; // refreshes of this tick
 	struct fp_worker_state worker[FP_CLIENT_WORKERS];

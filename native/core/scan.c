@@ -2,10 +2,12 @@
 //
 // Passes over all flows. Closing is done at once and whole, before anything else is applied: the records
 // that follow a revocation must not find what it revoked. Marking (loosened, moved, missed) and upkeep
-// (refresh, expiry, extension while no directory answers) go on in slices, one per tick.
+// (refresh, expiry, extension while no directory answers) go on in slices. A lap of upkeep takes LAP_S at most,
+// whatever the capacity: what is owed for the time that has passed is done slice after slice, records between.
 #include "install_internal.h"
 
 #define SLICE 16384           // entries a tick, of each kind of pass
+#define LAP_S 15              // less than EXTEND_AHEAD_S, and than what is left of a life at its refresh
 #define REFRESHES_PER_TICK 256
 #define REFRESH_AGAIN_S 5     // an unanswered refresh is repeated
 #define IN_USE_S 60           // used this recently: worth asking again
@@ -29,8 +31,9 @@ static bool stale_tick(struct fp_installer *in);
 static void stale_lap(struct fp_installer *in);
 static void stale_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
 static void upkeep_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
-static void extend_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
-static void extend(struct fp_installer *in, const struct fp_vnet *vnet, struct fp_flow_entry *entry);
+static void upkeep_owe(struct fp_installer *in);
+static void extend(const struct fp_installer *in, const struct fp_vnet *vnet, struct fp_flow_entry *entry,
+		   const struct fp_flow_side *side);
 static void refresh(struct fp_installer *in, const struct fp_flow_entry *entry, struct fp_flow_side *side);
 static void workers_watch(struct fp_installer *in);
 static void silence(struct fp_installer *in, uint32_t worker);
@@ -86,15 +89,18 @@ fp_scan_tick(struct fp_installer *in)
 		fp_scan_close(in);
 	workers_watch(in);
 	bool more = stale_tick(in);
+	upkeep_owe(in);
 	const uint32_t from = in->upkeep_cursor;
 	in->asked = 0;
 	fp_flow_walk(in->arena, &in->upkeep_cursor, SLICE, upkeep_one, &pass);
 	if (in->asked >= REFRESHES_PER_TICK)
 		in->upkeep_cursor = from; // some were left: they do not wait for the next lap
+	else
+		in->upkeep_owed -= in->upkeep_owed < SLICE ? in->upkeep_owed : SLICE;
 	fp_flow_expire(in->arena, &in->expire_cursor, SLICE, EXPIRED_KEPT_S);
 	fp_locations_collect(in, COLLECT_PER_TICK);
 	fp_tunnels_collect(in, COLLECT_PER_TICK / 16);
-	return more || in->asked >= REFRESHES_PER_TICK;
+	return more || in->upkeep_owed || in->asked >= REFRESHES_PER_TICK;
 }
 
 int
@@ -237,13 +243,26 @@ stale_one(void *context, uint32_t, struct fp_flow_entry *entry, struct fp_flow_s
 // ---- upkeep ----------------------------------------------------------------------------------
 
 static void
+upkeep_owe(struct fp_installer *in)
+{
+	const uint64_t lap_ns = LAP_S * 1000000000ull;
+	uint64_t elapsed_ns = in->now_ns > in->upkeep_ns ? in->now_ns - in->upkeep_ns : 0;
+	if (elapsed_ns > lap_ns)
+		elapsed_ns = lap_ns;
+	const uint32_t entries = in->arena->view.flows;
+	const uint64_t owed = in->upkeep_owed + entries * elapsed_ns / lap_ns;
+	in->upkeep_owed = owed < entries ? (uint32_t)owed : entries;
+	in->upkeep_ns = in->now_ns;
+}
+
+static void
 upkeep_one(void *context, uint32_t, struct fp_flow_entry *entry, struct fp_flow_side *side)
 {
 	const struct pass *pass = context;
 	struct fp_installer *in = pass->in;
 	const struct fp_vnet *vnet = &pass->view->vnet[pass->view->ingress[entry->key.ingress].vnet];
 	if (vnet->worker < FP_CLIENT_WORKERS && in->worker[vnet->worker].silent_since_s) {
-		extend(in, vnet, entry);
+		extend(in, vnet, entry, side);
 	} else if (side->refresh_at_s && side->refresh_at_s <= in->now_s && in->asked < REFRESHES_PER_TICK &&
 		   entry->expire_at_s > in->now_s) {
 		uint32_t used_s = __atomic_load_n(&entry->used_s, __ATOMIC_RELAXED);
@@ -296,27 +315,18 @@ workers_watch(struct fp_installer *in)
 static void
 silence(struct fp_installer *in, uint32_t worker)
 {
-	struct pass pass = { in, &in->arena->view };
-	uint32_t cursor = 0;
 	if (in->worker[worker].silent_since_s)
 		return;
 	in->worker[worker].silent_since_s = in->now_s ? in->now_s : 1;
-	fp_flow_walk(in->arena, &cursor, UINT32_MAX, extend_one, &pass);
+	in->upkeep_owed = in->arena->view.flows; // a whole lap at once: what has expired meanwhile lives on
 }
 
+// However often the line comes and goes: what bounds a flow is when it was last decided.
 static void
-extend_one(void *context, uint32_t, struct fp_flow_entry *entry, struct fp_flow_side *)
+extend(const struct fp_installer *in, const struct fp_vnet *vnet, struct fp_flow_entry *entry,
+       const struct fp_flow_side *side)
 {
-	const struct pass *pass = context;
-	const struct fp_vnet *vnet = &pass->view->vnet[pass->view->ingress[entry->key.ingress].vnet];
-	if (vnet->worker < FP_CLIENT_WORKERS && pass->in->worker[vnet->worker].silent_since_s)
-		extend(pass->in, vnet, entry);
-}
-
-static void
-extend(struct fp_installer *in, const struct fp_vnet *vnet, struct fp_flow_entry *entry)
-{
-	uint64_t limit_s = (uint64_t)in->worker[vnet->worker].silent_since_s + vnet->stale_max_s;
+	uint64_t limit_s = (uint64_t)side->decided_at_s + vnet->stale_max_s;
 	uint64_t until_s = (uint64_t)in->now_s + EXTEND_AHEAD_S;
 	if (until_s > limit_s)
 		until_s = limit_s;

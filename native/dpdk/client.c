@@ -95,6 +95,8 @@ fp_client_drain(struct fp_housekeeping *hk, struct fp_client *client, uint64_t n
 					    &client->batch[client->batch_next], now_ns);
 		if (rc == -EAGAIN) {
 			client->waits = true;
+			if (hk->next_tick_ns > now_ns + TICK_WAIT_NS)
+				hk->next_tick_ns = now_ns + TICK_WAIT_NS;
 			hk->counters.waited++;
 			break;
 		}

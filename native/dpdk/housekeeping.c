@@ -18,7 +18,6 @@
 
 #define TICK_BUSY_NS 10000000ull // there was something to do lately
 #define TICK_IDLE_NS 100000000ull
-#define TICK_WAIT_NS 1000000ull // a record waits for reclaimed slots
 #define SECOND_NS 1000000000ull
 
 static void *housekeeping_main(void *argument);

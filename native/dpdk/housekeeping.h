@@ -15,6 +15,7 @@
 #include "poll_thread.h"
 
 #define FP_INSTALL_BATCH 64
+#define TICK_WAIT_NS 1000000ull // a record that waits for reclaimed slots is tried again so soon
 
 struct fp_client {
 	bool live, broken;

@@ -75,6 +75,7 @@ struct fp_flow_value {
 	uint64_t revision;
 	uint32_t expire_at_s;
 	uint32_t refresh_at_s; // 0: never
+	uint32_t decided_at_s; // 0: now
 	uint32_t vnet;         // whose quota it counts to
 };
 

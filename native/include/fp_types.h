@@ -69,7 +69,7 @@ enum fp_action {
 
 enum fp_action_flag {
 	FP_ACTION_STALE = 1 << 0,   // forwards, but was overtaken by a change: being asked again
-	FP_ACTION_SESSION = 1 << 1, // reserved: the entry's session index is valid
+	FP_ACTION_SESSION = 1 << 1, // reserved
 };
 
 // {action 8, flags 8, source location 24, destination location 24}, high to low. Changed by one
@@ -113,7 +113,7 @@ static_assert(sizeof(struct fp_flow_bucket) == 64, "fp_flow_bucket");
 // one packet in FP_SAMPLE_EVERY.
 #define FP_SAMPLE_EVERY 64
 struct fp_flow_side {
-	uint32_t session;         // reserved, 0
+	uint32_t decided_at_s;    // arena clock of the answer: nothing lives longer than stale_max from then
 	uint32_t packets_sampled; // poll threads: estimate = this * FP_SAMPLE_EVERY
 	uint32_t kbytes_sampled;  // poll threads: likewise, sum of frame bytes / 64
 	uint32_t refresh_at_s;    // from then on housekeeping asks again if the flow is in use

@@ -70,7 +70,7 @@ cdef extern from "fp_types.h" nogil:
         uint32_t way[16]
 
     cdef struct fp_flow_side:
-        uint32_t session
+        uint32_t decided_at_s
         uint32_t packets_sampled
         uint32_t kbytes_sampled
         uint32_t refresh_at_s
