@@ -62,6 +62,7 @@ class Tables:
     def __init__(self) -> None:
         self.vnets: dict[int, Vnet] = {}
         self.attachments: dict[int, tuple[int, int, int]] = {}  # object -> vni, port, vlan
+        self.ingresses: set[tuple[int, str]] = set()  # vni, remote: what comes from there is of this V-net
         self.tunnels: dict[int, tuple[str, int]] = {}  # object -> remote, revision
         self.named: set[int] = set()  # tunnels, by the one worker
         self.leaving: set[int] = set()
@@ -86,6 +87,7 @@ class Tables:
         for other in self.vnets.values():
             other.peers.discard(vni)
         self.attachments = {k: v for k, v in self.attachments.items() if v[0] != vni}
+        self.ingresses = {one for one in self.ingresses if one[0] != vni}
         self.locations = {k: v for k, v in self.locations.items() if k[0] != vni}
         self.flows = {k: f for k, f in self.flows.items() if k.vni != vni and f.to != vni}
         return True
@@ -112,6 +114,9 @@ class Tables:
             for object_id in [o for o, a in self.attachments.items() if a[0] == vni]:
                 if ("attachment", object_id) not in vnet.fresh:
                     self._attachment_drop(object_id)
+            self.ingresses = {
+                one for one in self.ingresses if one[0] != vni or ("ingress", one[1]) in vnet.fresh
+            }
             vnet.peers = {to for to in vnet.peers if ("peer", to) in vnet.fresh}
             self._close(lambda k, f: k.vni == vni and f.to != vni and f.to not in vnet.peers)
             for name in [k for k in self.locations if k[0] == vni and ("location", k[1]) not in vnet.fresh]:
@@ -190,6 +195,19 @@ class Tables:
         self._attachment_drop(object_id)
         return True
 
+    def ingress_set(self, vni: int, remote: str) -> bool:
+        if vni not in self.vnets:
+            return False
+        self.ingresses.add((vni, remote))
+        self.vnets[vni].fresh.add(("ingress", remote))
+        return True
+
+    def ingress_remove(self, vni: int, remote: str) -> bool:
+        if (vni, remote) not in self.ingresses:
+            return False
+        self.ingresses.remove((vni, remote))
+        return True
+
     def tunnel_set(self, object_id: int, remote: str, revision: int) -> bool:
         if object_id in self.tunnels:
             known, newest = self.tunnels[object_id]
@@ -235,7 +253,9 @@ class Tables:
             return True
         if kind == "local" and (target not in self.attachments or self.attachments[target][0] != vni):
             return False
-        if kind == "tunnel" and target not in self.tunnels:
+        if kind == "tunnel" and (
+            target not in self.tunnels or (vni, self.tunnels[target][0]) not in self.ingresses
+        ):
             return False
         if (vni, object_id) in self.locations and revision < self.locations[vni, object_id][2]:
             return False

@@ -70,8 +70,10 @@ fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record)
 int
 fp_release_drop(struct fp_installer *in, const struct fp_record_flow *record)
 {
-	if (record->token == 0 || !reason_valid(record->reason))
+	if (record->token == 0 || !reason_valid(record->reason) || record->key.ingress >= in->arena->view.ingresses)
 		return FP_REFUSED_MALFORMED;
+	if (in->arena->view.ingress[record->key.ingress].vni != record->head.vni)
+		return FP_REFUSED_OTHER_VNET;
 	in->hooks.release(in->hooks.context, record->token, &record->key,
 			  fp_action_make(FP_ACTION_DROP, 0, 0, record->reason));
 	return 0;

@@ -104,6 +104,22 @@ fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni)
 }
 
 int
+fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel, uint32_t wire_id, uint64_t node_id)
+{
+	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[tunnel];
+	struct fp_locator_key key = { .wire_id = wire_id, .protocol = info->protocol };
+	memcpy(key.local, info->local, FP_ADDRESS_BYTES);
+	memcpy(key.remote, info->remote, FP_ADDRESS_BYTES);
+	const uint32_t index = fp_ingress_by_locator(in->arena, &key);
+	const struct fp_ingress *ingress = &in->arena->view.ingress[index];
+	if (index == 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	if (ingress->vnet != vnet)
+		return FP_REFUSED_OTHER_VNET;
+	return node_id == 0 || node_id == ingress->node_id ? 0 : FP_REFUSED_CONFLICT;
+}
+
+int
 fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *record)
 {
 	struct fp_arena *arena = in->arena;

@@ -6,6 +6,7 @@
 
 static int tables_open(struct fp_installer *in);
 static int dispatch(struct fp_installer *in, const struct fp_record *record);
+static bool may_send(const struct fp_installer *in, const struct fp_record *record);
 static bool only_removes(uint16_t type);
 static bool leaves_prepared(uint16_t type);
 static int refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *record, int why);
@@ -28,6 +29,12 @@ fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hoo
 	}
 	*installer = in;
 	return 0;
+}
+
+void
+fp_installer_share(struct fp_installer *in, uint32_t workers)
+{
+	in->workers = workers;
 }
 
 void
@@ -70,6 +77,8 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 	fp_worker_heard(in);
 	if (record.head.version != FP_RECORD_VERSION)
 		return refuse(in, client_worker, &record, FP_REFUSED_MALFORMED);
+	if (!may_send(in, &record))
+		return refuse(in, client_worker, &record, FP_REFUSED_OTHER_CLIENT);
 	// Nothing is applied over what has still to be closed; removals in a row are closed together.
 	if (fp_scan_due(in) && !only_removes(record.head.type))
 		fp_scan_close(in);
@@ -232,6 +241,19 @@ dispatch(struct fp_installer *in, const struct fp_record *record)
 	}
 }
 
+// Control tells next hops and a worker all else, of its own V-nets: vni % workers. A worker that somebody has
+// taken over is still no other one.
+static bool
+may_send(const struct fp_installer *in, const struct fp_record *record)
+{
+	const bool is_control = in->client == FP_CLIENT_WORKERS;
+	if (record->head.type == FP_RECORD_NEXTHOP_SET || is_control)
+		return is_control && record->head.type == FP_RECORD_NEXTHOP_SET;
+	if (record->head.type == FP_RECORD_DIRECTORY_STATE)
+		return ((const struct fp_record_directory_state *)(const void *)record)->worker == in->client;
+	return record->head.vni == 0 || in->workers == 0 || record->head.vni % in->workers == in->client;
+}
+
 // These may follow a removal, or a change of the same batch, before the pass that closes flows.
 static bool
 only_removes(uint16_t type)
@@ -258,7 +280,7 @@ refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *r
 		[FP_REFUSED_OTHER_VNET] = -EPERM,       [FP_REFUSED_UNKNOWN_OBJECT] = -ENOENT,
 		[FP_REFUSED_LATE] = -ESTALE,            [FP_REFUSED_OTHER_INCARNATION] = -ESTALE,
 		[FP_REFUSED_NO_ROOM] = -ENOSPC,         [FP_REFUSED_QUOTA] = -EDQUOT,
-		[FP_REFUSED_CONFLICT] = -EEXIST,
+		[FP_REFUSED_CONFLICT] = -EEXIST,        [FP_REFUSED_OTHER_CLIENT] = -EPERM,
 	};
 	struct fp_record_refused refused = {
 		.head = { .type = FP_RECORD_REFUSED,

@@ -75,6 +75,7 @@ struct fp_installer {
 	uint64_t now_ns;
 	uint32_t now_s;
 	uint8_t client; // whose record is being applied
+	uint32_t workers; // that share the V-nets, 0: they are anybody's
 
 	struct fp_id_map vnets;     // vni
 	struct fp_id_map ingresses; // object id, vni (attachments: 0)
@@ -155,6 +156,9 @@ int fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *r
 void fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all);
 uint32_t fp_attachment_by_id(const struct fp_installer *in, uint64_t object_id);
 uint32_t fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni);
+// What leaves by this tunnel with this id on the wire must be what may come back by the two: an ingress of the
+// V-net, of this node (0: any). Else refused, since at the other end it would be another V-net's. 0 or fp_refusal.
+int fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel, uint32_t wire_id, uint64_t node_id);
 
 // location_table.c
 void fp_locations_open(struct fp_installer *in);

@@ -16,6 +16,8 @@
 
 static int target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
 		       uint32_t *target);
+static int set_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t index, uint32_t wire_id,
+			  uint64_t node_id);
 static int location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
 			const struct fp_location_half *half, uint32_t *added);
 static int location_move(struct fp_installer *in, uint32_t index, const struct fp_location_half *half);
@@ -151,6 +153,9 @@ fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_se
 			if (half.kind != FP_LOCATION_SET || half.target != old_set)
 				continue;
 			half.target = new_set;
+			int rc = pass == 0 ? set_leads_home(in, in->arena->view.location[i].vnet, new_set, half.wire_id, 0) : 0;
+			if (rc != 0)
+				return rc;
 			if (pass == 0 && !location_settled(in, i))
 				return -EAGAIN; // before anything has moved
 			if (pass == 1)
@@ -199,11 +204,22 @@ target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record
 	}
 	if (*target == 0)
 		return FP_REFUSED_UNKNOWN_OBJECT;
-	// Towards a gateway of ours the wire carries the V-net's own number; another would enter another V-net.
-	uint32_t peer = fp_node_ingress(in, record->node_id, record->head.vni);
-	if (record->kind != FP_LOCATION_LOCAL && peer && record->wire_id != record->head.vni &&
-	    !(in->arena->view.ingress[peer].flags & FP_INGRESS_FOREIGN))
-		return FP_REFUSED_OTHER_VNET;
+	if (record->kind == FP_LOCATION_TUNNEL)
+		return fp_leads_home(in, vnet, *target, record->wire_id, record->node_id);
+	if (record->kind == FP_LOCATION_SET)
+		return set_leads_home(in, vnet, *target, record->wire_id, record->node_id);
+	return 0;
+}
+
+static int
+set_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t index, uint32_t wire_id, uint64_t node_id)
+{
+	const struct fp_tunnel_set *set = &in->arena->view.tunnel_set[index];
+	for (uint8_t i = 0; i < set->count; i++) {
+		int rc = fp_leads_home(in, vnet, set->tunnel[i], wire_id, node_id);
+		if (rc != 0)
+			return rc;
+	}
 	return 0;
 }
 

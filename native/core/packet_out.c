@@ -70,7 +70,9 @@ target_find(const struct fp_installer *in, const struct fp_record_packet *record
 	} else {
 		return FP_REFUSED_MALFORMED;
 	}
-	return *target ? 0 : FP_REFUSED_UNKNOWN_OBJECT;
+	if (*target == 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	return record->kind == FP_LOCATION_LOCAL ? 0 : fp_leads_home(in, vnet, *target, record->wire_id, 0);
 }
 
 static bool

@@ -323,6 +323,8 @@ threads_start(struct fp_dataplane *dp, struct fp_error *error)
 	}
 	fp_housekeeping_hooks(hk, &hooks);
 	rc = fp_installer_create(dp->arena, &hooks, &dp->installer);
+	if (rc == 0)
+		fp_installer_share(dp->installer, dp->config.workers);
 	if (rc < 0)
 		return fp_error_set(error, rc, "lower [capacity]",
 				    "the installer cannot be made: %s", strerror(-rc));

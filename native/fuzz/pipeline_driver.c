@@ -218,7 +218,7 @@ tables_fill(void)
 					    .udp_port = 4789};
 	struct fp_record_tunnel tunnel = {.object_id = 20,
 					  .profile_id = 1,
-					  .node_id = 50,
+					  .node_id = 51,
 					  .udp_port = 4789,
 					  .mtu_bytes = 1400,
 					  .protocol = FP_PROTOCOL_VXLAN,
@@ -244,11 +244,15 @@ tables_fill(void)
 	address_put(ingress.key.local, 192, 0, 2, 1);
 	address_put(ingress.key.remote, 192, 0, 2, 2);
 	record_apply(FP_RECORD_INGRESS_SET, 100, &ingress, 0);
+	remote = fp_ingress_by_locator(rig_arena(rig), &ingress.key);
+	address_put(ingress.key.remote, 192, 0, 2, 3);
+	ingress.node_id = 51;
+	record_apply(FP_RECORD_INGRESS_SET, 100, &ingress, 0);
 	address_put(tunnel.local, 192, 0, 2, 1);
-	address_put(tunnel.remote, 192, 0, 2, 2);
+	address_put(tunnel.remote, 192, 0, 2, 3);
 	record_apply(FP_RECORD_TUNNEL_SET, 0, &tunnel, 0);
 	address_put(nexthop.local, 192, 0, 2, 1);
-	address_put(nexthop.remote, 192, 0, 2, 2);
+	address_put(nexthop.remote, 192, 0, 2, 3);
 	nexthop.hop[0] = (struct fp_nexthop){.destination_mac = {2, 0, 0, 0, 0, 0xe1}, .port = 1};
 	record_apply(FP_RECORD_NEXTHOP_SET, 0, &nexthop, 0);
 	record_apply(FP_RECORD_LOCATION_SET, 100, &location, 0);
@@ -258,7 +262,6 @@ tables_fill(void)
 					       .mac = {2, 0, 0, 0, 0, 1}};
 	record_apply(FP_RECORD_LOCATION_SET, 100, &location, 0);
 	here = fp_ingress_by_vlan(rig_arena(rig), 0, 0);
-	remote = fp_ingress_by_locator(rig_arena(rig), &ingress.key);
 	assert(here != 0 && remote != 0);
 
 	for (uint8_t key_class = FP_CLASS_ROUTED; key_class <= FP_CLASS_BRIDGED; key_class++) {

@@ -3,6 +3,7 @@
 // Applies records that clients wrote into their install rings: checks every one (range, V-net of every
 // reference, revision, incarnation) and changes the tables. Isolation is kept here: an action whose
 // locations are of another V-net than its key's is refused unless that ordered pair is peered.
+// Each type of record is allowed to one kind of client (next hops to control, all else to workers).
 // The writer's thread only. Needs no DPDK: what concerns poll threads and rings goes through callbacks.
 //
 //	struct fp_installer *in;
@@ -39,6 +40,9 @@ struct fp_installer_hooks {
 };
 
 int fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hooks, struct fp_installer **installer);
+// How many workers share the V-nets: worker w has those with vni % workers == w, and records of others are refused
+// from it. 0, as at first: no V-net is anybody's own.
+void fp_installer_share(struct fp_installer *installer, uint32_t workers);
 void fp_installer_destroy(struct fp_installer *installer);
 
 // 0: applied. -EAGAIN: keep it at the head of its ring and try again after the next tick.

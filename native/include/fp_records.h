@@ -122,6 +122,7 @@ enum fp_refusal {
 	FP_REFUSED_LATE = 5,            // a later change covers it: ask again
 	FP_REFUSED_OTHER_INCARNATION = 6, // needs a snapshot first
 	FP_REFUSED_NO_ROOM = 7,         // table full (not flows: they make room)
+	FP_REFUSED_OTHER_CLIENT = 8,    // not this client's to send: the type, the V-net or the worker it names
 	FP_REFUSED_QUOTA = 9,
 	FP_REFUSED_CONFLICT = 10,       // same id, other key
 	FP_REFUSED_MAX = 11,

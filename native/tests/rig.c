@@ -169,7 +169,7 @@ rig_apply(struct rig *rig, const struct fp_record *record, uint64_t now_ns)
 
 	fp_arena_tick(rig->arena, now_ns);
 	for (int i = 0; i < 8; i++) {
-		rc = fp_installer_apply(rig->installer, 0, record, now_ns);
+		rc = fp_installer_apply(rig->installer, record->head.type == FP_RECORD_NEXTHOP_SET ? 0xff : 0, record, now_ns);
 		if (rc != -EAGAIN)
 			break;
 		rig_maintain(rig, now_ns);

@@ -202,7 +202,7 @@ static uint64_t revision = 1;
 static int
 apply(const void *record)
 {
-	return fp_installer_apply(installer, 0, record, NOW_NS);
+	return fp_installer_apply(installer, ((const struct fp_record *)record)->head.type == FP_RECORD_NEXTHOP_SET ? 0xff : 0, record, NOW_NS);
 }
 
 static int
@@ -286,7 +286,7 @@ static void
 location_set(const char *name, uint16_t type, uint32_t vni, uint64_t object_id, uint8_t kind, uint64_t target)
 {
 	const struct fp_record_location record = { HEAD(type, vni), .object_id = object_id, .target_id = target,
-						   .node_id = target, .wire_id = vni, .kind = kind,
+						   .node_id = 501, .wire_id = vni, .kind = kind,
 						   .mac = { 2, 5, 5, 5, 5, (uint8_t)object_id } };
 	watch(name, apply, &record, 0);
 }

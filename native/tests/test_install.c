@@ -59,7 +59,7 @@ apply(struct world *w, void *record, uint16_t type, uint32_t vni, uint64_t revis
 	struct fp_record *r = record;
 	r->head = (struct fp_record_head){ .type = type, .version = FP_RECORD_VERSION, .vni = vni,
 					   .revision = revision, .flags = FP_RECORD_FIRST | FP_RECORD_LAST };
-	return fp_installer_apply(w->in, 0, r, NOW_NS);
+	return fp_installer_apply(w->in, type == FP_RECORD_NEXTHOP_SET ? 0xff : 0, r, NOW_NS);
 }
 
 static int
@@ -99,6 +99,18 @@ locator_set(struct world *w, uint8_t last, uint16_t type)
 	memcpy(r.key.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
 	memcpy(r.key.remote + 12, (uint8_t[]){ 203, 0, 113, last }, 4);
 	return apply(w, &r, type, RED, 0);
+}
+
+// What comes from the far end of a tunnel is red's, so red may send there.
+static int
+way_back(struct world *w, uint64_t tunnel)
+{
+	struct fp_record_ingress r = { .node_id = tunnel, .udp_port = 4789 };
+	r.key.wire_id = RED;
+	r.key.protocol = FP_PROTOCOL_VXLAN;
+	memcpy(r.key.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
+	memcpy(r.key.remote + 12, (uint8_t[]){ 192, 0, 2, (uint8_t)tunnel }, 4);
+	return apply(w, &r, FP_RECORD_INGRESS_SET, RED, 0);
 }
 
 static struct fp_flow_key
@@ -151,6 +163,7 @@ world_new(const char *path, uint32_t flows)
 	assert(apply(&w, &v, FP_RECORD_VNET_SET, RED, 0) == 0);
 	assert(apply(&w, &a, FP_RECORD_ATTACHMENT_SET, RED, 0) == 0);
 	assert(tunnel_set(&w, 50, 64) == 0 && tunnel_set(&w, 51, 64) == 0);
+	assert(way_back(&w, 50) == 0 && way_back(&w, 51) == 0);
 	assert(location_set(&w, 300, 50, 0) == 0);
 	return w;
 }

@@ -219,8 +219,9 @@ cdef class Arena:
             "ns": report.ns,
         }
 
-    def apply(self, records, uint8_t worker=0, uint32_t tries=1):
-        """Apply records in order; return their results: 0, or a negative errno.
+    def apply(self, records, worker=None, uint32_t tries=1):
+        """Apply records in order, from this client (None: next hops from control, all else from worker 0); return
+        their results: 0, or a negative errno.
 
         -EAGAIN means try again after a grace period; with `tries` > 1 it is, after a tick and with the readers
         that this object's caller left online.
@@ -232,13 +233,21 @@ cdef class Arena:
         cdef int32_t[::1] out = results
         cdef Py_ssize_t i
         cdef uint32_t attempt
+        cdef uint8_t client = 0 if worker is None else worker
         for i in range(raw.shape[0]):
+            if worker is None:
+                client = CONTROL if (<const fp_record *>&raw[i, 0]).head.type == FP_RECORD_NEXTHOP_SET else 0
             for attempt in range(max(tries, 1)):
-                out[i] = fp_installer_apply(self.installer, worker, <const fp_record *>&raw[i, 0], self.now_ns)
+                out[i] = fp_installer_apply(self.installer, client, <const fp_record *>&raw[i, 0], self.now_ns)
                 if out[i] != -EAGAIN:
                     break
                 fp_installer_tick(self.installer, self.now_ns)
         return results
+
+    def share(self, uint32_t workers):
+        """Share the V-nets out: worker w has those with vni % workers == w."""
+        self._open()
+        fp_installer_share(self.installer, workers)
 
     def tick(self, now_ns=None):
         """Let the installer go on; return whether there is more to do at once."""

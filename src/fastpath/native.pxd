@@ -339,6 +339,7 @@ cdef extern from "fp_records.h" nogil:
         FP_REFUSED_OTHER_INCARNATION
         FP_REFUSED_NO_ROOM
         FP_REFUSED_QUOTA
+        FP_REFUSED_OTHER_CLIENT
         FP_REFUSED_CONFLICT
         FP_REFUSED_MAX
 
@@ -675,6 +676,7 @@ cdef extern from "fp_install.h" nogil:
     void fp_installer_destroy(fp_installer *installer)
     int fp_installer_apply(fp_installer *installer, uint8_t client_worker, const fp_record *record,
                            uint64_t now_ns)
+    void fp_installer_share(fp_installer *installer, uint32_t workers)
     bint fp_installer_tick(fp_installer *installer, uint64_t now_ns)
     uint64_t fp_installer_refused(const fp_installer *installer, int why)
 

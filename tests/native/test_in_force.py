@@ -12,6 +12,7 @@ from installing import (
     change,
     flow,
     flow_key,
+    ingress,
     location,
     nexthop,
     open_arena,
@@ -34,7 +35,8 @@ def arena():
     with open_arena() as arena:
         set_up = [vnet(RED), vnet(BLUE), tunnel(TUNNEL), nexthop()]
         for number, vni in enumerate((RED, BLUE)):
-            set_up += [attachment(vni, RACK + number, vlan=10 * (number + 1)), location(vni, FAR + number)]
+            set_up += [attachment(vni, RACK + number, vlan=10 * (number + 1)), ingress(vni, 9, "192.0.2.2")]
+            set_up += [location(vni, FAR + number)]
         assert not arena.apply(join(set_up)).any()
         yield arena
 

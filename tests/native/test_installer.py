@@ -64,6 +64,8 @@ def arena():
             attachment(BLUE, RACK + 1, vlan=20),
             tunnel(TUNNEL),
             nexthop(),
+            ingress(RED, 9, "192.0.2.2"),
+            ingress(BLUE, 9, "192.0.2.2"),
             location(RED, FAR),
             location(RED, SERVER, "local", RACK),
             location(BLUE, FAR + 1),
@@ -79,7 +81,7 @@ def red_key(arena):
     return flow_key(arena.ingress_by_vlan(0, 10))
 
 
-def applied(arena, record, worker=0) -> bool:
+def applied(arena, record, worker=None) -> bool:
     return not arena.apply(record, worker).any()
 
 
@@ -234,7 +236,8 @@ def test_wire_id_of_another_vnet_is_refused_towards_our_own_gateway(arena):
 
 def test_foreign_peer_may_have_its_own_wire_id(arena):
     assert applied(arena, ingress(RED, 10, "192.0.2.9", wire_id=42, flags=IngressFlag.FOREIGN))
-    assert applied(arena, location(RED, 902, wire_id=42, node_id=10))
+    assert applied(arena, tunnel(502, "192.0.2.9", node_id=10))
+    assert applied(arena, location(RED, 902, target=502, wire_id=42, node_id=10))
 
 
 def test_peering_opens_one_direction_and_its_end_closes_the_flows_at_once(arena, red_key):
@@ -425,10 +428,12 @@ def test_refreshes_are_bounded_per_tick(arena, red_key):
 def test_refreshes_that_one_tick_leaves_come_at_the_next():
     """A lap over this table takes four ticks, which are 100 ms apart while nothing else happens."""
     with open_arena(flows=60_000) as arena:
-        arena.apply(join([vnet(RED), attachment(RED, RACK, vlan=10), tunnel(TUNNEL), location(RED, FAR)]))
+        far = [ingress(RED, 9, "192.0.2.2"), tunnel(TUNNEL), location(RED, FAR)]
+        arena.apply(join([vnet(RED), attachment(RED, RACK, vlan=10), *far]))
         arena.settle()
-        ingress = all_rows(arena.dump.ingresses)[0]["ingress"]
-        keys = make_keys(600, ingress=ingress, key_class=KeyClass.ROUTED, source=ip("10.0.0.1"))
+        keys = make_keys(
+            600, ingress=arena.ingress_by_vlan(0, 10), key_class=KeyClass.ROUTED, source=ip("10.0.0.1")
+        )
         keys["destination"][:, 14] = [i >> 8 for i in range(600)]
         keys["destination"][:, 15] = [i & 255 for i in range(600)]
         arena.apply(flow(RED, keys, RACK, destination=FAR, n=600))
@@ -702,14 +707,15 @@ def test_locator_of_another_node_is_a_conflict(arena):
 
     assert not applied(arena, ingress(RED, 8, "192.0.2.2"))
     assert refusals(arena) == ["CONFLICT"]
-    assert len([r for r in all_rows(arena.dump.ingresses) if r["kind"] == "node"]) == 1
+    nodes = [r for r in all_rows(arena.dump.ingresses) if r["kind"] == "node" and r["vni"] == RED]
+    assert [r["object_id"] for r in nodes] == [9]
 
 
 # ---- locations and tunnels
 
 
 def test_endpoint_moves_under_its_flows(arena, red_key):
-    arena.apply(tunnel(501, "192.0.2.3"))
+    arena.apply(join([ingress(RED, 9, "192.0.2.3"), tunnel(501, "192.0.2.3")]))
     arena.apply(flow(RED, red_key, RACK, destination=FAR))
 
     assert applied(arena, location(RED, FAR, target=501, revision=5))
@@ -819,7 +825,7 @@ def test_tunnel_stays_while_another_worker_names_it(arena):
 def test_adopted_tunnel_that_nobody_names_goes_when_every_worker_has_told_its_snapshot(tmp_path):
     left = [tunnel(number, f"192.0.2.{number - 490}") for number in (501, 502, 503)]
     with open_arena(path=tmp_path / "arena") as arena:
-        arena.apply(join([vnet(RED), *left, location(RED, FAR, target=503)]))
+        arena.apply(join([vnet(RED), ingress(RED, 9, "192.0.2.13"), *left, location(RED, FAR, target=503)]))
     with open_arena(path=tmp_path / "arena") as arena:
         assert applied(arena, join([tunnels_begin(), left[0], tunnels_end(2)]), worker=0)
         assert tunnel_ids(arena) == {501, 502, 503}  # worker 1 may name them yet
@@ -898,7 +904,7 @@ def test_tunnel_set_turns_its_locations_over(arena):
         row["weight"][0, : len(members)] = 1
         return row
 
-    arena.apply(tunnel(501, "192.0.2.3"))
+    arena.apply(join([ingress(RED, 9, "192.0.2.3"), tunnel(501, "192.0.2.3")]))
     assert applied(arena, group([TUNNEL]))
     set_location = location(RED, 950)
     set_location["kind"], set_location["target_id"] = LocationKind.SET, 600

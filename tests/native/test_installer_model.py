@@ -19,6 +19,7 @@ from installing import (
     change,
     flow,
     flow_key,
+    ingress,
     location,
     location_remove,
     open_arena,
@@ -53,6 +54,8 @@ STEPS = st.one_of(
     st.tuples(st.just("end"), VNIS, INCARNATIONS, REVISIONS),
     st.tuples(st.just("attachment"), VNIS, ATTACHMENTS, VLANS),
     st.tuples(st.just("attachment_remove"), VNIS, ATTACHMENTS),
+    st.tuples(st.just("ingress"), VNIS, TUNNELS),
+    st.tuples(st.just("ingress_remove"), VNIS, TUNNELS),
     st.tuples(st.just("tunnel"), TUNNELS, REVISIONS),
     st.tuples(st.just("tunnel_remove"), TUNNELS),
     st.tuples(st.just("tunnels_begin")),
@@ -75,9 +78,19 @@ STEPS = st.one_of(
 FOUNDATION = [
     ("vnet", RED, 1, 1, 0), ("vnet", BLUE, 1, 1, 0),
     ("attachment", RED, 100, 10), ("attachment", BLUE, 101, 11),
+    ("ingress", RED, 500), ("ingress", RED, 501), ("ingress", BLUE, 500),
     ("tunnel", 500, 0), ("location", RED, 300, 500, 0, False), ("location", BLUE, 301, 500, 0, False),
     ("location", RED, 302, 100, 0, False),
 ]  # fmt: skip
+
+
+def remote_of(tunnel: int) -> str:
+    return f"192.0.2.{tunnel - 498}"
+
+
+FAR_AWAY = join([
+    vnet(RED), attachment(RED, 100, vlan=10), ingress(RED, 9, "192.0.2.2"), tunnel(500), location(RED, 300)
+])  # fmt: skip
 
 
 class Pair:
@@ -118,8 +131,17 @@ class Pair:
     def attachment_remove(self, vni, object_id):
         return attachment_remove(vni, object_id), self.model.attachment_remove(vni, object_id)
 
+    def ingress(self, vni, object_id):
+        remote = remote_of(object_id)
+        return ingress(vni, 9, remote), self.model.ingress_set(vni, remote)
+
+    def ingress_remove(self, vni, object_id):
+        remote = remote_of(object_id)
+        record = ingress(vni, 9, remote, record_type=RecordType.INGRESS_REMOVE)
+        return record, self.model.ingress_remove(vni, remote)
+
     def tunnel(self, object_id, revision):
-        remote = f"192.0.2.{object_id - 498}"
+        remote = remote_of(object_id)
         return tunnel(object_id, remote, revision), self.model.tunnel_set(object_id, remote, revision)
 
     def tunnel_remove(self, object_id):
@@ -180,7 +202,8 @@ class Pair:
         }  # fmt: skip
         assert flows == expected
         assert {(r["vni"], r["object_id"]) for r in all_rows(dump.locations)} == set(model.locations)
-        assert {r["object_id"]: (r["vni"], r["vlan"]) for r in all_rows(dump.ingresses)} == {
+        attachments = [r for r in all_rows(dump.ingresses) if r["kind"] == "attachment"]
+        assert {r["object_id"]: (r["vni"], r["vlan"]) for r in attachments} == {
             o: (vni, vlan) for o, (vni, _, vlan) in model.attachments.items()
         }
         assert {r["object_id"] for r in all_rows(dump.tunnels)} == set(model.tunnels)
@@ -240,7 +263,7 @@ def test_adopted_tables_are_the_ones_that_were_left(tmp_path_factory, steps) -> 
 def test_no_order_lets_a_late_answer_outlive_its_revocation(order) -> None:
     """Three answers (before, at, after), the revocation and a change elsewhere, in every order."""
     with open_arena() as arena:
-        arena.apply(join([vnet(RED), attachment(RED, 100, vlan=10), tunnel(500), location(RED, 300)]))
+        arena.apply(FAR_AWAY)
         key = flow_key(arena.ingress_by_vlan(0, 10))
         allow_old = flow(RED, key, 100, destination=300, revision=4, token=4)
         deny_at = flow(RED, key, 100, Action.DROP, destination=0, revision=5, token=5)
@@ -266,7 +289,7 @@ def test_no_order_lets_a_late_answer_outlive_its_revocation(order) -> None:
 @pytest.mark.parametrize("order", list(permutations(range(4))))
 def test_churn_elsewhere_does_not_starve_an_answer(order) -> None:
     with open_arena() as arena:
-        arena.apply(join([vnet(RED), attachment(RED, 100, vlan=10), tunnel(500), location(RED, 300)]))
+        arena.apply(FAR_AWAY)
         key = flow_key(arena.ingress_by_vlan(0, 10))
         steps = [flow(RED, key, 100, destination=300, revision=4), *[
             change(RED, 10 + i, destination=f"172.16.{i}.0/24") for i in range(3)]]  # fmt: skip
@@ -309,7 +332,7 @@ def test_random_bytes_are_refused_or_sound(rows) -> None:
 def test_a_hundred_thousand_random_records_change_nothing() -> None:
     generator = np.random.default_rng(1)
     with open_arena() as arena:
-        arena.apply(join([vnet(RED), attachment(RED, 100, vlan=10), tunnel(500), location(RED, 300)]))
+        arena.apply(FAR_AWAY)
         arena.apply(flow(RED, flow_key(arena.ingress_by_vlan(0, 10)), 100, destination=300))
         arena.taken()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from installing import all_rows, location, location_remove, open_arena, tunnel, vnet
+from installing import all_rows, ingress, location, location_remove, open_arena, tunnel, vnet
 
 from fastpath.records import STRUCT_OF, RecordType, Refusal, join
 
@@ -18,7 +18,9 @@ VNIS = range(7001, 7008)
 @pytest.fixture
 def arena():
     with open_arena(locations=CAPACITY) as arena:
-        assert not arena.apply(join([tunnel(500), *(vnet(vni) for vni in VNIS)])).any()
+        assert not arena.apply(
+            join([tunnel(500), *(vnet(vni) for vni in VNIS), *(ingress(vni, 9, "192.0.2.2") for vni in VNIS)])
+        ).any()
         arena.taken()
         yield arena
 

@@ -55,6 +55,7 @@ def test_frame_of_housekeeping_ends_if_its_attachment_is_anothers_by_then(world)
 
 def test_frame_of_housekeeping_ends_if_its_tunnel_is_anothers_by_then(world):
     bench = world.bench
+    bench.add_remote(world.red, 600, ip(LOCAL), ip("198.51.100.8"))
     first = bench.add_tunnel(tunnel_to("198.51.100.8"), 600)
     packet_out(world, 100, 2, first, 100)
     bench.apply(records.make(RecordType.TUNNEL_REMOVE, object_id=bench.object_id(first)))

@@ -23,12 +23,13 @@ from fastpath.rings import DataPlaneUnreachable
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 
 from data_plane_bed import Bed, hello, make_bed, until  # noqa: F401
-from installing import RED, attachment, flow, flow_key, location, tunnel, vnet
+from installing import RED, attachment, flow, flow_key, ingress, location, tunnel, vnet
 
 from fastpath import records
 from gateway.data_plane.server import INSTALL_SLOTS, MISS_SLOTS
 
 RACK, FAR, TUNNEL = 100, 300, 500
+WAY_BACK = ingress(RED, 9, "192.0.2.2")
 TABLES = ("flows", "locations", "tunnels", "vnets", "ingresses", "ports", "threads", "clients")
 
 
@@ -50,7 +51,7 @@ def install(client, *rows) -> None:
 
 def red(bed: Bed, slow_path) -> int:
     """Set red up, with 100 flows into a tunnel; return how many."""
-    install(slow_path, vnet(RED), attachment(RED, RACK), tunnel(TUNNEL), location(RED, FAR))
+    install(slow_path, vnet(RED), attachment(RED, RACK), WAY_BACK, tunnel(TUNNEL), location(RED, FAR))
     until(lambda: bed.ask(dump="ingresses")["rows"], "the attachment is there")
     ingress = bed.ask(dump="ingresses")["rows"][0]["ingress"]
     keys = [flow_key(ingress, source=f"10.0.0.{i}") for i in range(1, 101)]
@@ -90,10 +91,10 @@ def test_every_table_can_be_dumped(bed: Bed) -> None:
     assert [r["object_id"] for r in rows["locations"]] == [FAR]
     assert [(r["object_id"], r["tx_packets"]) for r in rows["tunnels"]] == [(TUNNEL, 0)]
     assert [(r["vni"], r["flows"]) for r in rows["vnets"]] == [(RED, n)]
-    assert [(r["port"], r["object_id"]) for r in rows["ingresses"]] == [("rack", RACK)]
+    assert [(r["port"], r["object_id"]) for r in rows["ingresses"]] == [("rack", RACK), (None, 9)]
     assert [r["driver"] for r in rows["ports"]] == ["net_null", "net_null"]
     assert [r["thread"] for r in rows["threads"]] == ["poll-0"]
-    assert ("slow-path-0", n + 4) in [(r["client"], r["records_in"]) for r in rows["clients"]]
+    assert ("slow-path-0", n + 5) in [(r["client"], r["records_in"]) for r in rows["clients"]]
 
 
 def test_batches_of_a_dump_add_up(bed: Bed) -> None:

@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 
 from data_plane_bed import Bed, Wire, make_bed, until  # noqa: F401
-from installing import RED, attachment, flow, flow_key, location, tunnel, vnet
+from installing import RED, attachment, flow, flow_key, ingress, location, tunnel, vnet
 from test_data_plane_ports import EXCEPTION, exception_tap  # noqa: F401
 
 from fastpath.records import join
@@ -33,6 +33,7 @@ POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 PAGES = 256
 PORTS = {"rack": ("net_null0,no-rx=1", "inside"), "uplink": ("net_ring0", "underlay")}
 RACK, FAR, TUNNEL, FLOWS = 100, 300, 500, 50
+WAY_BACK = ingress(RED, 9, "192.0.2.2")
 
 
 def free_pages() -> int:
@@ -89,7 +90,7 @@ def mounted(bed: Bed) -> list[Path]:
 
 def install_flows(bed: Bed) -> None:
     with bed.client("slow-path") as slow_path:
-        rows = join([vnet(RED), attachment(RED, RACK), tunnel(TUNNEL), location(RED, FAR)])
+        rows = join([vnet(RED), attachment(RED, RACK), WAY_BACK, tunnel(TUNNEL), location(RED, FAR)])
         assert slow_path.send(rows) == len(rows)
         ingress = until(lambda: bed.ask(dump="ingresses")["rows"], "the attachment is there")[0]["ingress"]
         keys = [flow_key(ingress, source=f"10.0.0.{i}") for i in range(FLOWS)]

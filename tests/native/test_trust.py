@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client of the data plane may send: one that is hostile reaches no other tenant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from installing import (
+    BLUE,
+    RED,
+    all_rows,
+    attachment,
+    attachment_remove,
+    change,
+    flow,
+    flow_key,
+    ingress,
+    location,
+    location_remove,
+    nexthop,
+    open_arena,
+    peering,
+    snapshot_begin,
+    snapshot_end,
+    tunnel,
+    vnet,
+    vnet_remove,
+)
+
+from fastpath.records import Action, LocationKind, RecordFlag, RecordType, make, packet_spans
+
+CONTROL = 0xFF
+WORKERS = 2
+RED_WORKER, BLUE_WORKER = RED % WORKERS, BLUE % WORKERS
+FRAME = bytes(64)
+FIRST_AND_LAST = RecordFlag.FIRST | RecordFlag.LAST
+
+
+@pytest.fixture
+def arena():
+    """Red and blue, whose workers are two clients; each has an attachment, and members at node 9."""
+    with open_arena() as arena:
+        arena.share(WORKERS)
+        for vni, worker, vlan in ((RED, RED_WORKER, 10), (BLUE, BLUE_WORKER, 20)):
+            for record in (
+                vnet(vni),
+                attachment(vni, 100 + worker, vlan=vlan),
+                ingress(vni, 9, "192.0.2.2"),
+                tunnel(500),
+                location(vni, 300 + worker),
+            ):
+                assert not arena.apply(record, worker).any()
+            key = flow_key(arena.ingress_by_vlan(0, vlan))
+            assert not arena.apply(flow(vni, key, 100 + worker, destination=300 + worker), worker).any()
+        assert not arena.apply(nexthop(), CONTROL).any()
+        arena.taken()
+        yield arena
+
+
+def tables(arena) -> list[list[dict]]:
+    dump = arena.dump
+    return [all_rows(d) for d in (dump.vnets, dump.ingresses, dump.locations, dump.tunnels, dump.flows)]
+
+
+def against_blue(arena) -> dict[RecordType, np.ndarray]:
+    """One record of each type that would change something of blue's, if blue's worker sent it."""
+    key = flow_key(arena.ingress_by_vlan(0, 20))
+    return {
+        RecordType.VNET_SET: vnet(BLUE, stale_max_s=1),
+        RecordType.VNET_REMOVE: vnet_remove(BLUE),
+        RecordType.SNAPSHOT_BEGIN: snapshot_begin(BLUE, incarnation=2),
+        RecordType.SNAPSHOT_END: snapshot_end(BLUE, 5),
+        RecordType.ATTACHMENT_SET: attachment(BLUE, 999, vlan=30),
+        RecordType.ATTACHMENT_REMOVE: attachment_remove(BLUE, 100 + BLUE_WORKER),
+        RecordType.INGRESS_SET: ingress(BLUE, 8, "192.0.2.8"),
+        RecordType.INGRESS_REMOVE: ingress(BLUE, 9, "192.0.2.2", record_type=RecordType.INGRESS_REMOVE),
+        RecordType.LOCATION_SET: location(BLUE, 399),
+        RecordType.LOCATION_REMOVE: location_remove(BLUE, 300 + BLUE_WORKER),
+        RecordType.PEERING_SET: peering(BLUE, RED),
+        RecordType.PEERING_REMOVE: peering(BLUE, RED, RecordType.PEERING_REMOVE),
+        RecordType.FLOW_INSTALL: flow(BLUE, key, 100 + BLUE_WORKER, Action.DROP, destination=0, revision=9),
+        RecordType.CHANGE: change(BLUE, 9),
+        RecordType.RELEASE_DROP: flow(
+            BLUE, key, 100 + BLUE_WORKER, record_type=RecordType.RELEASE_DROP, reason=41, token=9
+        ),
+        RecordType.DIRECTORY_STATE: make(
+            RecordType.DIRECTORY_STATE, answering=0, worker=BLUE_WORKER, workers=WORKERS
+        ),
+        RecordType.PACKET_OUT: packet_spans(
+            RecordType.PACKET_OUT, FRAME, vni=BLUE, kind=LocationKind.LOCAL, target_id=100 + BLUE_WORKER
+        ),
+        RecordType.NEXTHOP_SET: nexthop(mac=b"\2\0\0\0\0\x66"),
+    }
+
+
+WITHOUT_A_VNET = {
+    RecordType.TUNNEL_SET,  # shared: the same key or refused
+    RecordType.TUNNEL_REMOVE,  # takes back what this worker has named
+    RecordType.TUNNEL_GROUP_SET,
+    RecordType.SYNC,  # is answered to who asks
+}
+
+
+def test_each_type_of_record_is_tried() -> None:
+    with open_arena() as arena:
+        arena.apply(vnet(BLUE))
+        tried = set(against_blue(arena))
+    from_clients = {kind for kind in RecordType if 32 <= kind < 64}
+    assert tried | WITHOUT_A_VNET == from_clients
+
+
+@pytest.mark.parametrize("client", [RED_WORKER, CONTROL])
+def test_another_tenant_is_beyond_every_record_of_a_hostile_client(arena, client) -> None:
+    before = tables(arena)
+    for kind, record in against_blue(arena).items():
+        if client == CONTROL and kind == RecordType.NEXTHOP_SET:
+            continue  # that is control's
+        assert arena.apply(record, client).all(), kind.name
+        arena.settle()
+        assert tables(arena) == before, kind.name
+    taken = arena.taken()
+    assert taken["released"] == taken["sent"] == []
+    assert arena.refused()["OTHER_CLIENT"] == len(against_blue(arena)) - (client == CONTROL)
+
+
+def test_a_record_of_red_that_speaks_of_blue_is_refused(arena) -> None:
+    key = flow_key(arena.ingress_by_vlan(0, 20))
+    blue_attachment, blue_location = 100 + BLUE_WORKER, 300 + BLUE_WORKER
+    before = tables(arena)
+    for record in (
+        location(RED, 399, "local", blue_attachment),
+        flow(RED, key, blue_attachment, destination=300 + RED_WORKER),
+        flow(RED, key, blue_attachment, record_type=RecordType.RELEASE_DROP, reason=41, token=9),
+        flow(RED, flow_key(arena.ingress_by_vlan(0, 10)), 100 + RED_WORKER, destination=blue_location),
+        attachment(RED, blue_attachment, vlan=30),
+        attachment(RED, 999, vlan=20),
+        attachment_remove(RED, blue_attachment),
+        location_remove(RED, blue_location),
+        packet_spans(
+            RecordType.PACKET_OUT, FRAME, vni=RED, kind=LocationKind.LOCAL, target_id=blue_attachment
+        ),
+    ):
+        assert arena.apply(record, RED_WORKER).all()
+        arena.settle()
+        assert tables(arena) == before
+    taken = arena.taken()
+    assert taken["released"] == taken["sent"] == []
+
+
+@pytest.mark.parametrize("node_id", [9, 8])
+@pytest.mark.parametrize("wire_id", [BLUE, 4242])
+def test_what_leaves_by_a_tunnel_is_what_may_come_back_by_it(arena, node_id, wire_id) -> None:
+    """At the other end the number on the wire says whose a packet is, whatever the client calls the node."""
+    assert arena.apply(location(RED, 399, wire_id=wire_id, node_id=node_id), RED_WORKER).all()
+    out = packet_spans(
+        RecordType.PACKET_OUT, FRAME, vni=RED, kind=LocationKind.TUNNEL, target_id=500, wire_id=wire_id
+    )
+    assert arena.apply(out, RED_WORKER).all()
+    assert arena.taken()["sent"] == []
+    assert not arena.apply(location(RED, 399), RED_WORKER).any()
+    assert arena.apply(location(RED, 300 + RED_WORKER, wire_id=wire_id), RED_WORKER).all()  # nor by a move
+
+
+def test_every_member_of_a_set_leads_home(arena) -> None:
+    arena.apply(tunnel(501, "192.0.2.3"), RED_WORKER)  # no ingress of red is there
+
+    def group(*members: int):
+        row = make(
+            RecordType.TUNNEL_GROUP_SET, object_id=700, count=len(members), mode=1, flags=FIRST_AND_LAST
+        )
+        row["tunnel"][0, : len(members)], row["weight"][0, : len(members)] = members, 1
+        return row
+
+    assert not arena.apply(group(500, 501), RED_WORKER).any()
+    to_group = location(RED, 399, target=700)
+    to_group["kind"] = LocationKind.SET
+    assert arena.apply(to_group, RED_WORKER).all()
+    assert not arena.apply(group(500), RED_WORKER).any()
+    assert not arena.apply(to_group, RED_WORKER).any()
+    assert arena.apply(group(500, 501), RED_WORKER).all()  # nor does a later member
+    assert not arena.apply(ingress(RED, 9, "192.0.2.3"), RED_WORKER).any()
+    assert not arena.apply(group(500, 501), RED_WORKER).any()
+
+
+def test_next_hops_are_told_by_control_only(arena) -> None:
+    before = tables(arena)
+    assert arena.apply(nexthop(mac=b"\2\0\0\0\0\x66"), RED_WORKER).all()
+    assert tables(arena) == before
+    assert not arena.apply(nexthop(mac=b"\2\0\0\0\0\x66"), CONTROL).any()
