@@ -200,7 +200,7 @@ class Directory(Follower):
     @property
     def has_to_learn(self) -> bool:
         """Whether `learn_ahead` has something to do."""
-        return self._bulk.has_to_learn(self._snapshot)
+        return not self.is_taking_up and self._bulk.has_to_learn(self._snapshot)
 
     def learn_ahead(self) -> None:
         """Use a quiet moment, some 0.4 ms of it, for what will be asked."""

@@ -8,7 +8,7 @@ what is learned ahead saves time and changes no answer.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, VnetState
 
 ADDRESSES_MAX = 128  # at a time: 0.2 to 0.5 ms, for which a question waits at most
+WORKS_MAX = 4  # V-nets of nodes at a time, where each has few addresses to be learned
 SIDES_AHEAD_MAX = SIDES_MAX // 4
 
 _FAMILIES = (FAMILY_IPV4, FAMILY_IPV6)  # questions about MACs are rare
@@ -73,15 +74,21 @@ class Ahead:
             self._work.clear()
         if not self._work:
             return
-        work = self._work[0]
-        addresses = list(islice(work.addresses, ADDRESSES_MAX))
-        state, here = snapshot.by_vni.get(work.vni), snapshot.fabric.nodes.get(work.node)
-        if not addresses or state is None or here is None or work.node not in state.attachments_by_node:
-            self._work.popleft()
-            return
-        high, low = np.frombuffer(b"".join(addresses), "<u8").reshape(-1, 2).T
-        tags = np.full(len(addresses), self._sides.tag(here, state, work.family), np.uint64)
-        self._sides.find(tags, np.ascontiguousarray(high), np.ascontiguousarray(low))
+        found: list[bytes] = []
+        tags: list[int] = []
+        for _ in range(WORKS_MAX):
+            while self._work and len(found) < ADDRESSES_MAX:
+                work = self._work[0]
+                some = list(islice(work.addresses, ADDRESSES_MAX - len(found)))
+                state, here = snapshot.by_vni.get(work.vni), snapshot.fabric.nodes.get(work.node)
+                if some and state is not None and here and work.node in state.attachments_by_node:
+                    tags += [self._sides.tag(here, state, work.family)] * len(some)
+                    found += some
+                    break
+                self._work.popleft()
+        if found:
+            high, low = np.frombuffer(b"".join(found), "<u8").reshape(-1, 2).T
+            self._sides.find(np.array(tags, np.uint64), np.ascontiguousarray(high), np.ascontiguousarray(low))
 
     def _follow(self, snapshot: Snapshot) -> None:
         """Find out what may not be learned, or not any more."""
@@ -116,13 +123,14 @@ class Ahead:
                 self._add(vni, state, known & hosts, by_family)
 
     def _add(
-        self, vni: int, state: VnetState, nodes: set[str], by_family: Mapping[int, Iterable[bytes]]
+        self, vni: int, state: VnetState, nodes: set[str], by_family: Mapping[int, Collection[bytes]]
     ) -> None:
         for node in sorted(nodes & state.attachments_by_node.keys()):
             for family, addresses in by_family.items():
-                self._work.append(_Work(node, vni, family, iter(addresses)))
+                if addresses:
+                    self._work.append(_Work(node, vni, family, iter(addresses)))
 
 
-def _everybody(state: VnetState) -> dict[int, Iterable[bytes]]:
+def _everybody(state: VnetState) -> dict[int, Collection[bytes]]:
     """Return all known addresses of a V-net."""
     return {family: state.by_address[family] for family in _FAMILIES}

@@ -11,7 +11,7 @@ asked: for a change of endpoints that is their addresses, for any other the V-ne
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,7 @@ class Sides:
         ):
             self.clear()
             return
+        left: list[tuple[int, bytes]] = []  # (tag, packed address): what may be another one now
         for key, scene in list(self._scenes.items()):
             state = snapshot.by_vni.get(key[1])
             if state is scene.state:
@@ -127,11 +128,13 @@ class Sides:
             if state is None or step is None or step.before is not scene.state.token or step.routes:
                 self._drop(key)
                 continue
-            self._forget(scene, step.keys)
+            tags = scene.tags
+            left += [(tags[family], address) for family, address in step.keys if family in tags]
             if step.populates:
                 self._rows["kind"][scene.nobodies] = FORGOTTEN
                 scene.nobodies.clear()
             scene.state = state
+        self._forget(left)
 
     def tag(self, here: Node, state: VnetState, family: int) -> int:
         """Return the number that stands for a V-net seen from a node, and a family."""
@@ -216,14 +219,12 @@ class Sides:
             for number in classes.values():
                 self.classes[number] = None
 
-    def _forget(self, scene: Scene, keys: Iterable[tuple[int, bytes]]) -> None:
-        """Forget what was learned of addresses, given as (family, packed)."""
-        for family, address in keys:
-            tag = scene.tags.get(family)
-            if tag is None:
-                continue
-            words = np.frombuffer(address, "<u8")
-            tags, high, low = (np.array([word], np.uint64) for word in (tag, *words.tolist()))
-            number = self._index.find(mix((tags * _TAG_SPREAD + high * _HIGH_SPREAD) ^ low))[0]
-            if number > 0:
-                self._rows["kind"][number] = FORGOTTEN
+    def _forget(self, left: Sequence[tuple[int, bytes]]) -> None:
+        """Forget what was learned of addresses, given as (tag, packed): of all nodes at once, since a change
+        waits for it."""
+        if not left:
+            return
+        tags = np.array([tag for tag, _ in left], np.uint64)
+        high, low = np.frombuffer(b"".join([address for _, address in left]), "<u8").reshape(-1, 2).T
+        numbers = self._index.find(mix((tags * _TAG_SPREAD + high * _HIGH_SPREAD) ^ low))
+        self._rows["kind"][numbers[numbers > 0]] = FORGOTTEN
