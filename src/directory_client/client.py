@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-import numpy as np
 import zmq
 
 from directory_client.allegiance import Allegiance
@@ -166,7 +165,7 @@ class DirectoryClient:
         """Ask for decisions on QUERY rows; a Resolved or Failed with this id follows. Repeated and failed
         over by itself."""
         head = ResolveRequest(node_capabilities=self._capabilities, explain=explain, **self._identity())
-        part = rows.tobytes() if isinstance(rows, np.ndarray) else bytes(rows)
+        part = rows.tobytes() if hasattr(rows, "tobytes") else bytes(rows)
 
         def resolved(id: int, answer: Answer, frames: Frames) -> Event:
             return read_resolved(id, answer, frames[1:])

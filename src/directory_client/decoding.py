@@ -8,14 +8,12 @@ from typing import Any
 
 from directory_client.events import Resolved
 from directory_client.subscriber import Push, SnapshotAnswer
-from directory_client.wire import rows
 from directory_client.wire.answers import Answer
 from directory_client.wire.messages import (
     TOPIC,
     MalformedMessage,
     check_version,
     read,
-    rows_of,
     unpack,
 )
 from directory_client.wire.pushes import PushHead
@@ -36,6 +34,8 @@ def read_answer(frames: Sequence[Any]) -> Answer:
 
 def read_resolved(id: int, head: Answer, parts: Sequence[Any]) -> Resolved:
     """Read the answer to a resolve. Raises MalformedMessage."""
+    from directory_client.wire import rows  # with numpy, which a tool that asks for no decisions never loads
+
     if len(parts) != 5:
         raise MalformedMessage(f"a resolve's answer with {len(parts)} parts, 5 are specified")
     if head.incarnation is None or head.revision is None:
@@ -47,10 +47,10 @@ def read_resolved(id: int, head: Answer, parts: Sequence[Any]) -> Resolved:
         id,
         head.incarnation,
         head.revision,
-        rows_of(parts[0], rows.DECISION, "decisions"),
-        rows_of(parts[1], rows.LOCATION, "locations"),
-        rows_of(parts[2], rows.TUNNEL, "tunnels"),
-        rows_of(parts[3], rows.SCOPE, "scopes"),
+        rows.rows_of(parts[0], rows.DECISION, "decisions"),
+        rows.rows_of(parts[1], rows.LOCATION, "locations"),
+        rows.rows_of(parts[2], rows.TUNNEL, "tunnels"),
+        rows.rows_of(parts[3], rows.SCOPE, "scopes"),
         provenance,
     )
 

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-Rows = np.ndarray[Any, Any]
+if TYPE_CHECKING:  # who asks for no decisions does without numpy
+    from directory_client.wire.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)

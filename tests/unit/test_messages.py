@@ -24,7 +24,6 @@ from directory_client.wire.messages import (
     encode,
     read,
     read_envelope,
-    rows_of,
     topic_of,
     unpack,
 )
@@ -124,12 +123,12 @@ def test_rows_are_views_of_the_frame():
     queries = np.zeros(3, rows.QUERY)
     queries["vni"] = [1, 2, 3]
     frame = queries.tobytes()
-    view = rows_of(frame, rows.QUERY, "queries")
+    view = rows.rows_of(frame, rows.QUERY, "queries")
     assert view["vni"].tolist() == [1, 2, 3]
     assert not view.flags.owndata
     assert not view.flags.writeable
     with pytest.raises(MalformedMessage, match="queries: 191 bytes are no whole number of 64-byte rows"):
-        rows_of(frame[:-1], rows.QUERY, "queries")
+        rows.rows_of(frame[:-1], rows.QUERY, "queries")
 
 
 @pytest.mark.parametrize(

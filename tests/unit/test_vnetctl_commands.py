@@ -227,6 +227,12 @@ def test_help_loads_neither_numpy_nor_zeromq() -> None:
     assert done.returncode == 0
 
 
+def test_what_asks_a_directory_starts_without_numpy() -> None:
+    """It takes as long to import as all the rest, and only decisions need it."""
+    program = "import sys, directory_client.client, vnetctl.records; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_a_directory_on_tcp_without_keys_says_what_to_type() -> None:
     args = ["--directory", "tcp://192.0.2.1:7460", "show", "nodes"]
     result = CliRunner().invoke(cli, args, obj=Session())

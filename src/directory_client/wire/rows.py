@@ -5,8 +5,12 @@ All are packed and little-endian, but for members noted as wire order. Addresses
 in the last four. Unused bytes are zero.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from directory_client.wire.messages import MalformedMessage
 
 Rows = NDArray[np.void]
 
@@ -102,3 +106,12 @@ SCOPE = _packed(
     ("kind", "u1"),
     ("zero", ("u1", (3,))),
 )
+
+
+def rows_of(frame: Any, dtype: np.dtype[Any], what: str) -> np.ndarray[Any, Any]:
+    """Look at a frame as rows; read-only, not copied. Raises MalformedMessage on a part of a row."""
+    if len(frame) % dtype.itemsize:
+        raise MalformedMessage(
+            f"{what}: {len(frame)} bytes are no whole number of {dtype.itemsize}-byte rows"
+        )
+    return np.frombuffer(frame, dtype=dtype)

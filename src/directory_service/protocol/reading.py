@@ -32,7 +32,6 @@ from directory_client.wire.messages import (
     encode,
     pack,
     read_part,
-    rows_of,
 )
 from directory_client.wire.questions import (
     InForce,
@@ -112,7 +111,7 @@ class Reading:
             raise MalformedMessage(
                 f"resolve: one part of QUERY rows is expected, not {len(parts)}", id=head.id
             )
-        queries = rows_of(parts[0], rows.QUERY, "queries")
+        queries = rows.rows_of(parts[0], rows.QUERY, "queries")
         self._counters["queries"] += len(queries)
         granted = self._granted(queries, now)
         asked = queries if granted is None else queries[granted]
