@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 
 class StoreError(Exception):
     """The store cannot do it: the message says why."""
@@ -59,8 +61,7 @@ class Compacted(StoreError):
         self.oldest = oldest
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A key and its value; `created` and `modified` are revisions."""
 
     key: str
@@ -77,16 +78,14 @@ class Compare:
     modified: int
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True, gc=False):
     """Put a value under a key, or delete it (None)."""
 
     key: str
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What a commit did to one key: its item before and after; None: it was not there."""
 
     key: str
