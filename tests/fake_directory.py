@@ -73,6 +73,10 @@ class FakeDirectory:
         return NODES[node]
 
     @property
+    def is_hearing(self) -> bool:
+        return False
+
+    @property
     def has_to_learn(self) -> bool:
         return self.to_learn > 0
 

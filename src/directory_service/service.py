@@ -38,6 +38,7 @@ from directory_service.views.view import Operation, build_slices, find_ingress
 log = logging.getLogger(__name__)
 
 _FLUSH_MS = 1_000
+HEARING_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Directory(Follower):
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
         self._apart: Apart | None = None
         self._said_news: set[str] = set()  # of these gateways, which no step has taken up
+        self._hearing_since_ms: int | None = None
         self._saying: Said | None = None  # what the step takes up that is being made
         self._said_at: dict[str, int] = {}  # node → serial of its newest change
         self.unreadable: Mapping[str, str] = {}  # key of a record of a newer program → why
@@ -305,6 +307,13 @@ class Directory(Follower):
         self._apart = apart
 
     @property
+    def is_hearing(self) -> bool:
+        """Whether it is being taken up what gateways say of themselves: a snapshot that is begun now is old
+        in a moment. Never for longer than HEARING_MS."""
+        since = self._hearing_since_ms
+        return since is not None and self._steady_ms() - since < HEARING_MS
+
+    @property
     def is_taking_up(self) -> bool:
         """Whether commits are being taken up that answers do not know yet."""
         return self._apart is not None and self._apart.busy
@@ -419,6 +428,8 @@ class Directory(Follower):
         self._said_news |= changed
         if self._apart is None:
             self._take_said()
+        elif changed and self._hearing_since_ms is None:
+            self._hearing_since_ms = self._steady_ms()
 
     def _take_news(self) -> Said | None:
         """Return what gateways say that nobody has taken up yet."""
@@ -457,6 +468,8 @@ class Directory(Follower):
                     self._install(step)
                 elif said is not None:
                     self._said_news |= said.changed
+                if not self._said_news:
+                    self._hearing_since_ms = None
 
     def _tell(self, told: Told) -> None:
         self._pushes += told.pushes

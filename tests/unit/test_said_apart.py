@@ -11,6 +11,7 @@ from directory_world import DOCUMENT, SINGLE, Clock, ops_of
 
 from directory_client.vocabulary.addresses import pack_address
 from directory_service.model.snapshot import Snapshot
+from directory_service.service import HEARING_MS
 from directory_service.settings import Settings
 from directory_service.store.contract import Store, StoreError, World
 from directory_service.store.memory import MemoryStore
@@ -93,6 +94,25 @@ def test_what_is_said_while_a_step_is_made_is_taken_up_at_once_afterwards() -> N
     assert tunnel["local"] == pack_address("192.0.2.3")
     assert all(push.packed for push in pushes)
     assert directory.presences_since(2)[1].keys() == {"gw1", "gw2"}
+
+
+def test_no_snapshot_is_begun_for_a_moment_while_news_are_taken_up() -> None:
+    bench = Bench()
+    directory, apart = bench.directory, bench.apart
+    assert not directory.is_hearing
+    directory.announce("gw1", ["192.0.2.1"], [])
+    directory.poll()
+    assert directory.is_hearing
+    apart.work()
+    directory.announce("gw2", ["192.0.2.2"], [])
+    directory.poll()
+    assert directory.is_hearing  # there is more
+    apart.work()
+    directory.poll()
+    assert not directory.is_hearing
+    directory.announce("gw2", ["192.0.2.3"], [])
+    bench.clock.ms += HEARING_MS
+    assert not directory.is_hearing  # however long that takes
 
 
 def test_a_store_that_cannot_be_read_keeps_nobody_from_being_known(monkeypatch: pytest.MonkeyPatch) -> None:

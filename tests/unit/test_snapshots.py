@@ -166,6 +166,29 @@ def test_who_asks_again_loses_no_turn() -> None:
     assert [(one.connection, head_of(one)["id"]) for one in served] == [(b"gw1", 8), (b"gw2", 2)]
 
 
+def test_a_snapshot_is_of_the_moment_at_which_it_is_made() -> None:
+    bench = Bench()
+    frames = encode({"id": 1, "type": "snapshot", "node": "gw1", "vnis": None})
+    bench.dispatcher.handle(Peer("resolve", b"c", LOCAL), frames, bench.now)
+    bench.directory.set_record("site", "later", {})
+    (reply,) = bench.dispatcher.work(bench.now)
+    assert isinstance(reply, Reply)
+    assert head_of(reply)["revision"] == bench.directory.revision == 2
+
+
+def test_a_snapshot_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def fails(*_: Any) -> None:
+        raise ValueError("for a test")
+
+    monkeypatch.setattr(bench.directory, "snapshot", fails)
+    (refused,) = bench.ask(vnis=None)
+    assert (head_of(refused)["id"], head_of(refused)["ok"]) == (1, False)
+    assert not bench.dispatcher.has_work
+    assert len(bench.dispatcher._snapshots) == 0
+
+
 def test_who_asks_for_its_id_does_not_wait_for_snapshots() -> None:
     bench = Bench()
     for node, vnis in (("gw1", None), ("gw2", [])):

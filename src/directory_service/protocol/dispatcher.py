@@ -156,7 +156,7 @@ class Dispatcher:
     @property
     def has_work(self) -> bool:
         """Whether `work` has something to do."""
-        return self._snapshots.has_work
+        return self._snapshots.has_work and not self.directory.is_hearing
 
     def work(self, now: float) -> list[Out]:
         """Do a piece of what takes longer, some milliseconds of it. Call it after whatever else there was."""

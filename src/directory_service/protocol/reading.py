@@ -48,7 +48,7 @@ from directory_service.protocol.gathering import Waiting
 from directory_service.protocol.holders import Fenced
 from directory_service.protocol.outbox import Out, Peer, Reply
 from directory_service.protocol.publisher import Publisher
-from directory_service.protocol.snapshots import Snapshots
+from directory_service.protocol.snapshots import Slices, Snapshots
 from directory_service.rates import Rates
 from directory_service.refused import Refused
 from directory_service.service import Directory
@@ -166,19 +166,26 @@ class Reading:
         if head.more is not None:
             self._snapshots.more(peer, head.id, head.more)
             return []
-        known = _in_force(head, parts, self._directory.version()["incarnation"])
-        found = self._directory.snapshot(node, head.vnis, known) if self._node_id(node) else None
-        node_id = found.node_id if found is not None else 0
-        answer = SnapshotHead(
-            **self._state(head),
-            node_id=node_id,
-            seq=self._publisher.sequences(node_id),
-            closes=known is not None,
-        )
+        said = _in_force(head, parts)
+
+        def make() -> tuple[SnapshotHead, Slices]:
+            known = None
+            if said is not None:  # what is of another incarnation the gateway closes by itself
+                now_of = self._directory.version()["incarnation"]
+                known = {vni: revision for vni, of, revision in said if of == now_of}
+            found = self._directory.snapshot(node, head.vnis, known) if self._node_id(node) else None
+            node_id = found.node_id if found is not None else 0
+            answer = SnapshotHead(
+                **self._state(head),
+                node_id=node_id,
+                seq=self._publisher.sequences(node_id),
+                closes=known is not None,
+            )
+            return answer, found.slices if found is not None else iter(())
+
         if head.vnis == []:  # who asks for its id only does not wait behind those who ask for more
-            return [Reply(peer.channel, peer.connection, encode(answer, _EMPTY_LIST))]
-        slices = found.slices if found is not None else iter(())
-        return self._snapshots.begin(peer, node, answer, slices)
+            return [Reply(peer.channel, peer.connection, encode(make()[0], _EMPTY_LIST))]
+        return self._snapshots.begin(peer, node, head.id, make)
 
     def _locator(
         self, peer: Peer, head: LocatorRequest, parts: Sequence[Any], now: float, waited_s: float
@@ -302,13 +309,12 @@ def _speaker(head: Heartbeat, now: float) -> Speaker:
     )
 
 
-def _in_force(head: SnapshotRequest, parts: Sequence[Any], incarnation: int) -> dict[int, int] | None:
-    """Return the revision at which each V-net is in force at a gateway, by VNI; None: it does not say. What
-    is of another incarnation the gateway closes by itself."""
+def _in_force(head: SnapshotRequest, parts: Sequence[Any]) -> InForce | None:
+    """Return the revision at which each V-net is in force at a gateway; None: it does not say."""
     if not parts:
         return None
     said: InForce = read_part(parts[0], InForce, "snapshot: what is in force", head.id)
-    return {vni: revision for vni, of, revision in said if of == incarnation}
+    return said
 
 
 class NotItsKey(DirectoryError):

@@ -5,18 +5,22 @@ Each piece is asked for; what an asker has not come back for within IDLE_S is fo
 revision that the first one names. Who asks anew gets the newest only, in the turn of the one before: a fleet
 that comes all at once would else be served what nobody waits for any more, and never be through.
 
+A snapshot is of the moment at which its first piece is made, not of when it was asked for: what happens while
+it waits need not be told twice.
+
 Pure: `work` makes one piece, whenever there is time.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from directory_client.wire.messages import DirectoryError, encode, pack
 from directory_client.wire.questions import SnapshotHead
+from directory_service.protocol.jobs import refuse
 from directory_service.protocol.outbox import Out, Peer, Reply
 
 PIECE_OPERATIONS = 1_000  # some 5 ms to make, 200 kB
@@ -25,13 +29,18 @@ WAITING_MAX_OF_NODE = 64  # control and workers, and what they gave up when they
 IDLE_S = 30.0
 
 
+Slices = Iterator[tuple[int, list[dict[str, Any]]]]
+Make = Callable[[], tuple[SnapshotHead, Slices]]
+
+
 @dataclass(slots=True, eq=False)
 class _Sending:
     peer: Peer
     node: str
-    head: SnapshotHead
-    vnets: Iterator[tuple[int, list[dict[str, Any]]]]
+    id: int | None
+    make: Make
     token: int
+    made: tuple[SnapshotHead, Slices] | None = None  # once its first piece is made
     until: float = 0.0
 
 
@@ -53,22 +62,16 @@ class Snapshots:
         """Whether somebody waits for a piece."""
         return bool(self._queue)
 
-    def begin(
-        self,
-        peer: Peer,
-        node: str,
-        head: SnapshotHead,
-        vnets: Iterator[tuple[int, list[dict[str, Any]]]],
-    ) -> list[Out]:
-        """Send a node's snapshot: `head` with the first piece, and lists of operations of V-nets, as they are
-        made. Returns what to say of the one that this connection asked for before, if it is not through.
-        Raises DirectoryError if too many are on their way."""
+    def begin(self, peer: Peer, node: str, id: int | None, make: Make) -> list[Out]:
+        """Send a node's snapshot: the head that `make` returns with the first piece, and lists of operations
+        of V-nets, as they are made. Returns what to say of the one that this connection asked for before, if
+        it is not through. Raises DirectoryError if too many are on their way."""
         before = self._newest.pop((peer.connection, node), None)
         if before is not None and self._kept.pop(before.token, None) is not None:
             self._forget(before)
             before = None
         if before is not None:
-            return self._replace(before, _Sending(peer, node, head, vnets, before.token))
+            return self._replace(before, _Sending(peer, node, id, make, before.token))
         if self._of_node[node] >= WAITING_MAX_OF_NODE:  # the oldest that it has not come back for goes
             oldest = next((token for token, one in self._kept.items() if one.node == node), None)
             if oldest is not None:
@@ -77,7 +80,7 @@ class Snapshots:
             raise DirectoryError("too many snapshots are on their way", "it is asked again by itself")
         self._next_token += 1
         self._of_node[node] += 1
-        sending = _Sending(peer, node, head, vnets, self._next_token)
+        sending = _Sending(peer, node, id, make, self._next_token)
         self._newest[peer.connection, node] = sending
         self._enqueue(sending)
         return []
@@ -88,7 +91,7 @@ class Snapshots:
         if sending is None or sending.peer.connection != peer.connection:
             raise DirectoryError("this snapshot is not on its way any more", "it is asked again by itself")
         del self._kept[token]
-        sending.head.id = id
+        sending.id = id
         self._enqueue(sending)
 
     def work(self, now: float) -> list[Out]:
@@ -100,10 +103,20 @@ class Snapshots:
         del self._queue[node]
         if waiting:
             self._queue[node] = waiting
+        peer = sending.peer
+        if sending.made is None:
+            try:
+                sending.made = sending.make()
+            except Exception as error:  # that one cannot be made is nobody's business but theirs
+                self._forget(sending)
+                _, refusal = refuse(error, "snapshot")
+                refusal.id = sending.id
+                return [Reply(peer.channel, peer.connection, encode(refusal))]
+        head, vnets = sending.made
         piece: list[Any] = []
         count = 0
         is_last = True
-        for vni, operations in sending.vnets:
+        for vni, operations in vnets:
             if piece and piece[-1][0] == vni:
                 piece[-1][1].extend(operations)
             else:
@@ -112,9 +125,8 @@ class Snapshots:
             if count >= PIECE_OPERATIONS:
                 is_last = False
                 break
-        head = sending.head
+        head.id = sending.id
         head.more = None if is_last else sending.token
-        peer = sending.peer
         reply = Reply(peer.channel, peer.connection, encode(head, pack(piece)))
         head.seq = []
         if not is_last:
@@ -137,7 +149,7 @@ class Snapshots:
         waiting = self._queue[before.node]
         waiting[waiting.index(before)] = sending
         self._newest[sending.peer.connection, sending.node] = sending
-        told = {"id": before.head.id, "ok": False, "error": "it was asked again since", "fix": "", "code": 1}
+        told = {"id": before.id, "ok": False, "error": "it was asked again since", "fix": "", "code": 1}
         return [Reply(before.peer.channel, before.peer.connection, encode(told))]
 
     def _enqueue(self, sending: _Sending) -> None:
