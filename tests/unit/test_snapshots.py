@@ -20,8 +20,9 @@ from directory_service.protocol.outbox import Peer, Reply
 from directory_service.protocol.snapshots import IDLE_S, PIECE_OPERATIONS, WAITING_MAX_OF_NODE
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
+from directory_service.views import pushes
 from directory_service.views.pushes import OPERATIONS_MAX, RESYNC
-from directory_service.views.view import build_view, hosts
+from directory_service.views.view import build_view, compare_views, hosts
 from whole_directory import WholeDirectory
 
 ENDPOINTS = 3_500
@@ -117,6 +118,28 @@ def test_what_is_too_large_for_a_push_is_asked_for() -> None:
     }
     bench.directory.apply(document(2), "d.toml")
     assert all(push.ops != [RESYNC] for push in bench.directory.poll())
+
+
+def test_many_that_are_reached_by_another_link_are_asked_for_and_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    text = document(2 * OPERATIONS_MAX + 2).replace('locators = ["192.0.2.2"]', "")
+    bench.directory.apply(text, "d.toml")
+    bench.directory.poll()
+    compared: list[tuple[str, str]] = []
+
+    def compare(before: Any, after: Any, name: str, node: str, *more: Any) -> Any:
+        compared.append((name, node))
+        return compare_views(before, after, name, node, *more)
+
+    monkeypatch.setattr(pushes, "compare_views", compare)
+    bench.directory.announce("gw2", ["192.0.2.9"], [])
+    told = {(push.node_id, push.vni): push.ops for push in bench.directory.poll()}
+    gw1, gw2 = bench.directory.node_id("gw1"), bench.directory.node_id("gw2")
+    assert told[gw1, 1] == told[gw2, 1] == [RESYNC]
+    assert not {("v1", "gw1"), ("v1", "gw2")} & set(compared)
+    assert any(one["op"] == "tunnel" for one in told[gw1, 2])  # few are told
 
 
 def test_a_node_that_never_comes_back_costs_others_nothing() -> None:

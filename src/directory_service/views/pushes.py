@@ -114,7 +114,7 @@ def _push(
             told.tightened.append(tightened)
         hosting = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
         for node in sorted(hosting):
-            if _is_large(old, new, node):
+            if _is_large(old, new, node) or (only and _are_many_elsewhere(before, after, old, node, only)):
                 ops: list[dict[str, Any]] | None = [RESYNC]
             else:
                 ops = compare_views(before, after, name, node, settings, scopes, only)
@@ -140,6 +140,27 @@ def _is_large(old: VnetState | None, new: VnetState | None, node: str) -> bool:
         return len(new.members) > OPERATIONS_MAX
     changed = new.changed_members(old)
     return isinstance(changed, Sized) and len(changed) > OPERATIONS_MAX
+
+
+def _are_many_elsewhere(
+    before: Snapshot, after: Snapshot, state: VnetState | None, node: str, nodes: Set[str]
+) -> bool:
+    """Tell whether links that differ, of which one end is among `nodes`, lead a node to so many members of a
+    V-net that does not change itself. Comparing would make a location of each twice."""
+    here, then = before.fabric.nodes.get(node), after.fabric.nodes.get(node)
+    if state is None or state.vnet is None or here is None or then is None:
+        return False
+    others = state.nodes_concerned() if node in nodes else state.nodes_concerned() & nodes
+    if sum(state.hosted.get(name, 0) for name in others) <= OPERATIONS_MAX:
+        return False
+    count, trust = 0, state.vnet.min_trust
+    for name in others:
+        one, other = before.fabric.nodes.get(name), after.fabric.nodes.get(name)
+        if name == node or one is None or other is None:
+            continue
+        if before.fabric.link(here, one, trust).tunnel != after.fabric.link(then, other, trust).tunnel:
+            count += state.hosted.get(name, 0)
+    return count > OPERATIONS_MAX
 
 
 def _concerned(before: Snapshot, after: Snapshot, nodes: Set[str]) -> set[str]:
