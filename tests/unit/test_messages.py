@@ -16,7 +16,7 @@ from directory_client.endpoint import parse_endpoint
 from directory_client.keys import check_public_key, load_key_file, make_key_file
 from directory_client.wire import rows
 from directory_client.wire.answers import Answer
-from directory_client.wire.greeting import Heartbeat
+from directory_client.wire.greeting import Greeted, Heartbeat
 from directory_client.wire.messages import (
     DirectoryError,
     MalformedMessage,
@@ -27,8 +27,9 @@ from directory_client.wire.messages import (
     topic_of,
     unpack,
 )
-from directory_client.wire.questions import SnapshotHead
-from directory_client.wire.requests import REQUESTS, ListRequest, SetRequest
+from directory_client.wire.pushes import PushHead
+from directory_client.wire.questions import LocatorAnswer, SnapshotHead
+from directory_client.wire.requests import REQUESTS, Ask, ListRequest, SetRequest
 
 
 def test_a_head_has_the_bytes_of_the_specification():
@@ -202,8 +203,12 @@ HOSTILE = {
 }
 
 
+ANSWERS = {one.__name__: one for one in (Answer, Greeted, SnapshotHead, LocatorAnswer, Ask, PushHead)}
+KINDS = {**REQUESTS, **ANSWERS}
+
+
 @pytest.mark.parametrize("what", HOSTILE)
-@pytest.mark.parametrize("kind", REQUESTS.values(), ids=REQUESTS)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_no_value_of_any_field_raises_anything_else(kind, what):
     for name in (*kind.__struct_fields__, "unknown", "values"):
         pairs = {"v": b"\x01", "type": msgpack.packb(kind.__struct_config__.tag), name: HOSTILE[what]}

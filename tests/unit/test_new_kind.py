@@ -268,7 +268,7 @@ vnetctl("show", "pools", "--vnet", "red")
         "asks set {'kind': 'pool', 'name': 'red/hosts', 'values': {'prefix': '10.0.0.128/25', 'node': 'gw1',"
         " 'least': 3}}",
         "pool red/hosts added   revision 7",
-        "asks list {'kind': 'pools', 'vnet': 'red', 'name': None}",
+        "asks list {'kind': 'pools', 'vnet': 'red'}",
         "pool       prefix         free  revision  owner",
         "red/hosts  10.0.0.128/25  1200         -  operator",
     ):

@@ -4,7 +4,7 @@ wire.
 
 A message is `[head, part …]`: the head a msgpack map, parts raw rows or msgpack. What comes in is hostile:
 sizes, nesting, types and versions are checked here, and everything wrong is a `MalformedMessage`. What a head
-says is declared as a `Head` (greeting.py, questions.py, operator_requests.py, answers.py); fields that it
+says is declared as a `Head` (greeting.py, questions.py, requests.py, answers.py, pushes.py); fields that it
 does not declare are skipped, unread, so that a newer end may say more.
 
 Rows are in rows.py, with numpy, which this file does without: a tool that asks for no decisions starts in two

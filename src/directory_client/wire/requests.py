@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from directory_client.wire.answers import Answer
-from directory_client.wire.greeting import Goodbye, Heartbeat, Hello
+from directory_client.wire.greeting import Goodbye, Heartbeat, Hello, Unsigned63
 from directory_client.wire.limits import HISTORY_ROWS_MAX, IDS_MAX
 from directory_client.wire.messages import Request
 from directory_client.wire.questions import LocatorRequest, ResolveRequest, SnapshotRequest
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
 class Change(Request, kw_only=True):
@@ -33,13 +35,13 @@ class ApplyRequest(Change, tag="apply", kw_only=True):
     dry_run: bool = False
     take_over: list[str] | None = None
     comment: str | None = None
-    expect_revision: int | None = None
+    expect_revision: Unsigned63 | None = None
 
 
 class RollbackRequest(Change, tag="rollback", kw_only=True):
     """Undo what was done after a revision."""
 
-    revision: int
+    revision: Unsigned63
     dry_run: bool = False
 
 
@@ -93,10 +95,10 @@ class ExplainRequest(Request, tag="explain", kw_only=True):
     source: str
     destination: str
     protocol: str | None = None
-    port: int | None = None
+    port: Port | None = None
     node: str | None = None
-    revision: int | None = None
-    source_port: int | None = None
+    revision: Unsigned63 | None = None
+    source_port: Port | None = None
 
 
 class NamesRequest(Request, tag="names", kw_only=True):

@@ -14,7 +14,7 @@ from directory_client.wire.limits import BUCKETS_MAX, COUNTERS_MAX, NAME_MAX, TA
 VERSION = 1
 
 Count = Annotated[float, Meta(ge=0)]
-Name = Annotated[str, Meta(max_length=NAME_MAX, pattern="^[a-z0-9][a-z0-9_-]*$")]
+Name = Annotated[str, Meta(max_length=NAME_MAX, pattern=r"\A[a-z0-9][a-z0-9_-]*\Z")]
 
 
 class NoRoom(Struct):
