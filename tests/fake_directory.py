@@ -49,7 +49,7 @@ class FakeDirectory:
     @property
     def current(self) -> SimpleNamespace:
         nodes = {name: SimpleNamespace(kind="gateway") for name in NODES}
-        return SimpleNamespace(fabric=SimpleNamespace(nodes=nodes))
+        return SimpleNamespace(fabric=SimpleNamespace(nodes=nodes), presences={}, vnets={})
 
     def change(self, *node_vnis: tuple[int, int]) -> int:
         """Make a revision that concerns these topics."""

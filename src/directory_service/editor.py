@@ -16,6 +16,7 @@ from directory_client.toml.toml_lines import Lines
 from directory_client.vocabulary.names import suggest
 from directory_service.decide.explain import Question, explain
 from directory_service.decide.flows import judge_flows
+from directory_service.documents.consequences import find_consequences
 from directory_service.documents.diff import describe_changes
 from directory_service.documents.document import parse_document, write_document
 from directory_service.documents.doubts import find_doubts_of
@@ -331,6 +332,7 @@ class Editor:
             warnings = find_doubts_of(before.records, changes) if fits else check(before, changes, declared)
             if after is None:
                 after = before.with_changes(before.revision + 1, changes, steady_ms) if changes else before
+            warnings += find_consequences(before, after, changes)
             rests = read_rests(self._store)
             coming, resting = judge(before, after, changes, rests, reports, self._settings)
             fail(declared or {}, resting)

@@ -24,6 +24,7 @@ WORDS = sorted({*SINGULAR, *SINGULAR.values()})
 DURATION = re.compile(r"(\d+)(s|m|h)?")
 FLOW_FILTERS = ("source", "destination", "protocol", "action", "reason")
 TUNNELS_SHOWN = 50
+FLOWS_MAX = 100_000  # that a gateway shows at once
 OF_A_VNET = frozenset({"flows", *(noun.plural for noun in NOUNS if noun.of_vnet)})
 OVERVIEW_TSV = tuple(
     Column(key, key)
@@ -154,7 +155,7 @@ def arguments(plural: str, everything: bool, options: dict[str, Any]) -> dict[st
     if plural == "flows":
         args["rates"] = not no_rates
     if everything and plural == "flows":
-        args["limit"] = 1_000_000
+        args["limit"] = FLOWS_MAX
     of_flows = {key for key in (*FLOW_FILTERS, "sort", "limit") if key in args}
     wrong = of_flows if plural != "flows" else set()
     wrong |= {"last"} if last is not None and plural != "drops" else set()

@@ -228,3 +228,17 @@ def test_a_parent_that_was_here_and_is_gone_needs_attention(state: State, tmp_pa
     assert is_gone("parent", tmp_path)
     state.parent_is_gone = True
     assert any(line["about"] == "parent" for line in attention(state))
+
+
+def test_what_a_worker_does_not_understand_and_metrics_that_nobody_can_read_need_attention(
+    state: State,
+) -> None:
+    for counters, sentences in ({"answers_malformed": 0}, 0), ({"messages_malformed": 2}, 1):
+        said = {"pid": 7, "misses": 1, "counters": counters}
+        send(state, {"v": 1, "from": "slow-path-0", "statistics": said})
+        found = [line for line in attention(state) if "not understood" in line["text"]]
+        assert len(found) == sentences
+    assert found[0]["text"].startswith("2 messages of the directory were not understood")
+    state.metrics_problem = "cannot listen at 127.0.0.1:9464: Address already in use"
+    lines = {line["about"]: line["text"] for line in attention(state)}
+    assert lines["metrics"].startswith("cannot listen at 127.0.0.1:9464")

@@ -58,3 +58,52 @@ def test_what_works_is_not_warned_about() -> None:
     assert warnings("") == ""
     assert warnings(RULE + 'answer_ports = ["1-65535"]\n') == "", "from any to any is both ways as it is"
     assert warnings(TO_DB + 'proto = "tcp"\nanswer_ports = [40000]\n') == ""
+
+
+TWO_SITES = """document = "d"
+[site.a]
+[site.b]
+[path.a-b]
+sites = ["a", "b"]
+trust = "carrier"
+[node.g1]
+kind = "gateway"
+site = "a"
+[node.leaf]
+kind = "vtep"
+site = "b"
+locators = ["203.0.113.7"]
+ids = { red = 9001, blue = 9002 }
+[vnet.red]
+vni = 7
+[[vnet.red.attachment]]
+nodes = ["g1"]
+port = "rack"
+[vnet.red.endpoint]
+far = { addresses = ["10.0.0.9"], mac = "02:00:00:00:00:09", node = "leaf" }
+[vnet.blue]
+vni = 8
+"""
+PATH = '[path.a-b]\nsites = ["a", "b"]\ntrust = "carrier"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (TWO_SITES.replace(PATH, ""), "no path is left between the sites a and b for V-net red"),
+        (TWO_SITES.replace("carrier", "internet"), "no path is left between the sites a and b for V-net red"),
+    ],
+)
+def test_what_a_change_does_that_its_records_do_not_show_is_warned_about(text: str, sentence: str) -> None:
+    directory = Directory(MemoryStore(), Settings(), lambda: 1_000_000)
+    assert directory.apply(TWO_SITES, "d.toml").warnings == []
+    for dry_run in (True, False):
+        assert sentence in "\n".join(directory.apply(text, "d.toml", dry_run).warnings)
+    assert directory.apply(text, "d.toml").warnings == [], "it is said once"
+
+
+def test_a_single_record_is_warned_about_as_in_a_document() -> None:
+    directory = Directory(MemoryStore(), Settings(), lambda: 1_000_000)
+    directory.apply(TWO_SITES, "d.toml")
+    rule = {"action": "allow", "from": "group:nosuch", "to": "any"}
+    assert "nobody is in group nosuch" in "\n".join(directory.set_record("rule", "red/r", rule).warnings)

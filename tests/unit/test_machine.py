@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from directory_client.vocabulary.addresses import NEVER_FORWARDED
 from gateway.configuration import trying
 from gateway.configuration.inventory import Adapter, Machine, look_around
 from gateway.configuration.machine import find_doubts, find_problems
@@ -19,6 +20,7 @@ from gateway.configuration.proposal import propose
 from gateway.configuration.reader import ConfigurationError, parse
 from gateway.configuration.trying import ask_directories, find_twin
 from gateway.main import main
+from model import is_unicast
 
 NIC = Adapter("0000:3b:00.0", "8086:1592", "vfio-pci")
 MLX = Adapter("0000:5e:00.0", "15b3:101d", "mlx5_core", ("ens1",), True, 100_000)
@@ -290,3 +292,27 @@ def test_check_finds_a_data_plane_of_this_name_whose_runtime_dir_is_another(
         assert f"it holds {tmp_path}/vnet-gw1" in found
         (tmp_path / "data-plane.pid").write_text(f"{os.getpid()} 1")
         assert find_twin(configuration) == [], "it is this one's own"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("0.0.0.7/8", "0.0.0.7 is in 0.0.0.0/8"),
+        ("127.0.0.5/24", "127.0.0.5 is in 127.0.0.0/8"),
+        ("224.0.0.1/24", "224.0.0.1 is in 224.0.0.0/3"),
+        ("240.0.0.1/24", "240.0.0.1 is in 224.0.0.0/3"),
+        ("192.0.2.0/24", "192.0.2.0 is the network address of 192.0.2.0/24"),
+        ("192.0.2.255/24", "192.0.2.255 is the broadcast address of 192.0.2.0/24"),
+        ("192.0.2.1/0", "such a prefix takes nearly all addresses"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused(address: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(TEXT.replace("192.0.2.1/24", address), Path("gateway.toml"))
+    assert words in str(caught.value)
+    parse(TEXT.replace("192.0.2.1/24", "192.0.2.0/31"), Path("gateway.toml"))
+
+
+def test_directory_check_and_data_plane_have_one_list_of_addresses_that_never_pass() -> None:
+    for first in range(256):
+        assert is_unicast(bytes([first, 1, 1, 1])) != (first in NEVER_FORWARDED), first

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_gateway import ALL_ANSWERS, PREVIEW, FakeGateway
 
+from gateway.show import flows
 from vnetctl.client import DirectoryOnly
 from vnetctl.errors import Failure
 from vnetctl.main import cli
@@ -122,6 +123,11 @@ def test_explain_as_tsv_is_one_line_of_values(gateway: FakeGateway) -> None:
     assert values[0] == "red"
     assert "encapsulate" in values
     assert "{" not in line
+
+
+def test_all_flows_are_as_many_as_a_gateway_shows(gateway: FakeGateway) -> None:
+    run(gateway, "show", "flows", "--all")
+    assert gateway.asked[-1]["args"]["limit"] == flows.LIMIT_MAX
 
 
 def test_pending_changes_end_with_4_only_when_asked_for(gateway: FakeGateway, document: str) -> None:

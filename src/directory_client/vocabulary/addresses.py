@@ -10,6 +10,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ADDRESS_BYTES = 16
 IPV4_BITS_BEFORE = 96
 ZERO = bytes(ADDRESS_BYTES)
+NEVER_FORWARDED = {
+    **dict.fromkeys([0], "0.0.0.0/8"),
+    **dict.fromkeys([127], "127.0.0.0/8"),
+    **dict.fromkeys(range(224, 256), "224.0.0.0/3"),
+}  # IPv4, by first byte: no packet from or to one of these passes a data plane (`ip_bad_address`)
 
 
 def parse_address(text: str) -> Address:

@@ -257,8 +257,7 @@ def _source_at_target(
         targets = state.holders(family, query.destination)
         bound_ms = max((_grace_left(state, one, node.name, now_ms, settings) for one in targets), default=0)
         if not bound_ms:
-            leaving = any(name == node.name for left in state.moves.values() for name, _ in left)
-            raise _unwanted_source(state, query, family, holders, narrow=leaving)
+            raise _unwanted_source(state, query, family, holders, narrow=node.name in state.nodes_left)
         accepted = holders[0]
         scope = _scope(query.source, 128, query.destination, 128)
     link = snapshot.fabric.link(here, node, vnet.min_trust)

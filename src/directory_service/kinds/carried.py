@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Doubts about addresses and prefixes: what fits, but is not carried yet, or never forwarded.
 
-No packet from or to an address in NEVER_FORWARDED passes a gateway (`ip_bad_address`).
+What is never forwarded is said in directory_client/vocabulary/addresses.
 """
 
 import ipaddress
@@ -9,13 +9,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from directory_client.vocabulary.addresses import NEVER_FORWARDED
 from directory_service.kinds.records import Record
-
-NEVER_FORWARDED = {
-    **dict.fromkeys([0], "0.0.0.0/8"),
-    **dict.fromkeys([127], "127.0.0.0/8"),
-    **dict.fromkeys(range(224, 256), "224.0.0.0/3"),
-}  # by first byte
 
 
 def doubt_prefix(record: Record, prefix: str) -> Iterator[str]:

@@ -129,6 +129,7 @@ class VnetState:
         self.moves: dict[int, tuple[tuple[str, int], ...]] = {}
         self._members_by_node: dict[str, list[str]] | None = None
         self._concerned: frozenset[str] | None = None
+        self._nodes_left: frozenset[str] | None = None
         self._whereabouts: dict[tuple[tuple[Place, ...], str], Whereabouts] = {}
         self._route_index = RouteIndex()
         self._holes: dict[int, Holes] = {}
@@ -274,6 +275,13 @@ class VnetState:
             routed = {route.via for route in self.routes.values() if route.via not in self.members}
             self._concerned = frozenset(self.hosted) | frozenset(self.attachments_by_node) | routed
         return self._concerned
+
+    @property
+    def nodes_left(self) -> frozenset[str]:
+        """The names of the nodes that some member has left lately."""
+        if self._nodes_left is None:
+            self._nodes_left = frozenset(name for left in self.moves.values() for name, _ in left)
+        return self._nodes_left
 
     def members_at(self, node: str) -> Sequence[str]:
         """Return the names of the members that have a place at a node."""

@@ -43,6 +43,7 @@ from directory_client.wire.questions import (
 )
 from directory_service.configuration import Configuration
 from directory_service.protocol import holders
+from directory_service.protocol.behind import Behind
 from directory_service.protocol.gateways import Gateways, Lack, Speaker
 from directory_service.protocol.gathering import Waiting
 from directory_service.protocol.holders import Fenced
@@ -82,6 +83,7 @@ class Reading:
         self._rates = Rates(configuration.limits.resolves_per_second_per_vnet)
         self._directory = directory
         self._gateways = gateways
+        self._behind = Behind(directory, gateways)
         self._publisher = publisher
         self._waiting = waiting
         self._counters = counters
@@ -215,6 +217,7 @@ class Reading:
             conflicts = self._directory.conflicts(node)
             self._gateways.conflict(node, conflicts)
             notices += [_conflict(one) for one in conflicts]
+            notices += self._behind.notices(node, now)
         answer = Greeted(
             **self._state(head),
             node_id=node_id,

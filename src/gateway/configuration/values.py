@@ -9,6 +9,7 @@ from pathlib import Path
 
 from directory_client.endpoint import parse_endpoint
 from directory_client.toml.strict_toml import Table, read_toml
+from directory_client.vocabulary.addresses import NEVER_FORWARDED
 from directory_client.wire.messages import DirectoryError
 from gateway.configuration.device import parse_device
 
@@ -59,6 +60,13 @@ def check_interface_address(text: str) -> None:
     if "/" not in text:
         raise ValueError(f'"{text}" lacks its prefix length: "{text}/24"')
     check_unicast(address.ip)
+    network = address.network
+    if network.prefixlen < 8:
+        raise ValueError(f'"{text}": such a prefix takes nearly all addresses, "{address.ip}/24" does not')
+    ends = (network.network_address, network.broadcast_address)
+    if network.prefixlen < 31 and address.ip in ends:
+        word = "network" if address.ip == ends[0] else "broadcast"
+        raise ValueError(f"{address.ip} is the {word} address of {network}, and no host's")
 
 
 def check_locator(text: str) -> None:
@@ -70,8 +78,9 @@ def check_locator(text: str) -> None:
 
 
 def check_unicast(address: IPv4Address) -> None:
-    if address.is_multicast or address.is_unspecified or address.is_loopback or int(address) == 2**32 - 1:
-        raise ValueError(f"{address} is no address to which other nodes could send")
+    never = NEVER_FORWARDED.get(address.packed[0])
+    if never is not None:
+        raise ValueError(f"{address} is in {never}: no address to which other nodes could send")
 
 
 def check_listen(text: str) -> None:

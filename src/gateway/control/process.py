@@ -61,6 +61,7 @@ TICK_MS = 200
 SAMPLE_S = 1.0
 TABLES_S = 5.0
 LOCATORS_S = 1.0
+METRICS_AGAIN_S = 10.0
 FRESH_UPTIME_S = 30.0
 SILENT_TIMEOUT_S = 2.0  # for a directory that does not answer anyway
 
@@ -114,7 +115,7 @@ class Control:
         admin = (*(one.socket for one in self._sockets), *self._admission.monitors)
         for always in (*admin, self._inbox, *self._directory.sockets):
             self._poller.register(always, zmq.POLLIN)
-        self._sample_s = self._tables_s = self._locators_s = 0.0
+        self._sample_s = self._tables_s = self._locators_s = self._metrics_s = 0.0
         self._sampling = self._reading_tables = False
         self._revision_seen: int | None = None
         self._notices_told: set[tuple[str, str]] = set()
@@ -197,6 +198,7 @@ class Control:
             except OSError as error:
                 text = f"metrics cannot listen at {wanted.metrics.listen}: {error.strerror}"
                 raise Refused(text, "ss -ltnp") from None
+            self.state.metrics_problem = ""
             if before is not None:
                 self._poll_for({})
                 before.close()
@@ -260,10 +262,15 @@ class Control:
 
     def _open_metrics(self, listen: str) -> MetricsServer | None:
         try:
-            return self._make_metrics(listen)
+            opened = self._make_metrics(listen)
         except OSError as error:
-            log.warning("metrics: cannot listen at %s: %s", listen, error.strerror)
+            problem = f"cannot listen at {listen}: {error.strerror}"
+            if problem != self.state.metrics_problem:
+                log.warning("metrics: %s", problem)
+            self.state.metrics_problem = problem
             return None
+        self.state.metrics_problem = ""
+        return opened
 
     def _open_next_hops(self) -> None:
         """Begin to follow the kernel; without the right to it control still answers."""
@@ -454,6 +461,9 @@ class Control:
             self._say_locators()
             self._tell_notices()
             self._look_for_parent()
+        if self.state.metrics_problem and now >= self._metrics_s:
+            self._metrics_s = now + METRICS_AGAIN_S
+            self._metrics = self._open_metrics(self.state.configuration.metrics.listen)
         self._admin.tick()
         if self._metrics is not None:
             self._metrics.tick()

@@ -48,7 +48,18 @@ def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict
         if silent_s > WORKER_SILENT_S:
             text = f"silent for {silent_s:.0f} s; new connections of its V-nets wait"
             lines.append(line(name, text, "vnetctl events"))
+        lost = sum(worker.now.counters.get(key, 0) for key in _MALFORMED)
+        if lost:
+            text = (
+                f"{lost} messages of the directory were not understood: what they said is not in force here"
+            )
+            lines.append(line(name, text, "install one release on both, then restart the slow path"))
+    if state.metrics_problem:
+        lines.append(line("metrics", f"{state.metrics_problem}; it is tried again", "ss -ltnp"))
     return lines
+
+
+_MALFORMED = ("operations_malformed", "answers_malformed", "messages_malformed")
 
 
 def line(about: str, text: str, command: str) -> dict[str, str]:

@@ -92,7 +92,7 @@ def _scan(
             if accept(row):
                 matched += 1
                 found.append(row)
-        if len(found) > 4 * limit + 4096:
+        if len(found) > limit + max(limit // 4, 4096):
             found = heapq.nsmallest(limit, found, key=SORTS[sort])
         cursor = answer.get("cursor")
     return Scan(heapq.nsmallest(limit, found, key=SORTS[sort]), matched)

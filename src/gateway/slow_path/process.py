@@ -363,7 +363,7 @@ class SlowPath:
                 busy_s=round(self._busy_s, 6),
                 waiting=self._resolver.waiting(),
                 backlog=self._backlog_rows,
-                counters=dict(counters),
+                counters={**counters, "messages_malformed": self._client.malformed},
                 no_room=by_table(self._say_room()),
                 directory_us_bucket=self._latency.bucket,
                 directory=DirectoryUse(

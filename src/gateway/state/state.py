@@ -119,6 +119,7 @@ class State:
     exception_problems: dict[str, tuple[str, str]] = field(default_factory=dict)  # port -> (error, fix)
     missing_locators: tuple[str, ...] = ()
     parent_is_gone: bool = False
+    metrics_problem: str = ""  # why nobody can read them; empty: all is well
     tunnels: Table | None = None
     vnets: Table | None = None
     malformed_requests: int = 0
