@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from directory_client.vocabulary.verbs import SHOWING
 from directory_client.wire.limits import ANSWER_BYTES_MAX, PROGRESS_BYTES_MAX
 from vnetctl.errors import REFUSED, SILENT, WRONG_INPUT, Failure
 
 VERSION = 1
 TIMEOUT_S = 12.0
 SLOW_TIMEOUT_S = 35.0
-SHOW_VERBS = frozenset({"show", "explain", "events"})
 
 Answer = dict[str, Any]
 
@@ -95,7 +95,7 @@ class GatewayClient:
         """Return the first socket where somebody listens. ZeroMQ itself would wait for one to appear."""
         failures: list[tuple[Path, int]] = []
         for path in self._paths:
-            if path.name == "show.sock" and request.get("verb") not in SHOW_VERBS:
+            if path.name == "show.sock" and request.get("verb") not in SHOWING:
                 continue
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 code = probe.connect_ex(os.fspath(path))
@@ -104,7 +104,7 @@ class GatewayClient:
             failures.append((path, code))
         denied = [path for path, code in failures if code in (errno.EACCES, errno.EPERM)]
         if denied:
-            group = "vnet-admin" if request.get("verb") not in SHOW_VERBS else "vnet"
+            group = "vnet-admin" if request.get("verb") not in SHOWING else "vnet"
             raise Failure(
                 f"you may not use {denied[0]}",
                 f"sudo vnetctl …    or join its group (often {group})",

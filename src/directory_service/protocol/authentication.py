@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import zmq.utils.z85
 
+from directory_client.vocabulary.verbs import SHOWING
 from directory_service.configuration import Client
 
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"vnet-directory"
 ZAP_LOCAL_DOMAIN = b"vnet-directory-local"  # ipc listeners: the socket's permissions have decided
-SHOWING_VERBS = ("show", "explain", "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Identity:
 
     def may_forward(self, verb: object) -> bool:
         """Say whether it may have other gateways asked this."""
-        return self.role != "gateway" or verb in SHOWING_VERBS
+        return self.role != "gateway" or verb in SHOWING
 
 
 LOCAL = Identity("local", "local")

@@ -17,8 +17,6 @@ from directory_client.wire.messages import DirectoryError
 from directory_service.protocol.authentication import Identity
 from directory_service.rates import Rates
 
-SHOWING = frozenset({"show", "explain", "events"})  # verbs of forwarded requests that change nothing
-
 
 class Scope(Enum):
     """What a right reaches."""

@@ -21,6 +21,7 @@ from typing import Any
 import msgpack
 import zmq
 
+from directory_client.vocabulary.verbs import SHOWING
 from directory_client.wire.admin import VERSION, AdminRequest
 from directory_client.wire.limits import ADMIN_BYTES_MAX, DEPTH_MAX, WAIT_MS_MAX
 from directory_client.wire.messages import DirectoryError, MalformedMessage, check, is_too_deep
@@ -45,8 +46,7 @@ log = logging.getLogger(__name__)
 
 FIX = "see docs/protocol.md, section 3"
 JOBS_MAX = 256
-SHOW_VERBS = frozenset({"show", "explain", "events"})
-VERBS = SHOW_VERBS | READS | WRITES | {"reload"}
+VERBS = SHOWING | READS | WRITES | {"reload"}
 
 Reply = Callable[[Answer], None]
 
@@ -106,7 +106,7 @@ class Admin:
         try:
             asked = read_request(request)
             head["id"] = asked.id
-            if asked.verb not in SHOW_VERBS and not may_change:
+            if asked.verb not in SHOWING and not may_change:
                 raise Refused(
                     f"{asked.verb} changes something; this socket only shows",
                     f"vnetctl --socket {self._state.configuration.admin.socket} …",
