@@ -518,6 +518,22 @@ def test_a_name_is_asked_for_once_and_nothing_else_is(world: World) -> None:
     assert sorted(known) == sorted(set(known))
 
 
+def test_what_came_with_pushes_is_not_asked_for_and_is_shown_without_a_directory(world: World) -> None:
+    world.state.names.tell([(1, "red"), (22, "ber1"), (33, "fabric"), (99, "old")], 0)
+    world.rows("tunnels")
+    assert not set(asked_ids(world)) & {1, 22, 33}
+    world.state.servers = list
+    world.state.names.objects.clear()
+    assert world.rows("tunnels")[0]["remote_node"] == "ber1"
+
+
+def test_names_of_another_store_are_not_used(world: World) -> None:
+    server = DirectoryServer("dir1", "ipc:///d", "up", True, 42, 300, 0.1, 0, incarnation=2)
+    world.state.servers = lambda: [server]
+    world.state.names.tell([(22, "of-another")], 1)
+    assert world.rows("tunnels")[0]["remote_node"] == "ber1"
+
+
 def test_only_what_is_new_is_asked_for_and_what_is_gone_is_forgotten(world: World) -> None:
     world.rows("tunnels")
     world.state.take_table("vnets", "vni", [{"vni": 7001, "object_id": 44}, {"vni": 7002, "object_id": 45}])

@@ -30,6 +30,7 @@ TABLES_MAX = 16  # of a gateway in which something finds no room
 VNETS_SHOWN_MAX = 16  # of those that find none in one
 BUCKETS_MAX = 64  # of a histogram
 COUNTERS_MAX = 256  # of a worker
+NAMES_TOLD_MAX = 256  # with one report of a worker
 IDS_MAX = 4_096  # whose names are asked at once
 HISTORY_ROWS_MAX = 100_000
 

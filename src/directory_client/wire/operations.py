@@ -100,6 +100,8 @@ class TunnelOperation(Operation, tag="tunnel", kw_only=True, frozen=True):
     object_id: U64
     profile_id: U64 = 0
     node_id: U64
+    node: str = ""
+    profile: str = ""
     local: Address
     remote: Address
     udp_port: U16

@@ -204,6 +204,8 @@ def _base(
             view["tunnel", link.tunnel.object_id] = {
                 "op": "tunnel",
                 **link.tunnel._asdict(),
+                "node": there.name,  # names go along, so that who shows them has to ask nobody
+                "profile": link.profile.name if link.profile is not None and link.profile.id else "",
                 "revision": snapshot.revision,
             }
     for op in _ingresses(snapshot, state, node, only):

@@ -33,6 +33,7 @@ def _take_statistics(state: State, report: Report) -> None:
     if sender not in state.workers and len(state.workers) >= WORKERS_MAX:
         state.malformed_inbox += 1
         return
+    state.names.tell(said.names, said.names_of)
     now = state.clock()
     old = state.workers.get(sender)
     if old is None or _started_anew(old.now, said):

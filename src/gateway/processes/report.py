@@ -9,7 +9,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, field
 
-from directory_client.wire.limits import BUCKETS_MAX, COUNTERS_MAX, NAME_MAX, TABLES_MAX, VNETS_SHOWN_MAX
+from directory_client.wire.limits import (
+    BUCKETS_MAX,
+    COUNTERS_MAX,
+    NAME_MAX,
+    NAMES_TOLD_MAX,
+    TABLES_MAX,
+    VNETS_SHOWN_MAX,
+)
 
 VERSION = 1
 
@@ -54,6 +61,8 @@ class WorkerStatistics(Struct):
     )
     directory: DirectoryUse | None = None
     counters: Annotated[dict[str, int], Meta(max_length=COUNTERS_MAX)] = field(default_factory=dict)  # all
+    names: Annotated[list[tuple[int, str]], Meta(max_length=NAMES_TOLD_MAX)] = field(default_factory=list)
+    names_of: int = 0  # the incarnation in which object ids have these names
 
 
 class Report(Struct, kw_only=True, rename={"sender": "from"}, omit_defaults=True):

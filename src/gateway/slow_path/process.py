@@ -40,6 +40,7 @@ from gateway.processes.report import DirectoryUse, WorkerStatistics
 from gateway.processes.reporter import Reporter
 from gateway.slow_path.announcement import described
 from gateway.slow_path.latency import Latency
+from gateway.slow_path.names import Names
 from gateway.slow_path.resolver import Resolver
 from gateway.slow_path.room import LAPSING, by_table
 
@@ -70,6 +71,7 @@ class SlowPath:
         self._client = self._directory_client()
         wait_s = configuration.hold.wait_ms / 1000
         self._resolver = Resolver(worker, workers, wait_s)
+        self._names = Names()
         self._ring: RingClient | None = None
         self._backlog: deque[Rows] = deque()
         self._backlog_rows = 0
@@ -242,9 +244,13 @@ class SlowPath:
                 if (batch := self._resolver.answered(event, now_s)) is not None:
                     self._latency.add(now_s - batch.asked_s)
             case Changed():
+                self._names.take(event.operations)
                 self._resolver.changed(event)
                 self._tell_arrivals(event)
             case Snapshot():
+                self._names.begin(event.incarnation)
+                for _, operations in event.vnets:
+                    self._names.take(operations)
                 self._resolver.snapshot(event)
                 log.info("directory snapshot revision=%d vnets=%d", event.revision, len(event.vnets))
             case Located():
@@ -365,6 +371,8 @@ class SlowPath:
                 backlog=self._backlog_rows,
                 counters={**counters, "messages_malformed": self._client.malformed},
                 no_room=by_table(self._say_room()),
+                names=self._names.next(),
+                names_of=self._names.incarnation,
                 directory_us_bucket=self._latency.bucket,
                 directory=DirectoryUse(
                     name=active.name if active else "",

@@ -19,6 +19,7 @@ from gateway.state.statistics import Statistics
 from gateway.underlay.nexthop import Pair, Resolution
 
 NAMES_AGAIN_S = 5.0
+NAMES_TOLD_KEPT = 200_000
 WORKER_SILENT_S = 5.0
 
 
@@ -70,13 +71,15 @@ class Table:
 
 @dataclass
 class Names:
-    """Names by what the data plane knows things by. In one store a name never changes for an object id,
-    so that the directory is asked once for each."""
+    """Names by what the data plane knows things by. In one store a name never changes for an object id. The
+    slow path tells those that came with pushes; the directory is asked once for each other."""
 
     vnets: dict[int, str] = field(default_factory=dict)  # by VNI
     objects: dict[int, str] = field(default_factory=dict)  # nodes, profiles, V-nets by object_id
     ask_again_s: dict[int, float] = field(default_factory=dict)  # object ids that the directory did not know
     incarnation: int = 0  # of the store that they are of: one that went back gives ids out again
+    told: dict[int, str] = field(default_factory=dict)  # by object_id, as the slow path says
+    told_of: int = 0  # the incarnation that these are of
 
     def vnet(self, vni: Any) -> str:
         return self.vnets.get(vni, f"vni {vni}")
@@ -86,6 +89,17 @@ class Names:
 
     def profile(self, object_id: Any) -> str:
         return self.objects.get(object_id, f"profile {object_id}") if object_id else "built-in"
+
+    def tell(self, names: Iterable[tuple[int, str]], incarnation: int) -> None:
+        """Take names that came with pushes."""
+        if incarnation != self.told_of or len(self.told) > NAMES_TOLD_KEPT:
+            self.told, self.told_of = {}, incarnation
+        self.told.update(names)
+
+    def take_told(self, object_ids: Iterable[int]) -> None:
+        """Use what was told of these, if it is of the same store. Without a directory it is all there is."""
+        if self.told_of == self.incarnation or not self.incarnation:
+            self.objects |= {one: self.told[one] for one in object_ids if one in self.told}
 
     def unknown(self, object_ids: Iterable[int], now_s: float) -> list[int]:
         """Return the object ids that are to be asked for."""
@@ -169,6 +183,7 @@ def read_names(state: State, more: Iterable[Any] = ()) -> Generator[Ask, Answer,
     server = state.active_server()
     if server is not None and server.incarnation != names.incarnation:
         names.objects, names.ask_again_s, names.incarnation = {}, {}, server.incarnation
+    names.take_told(used)
     unknown = names.unknown(sorted(used), now) if server is not None else []
     for start in range(0, len(unknown), IDS_MAX):
         asked = unknown[start : start + IDS_MAX]
