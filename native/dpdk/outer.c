@@ -107,7 +107,8 @@ outer_choose(const struct fp_thread *t, uint32_t set, uint32_t entropy)
 	}
 	if (total == 0)
 		return s->tunnel[up ? __builtin_ctz(up) : 0];
-	pick = (entropy >> 16) % total;
+	// The upper bits, which say nothing of the lower ones that choose a next hop (outer_of).
+	pick = (uint32_t)((uint64_t)entropy * total >> 32);
 	for (i = 0; i < s->count; i++) {
 		if (!(up & 1u << i))
 			continue;

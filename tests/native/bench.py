@@ -186,7 +186,7 @@ class Bench:
     def add_set(self, vnet_tunnels: list[Tunnel], weights: list[int], mode: int) -> int:
         number = self.object_id(("set", len(self.objects)))
         rows = records.make(
-            RecordType.TUNNEL_GROUP_SET, revision=1, flags=3, object_id=number, mode=mode, count=len(weights)
+            RecordType.TUNNEL_GROUP_SET, revision=1, flags=6, object_id=number, mode=mode, count=len(weights)
         )
         rows["tunnel"][0][: len(weights)] = [self.object_id(tunnel) for tunnel in vnet_tunnels]
         rows["weight"][0][: len(weights)] = weights

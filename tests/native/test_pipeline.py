@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from frames import (
     ARP,
@@ -34,6 +36,7 @@ from world import (
     LOCAL,
     NEAR,
     NEAR_MAC,
+    NEAR_NODE,
     OUR_MAC,
     A,
     B,
@@ -42,7 +45,7 @@ from world import (
     World,
 )
 
-from model_packets import Action, Key
+from model_packets import Action, Key, Location
 
 
 @pytest.fixture
@@ -345,6 +348,22 @@ def test_all_fragments_of_a_packet_take_one_way(world):
     whole = IP(udp_frame((A, A_IP), (C, C_IP), payload=bytes(3000), id=77)[14:])
     world.bench.send(*[(0, bytes(ether(A, C) / part)) for part in whole.fragment(1400)])
     assert len({frame[34:36] for _, frame in world.bench.probe.sent()}) == 1
+
+
+def test_member_of_a_set_says_nothing_of_the_next_hop(world):
+    bench = world.bench
+    location = Location(100, world.to_near, mac(7), 100, NEAR_NODE)
+    both = bench.add_set([world.to_near, world.to_far], [1, 1], 1)
+    location = bench.add_location(location, "of a set", target_id=both, kind=3)
+    for tunnel, number in ((world.to_near, 0xB0), (world.to_far, 0xC0)):
+        bench.set_hops(tunnel, [(mac(number), OUR_MAC, 2, 0), (mac(number + 1), OUR_MAC, 2, 0)])
+    bench.allow(key(world.at_a, A_IP, C_IP), location)
+    hops: Counter = Counter()
+    for first in range(1000, 2000, 250):
+        bench.send(*[(0, udp_frame((A, A_IP), (C, C_IP), ports=(first + i, 53))) for i in range(250)])
+        hops.update(frame[:6] for _, frame in bench.probe.sent())
+    assert sorted(hops) == [mac(0xB0), mac(0xB1), mac(0xC0), mac(0xC1)]
+    assert min(hops.values()) > 150  # of 250; by chance once in 10^13 tests
 
 
 # -- the underlay ------------------------------------------------------------------------------------
