@@ -216,6 +216,12 @@ int fp_directory_state(struct fp_installer *in, const struct fp_record_directory
 
 // install.c
 int fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index); // 0, -EAGAIN, FP_REFUSED_NO_ROOM
+static inline void
+fp_counters_begin(const struct fp_installer *in, enum fp_counted what, uint32_t index)
+{
+	if (in->hooks.counters_begin)
+		in->hooks.counters_begin(in->hooks.context, what, index);
+}
 bool fp_bytes_zero(const void *bytes, size_t len_bytes);
 static inline bool
 fp_is_ipv4(const uint8_t *address)

@@ -252,6 +252,7 @@ tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
 			goto err_header;
 		in->tunnel_route_mtu[index] = in->tunnel_route_mtu[sibling];
 	}
+	fp_counters_begin(in, FP_COUNTED_TUNNEL, index);
 	word_store(in, index, header, nexthops);
 	fp_id_map_put(&in->tunnels, info->object_id, 0, index);
 	if (index > in->tunnel_high)

@@ -129,6 +129,7 @@ vnet_add(struct fp_installer *in, const struct fp_record_vnet *record)
 	int rc = fp_take(in, FP_POOL_VNET, &index);
 	if (rc != 0)
 		return rc;
+	fp_counters_begin(in, FP_COUNTED_VNET, index);
 	struct fp_vnet *vnet = &in->arena->view.vnet[index];
 	// All but the member that publishes it, which others may be looking at.
 	fp_store(&vnet->epoch, 0);

@@ -109,15 +109,20 @@ act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word)
 static inline void
 count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word)
 {
-	uint32_t tunnel = t->tunnel_of[p->key.ingress];
+	uint64_t name = t->tunnel_of[p->key.ingress];
+	uint32_t tunnel = (uint32_t)(name >> 32);
 	struct fp_pair_counters *counters;
 
-	if (unlikely(tunnel == 0)) {
+	// Learnt again when a tunnel may have come or gone: the index may be another's by now.
+	if (unlikely((uint32_t)name != t->generation)) {
 		const struct fp_location_half *source = location_half(t, fp_action_source(word));
 
-		if (source != NULL && source->kind == FP_LOCATION_TUNNEL &&
-		    source->target < t->view.tunnels)
-			tunnel = t->tunnel_of[p->key.ingress] = source->target;
+		tunnel = source != NULL && source->kind == FP_LOCATION_TUNNEL &&
+					 source->target < t->view.tunnels
+				 ? source->target
+				 : 0;
+		if (tunnel != 0)
+			t->tunnel_of[p->key.ingress] = outer_name(t, tunnel);
 	}
 	counters = &t->counters.tunnel[tunnel];
 	counters->rx_packets++;

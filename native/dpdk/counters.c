@@ -11,8 +11,9 @@
 #include <rte_ethdev.h>
 
 static void counters_add(struct fp_counters *sum, const struct fp_counters *one,
-			 const struct fp_dataplane_config *config);
-static void reason_vnet_add(struct fp_counters *sum, const struct fp_reason_vnet *one);
+			 const struct fp_arena *arena);
+static void reason_vnet_add(struct fp_counters *sum, const struct fp_reason_vnet *pair,
+			    const struct fp_arena *arena);
 
 void
 fp_dataplane_counters(struct fp_dataplane *dp, struct fp_counters *sum)
@@ -23,7 +24,7 @@ fp_dataplane_counters(struct fp_dataplane *dp, struct fp_counters *sum)
 	sum->tunnel = tunnel;
 	for (uint32_t i = 0; i < dp->config.threads; i++)
 		if (dp->poll[i].thread)
-			counters_add(sum, fp_thread_counters(dp->poll[i].thread), &dp->config);
+			counters_add(sum, fp_thread_counters(dp->poll[i].thread), dp->arena);
 }
 
 int
@@ -94,8 +95,9 @@ fp_dataplane_housekeeping(struct fp_dataplane *dp, struct fp_housekeeping_counte
 // anyway.
 static void
 counters_add(struct fp_counters *sum, const struct fp_counters *one,
-	     const struct fp_dataplane_config *config)
+	     const struct fp_arena *arena)
 {
+	const struct fp_arena_view *view = fp_arena_tables(arena);
 #define ADD(member) sum->member += __atomic_load_n(&one->member, __ATOMIC_RELAXED)
 	ADD(received);
 	ADD(forwarded);
@@ -108,7 +110,7 @@ counters_add(struct fp_counters *sum, const struct fp_counters *one,
 		ADD(dropped[i]);
 	for (int i = 0; i < FP_REASON_VNETS; i++)
 		if (one->reason_vnet[i].packets)
-			reason_vnet_add(sum, &one->reason_vnet[i]);
+			reason_vnet_add(sum, &one->reason_vnet[i], arena);
 	ADD(reason_vnet_full);
 	for (int i = 0; i < FP_COUNTER_PORTS; i++) {
 		ADD(port[i].rx_packets);
@@ -118,13 +120,13 @@ counters_add(struct fp_counters *sum, const struct fp_counters *one,
 		ADD(port[i].tx_full);
 		ADD(port[i].exceptions);
 	}
-	for (uint32_t i = 0; sum->vnet && one->vnet && i < config->arena.vnets; i++) {
+	for (uint32_t i = 0; sum->vnet && one->vnet && i < view->vnets; i++) {
 		ADD(vnet[i].rx_packets);
 		ADD(vnet[i].rx_bytes);
 		ADD(vnet[i].tx_packets);
 		ADD(vnet[i].tx_bytes);
 	}
-	for (uint32_t i = 0; sum->tunnel && one->tunnel && i < config->arena.tunnels; i++) {
+	for (uint32_t i = 0; sum->tunnel && one->tunnel && i < view->tunnels; i++) {
 		ADD(tunnel[i].rx_packets);
 		ADD(tunnel[i].rx_bytes);
 		ADD(tunnel[i].tx_packets);
@@ -155,17 +157,41 @@ counters_add(struct fp_counters *sum, const struct fp_counters *one,
 #undef ADD
 }
 
-static void
-reason_vnet_add(struct fp_counters *sum, const struct fp_reason_vnet *one)
+// A pair as it stands, if its V-net is there. Its thread may give the place to another V-net's meanwhile.
+bool
+fp_reason_vnet_read(const struct fp_reason_vnet *pair, const struct fp_arena *arena,
+		    struct fp_reason_vnet *copy)
 {
-	uint32_t at = (one->vnet * 31 + one->reason) % FP_REASON_VNETS;
+	copy->packets = __atomic_load_n(&pair->packets, __ATOMIC_ACQUIRE);
+	copy->object_id = __atomic_load_n(&pair->object_id, __ATOMIC_RELAXED);
+	copy->vni = __atomic_load_n(&pair->vni, __ATOMIC_RELAXED);
+	copy->vnet = __atomic_load_n(&pair->vnet, __ATOMIC_RELAXED);
+	copy->reason = __atomic_load_n(&pair->reason, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (copy->packets == 0 ||
+	    __atomic_load_n(&pair->packets, __ATOMIC_RELAXED) < copy->packets ||
+	    __atomic_load_n(&pair->object_id, __ATOMIC_RELAXED) != copy->object_id)
+		return false;
+	const struct fp_vnet *vnet = fp_vnet_at(arena, copy->vnet);
+	return vnet && __atomic_load_n(&vnet->flags, __ATOMIC_RELAXED) & FP_VNET_LIVE &&
+	       __atomic_load_n(&vnet->object_id, __ATOMIC_RELAXED) == copy->object_id;
+}
+
+static void
+reason_vnet_add(struct fp_counters *sum, const struct fp_reason_vnet *pair,
+		const struct fp_arena *arena)
+{
+	struct fp_reason_vnet now = {0}, *one = &now;
+	if (!fp_reason_vnet_read(pair, arena, &now))
+		return;
+	uint32_t at = (one->vnet * 31u + one->reason) % FP_REASON_VNETS;
 	for (uint32_t i = 0; i < FP_REASON_VNETS; i++, at = (at + 1) % FP_REASON_VNETS) {
 		struct fp_reason_vnet *mine = &sum->reason_vnet[at];
 		if (mine->packets == 0 ||
-		    (mine->vnet == one->vnet && mine->reason == one->reason)) {
-			mine->vnet = one->vnet;
-			mine->reason = one->reason;
-			mine->packets += one->packets;
+		    (mine->object_id == one->object_id && mine->reason == one->reason)) {
+			const uint64_t packets = mine->packets + one->packets;
+			*mine = *one;
+			mine->packets = packets;
 			return;
 		}
 	}

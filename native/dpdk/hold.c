@@ -19,6 +19,7 @@ static const uint16_t ask_after_ms[] = {20, 60, 140};
 
 static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash,
 			  uint64_t received_ns);
+static struct hold_share *share_of(struct hold_share *share, uint64_t object_id, uint32_t vni);
 static void slot_free(struct fp_thread *t, uint32_t slot);
 static bool slot_current(const struct fp_thread *t, uint32_t slot);
 static void slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason);
@@ -46,13 +47,10 @@ hold_create(struct fp_thread *t, const struct fp_hold_limits *limits)
 	hold->chain = calloc(chains, sizeof(*hold->chain));
 	hold->slot = calloc(room + 1, sizeof(*hold->slot));
 	hold->packet = calloc(room + 1, sizeof(*hold->packet));
-	hold->per_vnet = calloc(t->view.vnets, sizeof(*hold->per_vnet));
-	hold->per_ingress = calloc(t->view.ingresses, sizeof(*hold->per_ingress));
-	hold->vnet_paid_ns = calloc(t->view.vnets, sizeof(*hold->vnet_paid_ns));
-	hold->ingress_paid_ns = calloc(t->view.ingresses, sizeof(*hold->ingress_paid_ns));
+	hold->vnet = calloc(t->view.vnets, sizeof(*hold->vnet));
+	hold->ingress = calloc(t->view.ingresses, sizeof(*hold->ingress));
 	if (hold->chain == NULL || hold->slot == NULL || hold->packet == NULL ||
-	    hold->per_vnet == NULL || hold->per_ingress == NULL || hold->vnet_paid_ns == NULL ||
-	    hold->ingress_paid_ns == NULL)
+	    hold->vnet == NULL || hold->ingress == NULL)
 		return -ENOMEM; // the caller calls hold_destroy
 	for (uint32_t i = room; i > 0; i--) {
 		hold->slot[i].next = hold->free_slot;
@@ -78,10 +76,8 @@ hold_destroy(struct fp_thread *t)
 	free(hold->chain);
 	free(hold->slot);
 	free(hold->packet);
-	free(hold->per_vnet);
-	free(hold->per_ingress);
-	free(hold->vnet_paid_ns);
-	free(hold->ingress_paid_ns);
+	free(hold->vnet);
+	free(hold->ingress);
 }
 
 uint32_t
@@ -105,15 +101,19 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 	struct hold *hold = &t->hold;
 	const struct fp_hold_limits *limits = &hold->limits;
 	const struct fp_vnet *vnet = &t->view.vnet[p->vnet];
+	const struct fp_ingress *from = &t->view.ingress[p->key.ingress];
+	struct hold_share *of_vnet = share_of(&hold->vnet[p->vnet], vnet->object_id, vnet->vni);
+	struct hold_share *of_ingress =
+		share_of(&hold->ingress[p->key.ingress], from->object_id, from->vni);
 	struct hold_packet *held;
 	bool first = slot == 0;
 	uint32_t i, reason = 0;
 
 	if (slot != 0 && hold->slot[slot].packets >= limits->packets_per_flow)
 		reason = FP_DROP_hold_flow_full;
-	else if (hold->per_ingress[p->key.ingress] >= limits->packets_per_ingress)
+	else if (of_ingress->packets >= limits->packets_per_ingress)
 		reason = FP_DROP_hold_ingress_full;
-	else if (hold->per_vnet[p->vnet] >= limits->packets_per_vnet)
+	else if (of_vnet->packets >= limits->packets_per_vnet)
 		reason = FP_DROP_hold_vnet_full;
 	else if (hold->packets >= limits->packets || hold->free_packet == 0)
 		reason = FP_DROP_hold_full;
@@ -123,9 +123,9 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 		return;
 	}
 	if (first) {
-		if (!rate_take(&hold->ingress_paid_ns[p->key.ingress], t->now_ns,
+		if (!rate_take(&of_ingress->paid_ns, t->now_ns,
 			       limits->misses_per_ingress_s) ||
-		    !rate_take(&hold->vnet_paid_ns[p->vnet], t->now_ns,
+		    !rate_take(&of_vnet->paid_ns, t->now_ns,
 			       vnet->quota_misses_per_s != 0
 				       ? RTE_MAX(vnet->quota_misses_per_s / t->threads, 1u)
 				       : 0)) {
@@ -144,8 +144,8 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 		hold->slot[slot].head = i;
 	hold->slot[slot].tail = i;
 	hold->slot[slot].packets++;
-	hold->per_ingress[p->key.ingress]++;
-	hold->per_vnet[p->vnet]++;
+	of_ingress->packets++;
+	of_vnet->packets++;
 	hold->packets++;
 	t->counters.held++;
 	t->counters.held_now = hold->packets;
@@ -261,6 +261,8 @@ slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t r
 		.held_ns = t->now_ns,
 		.next = hold->chain[hash & hold->chain_mask],
 		.vnet = p->vnet,
+		.vnet_owner = hold->vnet[p->vnet].owner,
+		.ingress_owner = hold->ingress[p->key.ingress].owner,
 		.used = 1,
 	};
 	if (s->generation == 0)
@@ -268,6 +270,16 @@ slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t r
 	hold->chain[hash & hold->chain_mask] = i;
 	hold->keys++;
 	return i;
+}
+
+// A share as its index's owner of now has it.
+static struct hold_share *
+share_of(struct hold_share *share, uint64_t object_id, uint32_t vni)
+{
+	if (unlikely(share->object_id != object_id || share->vni != vni))
+		*share = (struct hold_share){
+			.object_id = object_id, .vni = vni, .owner = share->owner + 1};
+	return share;
 }
 
 static void
@@ -302,13 +314,14 @@ slot_current(const struct fp_thread *t, uint32_t slot)
 static void
 slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason)
 {
+	uint32_t vnet = slot_current(t, slot) ? t->hold.slot[slot].vnet : 0; // else whose is not known
 	struct packet packets[FP_BURST];
 	uint64_t received_ns[FP_BURST];
 	uint32_t n;
 
 	while ((n = packets_take(t, slot, packets, received_ns)) != 0)
 		for (uint32_t i = 0; i < n; i++)
-			drop_packet(t, &packets[i], reason);
+			drop(t, packets[i].mbuf, vnet, reason);
 	slot_free(t, slot);
 }
 
@@ -451,8 +464,9 @@ packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, uint64_
 		s->head = held->next;
 		held->next = hold->free_packet;
 		hold->free_packet = i;
-		hold->per_ingress[held->packet.key.ingress]--;
-		hold->per_vnet[held->packet.vnet]--;
+		hold->ingress[s->key.ingress].packets -=
+			hold->ingress[s->key.ingress].owner == s->ingress_owner;
+		hold->vnet[s->vnet].packets -= hold->vnet[s->vnet].owner == s->vnet_owner;
 	}
 	if (s->head == 0)
 		s->tail = 0;

@@ -26,6 +26,7 @@ struct hold_slot { // one key
 	uint32_t head, tail;             // of its packets
 	uint32_t packets;
 	uint32_t vni;
+	uint32_t vnet_owner, ingress_owner; // hold_share.owner of whom its packets are counted with
 	uint16_t vnet;
 	uint16_t place; // in the wheel
 	uint8_t used;
@@ -35,6 +36,17 @@ struct hold_slot { // one key
 
 struct hold_packet;
 
+// What a V-net or an ingress has in the hold, and how often it has asked lately. By index: whoever
+// gets the index next begins anew, and what the one before has left here is not counted with it.
+struct hold_share {
+	uint64_t object_id;
+	uint64_t paid_ns; // rate limit
+	uint32_t vni;
+	uint32_t owner; // counted up with each new one
+	uint32_t packets;
+	uint32_t zero;
+};
+
 struct hold {
 	struct fp_hold_limits limits;
 	uint32_t room;          // slots and packets there are
@@ -42,8 +54,7 @@ struct hold {
 	uint32_t free_slot, free_packet;
 	uint32_t chain_mask;
 	uint32_t *chain; // by hash
-	uint32_t *per_vnet, *per_ingress;
-	uint64_t *vnet_paid_ns, *ingress_paid_ns; // rate limits
+	struct hold_share *vnet, *ingress; // by index
 	struct hold_slot *slot;
 	struct hold_packet *packet;
 	uint64_t wheel_ms; // up to where the wheel has turned

@@ -34,6 +34,7 @@ static void hook_emit(void *context, uint8_t worker, const struct fp_record *rec
 static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
 static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id,
 		      const uint8_t *frame, uint32_t len_bytes);
+static void hook_counters_begin(void *context, enum fp_counted what, uint32_t index);
 static uint64_t clock_ns(void);
 
 int
@@ -109,6 +110,7 @@ fp_housekeeping_hooks(struct fp_housekeeping *hk, struct fp_installer_hooks *hoo
 		.emit = hook_emit,
 		.port_by_name = hook_port,
 		.send = hook_send,
+		.counters_begin = hook_counters_begin,
 	};
 }
 
@@ -344,6 +346,14 @@ hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const 
 	}
 	rte_pktmbuf_free(mbuf);
 	hk->counters.send_lost++;
+}
+
+static void
+hook_counters_begin(void *context, enum fp_counted what, uint32_t index)
+{
+	struct fp_housekeeping *hk = context;
+	for (uint32_t i = 0; i < hk->threads; i++)
+		fp_thread_counters_begin(hk->polls[i].thread, what, index);
 }
 
 static uint64_t

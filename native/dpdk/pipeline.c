@@ -20,6 +20,7 @@ static bool narrow(struct fp_thread *t, struct packet *p);
 static void connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 			const uint64_t *received_ns);
 static inline uint64_t stage_passed(struct fp_thread *t, enum fp_stage stage, uint64_t since);
+static bool pair_gone(const struct fp_thread *t, const struct fp_reason_vnet *pair);
 static void sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries,
 		   uint32_t n);
 
@@ -237,7 +238,7 @@ sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entrie
 		__atomic_store_n(&side->kbytes_sampled,
 				 side->kbytes_sampled + (p->mbuf->data_len + 63u) / 64,
 				 __ATOMIC_RELAXED);
-		t->tunnel_of[p->key.ingress] = 0; // learnt again: tunnels come and go
+		t->tunnel_of[p->key.ingress] = 0; // learnt again: locations move
 	}
 	t->sample_in -= n;
 }
@@ -246,23 +247,44 @@ void
 drop(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t vnet, enum fp_drop_reason reason)
 {
 	struct fp_counters *c = &t->counters;
-	uint32_t i, first = (vnet * 2654435761u + reason * 40503u) % FP_REASON_VNETS;
+	uint32_t first = (vnet * 2654435761u + reason * 40503u) % FP_REASON_VNETS;
+	struct fp_reason_vnet *room = NULL;
+	uint64_t object_id;
 
 	rte_pktmbuf_free(mbuf);
 	c->dropped[reason]++;
 	if (vnet == 0)
 		return;
-	for (i = 0; i < 8; i++) {
+	object_id = t->view.vnet[vnet].object_id;
+	for (uint32_t i = 0; i < 8; i++) {
 		struct fp_reason_vnet *pair = &c->reason_vnet[(first + i) % FP_REASON_VNETS];
 
-		if (pair->packets == 0) { // readers look at packets first
-			pair->vnet = vnet;
-			pair->reason = reason;
-		} else if (pair->vnet != vnet || pair->reason != reason) {
-			continue;
+		if (pair->packets != 0 && pair->object_id == object_id && pair->reason == reason) {
+			__atomic_store_n(&pair->packets, pair->packets + 1, __ATOMIC_RELEASE);
+			return;
 		}
-		__atomic_store_n(&pair->packets, pair->packets + 1, __ATOMIC_RELEASE);
+		if (room == NULL && (pair->packets == 0 || pair_gone(t, pair)))
+			room = pair;
+		if (pair->packets == 0) // once taken, a place never comes free
+			break;
+	}
+	if (room == NULL) {
+		c->reason_vnet_full++;
 		return;
 	}
-	c->reason_vnet_full++;
+	// Readers look at packets first, and at the rest once more after it.
+	__atomic_store_n(&room->packets, 0, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	__atomic_store_n(&room->object_id, object_id, __ATOMIC_RELAXED);
+	__atomic_store_n(&room->vni, t->view.vnet[vnet].vni, __ATOMIC_RELAXED);
+	__atomic_store_n(&room->vnet, (uint16_t)vnet, __ATOMIC_RELAXED);
+	__atomic_store_n(&room->reason, (uint16_t)reason, __ATOMIC_RELAXED);
+	__atomic_store_n(&room->packets, 1, __ATOMIC_RELEASE);
+}
+
+// Another V-net has the index now.
+static bool
+pair_gone(const struct fp_thread *t, const struct fp_reason_vnet *pair)
+{
+	return t->view.vnet[pair->vnet].object_id != pair->object_id;
 }

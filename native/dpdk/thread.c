@@ -231,6 +231,16 @@ fp_thread_exceptions(struct fp_thread *t, struct rte_mbuf **mbufs, uint32_t n)
 	return rte_ring_sc_dequeue_burst_elem(t->exceptions, mbufs, sizeof(*mbufs), n, NULL);
 }
 
+void
+fp_thread_counters_begin(struct fp_thread *t, enum fp_counted what, uint32_t index)
+{
+	struct fp_pair_counters *pair =
+		what == FP_COUNTED_VNET ? t->counters.vnet : t->counters.tunnel;
+
+	if (index < (what == FP_COUNTED_VNET ? t->view.vnets : t->view.tunnels))
+		pair[index] = (struct fp_pair_counters){0};
+}
+
 struct fp_counters *
 fp_thread_counters(struct fp_thread *t)
 {

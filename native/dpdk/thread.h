@@ -176,8 +176,9 @@ struct fp_thread {
 	struct outer *outer;               // outer.h
 	struct outlet *outlet;             // deliver.h
 	struct locator_seen *locator_seen; // decap.h
-	uint32_t *tunnel_of; // by ingress: through which tunnel answers go, for its counters; 0:
-			     // not known
+	// By ingress: through which tunnel answers go, for its counters. Good for one generation:
+	// outer_name(); 0: not known.
+	uint64_t *tunnel_of;
 	struct hold hold;
 	struct burst burst[BURSTS]; // taken in turns
 	struct burst *started, *found; // what waits, by the last step of its look-up; NULL: none

@@ -2,6 +2,10 @@
 //
 // Counters: exact, per thread, written by that thread alone and summed by whoever wants to see them.
 // (reason, V-net) pairs stand in a small hashed table; pairs that find no room count in the reason only.
+//
+// An index of a V-net or tunnel that is given out again counts from zero: housekeeping clears it before it is
+// published (fp_thread_counters_begin), when no thread can count for the one before any more. Pairs are by the
+// V-net's id; those of a V-net that is gone make room, and count in the reason only.
 #pragma once
 
 #include <stdint.h>
@@ -16,7 +20,13 @@ struct fp_pair_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; }
 #define FP_STAGE_CLOCK_EVERY 16
 enum fp_stage { FP_STAGE_RX, FP_STAGE_PARSE, FP_STAGE_LOOKUP, FP_STAGE_ACT, FP_STAGE_TX, FP_STAGE_OTHER, FP_STAGE_MAX };
 
-struct fp_reason_vnet { uint32_t vnet; uint32_t reason; uint64_t packets; };
+struct fp_reason_vnet {
+	uint64_t object_id; // of the V-net
+	uint64_t packets;   // 0: free
+	uint32_t vni;
+	uint16_t vnet;      // its index
+	uint16_t reason;
+};
 #define FP_REASON_VNETS 1024
 #define FP_REASONS_MAX 128
 #define FP_COUNTER_PORTS 32
@@ -28,8 +38,8 @@ struct fp_counters {
 	struct fp_reason_vnet reason_vnet[FP_REASON_VNETS];
 	uint64_t reason_vnet_full;
 	struct fp_port_counters port[FP_COUNTER_PORTS];
-	struct fp_pair_counters *vnet;   // by V-net index
-	struct fp_pair_counters *tunnel; // by tunnel index; tx = sent into it, rx = came out of it
+	struct fp_pair_counters *vnet;   // by V-net index, 0 .. capacity
+	struct fp_pair_counters *tunnel; // by tunnel index, likewise; tx = sent into it, rx = came out of it
 	// look-ups, misses, hold
 	uint64_t lookups, hits, narrowed, misses, miss_records, miss_ring_full, refreshes;
 	uint64_t held, held_now, released, expired, dropped_full;

@@ -112,8 +112,8 @@ const struct fp_port *fp_dataplane_port(const struct fp_dataplane *dataplane,
 void fp_dataplane_set_idle(struct fp_dataplane *dataplane, const struct fp_idle *idle);
 void fp_dataplane_set_hold(struct fp_dataplane *dataplane, const struct fp_hold_limits *limits);
 
-// Sum over all poll threads and housekeeping. vnet and tunnel in *sum point to arrays of the
-// configured size, or are NULL: not wanted.
+// Sum over all poll threads. vnet and tunnel in *sum point to arrays of one more than the configured
+// number (indexes are 1 .. capacity), or are NULL: not wanted. Pairs of V-nets that are gone are not in it.
 void fp_dataplane_counters(struct fp_dataplane *dataplane, struct fp_counters *sum);
 
 // One poll thread, for `show threads`.

@@ -27,6 +27,8 @@
 
 struct fp_installer;
 
+enum fp_counted { FP_COUNTED_VNET, FP_COUNTED_TUNNEL }; // whose packets are counted by index
+
 struct fp_installer_hooks {
 	void *context;
 	// A decision for a held key: hand it to the thread of the token. action NONE: ask again.
@@ -37,6 +39,8 @@ struct fp_installer_hooks {
 	int (*port_by_name)(void *context, const char *name, uint16_t *mtu_bytes);
 	// A frame to send: complete inner frame, to an attachment or a tunnel (indexes).
 	void (*send)(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame, uint32_t len_bytes);
+	// An index is given out, and not published yet: its counters begin at zero. May be NULL.
+	void (*counters_begin)(void *context, enum fp_counted what, uint32_t index);
 };
 
 int fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hooks, struct fp_installer **installer);

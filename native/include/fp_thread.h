@@ -24,6 +24,7 @@
 #include "fp_counters.h"
 #include "fp_drop_reasons.h"
 #include "fp_flow_table.h"
+#include "fp_install.h"
 #include "fp_port.h"
 #include "fp_ring.h"
 
@@ -99,3 +100,8 @@ bool fp_thread_send_inner(struct fp_thread *thread, uint8_t kind, uint32_t targe
 uint32_t fp_thread_exceptions(struct fp_thread *thread, struct rte_mbuf **mbufs, uint32_t n);
 
 struct fp_counters *fp_thread_counters(struct fp_thread *thread);
+// Housekeeping, for every thread: the index is about to be given to another V-net or tunnel, whose counters begin
+// at zero. Every thread has passed a quiescent state since the one before it was taken out.
+void fp_thread_counters_begin(struct fp_thread *thread, enum fp_counted what, uint32_t index);
+// A pair of a thread's counters as it stands. false: it is free, or its V-net is gone.
+bool fp_reason_vnet_read(const struct fp_reason_vnet *pair, const struct fp_arena *arena, struct fp_reason_vnet *copy);

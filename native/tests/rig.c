@@ -42,6 +42,7 @@ struct rig {
 static uint32_t rigs;
 
 static int port_make(struct rig *rig, uint32_t i);
+static void hook_counters_begin(void *context, enum fp_counted what, uint32_t index);
 static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key,
 			 fp_action_word action);
 static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
@@ -94,7 +95,8 @@ rig_create(const struct rig_config *config, struct rig **out)
 					    .release = hook_release,
 					    .emit = hook_emit,
 					    .port_by_name = hook_port,
-					    .send = hook_send};
+					    .send = hook_send,
+					    .counters_begin = hook_counters_begin};
 	rc = fp_installer_create(rig->arena, &hooks, &rig->installer);
 	if (rc != 0)
 		goto err;
@@ -471,4 +473,13 @@ hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const 
 	  uint32_t len_bytes)
 {
 	rig_send_inner(context, kind, target, wire_id, frame, len_bytes);
+}
+
+static void
+hook_counters_begin(void *context, enum fp_counted what, uint32_t index)
+{
+	struct rig *rig = context;
+
+	if (rig->thread != NULL) // not before it is made
+		fp_thread_counters_begin(rig->thread, what, index);
 }

@@ -16,7 +16,7 @@ import numpy as np
 
 from libc.errno cimport EAGAIN
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, strcmp
+from libc.string cimport memcpy, memset, strcmp
 
 from .native cimport *
 
@@ -163,6 +163,7 @@ cdef class Arena:
         self.now_ns = now_ns
         fp_arena_tick(self.arena, now_ns)
         cdef fp_installer_hooks hooks
+        memset(&hooks, 0, sizeof(hooks))
         hooks.context = &self.hooks
         hooks.release = _on_release
         hooks.emit = _on_emit

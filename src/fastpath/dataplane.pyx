@@ -284,8 +284,8 @@ cdef class DataPlane:
         return fp_arena_incarnation(fp_dataplane_arena(self.c))
 
     def counters(self):
-        """Return (counters, drops, delay): sums over all threads; drops is a list of (reason name, V-net index
-        or 0 where unknown, packets), delay that of first packets: {"sum_ns", "buckets": [[from_ns, below_ns,
+        """Return (counters, drops, delay): sums over all threads; drops is a list of (reason name, VNI or
+        None where unknown, packets), delay that of first packets: {"sum_ns", "buckets": [[from_ns, below_ns,
         packets], …]} without those that are empty."""
         self._need_running()
         cdef fp_counters sum
@@ -312,7 +312,7 @@ cdef class DataPlane:
     def pair_counters(self, indexes, bint tunnels):
         """Return {index: (tx_packets, tx_bytes, rx_packets, rx_bytes)} for V-net or tunnel indexes."""
         self._need_running()
-        cdef uint32_t n = self.settings.c.arena.tunnels if tunnels else self.settings.c.arena.vnets
+        cdef uint32_t n = 1 + (self.settings.c.arena.tunnels if tunnels else self.settings.c.arena.vnets)  # 1 .. n - 1
         cdef fp_counters sum
         cdef bytearray room = bytearray(n * sizeof(fp_pair_counters))
         cdef fp_pair_counters *pair = <fp_pair_counters *><char *>room
@@ -460,12 +460,12 @@ cdef _drops(fp_counters *sum):
     for i in range(FP_REASON_VNETS):
         if sum.reason_vnet[i].packets:
             reason = sum.reason_vnet[i].reason
-            rows.append((_reason_name(reason), sum.reason_vnet[i].vnet, sum.reason_vnet[i].packets))
+            rows.append((_reason_name(reason), sum.reason_vnet[i].vni, sum.reason_vnet[i].packets))
             known[reason] = known.get(reason, 0) + sum.reason_vnet[i].packets
     for i in range(FP_REASONS_MAX):
         rest = sum.dropped[i] - known.get(i, 0) if sum.dropped[i] > known.get(i, 0) else 0
         if rest:
-            rows.append((_reason_name(i), 0, rest))
+            rows.append((_reason_name(i), None, rest))
     return rows
 
 

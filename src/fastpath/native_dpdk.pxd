@@ -40,9 +40,11 @@ cdef extern from "fp_counters.h" nogil:
         uint64_t tx_bytes
 
     cdef struct fp_reason_vnet:
-        uint32_t vnet
-        uint32_t reason
+        uint64_t object_id
         uint64_t packets
+        uint32_t vni
+        uint16_t vnet
+        uint16_t reason
 
     cdef struct fp_counters:
         uint64_t received
@@ -95,6 +97,7 @@ cdef extern from "fp_thread.h" nogil:
         uint32_t misses_per_ingress_s
 
     fp_counters *fp_thread_counters(fp_thread *thread)
+    bint fp_reason_vnet_read(const fp_reason_vnet *pair, const fp_arena *arena, fp_reason_vnet *copy)
     void fp_thread_hold_limits(fp_thread *thread, const fp_hold_limits *limits)
 
 

@@ -202,25 +202,46 @@ cdef class Probe:
         key.protocol = protocol
         return fp_ingress_by_locator(rig_arena(self.rig), &key)
 
+    def vnet_by_vni(self, uint32_t vni):
+        """Return the index of a live V-net, 0 if there is none."""
+        cdef const fp_vnet *vnet
+        cdef uint32_t i
+        for i in range(1, 17):
+            vnet = fp_vnet_at(rig_arena(self.rig), i)
+            if vnet != NULL and vnet.vni == vni and vnet.flags & FP_VNET_LIVE:
+                return i
+        return 0
+
+    def tunnel_by_id(self, uint64_t object_id):
+        """Return the index that a tunnel has, or had last; 0 if there is none."""
+        cdef uint32_t i
+        for i in range(1, 65):
+            if fp_tunnel_info_at(rig_arena(self.rig), i).object_id == object_id:
+                return i
+        return 0
+
     def counters(self):
-        """Return the counters by name. dropped: by reason's name; mbufs: how many are in use."""
+        """Return the counters by name. dropped: by reason's name; reason_vnet: by that and VNI; mbufs: how many are
+        in use."""
         cdef uint32_t cursor = 0
         cdef uint64_t value = 0
         cdef fp_counters *c = fp_thread_counters(rig_thread(self.rig))
         cdef const char *name = rig_counter(self.rig, &cursor, &value)
+        cdef fp_reason_vnet pair
         found = {}
         while name != NULL:
             found[name.decode()] = value
             name = rig_counter(self.rig, &cursor, &value)
         found["dropped"] = {fp_drop_name(i).decode(): c.dropped[i]
                             for i in range(FP_REASONS_MAX) if c.dropped[i]}
-        found["reason_vnet"] = {
-            (fp_drop_name(c.reason_vnet[i].reason).decode(), c.reason_vnet[i].vnet):
-                c.reason_vnet[i].packets for i in range(FP_REASON_VNETS) if c.reason_vnet[i].packets}
+        found["reason_vnet"] = {}
+        for i in range(FP_REASON_VNETS):
+            if fp_reason_vnet_read(&c.reason_vnet[<int>i], rig_arena(self.rig), &pair):
+                found["reason_vnet"][fp_drop_name(pair.reason).decode(), pair.vni] = pair.packets
         found["delay"] = delay_dict(&c.delay)
         found["ports"] = [c.port[i] for i in range(RIG_PORTS_MAX)]
-        found["vnets"] = [c.vnet[i] for i in range(16)]
-        found["tunnels"] = [c.tunnel[i] for i in range(64)]
+        found["vnets"] = [c.vnet[i] for i in range(17)]
+        found["tunnels"] = [c.tunnel[i] for i in range(65)]
         found["mbufs"] = rig_mbufs_in_use(self.rig)
         return found
 

@@ -463,7 +463,7 @@ def test_what_the_queue_does_not_take_is_counted_as_dropped(make_bench):
     world.bench.send(*[(0, udp_frame((A, A_IP), (C, C_IP)))] * 96)
     counters = world.bench.probe.counters()
     assert (counters["forwarded"], counters["dropped"]) == (63, {"tx_full": 33})
-    assert counters["reason_vnet"] == {("tx_full", 1): 33}
+    assert counters["reason_vnet"] == {("tx_full", 100): 33}
     assert counters["ports"][2]["tx_full"] == 33
 
 

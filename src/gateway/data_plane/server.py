@@ -335,7 +335,7 @@ class DataPlaneServer:
         counted = self._plane.pair_counters([row[key] for row in rows], tunnels)
         for row in rows:
             names = ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")
-            row.update(zip(names, counted.get(row[key], (0, 0, 0, 0)), strict=True))
+            row.update(zip(names, counted[row[key]], strict=True))
 
     def _client_rows(self) -> list[Answer]:
         now_s = time.monotonic()
@@ -360,25 +360,16 @@ class DataPlaneServer:
     def _counters(self) -> Answer:
         counters, drops, delay = self._plane.counters()
         counters["uptime_s"] = round(time.monotonic() - self._started_s, 3)
-        vni = self._vni_by_index() if any(index for _, index, _ in drops) else {}
         return {
             "v": PROTOCOL_VERSION,
             "ok": True,
             "counters": counters,
-            "drops": [{"reason": r, "vni": vni.get(index), "packets": n} for r, index, n in drops],
+            "drops": [{"reason": r, "vni": vni, "packets": n} for r, vni, n in drops],
             "delay": delay,
             "adoption": self._plane.adoption(),
             "housekeeping": self._plane.housekeeping(),
             **self._facts(),
         }
-
-    def _vni_by_index(self) -> dict[int, int]:
-        found: dict[int, int] = {}
-        cursor: int | None = 0
-        while cursor is not None:
-            rows, cursor = self._dump.vnets(cursor, ROWS_MAX)
-            found.update({row["index"]: row["vni"] for row in rows})
-        return found
 
     def _take_exception(self, client: Client, question: Answer, descriptors: list[int]) -> Answer:
         if client.role != "control":
