@@ -31,28 +31,42 @@ fp_client_add(struct fp_dataplane *dp, const struct fp_client_config *config)
 	if (config->worker != FP_WORKER_CONTROL && config->worker >= dp->config.workers)
 		return -EINVAL;
 	pthread_mutex_lock(&dp->lock);
+	if (!dp->started) {
+		pthread_mutex_unlock(&dp->lock);
+		return -ESHUTDOWN;
+	}
 	struct client_change change = {.hk = &dp->housekeeping,
 				       .config = config,
 				       .miss_rings = dp->config.threads + 1,
 				       .id = dp->next_client};
 	fp_housekeeping_call(&dp->housekeeping, client_attach, &change);
-	if (change.rc == 0 && config->worker != FP_WORKER_CONTROL)
+	if (change.rc == 0 && config->worker != FP_WORKER_CONTROL) {
 		change.rc = workers_attach(dp, config->worker, config);
+		if (change.rc < 0) { // the caller will unmap what some have got
+			workers_attach(dp, config->worker, NULL);
+			fp_housekeeping_call(&dp->housekeeping, client_detach, &change);
+		}
+	}
 	if (change.rc == 0)
 		dp->next_client++;
 	pthread_mutex_unlock(&dp->lock);
 	return change.rc < 0 ? change.rc : change.id;
 }
 
-void
+int
 fp_client_remove(struct fp_dataplane *dp, int client)
 {
 	pthread_mutex_lock(&dp->lock);
+	if (!dp->started) { // nor is there a thread that could let go of it
+		pthread_mutex_unlock(&dp->lock);
+		return -ESHUTDOWN;
+	}
 	struct client_change change = {.hk = &dp->housekeeping, .id = client, .worker = -1};
 	fp_housekeeping_call(&dp->housekeeping, client_detach, &change);
 	if (change.worker >= 0 && change.worker != FP_WORKER_CONTROL)
 		workers_attach(dp, (uint8_t)change.worker, NULL);
 	pthread_mutex_unlock(&dp->lock);
+	return 0;
 }
 
 int

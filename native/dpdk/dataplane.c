@@ -128,6 +128,7 @@ fp_dataplane_stop(struct fp_dataplane *dp)
 		if (dp->poll[i].thread)
 			fp_poll_stop(&dp->poll[i]);
 	fp_housekeeping_stop(&dp->housekeeping);
+	memset(dp->housekeeping.client, 0, sizeof(dp->housekeeping.client));
 	if (dp->installer)
 		fp_installer_destroy(dp->installer);
 	dp->installer = NULL;
@@ -195,16 +196,18 @@ fp_dataplane_set_idle(struct fp_dataplane *dp, const struct fp_idle *idle)
 	}
 }
 
-void
+int
 fp_dataplane_set_hold(struct fp_dataplane *dp, const struct fp_hold_limits *limits)
 {
 	pthread_mutex_lock(&dp->lock);
-	for (uint32_t i = 0; i < dp->config.threads; i++) {
+	int rc = dp->started ? 0 : -ESHUTDOWN;
+	for (uint32_t i = 0; rc == 0 && i < dp->config.threads; i++) {
 		fp_poll_pause(&dp->poll[i]);
 		fp_thread_hold_limits(dp->poll[i].thread, limits);
 		fp_poll_resume(&dp->poll[i]);
 	}
 	pthread_mutex_unlock(&dp->lock);
+	return rc;
 }
 
 void

@@ -28,14 +28,21 @@ static void exception_change(void *context);
 int
 fp_exception_set(struct fp_dataplane *dp, uint32_t port, int fd)
 {
-	if (port >= FP_PORTS_MAX || !dp->ports[port].live)
-		return -ENOENT;
-	int flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
-	struct exception_change change = {
-		.hk = &dp->housekeeping, .port = &dp->ports[port], .fd = fd};
-	fp_housekeeping_call(&dp->housekeeping, exception_change, &change);
+	struct exception_change change = {.hk = &dp->housekeeping, .fd = fd};
+	int flags;
+
+	pthread_mutex_lock(&dp->lock);
+	if (!dp->started)
+		change.rc = -ESHUTDOWN;
+	else if (port >= FP_PORTS_MAX || !dp->ports[port].live)
+		change.rc = -ENOENT;
+	else if ((flags = fcntl(fd, F_GETFL)) < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		change.rc = -errno;
+	if (change.rc == 0) {
+		change.port = &dp->ports[port];
+		fp_housekeeping_call(&dp->housekeeping, exception_change, &change);
+	}
+	pthread_mutex_unlock(&dp->lock);
 	return change.rc;
 }
 

@@ -110,7 +110,8 @@ struct fp_arena *fp_dataplane_arena(struct fp_dataplane *dataplane);
 const struct fp_port *fp_dataplane_port(const struct fp_dataplane *dataplane,
 					uint32_t index); // NULL: none
 void fp_dataplane_set_idle(struct fp_dataplane *dataplane, const struct fp_idle *idle);
-void fp_dataplane_set_hold(struct fp_dataplane *dataplane, const struct fp_hold_limits *limits);
+// -ESHUTDOWN: it does not run.
+int fp_dataplane_set_hold(struct fp_dataplane *dataplane, const struct fp_hold_limits *limits);
 
 // Sum over all poll threads. vnet and tunnel in *sum point to arrays of one more than the configured
 // number (indexes are 1 .. capacity), or are NULL: not wanted. Pairs of V-nets that are gone are not in it.
@@ -149,7 +150,7 @@ void fp_dataplane_housekeeping(struct fp_dataplane *dataplane,
 			       struct fp_housekeeping_counters *counters);
 
 // The TAP queue for a port's exception traffic; takes fd over (closed with the port or when
-// replaced). -ENOENT: no such port.
+// replaced). -ENOENT: no such port; -ESHUTDOWN: it does not run.
 int fp_exception_set(struct fp_dataplane *dataplane, uint32_t port, int fd);
 
 // ---- clients ---------------------------------------------------------------------------------
@@ -164,9 +165,10 @@ struct fp_client_config {
 
 // A client of the same worker is replaced. The caller keeps the mapping and the descriptors until
 // fp_client_remove has returned (a replaced one: until this has returned). Returns an id >= 0, or
-// -errno.
+// -errno, and keeps nothing of it then. -ESHUTDOWN: it does not run; fp_dataplane_stop has let go
+// of all clients.
 int fp_client_add(struct fp_dataplane *dataplane, const struct fp_client_config *config);
-void fp_client_remove(struct fp_dataplane *dataplane, int client);
+int fp_client_remove(struct fp_dataplane *dataplane, int client); // 0 also if it was replaced
 
 struct fp_client_state {
 	int id;

@@ -388,28 +388,23 @@ cdef class DataPlane:
         """Change the limits of what waits for decisions. Live."""
         self._need_running()
         cdef fp_hold_limits limits
+        cdef int rc
         _fill_hold(&limits, hold)
         with nogil:
-            fp_dataplane_set_hold(self.c, &limits)
+            rc = fp_dataplane_set_hold(self.c, &limits)
+        _done(rc)
 
     def set_exception(self, str port, int fd):
         """Take over a TAP queue for the exception traffic of a port. Raises KeyError, OSError."""
         self._need_running()
-        cdef int rc = -errno.ENOENT
-        for i, configured in enumerate(self.settings.ports):
-            if configured.name == port:
-                rc = self._set_exception(i, fd)
-                break
-        else:
+        names = [configured.name for configured in self.settings.ports]
+        if port not in names:
             raise KeyError(port)
-        if rc < 0:
-            raise OSError(-rc, _reason(-rc))
-
-    cdef int _set_exception(self, uint32_t index, int fd):
+        cdef uint32_t index = names.index(port)
         cdef int rc
         with nogil:
             rc = fp_exception_set(self.c, index, fd)
-        return rc
+        _done(rc)
 
     def add_client(self, uint8_t worker, memory, int wake_client_fd, int wake_self_fd):
         """Give a client's rings (fastpath.rings.RingMemory) to the threads; returns its id. The caller keeps
@@ -424,14 +419,16 @@ cdef class DataPlane:
         config.wake_self_fd = wake_self_fd
         with nogil:
             rc = fp_client_add(self.c, &config)
-        if rc < 0:
-            raise OSError(-rc, _reason(-rc))
+        _done(rc)
         return rc
 
     def remove_client(self, int client):
         """Take a client's rings away from the threads. One that was replaced is none any more: nothing happens."""
+        cdef int rc
+        self._need_running()
         with nogil:
-            fp_client_remove(self.c, client)
+            rc = fp_client_remove(self.c, client)
+        _done(rc)
 
     def clients(self):
         """Return {id: {"worker", "records_in", "records_out", "overflows", "refused", "broken", "pending"}}."""
@@ -489,6 +486,12 @@ cdef _mac(const fp_ether_addr *mac):
 cdef _reason(int number):
     import os
     return os.strerror(number)
+
+
+cdef int _done(int rc) except -1:
+    if rc < 0:
+        raise OSError(-rc, _reason(-rc))
+    return 0
 
 
 cdef int _check(int rc, fp_error *error) except -1:

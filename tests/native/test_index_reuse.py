@@ -126,7 +126,9 @@ def test_counters_of_a_tunnel_are_not_those_of_the_next_one(world):
     bench.allow(Key(world.near, "bridged", ip(C_IP), ip(A_IP)), world.a)
     for number in range(20):
         other = bench.add_tunnel(
-            Tunnel(ip(LOCAL), ip(f"192.0.2.{100 + number}"), 4789, 1500, 64, 0, False, (mac(9), mac(8), 2, 0)),
+            Tunnel(
+                ip(LOCAL), ip(f"192.0.2.{100 + number}"), 4789, 1500, 64, 0, False, (mac(9), mac(8), 2, 0)
+            ),
             FAR_NODE,
         )
         if bench.probe.tunnel_by_id(bench.object_id(other)) == index:
