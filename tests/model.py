@@ -229,7 +229,7 @@ class Pipeline:
         if ip[0] >> 4 != 4:
             raise dropped("ip_bad_version")
         header = (ip[0] & 15) * 4
-        total, number, fragment = struct.unpack_from("!HHH", ip, 2)
+        total, _, fragment = struct.unpack_from("!HHH", ip, 2)
         if header < 20 or total < header:
             raise dropped("ip_bad_length")
         if total > len(ip):
@@ -248,9 +248,7 @@ class Pipeline:
         if not offset:
             if total - header < L4_BYTES.get(protocol, 0):
                 raise dropped("l4_truncated")
-            if more:
-                self.fragments[packet.ingress, source, destination, protocol, number] = self.ports(ip)
-            elif packet.port.partial_checksums:
+            if not more and packet.port.partial_checksums:
                 packet.payload = ip = self.complete(ip)
         if packet.ethernet[:6] == packet.vnet.gateway_mac != NO_MAC:
             if ip[8] <= 1:
@@ -321,9 +319,12 @@ class Pipeline:
     def connection(self, packet: Packet) -> tuple[int, int, int]:
         ip = packet.payload
         number, fragment = struct.unpack_from("!HH", ip, 4)
+        datagram = (packet.ingress, ip[12:16], ip[16:20], ip[9], number)
         if not fragment & 0x1FFF:
+            if fragment & 0x2000:
+                self.fragments[datagram] = self.ports(ip)
             return (ip[9], *self.ports(ip))
-        ports = self.fragments.get((packet.ingress, ip[12:16], ip[16:20], ip[9], number))
+        ports = self.fragments.get(datagram)
         if ports is None:
             raise dropped("fragment_unknown")
         return (ip[9], *ports)

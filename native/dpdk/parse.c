@@ -341,9 +341,7 @@ parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
 		rc = parse_ports(p, ip + header_bytes, total_bytes - header_bytes);
 		if (unlikely(rc != 0))
 			return rc;
-		if (unlikely(p->flags & PACKET_FRAGMENT))
-			fragment_remember(t, p, load16(ip + 4));
-		else if (unlikely(port->partial_checksums))
+		if (unlikely(port->partial_checksums) && !(p->flags & PACKET_FRAGMENT))
 			checksum_complete(ip, total_bytes);
 	}
 

@@ -164,9 +164,13 @@ narrow(struct fp_thread *t, struct packet *p)
 		drop_packet(t, p, FP_DROP_not_supported);
 		return false;
 	}
-	if (unlikely(p->flags & PACKET_LATER) && !fragment_ports(t, p)) {
-		drop_packet(t, p, FP_DROP_fragment_unknown);
-		return false;
+	if (unlikely(p->flags & PACKET_FRAGMENT)) {
+		if (!(p->flags & PACKET_LATER)) {
+			fragment_remember(t, p);
+		} else if (!fragment_ports(t, p)) {
+			drop_packet(t, p, FP_DROP_fragment_unknown);
+			return false;
+		}
 	}
 	p->key.flags |= FP_KEY_CONNECTION;
 	p->key.protocol = p->protocol;

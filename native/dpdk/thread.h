@@ -105,11 +105,14 @@ struct tx_batch {
 
 // First fragments seen lately: what ports the later ones belong to.
 #define FRAGMENT_SETS 256
-#define FRAGMENT_WAYS 4
+#define FRAGMENT_WAYS 8
 #define FRAGMENT_LIFE_S 5
 struct fragment {
-	uint32_t source, destination;
+	uint64_t ingress_object;
+	uint32_t vni;
 	uint32_t ingress;
+	uint32_t source, destination; // wire order, as all that follows from the packet
+	uint32_t sequence;            // counted on with each entry: which is older
 	uint32_t seen_s;
 	uint16_t id, source_port, destination_port;
 	uint8_t protocol;
@@ -192,6 +195,7 @@ struct fp_thread {
 	uint32_t icmp_per_s, exceptions_per_s;
 	uint64_t icmp_paid_ns, exceptions_paid_ns, locators_paid_ns;
 	struct fragment fragment[FRAGMENT_SETS][FRAGMENT_WAYS];
+	uint32_t fragments_seen;
 	struct locator_asked locator[LOCATOR_SLOTS];
 	struct fp_counters counters;
 };
@@ -291,7 +295,7 @@ void neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word)
 void too_big(struct fp_thread *t, struct packet *p, fp_action_word word, uint32_t mtu_bytes);
 
 // fragment.c
-void fragment_remember(struct fp_thread *t, const struct packet *p, uint16_t id);
+void fragment_remember(struct fp_thread *t, const struct packet *p);
 bool fragment_ports(struct fp_thread *t, struct packet *p);
 
 // checksum.c

@@ -76,6 +76,7 @@ client_make(void)
 
 struct application {
 	struct fp_record *record;
+	uint8_t client; // worker, or control
 	int rc;
 };
 
@@ -87,14 +88,15 @@ apply_now(void *context)
 
 	clock_gettime(CLOCK_BOOTTIME, &t);
 	application->rc =
-		fp_installer_apply(fp_dataplane_installer(dp), 0, application->record,
+		fp_installer_apply(fp_dataplane_installer(dp), application->client, application->record,
 				   (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec);
 }
 
 static void
 put(void *record, uint16_t type, uint32_t vni, uint8_t flags)
 {
-	struct application application = {.record = record};
+	struct application application = {
+		.record = record, .client = type == FP_RECORD_NEXTHOP_SET ? FP_WORKER_CONTROL : 0};
 
 	application.record->head = (struct fp_record_head){
 		.type = type, .version = FP_RECORD_VERSION, .vni = vni, .flags = flags};

@@ -36,7 +36,6 @@ from world import (
     LOCAL,
     NEAR,
     NEAR_MAC,
-    NEAR_NODE,
     OUR_MAC,
     A,
     B,
@@ -352,7 +351,7 @@ def test_all_fragments_of_a_packet_take_one_way(world):
 
 def test_member_of_a_set_says_nothing_of_the_next_hop(world):
     bench = world.bench
-    location = Location(100, world.to_near, mac(7), 100, NEAR_NODE)
+    location = Location(100, world.to_near, mac(7), 100)
     both = bench.add_set([world.to_near, world.to_far], [1, 1], 1)
     location = bench.add_location(location, "of a set", target_id=both, kind=3)
     for tunnel, number in ((world.to_near, 0xB0), (world.to_far, 0xC0)):
