@@ -19,6 +19,8 @@ static int parties_find(const struct fp_installer *in, const struct fp_record_fl
 			struct parties *parties);
 static bool action_fits(const struct fp_record_flow *record);
 static bool reason_valid(uint32_t reason);
+static void release(struct fp_installer *in, const struct fp_record_flow *record, fp_action_word action,
+		    const struct parties *parties);
 static void again(struct fp_installer *in, const struct fp_record_flow *record);
 
 int
@@ -62,8 +64,7 @@ fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record)
 	if (rc == -EINVAL)
 		return FP_REFUSED_UNKNOWN_OBJECT;
 	// What waits is acted on even if the decision found no room.
-	if (record->token)
-		in->hooks.release(in->hooks.context, record->token, &record->key, value.action);
+	release(in, record, value.action, &parties);
 	return rc == 0 ? 0 : FP_REFUSED_QUOTA;
 }
 
@@ -74,8 +75,7 @@ fp_release_drop(struct fp_installer *in, const struct fp_record_flow *record)
 		return FP_REFUSED_MALFORMED;
 	if (in->arena->view.ingress[record->key.ingress].vni != record->head.vni)
 		return FP_REFUSED_OTHER_VNET;
-	in->hooks.release(in->hooks.context, record->token, &record->key,
-			  fp_action_make(FP_ACTION_DROP, 0, 0, record->reason));
+	release(in, record, fp_action_make(FP_ACTION_DROP, 0, 0, record->reason), &(struct parties){ 0 });
 	return 0;
 }
 
@@ -174,11 +174,29 @@ reason_valid(uint32_t reason)
 	return reason > FP_DROP_NONE && reason < FP_DROP_MAX && strcmp(fp_drop_name(reason), "unknown") != 0;
 }
 
+static void
+release(struct fp_installer *in, const struct fp_record_flow *record, fp_action_word action,
+	const struct parties *parties)
+{
+	const struct fp_vnet *vnet = in->arena->view.vnet;
+	if (record->token == 0)
+		return;
+	const bool across = parties->destination_vnet != parties->vnet;
+	in->hooks.release(in->hooks.context,
+			  &(struct fp_release){
+				  .token = record->token,
+				  .key = record->key,
+				  .closings = vnet[parties->vnet].closings +
+					      (across ? vnet[parties->destination_vnet].closings : 0),
+				  .action = action,
+				  .source_object = parties->source ? record->source_object : 0,
+				  .destination_object = parties->destination ? record->destination_object : 0,
+			  });
+}
+
 // The thread that waits asks once more: the next answer is made after the change.
 static void
 again(struct fp_installer *in, const struct fp_record_flow *record)
 {
-	if (record->token)
-		in->hooks.release(in->hooks.context, record->token, &record->key,
-				  fp_action_make(FP_ACTION_NONE, 0, 0, 0));
+	release(in, record, fp_action_make(FP_ACTION_NONE, 0, 0, 0), &(struct parties){ 0 });
 }

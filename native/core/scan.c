@@ -21,6 +21,7 @@ struct pass {
 	const struct fp_arena_view *view;
 };
 
+static void closings_count(struct fp_installer *in);
 static void close_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
 static bool to_be_closed(const struct fp_installer *in, const struct fp_arena_view *view,
 			 const struct fp_flow_entry *entry);
@@ -43,6 +44,7 @@ fp_scan_close(struct fp_installer *in)
 {
 	struct pass pass = { in, &in->arena->view };
 	uint32_t cursor = 0;
+	closings_count(in);
 	fp_flow_walk(in->arena, &cursor, UINT32_MAX, close_one, &pass);
 	for (uint32_t i = 0; i < in->tighten.count; i++) {
 		uint32_t vnet = in->tighten.item[i].vnet;
@@ -130,6 +132,22 @@ fp_worker_heard(struct fp_installer *in)
 }
 
 // ---- closing ---------------------------------------------------------------------------------
+
+// What a poll thread has been handed and not yet looked at is no less closed: it compares.
+static void
+closings_count(struct fp_installer *in)
+{
+	struct fp_vnet *vnet = in->arena->view.vnet;
+	for (uint32_t i = 0; i < in->tighten.count; i++) {
+		struct fp_vnet *one = &vnet[in->tighten.item[i].vnet];
+		fp_store(&one->closings, one->closings + 1);
+	}
+	if (in->close_vnet)
+		fp_store(&vnet[in->close_vnet].closings, vnet[in->close_vnet].closings + 1);
+	for (uint32_t v = 1; in->close_unpeered && v < in->arena->view.vnets; v++)
+		if (fp_index_live(&in->arena->pool[FP_POOL_VNET], v))
+			fp_store(&vnet[v].closings, vnet[v].closings + 1);
+}
 
 static void
 close_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *)

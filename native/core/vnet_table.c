@@ -132,7 +132,7 @@ vnet_add(struct fp_installer *in, const struct fp_record_vnet *record)
 	fp_counters_begin(in, FP_COUNTED_VNET, index);
 	struct fp_vnet *vnet = &in->arena->view.vnet[index];
 	// All but the member that publishes it, which others may be looking at.
-	fp_store(&vnet->epoch, 0);
+	fp_store(&vnet->closings, vnet->closings + 1); // a decision for who had the index before
 	fp_store_zero(vnet->gateway_mac, sizeof(*vnet) - offsetof(struct fp_vnet, gateway_mac));
 	fp_store(&vnet->vni, record->head.vni);
 	fp_store(&vnet->object_id, record->object_id);

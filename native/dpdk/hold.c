@@ -24,6 +24,8 @@ static void slot_free(struct fp_thread *t, uint32_t slot);
 static bool slot_current(const struct fp_thread *t, uint32_t slot);
 static void slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason);
 static bool names_locations(fp_action_word word);
+static bool still_holds(const struct fp_thread *t, const struct hold_slot *s, const struct fp_release *release);
+static bool location_is(const struct fp_thread *t, uint32_t index, uint64_t object_id);
 static fp_action_word word_now(struct fp_thread *t, const struct fp_flow_key *key);
 static void slot_ask(struct fp_thread *t, uint32_t slot);
 static void slot_due(struct fp_thread *t, uint32_t slot);
@@ -195,8 +197,11 @@ hold_release(struct fp_thread *t, const struct fp_release *release)
 	    memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
 		return; // ended meanwhile
 	word = release->action;
-	if (names_locations(word))
+	if (names_locations(word)) {
 		word = word_now(t, &s->key);
+		if (fp_action_of(word) == FP_ACTION_NONE && still_holds(t, s, release))
+			word = release->action; // evicted since, or there was no room for it: decided all the same
+	}
 	if (fp_action_of(word) != FP_ACTION_NONE)
 		hold_decided(t, slot, word);
 	else if (s->asked < HOLD_ASKS_AT_ONCE)
@@ -333,6 +338,28 @@ names_locations(fp_action_word word)
 	uint8_t action = fp_action_of(word);
 
 	return action != FP_ACTION_NONE && action != FP_ACTION_DROP && action != FP_ACTION_NARROW;
+}
+
+// Nothing that the decision may have led through has been closed since, and its locations are the same objects.
+static bool
+still_holds(const struct fp_thread *t, const struct hold_slot *s, const struct fp_release *release)
+{
+	const uint32_t source = fp_action_source(release->action),
+		       destination = fp_action_destination(release->action);
+	const uint32_t to = t->view.location[destination].vnet;
+	uint32_t closings = __atomic_load_n(&t->view.vnet[s->vnet].closings, __ATOMIC_ACQUIRE);
+
+	if (destination != 0 && to != s->vnet)
+		closings += __atomic_load_n(&t->view.vnet[to].closings, __ATOMIC_ACQUIRE);
+	return closings == release->closings && location_is(t, source, release->source_object) &&
+	       location_is(t, destination, release->destination_object);
+}
+
+static bool
+location_is(const struct fp_thread *t, uint32_t index, uint64_t object_id)
+{
+	return index == 0 || (location_half(t, index) != NULL &&
+			      t->view.location[index].object_id == object_id);
 }
 
 static fp_action_word

@@ -28,8 +28,7 @@ static void housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns);
 static void releases_hand_over(struct fp_housekeeping *hk);
 static void polls_wake(struct fp_housekeeping *hk);
 static void links_look(struct fp_housekeeping *hk);
-static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key,
-			 fp_action_word action);
+static void hook_release(void *context, const struct fp_release *release);
 static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
 static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
 static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id,
@@ -297,14 +296,13 @@ polls_wake(struct fp_housekeeping *hk)
 }
 
 static void
-hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action)
+hook_release(void *context, const struct fp_release *release)
 {
 	struct fp_housekeeping *hk = context;
-	if (token >> 56 >= hk->threads || hk->backlog.waits)
+	if (release->token >> 56 >= hk->threads || hk->backlog.waits)
 		return; // no such thread: from another life; or one more where the hold asks again
 			// by itself
-	hk->backlog.release[hk->backlog.n++] =
-		(struct fp_release){.token = token, .key = *key, .action = action};
+	hk->backlog.release[hk->backlog.n++] = *release;
 	if (hk->backlog.n == FP_INSTALL_BATCH)
 		releases_hand_over(hk);
 }

@@ -29,10 +29,21 @@ struct fp_installer;
 
 enum fp_counted { FP_COUNTED_VNET, FP_COUNTED_TUNNEL }; // whose packets are counted by index
 
+// A decision for a held key, on its way to the thread that holds it, by a private ring. By the time that it is
+// looked at, the flow may be evicted and the indexes in the action be others': so it says which objects they were.
+struct fp_release {
+	uint64_t token;
+	struct fp_flow_key key;
+	uint32_t closings;     // of the key's V-net and, if it is another one, the destination's
+	fp_action_word action; // NONE: ask again
+	uint64_t source_object, destination_object; // of the locations in the action, 0 where it has none
+};
+static_assert(sizeof(struct fp_release) == 80, "fp_release");
+
 struct fp_installer_hooks {
 	void *context;
-	// A decision for a held key: hand it to the thread of the token. action NONE: ask again.
-	void (*release)(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action);
+	// Hand it to the thread of the token.
+	void (*release)(void *context, const struct fp_release *release);
 	// To the worker of a V-net (worker index), or to control (worker 0xff).
 	void (*emit)(void *context, uint8_t worker, const struct fp_record *record);
 	// Port index of a configured name, -1 if there is none; *mtu_bytes of it.

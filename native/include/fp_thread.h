@@ -40,14 +40,6 @@ struct fp_hold_limits {
 	{ .packets = 8192, .packets_per_vnet = 2048, .packets_per_ingress = 1024, .packets_per_flow = 16, .wait_ms = 1000,   \
 	  .misses_per_ingress_s = 50000 }
 
-// housekeeping -> poll thread, by a private single-producer ring
-struct fp_release {
-	uint64_t token;
-	struct fp_flow_key key;
-	uint32_t zero;
-	fp_action_word action; // NONE: ask again
-};
-
 struct fp_thread_config {
 	uint32_t index;
 	struct fp_arena *arena;

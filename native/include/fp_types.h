@@ -172,7 +172,7 @@ enum fp_vnet_flag {
 // Looked at by poll threads: the first line. The rest is housekeeping's.
 struct fp_vnet {
 	uint32_t vni; // 24 bits
-	uint32_t epoch;
+	uint32_t closings; // passes that closed flows from here or into here; never set back, whoever has the index
 	uint8_t flags; // enum fp_vnet_flag
 	uint8_t gateway_mac[6];
 	uint8_t worker; // which slow-path worker serves it: vni % workers

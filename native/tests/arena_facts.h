@@ -50,7 +50,9 @@ vnet_facts(struct facts *facts, const struct fp_arena *a, uint32_t index)
 	const uint8_t *bytes = (const uint8_t *)vnet;
 
 	for (uint32_t at = 0; at < offsetof(struct fp_vnet, changes); at++) {
-		if (at >= offsetof(struct fp_vnet, flows) && at <= offsetof(struct fp_vnet, closing))
+		// What is counted, and counts passes: opening is one.
+		if ((at >= offsetof(struct fp_vnet, flows) && at <= offsetof(struct fp_vnet, closing)) ||
+		    (at >= offsetof(struct fp_vnet, closings) && at < offsetof(struct fp_vnet, flags)))
 			continue;
 		fact_add(facts, VNET, vnet->object_id << 16 | at, &bytes[at], 1);
 	}

@@ -43,8 +43,7 @@ static uint32_t rigs;
 
 static int port_make(struct rig *rig, uint32_t i);
 static void hook_counters_begin(void *context, enum fp_counted what, uint32_t index);
-static void hook_release(void *context, uint64_t token, const struct fp_flow_key *key,
-			 fp_action_word action);
+static void hook_release(void *context, const struct fp_release *release);
 static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
 static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
 static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id,
@@ -437,12 +436,11 @@ port_make(struct rig *rig, uint32_t i)
 }
 
 static void
-hook_release(void *context, uint64_t token, const struct fp_flow_key *key, fp_action_word action)
+hook_release(void *context, const struct fp_release *release)
 {
 	struct rig *rig = context;
 
-	fp_thread_release(rig->thread,
-			  &(struct fp_release){.token = token, .key = *key, .action = action}, 1);
+	fp_thread_release(rig->thread, release, 1);
 }
 
 static void

@@ -34,7 +34,7 @@ static int port_by_name(void *, const char *name, uint16_t *mtu_bytes)
 	*mtu_bytes = 1500;
 	return name[0] == 'p' && name[1] >= '0' && name[1] <= '1' ? name[1] - '0' : -1;
 }
-static void nothing_released(void *, uint64_t, const struct fp_flow_key *, fp_action_word) {}
+static void nothing_released(void *, const struct fp_release *) {}
 static void nothing_emitted(void *, uint8_t, const struct fp_record *) {}
 static void nothing_sent(void *, uint8_t, uint32_t, uint32_t, const uint8_t *, uint32_t) {}
 

@@ -20,7 +20,7 @@
 static uint64_t released, refused;
 
 static void
-on_release(void *, uint64_t, const struct fp_flow_key *, fp_action_word)
+on_release(void *, const struct fp_release *)
 {
 	released++;
 }

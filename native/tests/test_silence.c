@@ -16,7 +16,7 @@
 #define STALE_MAX_S 900
 
 static void
-on_release(void *, uint64_t, const struct fp_flow_key *, fp_action_word)
+on_release(void *, const struct fp_release *)
 {
 }
 

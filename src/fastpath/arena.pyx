@@ -78,15 +78,15 @@ cdef bint _grow(void **at, size_t *room, size_t wanted, size_t size) noexcept no
     return True
 
 
-cdef void _on_release(void *context, uint64_t token, const fp_flow_key *key, uint64_t action) noexcept nogil:
+cdef void _on_release(void *context, const fp_release *release) noexcept nogil:
     cdef collected *all = <collected *>context
     if not _grow(<void **>&all.released_, &all.released_room, all.released_count + 1, sizeof(released)):
         all.lost += 1
         return
     cdef released *row = &all.released_[all.released_count]
-    row.token = token
-    row.action = action
-    row.key = key[0]
+    row.token = release.token
+    row.action = release.action
+    row.key = release.key
     all.released_count += 1
 
 

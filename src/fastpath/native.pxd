@@ -664,9 +664,14 @@ cdef extern from "fp_install.h" nogil:
     cdef struct fp_installer:
         pass
 
+    cdef struct fp_release:
+        uint64_t token
+        fp_flow_key key
+        uint64_t action
+
     cdef struct fp_installer_hooks:
         void *context
-        void (*release)(void *context, uint64_t token, const fp_flow_key *key, uint64_t action) noexcept
+        void (*release)(void *context, const fp_release *release) noexcept
         void (*emit)(void *context, uint8_t worker, const fp_record *record) noexcept
         int (*port_by_name)(void *context, const char *name, uint16_t *mtu_bytes) noexcept
         void (*send)(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,

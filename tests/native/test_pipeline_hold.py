@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bench import MS
+from bench import INCARNATION, MS
 from frames import UDP, Ether, ip, mac, udp_frame, vxlan_frame
 from world import A_IP, B_IP, C_IP, LOCAL, NEAR, NEAR_MAC, NEAR_NODE, OUR_MAC, A, B, C, World
 
@@ -161,6 +161,37 @@ def test_decision_closed_before_it_lets_go_is_asked_again(world):
     assert payloads(world) == []
     assert [row["asked"] for row in misses(world)] == [1]
     assert counters(world)["held_now"] == 1
+
+
+def test_decision_is_acted_on_though_its_flow_was_evicted(world):
+    world.bench.set_vnet(world.red, quota_flows=2)
+    number = 100
+    world.bench.send(*[(0, frame(i, destination=f"10.0.1.{i}")) for i in range(number)])
+    asked = misses(world)
+    for row in asked:  # all of them before the thread looks
+        key = pair_key(world, destination=f"10.0.1.{int(row['key']['destination'][15])}")
+        install(world, key, Action("forward", destination=world.c), token=row["token"])
+    step(world)
+    assert payloads(world) == list(range(number))
+    step(world, 200)
+    assert len(misses(world)) == 0
+    assert counters(world)["dropped"] == {}
+
+
+@pytest.mark.parametrize("covers", [True, False])
+def test_decision_that_was_evicted_and_revoked_is_asked_again(world, covers):
+    world.bench.set_vnet(world.red, quota_flows=1)
+    world.bench.send((0, frame(1)))
+    (row,) = misses(world)
+    install(world, pair_key(world), Action("forward", destination=world.c), token=row["token"])
+    install(world, pair_key(world, destination=B_IP), Action("forward", destination=world.b))  # evicts it
+    vni = 100 if covers else 200  # another V-net's revocation is none
+    change = records.make(RecordType.CHANGE, vni=vni, revision=2, kind=1, incarnation=INCARNATION, flags=6)
+    change["scope"]["port_high"] = 0xFFFF
+    world.bench.apply(change)
+    step(world)
+    assert payloads(world) == ([] if covers else [1])
+    assert [row["asked"] for row in misses(world)] == ([1] if covers else [])
 
 
 def test_question_that_was_written_is_asked_once_more_after_140_ms(world):
