@@ -31,6 +31,7 @@
 #define SPIN_US 20
 #define FIRST_SLEEP_US 50
 #define QUIESCENT_EVERY 32     // rounds
+#define DEAF_NS 1000000000ull   // how long a device that is gone is not waited for
 #define IDLE_WAKEABLE_US 50000 // with nothing to poll by time: the rest of the thread's timers
 #define HELD_US 1000           // with packets in the hold: its timers
 
@@ -43,6 +44,8 @@ static uint32_t thread_sleep(struct fp_poll *poll, uint32_t sleep_us);
 static uint32_t sleep_limit_us(const struct fp_poll *poll, uint32_t step_us);
 static void interrupts_set(struct fp_poll *poll, bool on);
 static bool ready(struct pollfd *one);
+static void devices_gone(struct fp_poll *poll);
+static void devices_hear(struct fp_poll *poll);
 
 int
 fp_poll_start(struct fp_poll *poll, struct fp_error *error)
@@ -309,8 +312,11 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	if (received == 0 && !fp_thread_has_work(poll->thread)) {
 		struct timespec timeout = {.tv_sec = sleep_us / 1000000,
 					   .tv_nsec = sleep_us % 1000000 * 1000};
-		int n = ppoll(poll->wait, poll->waits, &timeout, NULL);
 		uint64_t count;
+		devices_hear(poll);
+		int n = ppoll(poll->wait, poll->waits, &timeout, NULL);
+		if (n > 0)
+			devices_gone(poll);
 		if (n > 0 && poll->wait[0].revents &&
 		    read(poll->wake_fd, &count, sizeof(count)) < 0)
 			n = 0; // taken meanwhile
@@ -319,6 +325,35 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 	interrupts_set(poll, false);
 	__atomic_store_n(&poll->sleeping, 0, __ATOMIC_RELAXED);
 	return received;
+}
+
+// A descriptor in error wakes at once, for ever. That of a socket is told by reading it (a link went down);
+// that of a TAP stays (it was deleted): it is left out for a while.
+static void
+devices_gone(struct fp_poll *poll)
+{
+	for (uint32_t i = 1; i < poll->waits; i++) {
+		struct pollfd *one = &poll->wait[i];
+		int error;
+		socklen_t len = sizeof(error);
+		if (!(one->revents & (POLLERR | POLLHUP | POLLNVAL)) || one->revents & POLLIN)
+			continue;
+		if (getsockopt(one->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error != 0)
+			continue;
+		one->fd = ~one->fd; // negative ones are not looked at
+		poll->deaf_until_ns = poll_clock_ns(&poll->clock, rte_rdtsc()) + DEAF_NS;
+	}
+}
+
+static void
+devices_hear(struct fp_poll *poll)
+{
+	if (poll->deaf_until_ns == 0 || poll_clock_ns(&poll->clock, rte_rdtsc()) < poll->deaf_until_ns)
+		return;
+	poll->deaf_until_ns = 0;
+	for (uint32_t i = 1; i < poll->waits; i++)
+		if (poll->wait[i].fd < 0)
+			poll->wait[i].fd = ~poll->wait[i].fd;
 }
 
 static void

@@ -277,6 +277,38 @@ def test_idle_gateway_sleeps_on_its_devices(bed: Bed) -> None:
     assert sleeps / wall_s < 200
 
 
+def sleeps_per_s(bed: Bed) -> float:
+    def state() -> tuple[float, int]:
+        return bed.ask(dump="counters")["counters"]["uptime_s"], bed.ask(dump="threads")["rows"][0]["sleeps"]
+
+    before = state()
+    time.sleep(3)
+    (wall_s, sleeps) = (b - a for a, b in zip(before, state(), strict=True))
+    return sleeps / wall_s
+
+
+def test_a_device_that_is_gone_keeps_nobody_awake(bed: Bed) -> None:
+    bed.client().close()
+    run("ip", "link", "delete", TAP)
+    assert sleeps_per_s(bed) < 200
+
+
+def test_a_link_that_goes_down_keeps_nobody_awake_and_wakes_when_it_is_back(bed: Bed) -> None:
+    with bed.client("slow-path") as slow_path, contextlib.closing(Wire(OUTER)) as outside:
+        set_up(bed, slow_path)
+        run("ip", "link", "set", INNER, "down")
+        assert sleeps_per_s(bed) < 200
+        run("ip", "link", "set", INNER, "up")
+        assert sleeps_per_s(bed) < 200
+        before = bed.ask(dump="counters")["counters"]["received"]
+
+        def arrives() -> bool:
+            outside.send(bytes(Ether(dst=PEER, src=PEER) / bytes(60)))
+            return bed.ask(dump="counters")["counters"]["received"] > before
+
+        until(arrives, "a frame arrives over the link that is back")
+
+
 def test_two_poll_threads_share_the_queues(devices: None, make_bed) -> None:  # noqa: F811
     ports = {
         "rack": (f"net_tap0,iface={TAP}", "inside"),
