@@ -336,6 +336,24 @@ def test_a_configured_address_that_somebody_took_away_is_put_back(world: World) 
     world.until(lambda: world.resolved() == [HOP], "the tunnel is resolved")
 
 
+def test_a_mac_or_mtu_that_somebody_changed_is_put_back(world: World) -> None:
+    plane = with_tunnel(world)
+
+    def link() -> tuple[str, int]:
+        (row,) = json.loads(world.ip("-j", "link", "show", "uplink"))
+        return row["address"], row["mtu"]
+
+    before = link()
+    world.ip("link", "set", "uplink", "address", "02:aa:00:00:00:01", "mtu", "1300")
+    world.until(lambda: link() == before, "MAC and MTU are back")
+    world.until(lambda: world.resolved() == [HOP], "the tunnel is resolved")
+    plane.add_tunnel(8, PAIR[1])
+    world.ip("link", "set", "uplink", "down")
+    world.ip("link", "set", "uplink", "mtu", "1300")
+    world.until(lambda: link() == before, "the MTU is back")
+    assert "UP" not in json.loads(world.ip("-j", "link", "show", "uplink"))[0]["flags"]  # that was meant
+
+
 def test_another_address_of_the_same_prefix_takes_the_place_of_the_one_before(world: World) -> None:
     plane = world.start_plane()
     world.start_control()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from ipaddress import IPv4Interface, IPv6Interface
 
 from gateway.control.rings import ControlRings
 from gateway.state.state import State
@@ -58,8 +59,7 @@ class ExceptionPorts:
                 if self._attempt(port, partial(self._set_up, port, row, rings)):
                     self._handed.add(port.port)
             else:
-                addresses = self._state.configuration.ports[port.port].addresses
-                self._attempt(port, partial(port.keep_addresses, self._requests, addresses))
+                self._attempt(port, partial(port.keep, self._requests, *self._wanted(port, row)))
             if port.port in self._handed:
                 found.append(UnderlayPort(int(row["index"]), port.port, port.interface))
         return found
@@ -70,15 +70,20 @@ class ExceptionPorts:
 
     def _set_up(self, port: ExceptionPort, row: dict[str, object], rings: ControlRings) -> None:
         how = port.open(self._requests)
-        configured = self._state.configuration.ports[port.port]
-        mtu_bytes = row.get("mtu_bytes") or configured.mtu_bytes
-        port.configure(self._requests, str(row["mac"]), int(str(mtu_bytes)), configured.addresses)
+        port.configure(self._requests, *self._wanted(port, row))
         refused = rings.hand_over(port.port, port.queue())
         if refused:
             raise ExceptionPortError(
                 f"the data plane did not take the exception queue: {refused}", "vnetctl show ports"
             )
         self._state.events.add("exception_up", f"port {port.port}: interface {port.interface} {how}")
+
+    def _wanted(
+        self, port: ExceptionPort, row: dict[str, object]
+    ) -> tuple[str, int, tuple[IPv4Interface | IPv6Interface, ...]]:
+        """MAC, MTU in bytes and addresses that the port's interface shall have."""
+        configured = self._state.configuration.ports[port.port]
+        return str(row["mac"]), int(str(row.get("mtu_bytes") or configured.mtu_bytes)), configured.addresses
 
     def _attempt(self, port: ExceptionPort, action: Callable[[], object]) -> bool:
         try:

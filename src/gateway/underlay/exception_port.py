@@ -84,11 +84,28 @@ class ExceptionPort:
             log.info("%s: took %s away: no longer configured", self.interface, stale.interface)
             self._put_on(requests, link, addresses)  # those of its prefix may have gone with it
 
-    def keep_addresses(
-        self, requests: Requests, addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    def keep(
+        self,
+        requests: Requests,
+        mac: str,
+        mtu_bytes: int,
+        addresses: tuple[IPv4Interface | IPv6Interface, ...],
     ) -> None:
-        """Put back what is configured and was taken away by somebody else."""
-        self._put_on(requests, self.link(requests), addresses)
+        """Put back the MAC, MTU and addresses that somebody else has changed. Whether it is up is left to
+        who has set it down."""
+        link = self.link(requests)
+        if link.mac != mac or link.mtu_bytes != mtu_bytes:
+            log.warning(
+                "%s: somebody set MAC %s, MTU %d: put back %s, %d",
+                *(self.interface, link.mac, link.mtu_bytes, mac, mtu_bytes),
+            )
+            requests.set_link(
+                link.index,
+                mac=mac if link.mac != mac else None,
+                mtu_bytes=mtu_bytes if link.mtu_bytes != mtu_bytes else None,
+                up=None,
+            )
+        self._put_on(requests, link, addresses)
 
     def link(self, requests: Requests) -> Link:
         link = requests.link(self.interface)

@@ -168,12 +168,13 @@ class Requests:
             raise
 
     def set_link(
-        self, index: int, *, mac: str | None = None, mtu_bytes: int | None = None, up: bool = True
+        self, index: int, *, mac: str | None = None, mtu_bytes: int | None = None, up: bool | None = True
     ) -> None:
+        """Change what is given. `up`: None leaves it."""
         message = ifinfmsg()
         message["index"] = index
         message["flags"] = IFF_UP if up else 0
-        message["change"] = IFF_UP
+        message["change"] = 0 if up is None else IFF_UP
         message["attrs"] = []
         if mac is not None:
             message["attrs"].append(("IFLA_ADDRESS", mac))
