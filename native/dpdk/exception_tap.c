@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <linux/if_tun.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "dataplane.h"
@@ -112,6 +114,14 @@ frames_in(struct fp_housekeeping *hk, struct fp_port *port)
 	return any;
 }
 
+void
+fp_exception_carrier(const struct fp_port *port)
+{
+	const int carrier = port->up;
+	if (port->exception_fd >= 0)
+		(void)ioctl(port->exception_fd, TUNSETCARRIER, &carrier);
+}
+
 // In housekeeping's thread.
 static void
 exception_change(void *context)
@@ -127,4 +137,5 @@ exception_change(void *context)
 		close(change->port->exception_fd);
 	}
 	change->port->exception_fd = change->fd;
+	fp_exception_carrier(change->port);
 }

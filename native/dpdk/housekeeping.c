@@ -18,7 +18,7 @@
 
 #define TICK_BUSY_NS 10000000ull // there was something to do lately
 #define TICK_IDLE_NS 100000000ull
-#define SECOND_NS 1000000000ull
+#define LINKS_NS 100000000ull // between two looks at the links
 
 static void *housekeeping_main(void *argument);
 static bool housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns);
@@ -202,9 +202,9 @@ tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked)
 	hk->busy_tick = false;
 	if (more)
 		hk->next_tick_ns = now_ns;
-	if (now_ns >= hk->next_second_ns) {
+	if (now_ns >= hk->next_links_ns) {
 		links_look(hk);
-		hk->next_second_ns = now_ns + SECOND_NS;
+		hk->next_links_ns = now_ns + LINKS_NS;
 	}
 	return more;
 }
@@ -252,10 +252,11 @@ static void
 links_look(struct fp_housekeeping *hk)
 {
 	for (int i = 0; i < FP_PORTS_MAX; i++) {
-		struct rte_eth_link link = {0};
-		if (hk->ports[i].live &&
-		    rte_eth_link_get_nowait(hk->ports[i].dpdk_port, &link) == 0)
-			hk->ports[i].up = link.link_status == RTE_ETH_LINK_UP;
+		struct fp_port *port = &hk->ports[i];
+		if (!port->live || fp_port_has_link(port) == (port->up != 0))
+			continue;
+		port->up = !port->up;
+		fp_exception_carrier(port);
 	}
 }
 

@@ -61,7 +61,7 @@ struct fp_housekeeping {
 	int epoll_fd, wake_fd;
 	uint32_t sleeps;                         // set while in epoll_wait
 	uint64_t wake_mask[FP_THREADS_MAX / 64]; // threads whose rings got something this round
-	uint64_t next_tick_ns, next_second_ns;
+	uint64_t next_tick_ns, next_links_ns;
 	bool busy_tick;
 	bool syncing; // a client waits to hear that its changes are in force
 	struct fp_housekeeping_counters counters;
@@ -84,3 +84,5 @@ void fp_client_doorbells(struct fp_housekeeping *housekeeping);
 
 // exception.c: housekeeping's thread
 bool fp_exception_carry(struct fp_housekeeping *housekeeping);
+// Shows the port's link as the carrier of its TAP, so that the kernel and control see it at once.
+void fp_exception_carrier(const struct fp_port *port);

@@ -39,6 +39,8 @@
 #define FDS_MAX 4096
 #define AF_PACKET_FRAME_DEFAULT 2048
 #define AF_PACKET_FRAME_HEAD 80 // what the ring's frame header takes, rounded up
+#define AF_PACKET_ALIGNMENT 16u // TPACKET_ALIGNMENT
+#define AF_PACKET_BLOCK_FRAMES 256 // so many of any size that is so aligned are whole pages
 #ifndef AF_XDP
 #define AF_XDP 44
 #endif
@@ -147,6 +149,8 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 	bool tap = strcmp(port->driver, "net_tap") == 0;
 	bool af_packet = strcmp(port->driver, "net_af_packet") == 0;
 	port->partial_checksums = af_packet;
+	if (af_packet || strcmp(port->driver, "net_af_xdp") == 0)
+		argument_value(config->device, "iface", port->interface, sizeof(port->interface));
 
 	if (threads > info.max_tx_queues || (tap && threads > FP_PORT_QUEUES_MAX))
 		return fp_error_set(
@@ -210,9 +214,26 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 	} else {
 		rte_eth_macaddr_get(id, &port->mac);
 	}
-	struct rte_eth_link link = {0};
-	port->up = rte_eth_link_get_nowait(id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+	port->up = fp_port_has_link(port);
 	return 0;
+}
+
+bool
+fp_port_has_link(const struct fp_port *port)
+{
+	struct ifreq request = {0};
+	struct rte_eth_link link = {0};
+	if (port->interface[0] == 0)
+		return rte_eth_link_get_nowait(port->dpdk_port, &link) == 0 &&
+		       link.link_status == RTE_ETH_LINK_UP;
+	// The drivers of kernel interfaces say what was so when they started.
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", port->interface);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return port->up;
+	bool up = ioctl(fd, SIOCGIFFLAGS, &request) == 0 && request.ifr_flags & IFF_RUNNING;
+	close(fd);
+	return up;
 }
 
 // The device as configured, and what its driver needs to be told beside.
@@ -242,13 +263,14 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 		size_t n = 0;
 		if (!argument_value(config->device, "qpairs", value, sizeof(value)))
 			n = (size_t)snprintf(more, sizeof(more), ",qpairs=%u", threads);
-		unsigned int frame = AF_PACKET_FRAME_DEFAULT;
-		while (frame < config->mtu_bytes + RTE_ETHER_HDR_LEN + 8u + AF_PACKET_FRAME_HEAD)
-			frame *= 2;
+		// What is more than a frame needs has to fit into a packet buffer, or the driver refuses.
+		unsigned int frame = RTE_ALIGN_CEIL(config->mtu_bytes + RTE_ETHER_HDR_LEN + 8u +
+							    AF_PACKET_FRAME_HEAD,
+						    AF_PACKET_ALIGNMENT);
 		if (frame > AF_PACKET_FRAME_DEFAULT &&
 		    !argument_value(config->device, "framesz", value, sizeof(value)))
 			snprintf(more + n, sizeof(more) - n, ",framesz=%u,blocksz=%u", frame,
-				 frame * 4);
+				 frame * AF_PACKET_BLOCK_FRAMES);
 	} else if (device_is(config->device, "net_tap") && named) {
 		struct rte_ether_addr mac = {0};
 		if (!argument_value(config->device, "mac", value, sizeof(value)) &&

@@ -40,6 +40,7 @@ struct fp_port {
 	int wake_fd[FP_PORT_QUEUES_MAX]; // by rx queue: readable when there is something; -1:
 					 // cannot wake
 	char driver[32];
+	char interface[16]; // the kernel's that af_packet or af_xdp sits on; empty: none
 };
 
 struct fp_port_config {
@@ -62,4 +63,6 @@ struct fp_error {
 // stays behind.
 int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index,
 		 uint16_t threads, struct rte_mempool *mempool, struct fp_error *error);
+// Whether the device, or the kernel's interface that it sits on, has a link now. Any thread.
+bool fp_port_has_link(const struct fp_port *port);
 void fp_port_close(struct fp_port *port); // stops and unplugs; no thread may poll it any more

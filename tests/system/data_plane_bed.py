@@ -35,7 +35,7 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) ->
 class Bed:
     """A runtime directory with a gateway.toml, and the data planes that were started on it."""
 
-    def __init__(self, directory: Path, ports: dict[str, tuple[str, str]], more: str = "") -> None:
+    def __init__(self, directory: Path, ports: dict[str, tuple[str, ...]], more: str = "") -> None:
         self.directory = directory
         self.socket_path = directory / "dataplane.sock"
         self.name = f"test-{os.getpid()}-{abs(hash(str(directory))) % 10**6}"
@@ -46,8 +46,8 @@ class Bed:
             'locators = ["192.0.2.1"]',
             'directory = "embedded"',
         ]
-        for name, (device, role) in ports.items():
-            lines += [f"[port.{name}]", f'device = "{device}"', f'role = "{role}"']
+        for name, (device, role, *settings) in ports.items():
+            lines += [f"[port.{name}]", f'device = "{device}"', f'role = "{role}"', *settings]
         self.file = directory / "gateway.toml"
         self.file.write_text("\n".join(lines) + "\n" + more)
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -112,7 +112,7 @@ def make_bed(tmp_path: Path) -> Iterator[Callable[..., Bed]]:
     """Return a function that makes a bed in a directory with a short path."""
     made: list[Bed] = []
 
-    def make(ports: dict[str, tuple[str, str]] | None = None, more: str = "") -> Bed:
+    def make(ports: dict[str, tuple[str, ...]] | None = None, more: str = "") -> Bed:
         made.append(Bed(tmp_path, ports or NULL_PORTS, more))
         return made[-1]
 

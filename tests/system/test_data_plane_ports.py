@@ -260,6 +260,55 @@ def test_what_is_addressed_to_the_gateway_goes_to_the_kernel_and_back(
         assert outside.receive(lambda data: data[:6] == answer[:6]) == answer
 
 
+def carrier(name: str) -> bool:
+    return "LOWER_UP" in run("ip", "link", "show", name)
+
+
+def test_the_exception_interface_has_the_carrier_of_its_port(bed: Bed, exception_tap: int) -> None:
+    def has_link() -> bool:
+        return bool(bed.ask(dump="ports")["rows"][1]["up"])
+
+    run("ip", "link", "set", OUTER, "down")  # the far end: ours has no carrier then
+    with bed.client("control") as control:
+        until(lambda: not has_link(), "the port is down")
+        assert control.ask({"exception": "uplink", "index": 0}, [exception_tap])["ok"] is True
+        until(lambda: not carrier(EXCEPTION), "a new queue shows it")
+        run("ip", "link", "set", OUTER, "up")
+        until(lambda: carrier(EXCEPTION), "the carrier is back")
+        assert has_link()
+        run("ip", "link", "set", OUTER, "down")
+        until(lambda: not carrier(EXCEPTION), "the carrier goes")
+
+
+@pytest.mark.parametrize("mtu_bytes", [1947, 2000, 4000, 9000])
+def test_frames_of_any_size_pass_an_af_packet_port(devices: None, make_bed, mtu_bytes: int) -> None:  # noqa: F811
+    ports = {
+        "rack": (f"net_af_packet0,iface={INNER}", "inside", f"mtu_bytes = {mtu_bytes}"),
+        "uplink": ("net_null0,no-rx=1", "underlay"),
+    }
+    for name in (INNER, OUTER):
+        run("ip", "link", "set", name, "mtu", str(mtu_bytes))
+    bed = make_bed(ports)
+    bed.start()
+    with bed.client("slow-path") as slow_path, contextlib.closing(Wire(OUTER)) as outside:
+        rows = [vnet(RED), attachment(RED, RACK), attachment(RED, RACK + 1, vlan=5)]
+        rows.append(location(RED, SERVER, kind="local", target=RACK + 1, mac=OTHER))
+        assert slow_path.send(join(rows)) == len(rows)
+        outside.send(largest_ip(mtu_bytes))
+        decide(slow_path, Action.DELIVER, SERVER, RACK)
+        arrived = outside.receive(lambda data: data[:6] == OTHER)
+        assert arrived is not None
+        assert arrived[-mtu_bytes:] == largest_ip(mtu_bytes)[14:]
+
+
+OTHER = bytes.fromhex("020000000033")
+
+
+def largest_ip(mtu_bytes: int) -> bytes:
+    head = Ether(src=HOST, dst=PEER) / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1000, dport=2000)
+    return bytes(head / bytes(mtu_bytes - 28))
+
+
 def test_idle_gateway_sleeps_on_its_devices(bed: Bed) -> None:
     bed.client().close()
 

@@ -114,7 +114,8 @@ def test_a_link_without_carrier_is_no_way() -> None:
     down = tables(neighbour(10, ROUTER_0))
     down.links[10] = Link(10, "up0", "02:00:00:00:01:00", 9000, True, False)
     assert (
-        resolve(PAIR, Route("unicast", (Way(10, ROUTER_0),), 0), down, PORTS).why == "interface up0 is down"
+        resolve(PAIR, Route("unicast", (Way(10, ROUTER_0),), 0), down, PORTS).why
+        == "interface up0 has no carrier: the link of port uplink0 is down"
     )
 
 

@@ -144,8 +144,12 @@ def resolve(pair: Pair, route: Route | None, tables: Tables, ports: Iterable[Und
             why = f"the route to {remote} leaves by {link.name}, which is no underlay port"
             fix = f"ip route get {remote}"
             continue
-        if not (link.up and link.carrier):
+        if not link.up:
             why, fix = f"interface {link.name} is down", f"ip link set {link.name} up"
+            continue
+        if not link.carrier:
+            why = f"interface {link.name} has no carrier: the link of port {port.name} is down"
+            fix = "look at the cable and its other end; vnetctl show ports"
             continue
         address = way.gateway or remote
         wanted.add((link.index, address))
