@@ -40,7 +40,7 @@ from directory_client.requests import InFlight
 from directory_client.servers import Servers
 from directory_client.subscriber import Subscriber
 from directory_client.wire.answers import Answer
-from directory_client.wire.limits import ANSWER_BYTES_MAX
+from directory_client.wire.limits import ANSWER_BYTES_MAX, TEXT_BYTES_MAX
 from directory_client.wire.messages import (
     DirectoryError,
     DirectorySilent,
@@ -197,6 +197,13 @@ class DirectoryClient:
             return Answered(id, unpack(frames[0], "the head", ANSWER_BYTES_MAX))
 
         head = REQUESTS[type](**said)
+        size = sum(map(len, encode(head)))
+        if size > TEXT_BYTES_MAX:  # a server would end the connection without a word
+            raise DirectoryError(
+                f"the request has {size} bytes, more than TEXT_BYTES_MAX, {TEXT_BYTES_MAX}",
+                "cut it into several; a document of each V-net, for one",
+                2,
+            )
         return self._asking.ask_event("write", head, answered, [], timeout_s, type in READS)
 
     def call(

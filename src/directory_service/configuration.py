@@ -14,6 +14,7 @@ from directory_client.keys import check_public_key
 from directory_client.toml.changes import text
 from directory_client.toml.strict_toml import Table, TomlError, raise_all, read_toml
 from directory_client.vocabulary.names import check_name
+from directory_client.wire.limits import RESOLVE_BYTES_MAX, TEXT_BYTES_MAX
 from directory_client.wire.messages import DirectoryError
 from directory_service.settings import Settings
 
@@ -276,8 +277,8 @@ def _leases(table: Table) -> float:
 def _limits(table: Table) -> Limits:
     usual = Limits()
     limits = Limits(
-        message_bytes=table.integer("message_bytes", usual.message_bytes, 4_096, 1 << 30),
-        document_bytes=table.integer("document_bytes", usual.document_bytes, 4_096, 1 << 30),
+        message_bytes=table.integer("message_bytes", usual.message_bytes, RESOLVE_BYTES_MAX, 1 << 30),
+        document_bytes=table.integer("document_bytes", usual.document_bytes, TEXT_BYTES_MAX, 1 << 30),
         resolves_per_second_per_vnet=table.integer(
             "resolves_per_second_per_vnet", usual.resolves_per_second_per_vnet, 1, 10**9
         ),

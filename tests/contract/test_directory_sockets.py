@@ -80,6 +80,14 @@ def test_a_question_that_nobody_answers_fails_with_code_3(house):
     assert ipc(house) in failed.error
 
 
+def test_what_no_server_takes_is_refused_by_name_before_it_is_sent(house):
+    house.serve(ipc(house))
+    client = house.client(ipc(house), node="gw1")
+    with pytest.raises(DirectoryError, match="more than TEXT_BYTES_MAX, 16777216"):
+        client.send("apply", text="#" * (16 << 20), name="large.toml", user="me")
+    assert house.event(client, Resolved, client.send_resolve(queries(1)))  # the connection lives
+
+
 def test_a_refusal_carries_sentence_and_remedy(house):
     house.serve(ipc(house))
     client = house.client(ipc(house), node="nobody")

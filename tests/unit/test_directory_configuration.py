@@ -175,7 +175,7 @@ def test_what_a_running_directory_takes_and_what_waits_for_its_restart():
         "lifetime_s          = 300": "lifetime_s = 200",
         "revisions = 10_000": "revisions = 7",
         "node_s = 12": "node_s = 13",
-        "message_bytes                = 1_048_576": "message_bytes = 65536",
+        "message_bytes                = 1_048_576": "message_bytes = 2097152",
         "late_ms                      = 50": "late_ms = 70",
         "audit.jsonl": "audit2.jsonl",
         "127.0.0.1:9465": "127.0.0.1:9466",

@@ -5,6 +5,7 @@ start fast."""
 # bytes
 HEAD_BYTES_MAX = 65_536
 TEXT_BYTES_MAX = 16 * 1024 * 1024
+RESOLVE_BYTES_MAX = 256 * 1024  # that a gateway asks at once: 2048 rows
 DOCUMENT_BYTES_MAX = TEXT_BYTES_MAX - HEAD_BYTES_MAX  # room for what else an apply says
 ANSWER_BYTES_MAX = 256 * 1024 * 1024  # of any kind, from a directory or a gateway
 ADMIN_BYTES_MAX = TEXT_BYTES_MAX + 1024 * 1024  # of an operator's request to a gateway
