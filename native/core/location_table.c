@@ -16,8 +16,7 @@
 
 static int target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
 		       uint32_t *target);
-static int set_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t index, uint32_t wire_id,
-			  uint64_t node_id);
+static int set_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t index, uint32_t wire_id);
 static int location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
 			const struct fp_location_half *half, uint32_t *added);
 static int location_move(struct fp_installer *in, uint32_t index, const struct fp_location_half *half);
@@ -153,7 +152,7 @@ fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_se
 			if (half.kind != FP_LOCATION_SET || half.target != old_set)
 				continue;
 			half.target = new_set;
-			int rc = pass == 0 ? set_leads_home(in, in->arena->view.location[i].vnet, new_set, half.wire_id, 0) : 0;
+			int rc = pass == 0 ? set_leads_home(in, in->arena->view.location[i].vnet, new_set, half.wire_id) : 0;
 			if (rc != 0)
 				return rc;
 			if (pass == 0 && !location_settled(in, i))
@@ -207,16 +206,17 @@ target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record
 	if (record->kind == FP_LOCATION_TUNNEL)
 		return fp_leads_home(in, vnet, *target, record->wire_id, record->node_id);
 	if (record->kind == FP_LOCATION_SET)
-		return set_leads_home(in, vnet, *target, record->wire_id, record->node_id);
+		return set_leads_home(in, vnet, *target, record->wire_id);
 	return 0;
 }
 
+// A member may lead by another node of the V-net.
 static int
-set_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t index, uint32_t wire_id, uint64_t node_id)
+set_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t index, uint32_t wire_id)
 {
 	const struct fp_tunnel_set *set = &in->arena->view.tunnel_set[index];
 	for (uint8_t i = 0; i < set->count; i++) {
-		int rc = fp_leads_home(in, vnet, set->tunnel[i], wire_id, node_id);
+		int rc = fp_leads_home(in, vnet, set->tunnel[i], wire_id, 0);
 		if (rc != 0)
 			return rc;
 	}
