@@ -159,6 +159,7 @@ struct burst {
 #define RELEASE_SLOTS 4096
 #define OUTGOING_SLOTS 512
 #define EXCEPTION_SLOTS 512
+#define EXCEPTION_SLOTS_CONTROL 256 // of these for control protocols alone
 #define EXCEPTIONS_PER_S 20000
 
 struct fp_thread {
@@ -193,7 +194,8 @@ struct fp_thread {
 	uint32_t workers_written; // bit per worker whose ring got a record
 	uint32_t threads;
 	uint32_t icmp_per_s, exceptions_per_s;
-	uint64_t icmp_paid_ns, exceptions_paid_ns, locators_paid_ns;
+	uint64_t icmp_paid_ns, locators_paid_ns;
+	uint64_t exceptions_paid_ns[2]; // control protocols apart: [1]
 	struct fragment fragment[FRAGMENT_SETS][FRAGMENT_WAYS];
 	uint32_t fragments_seen;
 	struct locator_asked locator[LOCATOR_SLOTS];

@@ -50,7 +50,7 @@ struct fp_thread_config {
 	uint16_t tx_queue;             // of every port
 	uint32_t icmp_per_s;           // limit of what we originate ourselves
 	uint32_t threads;              // poll threads that share a V-net's quota_misses_per_s; 0: one
-	uint32_t exceptions_per_s;     // frames handed to the kernel; 0: 20000
+	uint32_t exceptions_per_s;     // frames handed to the kernel, and as many of control protocols; 0: 20000
 };
 
 struct fp_thread; // in native/dpdk/thread.h

@@ -386,7 +386,58 @@ def test_exceptions_are_limited(make_bench):
     world.bench.send(*[(2, arp_frame((NEAR_MAC, NEAR), LOCAL))] * 8)
     assert len(world.bench.probe.exceptions()) == 5
     counters = world.bench.probe.counters()
-    assert (counters["exceptions"], counters["dropped"]) == (5, {"exception_full": 3})
+    assert (counters["exceptions"], counters["dropped"]) == (5, {"exception_control_full": 3})
+
+
+CONTROL = {
+    "arp": arp_frame((NEAR_MAC, NEAR), LOCAL),
+    "arp, tagged": arp_frame((NEAR_MAC, NEAR), LOCAL, vlan=7),
+    **{
+        f"{protocol} {source} {port}": udp_frame(
+            (NEAR_MAC, NEAR), (OUR_MAC, LOCAL), protocol=protocol, ports=(source, port)
+        )
+        for protocol, source, port in [
+            ("tcp", 40000, 179),
+            ("tcp", 179, 40000),
+            *(("udp", 49152, port) for port in (500, 3784, 3785, 4500, 4784)),
+        ]
+    },
+    **{
+        f"protocol {number}": bytes(ether(NEAR_MAC, OUR_MAC) / IP(src=NEAR, dst=LOCAL, proto=number))
+        for number in (89, 112)
+    },
+    "nd": b"\x33\x33\xff\0\0\1" + NEAR_MAC + b"\x86\xdd" + bytes(6) + b"\x3a" + bytes(33) + b"\x87\0\0\0",
+}
+OTHERS = {
+    "udp": udp_frame((NEAR_MAC, NEAR), (OUR_MAC, LOCAL), ports=(179, 5000)),
+    "tcp": udp_frame((NEAR_MAC, NEAR), (OUR_MAC, LOCAL), protocol="tcp", ports=(500, 22)),
+    "ping": bytes(ether(NEAR_MAC, OUR_MAC) / IP(src=NEAR, dst=LOCAL) / ICMP()),
+    "later fragment": bytes(
+        ether(NEAR_MAC, OUR_MAC) / IP(src=NEAR, dst=LOCAL, proto=6, frag=1) / Raw(b"\0\xb3" * 4)
+    ),
+    "cut": udp_frame((NEAR_MAC, NEAR), (OUR_MAC, LOCAL), protocol="tcp", ports=(40000, 179))[:36],
+    "of another kind": OUR_MAC + NEAR_MAC + b"\x88\xb5" + bytes(46),
+}
+
+
+@pytest.mark.parametrize("kind", CONTROL)
+def test_whatever_else_comes_takes_nothing_from_control_protocols(make_bench, kind):
+    world = World(make_bench, exceptions_per_s=5)
+    world.bench.send(*[(2, frame) for frame in OTHERS.values()] * 20)
+    assert len(world.bench.probe.exceptions()) == 5
+    world.bench.send(*[(2, CONTROL[kind])] * 8)
+    assert [frame for _, frame in world.bench.probe.exceptions()] == [CONTROL[kind]] * 5
+    dropped = {"exception_full": 20 * len(OTHERS) - 5, "exception_control_full": 3}
+    assert world.bench.probe.counters()["dropped"] == dropped
+
+
+def test_ring_that_nobody_empties_has_room_for_control_protocols(make_bench):
+    world = World(make_bench, exceptions_per_s=1_000_000)
+    world.bench.send(*[(2, frame) for frame in OTHERS.values()] * 100)
+    world.bench.send(*[(2, arp_frame((NEAR_MAC, NEAR), LOCAL))] * 200)
+    found = [frame for _, frame in world.bench.probe.exceptions()]
+    assert found.count(arp_frame((NEAR_MAC, NEAR), LOCAL)) == 200
+    assert "exception_control_full" not in world.bench.probe.counters()["dropped"]
 
 
 def test_port_of_both_roles_is_told_apart_by_vlan(world):
