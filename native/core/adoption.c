@@ -76,7 +76,6 @@ header_sound(const struct fp_arena *arena, uint32_t header)
 	       arena->view.header[header].len_bytes <= FP_HEADER_BYTES_MAX;
 }
 
-// Tunnels between the same two addresses may share a group.
 static bool
 nexthops_sound(const struct fp_arena *arena, uint32_t group, uint8_t state)
 {
@@ -102,7 +101,7 @@ adopt_tunnels(struct fp_arena *arena)
 
 	for (uint32_t i = 0; i < arena->view.tunnels; i++) {
 		const fp_tunnel_word word = arena->view.tunnel[i];
-		const uint32_t group = fp_tunnel_nexthops(word);
+		uint32_t group = fp_tunnel_nexthops(word);
 
 		if (!tunnel_sound(arena, i, word)) {
 			if (word)
@@ -114,7 +113,15 @@ adopt_tunnels(struct fp_arena *arena)
 		fp_store(&arena->view.tunnel_info[i].references, 0); // counted again
 		fp_index_claim(&arena->pool[FP_POOL_TUNNEL], i);
 		fp_index_claim(&arena->pool[FP_POOL_HEADER], fp_tunnel_header(word));
-		if (group && !fp_index_live(nexthops, group))
+		if (group && fp_index_live(nexthops, group)) {
+			// Each tunnel has a group of its own and retires it: of two that name one the second is
+			// without, until it is told its next hops again.
+			group = 0;
+			fp_store(&arena->view.tunnel[i], fp_tunnel_make(fp_tunnel_header(word), 0, fp_tunnel_mtu(word),
+									FP_TUNNEL_UNRESOLVED));
+			arena->adoption.dropped_twice++;
+		}
+		if (group)
 			fp_index_claim(nexthops, group);
 		arena->adoption.tunnels++;
 	}

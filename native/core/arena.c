@@ -251,6 +251,15 @@ fp_arena_adoption(const struct fp_arena *arena)
 	return &arena->adoption;
 }
 
+uint64_t
+fp_arena_indexes_misused(const struct fp_arena *arena)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < FP_POOL_MAX; i++)
+		sum += arena->pool[i].misused;
+	return sum;
+}
+
 const struct fp_arena_config *
 fp_arena_limits(const struct fp_arena *arena)
 {

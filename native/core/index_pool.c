@@ -4,7 +4,6 @@
 // wait: the closed one for its grace period, the open one for the closed one.
 #include "index_pool.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +34,14 @@ list_splice(struct fp_index_pool *pool, struct fp_index_list *to, struct fp_inde
 	*from = (struct fp_index_list){ 0 };
 }
 
+// Whether what a call supposes of an index is so; else it is counted.
+static bool
+so(struct fp_index_pool *pool, bool supposed)
+{
+	pool->misused += !supposed;
+	return supposed;
+}
+
 int
 fp_index_pool_init(struct fp_index_pool *pool, struct rte_rcu_qsbr *qsbr, uint32_t capacity, bool counted)
 {
@@ -54,7 +61,8 @@ fp_index_pool_init(struct fp_index_pool *pool, struct rte_rcu_qsbr *qsbr, uint32
 void
 fp_index_claim(struct fp_index_pool *pool, uint32_t index)
 {
-	assert(index && index <= pool->capacity && pool->state[index] == FP_INDEX_FREE);
+	if (!so(pool, index && index <= pool->capacity && pool->state[index] == FP_INDEX_FREE))
+		return;
 	pool->state[index] = FP_INDEX_LIVE;
 	pool->live++;
 }
@@ -93,7 +101,8 @@ fp_index_take(struct fp_index_pool *pool, uint32_t *index)
 void
 fp_index_retire(struct fp_index_pool *pool, uint32_t index)
 {
-	assert(fp_index_live(pool, index));
+	if (!so(pool, fp_index_live(pool, index)))
+		return;
 	pool->live--;
 	if (pool->references && pool->references[index]) {
 		pool->state[index] = FP_INDEX_DEAD;
@@ -107,7 +116,8 @@ fp_index_retire(struct fp_index_pool *pool, uint32_t index)
 void
 fp_index_untake(struct fp_index_pool *pool, uint32_t index)
 {
-	assert(fp_index_live(pool, index) && (!pool->references || !pool->references[index]));
+	if (!so(pool, fp_index_live(pool, index) && (!pool->references || !pool->references[index])))
+		return;
 	pool->live--;
 	pool->state[index] = FP_INDEX_FREE;
 	list_push(pool, &pool->free, index);
@@ -118,7 +128,8 @@ fp_index_drop(struct fp_index_pool *pool, uint32_t index)
 {
 	if (index == 0)
 		return;
-	assert(index <= pool->capacity && pool->references[index]);
+	if (!so(pool, index <= pool->capacity && pool->references[index]))
+		return;
 	if (--pool->references[index] || pool->state[index] != FP_INDEX_DEAD)
 		return;
 	pool->state[index] = FP_INDEX_FREE;

@@ -39,8 +39,12 @@ struct fp_index_pool {
 	uint32_t *next;       // of lists; while an index is live its owner may use next[index]
 	uint32_t *references; // NULL if this table is not counted
 	uint8_t *state;       // enum fp_index_state
+	uint64_t misused;     // calls about an index that was not so: refused
 	struct rte_rcu_qsbr *qsbr;
 };
+
+// A call about an index that is not in the state for it is a fault of the caller's. It changes nothing and is
+// counted: an index that stands in a list twice would be given out twice.
 
 // All indexes are free but not yet to be taken: claim those that live, then call fp_index_pool_ready.
 int fp_index_pool_init(struct fp_index_pool *pool, struct rte_rcu_qsbr *qsbr, uint32_t capacity, bool counted);

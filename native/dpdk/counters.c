@@ -85,6 +85,7 @@ fp_dataplane_housekeeping(struct fp_dataplane *dp, struct fp_housekeeping_counte
 	clockid_t clock;
 	struct timespec t;
 	*counters = dp->housekeeping.counters;
+	counters->indexes_misused = dp->arena ? fp_arena_indexes_misused(dp->arena) : 0;
 	if (dp->housekeeping.started &&
 	    pthread_getcpuclockid(dp->housekeeping.pthread, &clock) == 0 &&
 	    clock_gettime(clock, &t) == 0)

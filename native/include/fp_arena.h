@@ -66,6 +66,9 @@ void fp_arena_tick(struct fp_arena *arena, uint64_t now_ns);
 // What no reader can see any more comes free, in every table. Once a tick.
 uint32_t fp_arena_reclaim(struct fp_arena *arena);
 
+// Calls about indexes that were refused, in all tables: faults of the writer's, 0 unless something is wrong.
+uint64_t fp_arena_indexes_misused(const struct fp_arena *arena);
+
 // The configuration it was opened with: how many of each there can be.
 const struct fp_arena_config *fp_arena_limits(const struct fp_arena *arena);
 

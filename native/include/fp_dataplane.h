@@ -145,6 +145,7 @@ struct fp_housekeeping_counters {
 	uint64_t releases, release_waits, emitted, emit_lost, sent, send_lost;
 	uint64_t exception_out, exception_in, exception_lost;
 	uint64_t broken_rings, cpu_ns;
+	uint64_t indexes_misused; // see fp_arena_indexes_misused
 };
 void fp_dataplane_housekeeping(struct fp_dataplane *dataplane,
 			       struct fp_housekeeping_counters *counters);

@@ -285,7 +285,11 @@ consistency_check(struct fp_arena *arena)
 	for (uint32_t i = 1; i < view->tunnels; i++)
 		if (fp_index_live(&arena->pool[FP_POOL_TUNNEL], i)) {
 			assert(fp_header_at(arena, fp_tunnel_header(fp_tunnel_at(arena, i)))->len_bytes <= FP_HEADER_BYTES_MAX);
-			assert(fp_nexthops_at(arena, fp_tunnel_nexthops(fp_tunnel_at(arena, i))));
+			const uint32_t group = fp_tunnel_nexthops(fp_tunnel_at(arena, i));
+			assert(fp_nexthops_at(arena, group));
+			for (uint32_t k = 1; group && k < i; k++)
+				assert(!fp_index_live(&arena->pool[FP_POOL_TUNNEL], k) ||
+				       fp_tunnel_nexthops(fp_tunnel_at(arena, k)) != group);
 		}
 	// and it can be used: everything goes in and out again
 	for (uint32_t n = 0; n < 600 && fp_index_live(&arena->pool[FP_POOL_INGRESS], ingress); n++) {
@@ -295,6 +299,26 @@ consistency_check(struct fp_arena *arena)
 		assert(fp_flow_insert(arena, &key, &value) == 0);
 		assert(n % 3 || fp_flow_remove(arena, &key) == 0);
 	}
+}
+
+// Both would retire it, and one index would be given out twice.
+static void
+test_a_next_hop_group_of_two_tunnels_is_the_first_ones(void)
+{
+	image_open();
+	fp_tunnel_word *words = record_at(FP_REGION_TUNNELS, 0), word = words[tunnel];
+	const uint32_t group = fp_tunnel_nexthops(word), other = tunnel + 1, its_header = fp_tunnel_header(word) + 1;
+	assert(group && words[other] == 0);
+	memcpy(record_at(FP_REGION_TUNNEL_INFOS, other), record_at(FP_REGION_TUNNEL_INFOS, tunnel), sizeof(struct fp_tunnel_info));
+	((struct fp_tunnel_info *)record_at(FP_REGION_TUNNEL_INFOS, other))->object_id++;
+	memcpy(record_at(FP_REGION_HEADERS, its_header), record_at(FP_REGION_HEADERS, fp_tunnel_header(word)), sizeof(struct fp_header));
+	words[other] = fp_tunnel_make(its_header, group, fp_tunnel_mtu(word), FP_TUNNEL_UP);
+	struct fp_arena *arena = image_adopt();
+	assert(fp_arena_adoption(arena)->dropped_twice == 1 && fp_arena_adoption(arena)->tunnels == 2);
+	assert(fp_tunnel_at(arena, tunnel) == word);
+	assert(fp_tunnel_at(arena, other) == fp_tunnel_make(its_header, 0, fp_tunnel_mtu(word), FP_TUNNEL_UNRESOLVED));
+	assert(arena->pool[FP_POOL_NEXTHOPS].live == 1);
+	image_close(arena);
 }
 
 static void
@@ -333,6 +357,7 @@ main(void)
 	RUN(test_a_dead_tunnel_takes_its_locations_and_their_flows);
 	RUN(test_a_location_that_was_dying_is_gone);
 	RUN(test_an_age_from_the_future_is_set_to_now);
+	RUN(test_a_next_hop_group_of_two_tunnels_is_the_first_ones);
 	RUN(test_random_damage_leaves_a_sound_arena);
 	return 0;
 }

@@ -147,6 +147,30 @@ test_random_use_never_gives_out_what_a_reader_may_see(void)
 	fp_arena_close(arena);
 }
 
+// An index that is given back twice stands in no list twice: it would be given out twice.
+static void
+test_what_is_not_so_is_refused_and_counted(void)
+{
+	struct fp_arena *arena = arena_of(3, false);
+	struct fp_index_pool *pool = &arena->pool[FP_POOL_LOCATION];
+	uint32_t index, taken[3];
+
+	assert(fp_index_take(pool, &index) == 0);
+	fp_index_retire(pool, index);
+	fp_index_retire(pool, index);
+	fp_index_untake(pool, index);
+	fp_index_drop(pool, index);
+	fp_index_retire(pool, 99);
+	fp_index_claim(pool, 0);
+	assert(pool->misused == 5 && fp_arena_indexes_misused(arena) == 5);
+	assert(pool->live == 0 && pool->free.count + fp_index_waiting(pool) == 3);
+	for (int i = 0; i < 3; i++)
+		assert(fp_index_take(pool, &taken[i]) == 0);
+	assert(taken[0] != taken[1] && taken[1] != taken[2] && taken[0] != taken[2]);
+	assert(fp_index_take(pool, &index) == -ENOSPC);
+	fp_arena_close(arena);
+}
+
 int
 main(void)
 {
@@ -154,6 +178,7 @@ main(void)
 	RUN(test_an_index_waits_for_every_reader);
 	RUN(test_a_dead_index_waits_for_its_last_reference);
 	RUN(test_what_was_taken_by_mistake_goes_straight_back);
+	RUN(test_what_is_not_so_is_refused_and_counted);
 	RUN(test_random_use_never_gives_out_what_a_reader_may_see);
 	return 0;
 }

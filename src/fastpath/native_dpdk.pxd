@@ -239,6 +239,7 @@ cdef extern from "fp_dataplane.h" nogil:
         uint64_t exception_lost
         uint64_t broken_rings
         uint64_t cpu_ns
+        uint64_t indexes_misused
 
     cdef struct fp_client_config:
         uint8_t worker
