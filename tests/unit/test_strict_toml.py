@@ -126,3 +126,37 @@ def test_what_is_no_toml_has_its_line() -> None:
         read_toml("a = 1\nb = = 2\n", "f.toml")
     with pytest.raises(TomlError, match=r"^f\.toml line 2: no TOML: "):
         read_toml("a = 1\nb = [", "f.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("a = 1\nb = " + "[" * 50_000, 0, "nested too deeply"),
+        ("a = 1\n" + ".".join("b" * 50_000) + " = 1", 2, "more than 100 parts"),
+        ("a = 1\n[" + " . ".join(["'b'"] * 50_000) + "]", 2, "more than 100 parts"),
+        ("a = 1\nb = " + "9" * 5_000, 2, "too many digits"),
+    ],
+)
+def test_what_python_cannot_read_is_one_mistake_like_others(text: str, line: int, problem: str) -> None:
+    with pytest.raises(TomlError) as caught:
+        read_toml(text, "f.toml")
+    assert problem in caught.value.problem
+    assert caught.value.line == line
+
+
+def test_many_dots_in_values_are_no_deep_key() -> None:
+    prefixes = [f"10.0.{i}.0/24" for i in range(250)]
+    text = "p = [" + ", ".join(f'"{p}"' for p in prefixes) + "]"
+    assert read_toml(text, "f.toml").strings("p") == tuple(prefixes)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("k = 0x" + "9" * 5_000, "a very large number is out of range"),
+        ("k = 2020-01-31", "2020-01-31 (a date or time) is not a number"),
+        ("k = 12:30:00", "12:30:00 (a date or time) is not a number"),
+    ],
+)
+def test_a_value_of_another_kind_is_shown_as_it_is_written(text: str, shown: str) -> None:
+    assert fails(text, call("integer", "k", high=100)).problem == shown

@@ -11,6 +11,7 @@
 Raises TomlError only. `problem()` makes one for what the reader of the values finds out later.
 """
 
+import datetime
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,12 @@ T = TypeVar("T")
 _REQUIRED: Final = object()
 # What tomllib says of a key or table that is there twice, also in two spellings.
 _TWICE = re.compile(r"Cannot (overwrite a value|declare .* twice|mutate|redefine)|Duplicate")
+DEPTH_MAX = 100  # parts of a key: a.b.c has three
+_PART = r"""(?:(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++|"[^"]*+"|'[^']*+')[ \t]*+"""
+_DEEP_KEY = re.compile(rf"(?:{_PART}\.[ \t]*+){{{DEPTH_MAX}}}")
+_LONG_NUMBER = re.compile(r"(?<![0-9_])[0-9_]{4300}")
+_SHOWN_BITS = 256
+_FLAT = "no key of ours stands deeper than six tables"
 
 
 class TomlError(ValueError):
@@ -140,14 +147,15 @@ class Table:
         """Return an integer between low and high."""
         value: int = self._get(key, default, int, "a number")
         if key in self._values and not low <= value <= high:
-            raise self.problem(key, f"{value} is out of range", f"a number from {low} to {high}")
+            raise self.problem(key, f"{_number(value)} is out of range", f"a number from {low} to {high}")
         return value
 
     def real(self, key: str, default: Any = _REQUIRED, low: float = 0.0, high: float = 1e18) -> float:
         """Return a number, whole or not, between low and high."""
         value = self._get(key, default, (int, float), "a number")
         if key in self._values and not low <= value <= high:
-            raise self.problem(key, f"{value} is out of range", f"a number from {low:g} to {high:g}")
+            shown = _say(value)
+            raise self.problem(key, f"{shown} is out of range", f"a number from {low:g} to {high:g}")
         return float(value) if isinstance(value, int) else value
 
     def boolean(self, key: str, default: Any = _REQUIRED) -> bool:
@@ -165,7 +173,7 @@ class Table:
         seen: set[str] = set()
         for item in value:
             if not isinstance(item, str):
-                raise self.problem(key, f"{item!r} in the list is no string", 'write it in quotes: "…"')
+                raise self.problem(key, f"{_say(item)} in the list is no string", 'write it in quotes: "…"')
             if item in seen:
                 raise self.problem(key, f'"{item}" is there twice', "remove one")
             seen.add(item)
@@ -183,7 +191,7 @@ class Table:
             return tuple(value) if isinstance(value, list | tuple) else value
         for item in value:
             if not isinstance(item, int) or isinstance(item, bool) or not low <= item <= high:
-                raise self.problem(key, f"{item!r} is not possible", f"numbers from {low} to {high}")
+                raise self.problem(key, f"{_say(item)} is not possible", f"numbers from {low} to {high}")
         return tuple(value)
 
     def table(self, key: str) -> "Table":
@@ -226,7 +234,7 @@ class Table:
             if isinstance(item, dict):
                 yield Table(self.file, self._lines, (*self.path, key, index), item)
             else:
-                _keep(mistakes, self.problem(key, f"{item!r} is no table", fix))
+                _keep(mistakes, self.problem(key, f"{_say(item)} is no table", fix))
 
     def read_all(self, read: Callable[["Table"], T], mistakes: list[TomlError]) -> T | None:
         """Return what `read` makes of this table; None if something is wrong in it: all of that is added to
@@ -298,8 +306,11 @@ def read_toml(text: str, file: str) -> Table:
             "begins with a byte-order mark",
             f"save it as UTF-8 without one: sed -i '1s/^\\xef\\xbb\\xbf//' {file}",
         )
+    _check_depth(text, file)
     try:
         values = loads(text)
+    except RecursionError:
+        raise TomlError(file, 0, "", "lists or tables are nested too deeply", _FLAT) from None
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
@@ -311,7 +322,18 @@ def read_toml(text: str, file: str) -> Table:
         raise TomlError(
             file, line, "", f"no TOML: {words[:1].lower()}{words[1:]}", "see https://toml.io"
         ) from None
+    except ValueError:  # of int(): Python reads no number of more than 4300 digits
+        found = _LONG_NUMBER.search(text)
+        line = text.count("\n", 0, found.start()) + 1 if found else 0
+        raise TomlError(file, line, "", "a number has too many digits", "correct it") from None
     return Table(file, Lines(text), (), values)
+
+
+def _check_depth(text: str, file: str) -> None:
+    """Raise TomlError for a key of very many parts: tomllib takes time and memory by their square."""
+    for line, written in enumerate(text.split("\n"), 1):
+        if written.count(".") >= DEPTH_MAX and _DEEP_KEY.search(written):
+            raise TomlError(file, line, "", f"a key of more than {DEPTH_MAX} parts", _FLAT)
 
 
 def _key_at(text: str, line: int) -> str:
@@ -329,4 +351,11 @@ def _say(value: object) -> str:
         return "a table"
     if isinstance(value, list):
         return "a list"
-    return repr(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return f"{value.isoformat()} (a date or time)"
+    return _number(value) if isinstance(value, int) else repr(value)
+
+
+def _number(value: int) -> str:
+    """Write a number; Python writes none of more than 4300 digits, and hexadecimal ones may be longer."""
+    return str(value) if value.bit_length() <= _SHOWN_BITS else "a very large number"

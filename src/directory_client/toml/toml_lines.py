@@ -52,7 +52,10 @@ class Lines:
     def of(self, path: KeyPath) -> int:
         """Return the line of a key or table, of what it stands in if it has none, else 1."""
         if self._lines is None:
-            self._lines = find_lines(self._text)
+            try:
+                self._lines = find_lines(self._text)
+            except RecursionError:  # lists in lists, as deep as tomllib just takes them
+                self._lines = {}
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path, 1)
