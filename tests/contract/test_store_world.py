@@ -157,6 +157,40 @@ def test_a_copy_that_is_no_store_is_refused_and_nothing_is_touched(tmp_path: Pat
     assert SqliteStore(tmp_path / "state" / NAME).revision() == 1
 
 
+@pytest.mark.parametrize("version", [0, 99])
+def test_a_copy_of_another_program_is_refused_and_the_store_stays(tmp_path: Path, version: int) -> None:
+    one = embedded(str(tmp_path), str(tmp_path / "state"))
+    make_store(one).close()
+    with sqlite3.connect(tmp_path / "other.db") as db:
+        db.execute("CREATE TABLE revision (number INTEGER)")
+        db.execute(f"PRAGMA user_version = {version}")
+    before = (tmp_path / "state" / NAME).read_bytes()
+    with pytest.raises(DirectoryError, match=r"other\.db"):
+        restore(one, tmp_path / "other.db")
+    assert (tmp_path / "state" / NAME).read_bytes() == before
+    assert not Path(f"{tmp_path / 'state' / NAME}.before").exists()
+
+
+def test_a_copy_is_restored_on_a_machine_that_has_nothing_yet(tmp_path: Path) -> None:
+    store = make_store(embedded(str(tmp_path), str(tmp_path / "old")))
+    write(store, "1")
+    realm = store.world.realm
+    store.copy_to(tmp_path / "copy.db")
+    store.close()
+    back = restore(embedded(str(tmp_path), str(tmp_path / "new" / "place")), tmp_path / "copy.db")
+    assert (back.world.realm, back.revision()) == (realm, 1)
+    assert (tmp_path / "new" / "place").stat().st_mode & 0o777 == 0o750
+    back.close()
+
+
+def test_a_copy_that_cannot_be_written_leads_nobody_to_restore(tmp_path: Path) -> None:
+    one = embedded(str(tmp_path), str(tmp_path / "state"))
+    make_store(one).close()
+    with pytest.raises(DirectoryError, match="cannot be written") as caught:
+        back_up(one, tmp_path / "nowhere" / "copy.db")
+    assert "restore" not in caught.value.fix
+
+
 def test_a_file_that_lost_items_is_refused_when_it_is_read(tmp_path: Path) -> None:
     store = SqliteStore.make(tmp_path / NAME)
     store.transact([], [Write(key, b"x") for key in "abc"])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open, make, copy and bring back the store of a configuration: what `vnet-directory` does to files."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -14,7 +15,7 @@ from directory_service.configuration import Configuration
 from directory_service.store.contract import Store, StoreError
 from directory_service.store.mark import MarkFile
 from directory_service.store.memory import MemoryStore
-from directory_service.store.sqlite import SqliteStore, StoreMissing
+from directory_service.store.sqlite import SqliteStore, StoreMissing, check_schema
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,22 @@ def make_store(configuration: Configuration) -> SqliteStore:
     path = _path(configuration)
     if path.exists() and path.stat().st_size:
         raise DirectoryError(f"{path} is there already", "run it, or choose another [store] path")
+    _make_place(path)
+    return SqliteStore.make(path)
+
+
+def _make_place(path: Path) -> None:
+    """Make the directory that a store lies in. Raises DirectoryError."""
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
             path.parent.chmod(0o750)
+        if not path.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
         raise DirectoryError(
             f"{path.parent} cannot be made: {error.strerror}", "choose another [store] path"
         ) from error
-    return SqliteStore.make(path)
 
 
 def back_up(configuration: Configuration, copy: Path) -> SqliteStore:
@@ -62,7 +70,11 @@ def back_up(configuration: Configuration, copy: Path) -> SqliteStore:
     if copy.exists():
         raise DirectoryError(f"{copy} is there already", "choose another name for the copy")
     store = SqliteStore(_path(configuration))
-    store.copy_to(copy)
+    try:
+        store.copy_to(copy)
+    except StoreError as error:
+        store.close()
+        raise DirectoryError(str(error), f"df -h {copy.parent}; ls -ld {copy.parent}") from error
     return store
 
 
@@ -73,6 +85,7 @@ def restore(configuration: Configuration, copy: Path) -> SqliteStore:
     """
     path = _path(configuration)
     checked = _check_copy(copy)
+    _make_place(path)
     try:
         there = SqliteStore.hold_alone(path) if path.exists() else None
     except StoreError as error:
@@ -107,7 +120,10 @@ def _check_copy(copy: Path) -> int:
             if db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
                 raise DirectoryError(f"{copy} is damaged", "take another copy")
             newest = db.execute("SELECT max(number) FROM revision").fetchone()[0]
+            check_schema(db, copy)
             return int(newest or 0)
+    except StoreError as error:
+        raise DirectoryError(str(error), "vnet-directory backup makes a copy") from error
     except sqlite3.Error as error:
         raise DirectoryError(
             f"{copy} is no copy of a store: {error}", "vnet-directory backup makes one"

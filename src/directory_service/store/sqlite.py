@@ -314,21 +314,12 @@ class SqliteStore:
                     os.chmod(self.path + suffix, mode & 0o770)
 
     def _open(self) -> None:
-        if self._version() == 1:
+        if check_schema(self._db, self.path) == 1:
             with self._transaction("IMMEDIATE"):
-                if self._version() == 1:  # nobody else has done it
+                if check_schema(self._db, self.path) == 1:  # nobody else has done it
                     self._take_from_1()
         self._secret = bytes(self._about("secret"))
         self._read_world()
-
-    def _version(self) -> int:
-        """Return the schema's version. Raises StoreError for one that is not known."""
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if version == 0:
-            raise StoreError(f"{self.path} is another program's database")
-        if not 1 <= version <= SCHEMA_VERSION:
-            raise StoreError(f"{self.path} has schema {version}, this program knows {SCHEMA_VERSION}")
-        return version
 
     def _take_from_1(self) -> None:
         """Take a file of schema 1: its incarnation becomes the realm, which is then in its first era."""
@@ -427,6 +418,16 @@ class SqliteStore:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise StoreError(f"{self.path} is locked by another program: try again") from error
             raise _told(self.path, error) from error
+
+
+def check_schema(db: sqlite3.Connection, path: str | Path) -> int:
+    """Return the version of a store's schema. Raises StoreError for one that is not known."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version == 0:
+        raise StoreError(f"{path} is another program's database")
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise StoreError(f"{path} has schema {version}, this program knows {SCHEMA_VERSION}")
+    return version
 
 
 def _told(path: str, error: sqlite3.Error) -> StoreError:
