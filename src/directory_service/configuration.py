@@ -81,8 +81,10 @@ def load(path: str | Path) -> Configuration:
     """Read and check a file. Raises TomlError, or DirectoryError if it cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DirectoryError(f"{path} cannot be read: {error}", f"ls -l {path}", 2) from error
+    except OSError as error:
+        raise DirectoryError(f"{path} cannot be read: {error.strerror}", f"ls -l {path}", 2) from error
+    except UnicodeDecodeError as error:
+        raise DirectoryError(f"{path}: byte {error.start + 1} is not UTF-8", f"file {path}", 2) from error
     return parse(text, str(path))
 
 

@@ -49,6 +49,7 @@ LARGE = 5_000  # records: writer and reader load them before they are needed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vnet-gateway", prog_name="vnet-directory")
 def main() -> None:
     """The directory of virtual networks: who is where, and who may talk to whom.
 
@@ -88,10 +89,11 @@ def run(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Serve until SIGTERM; SIGHUP (or vnetctl reload) reads CONFIG again.
+    """Serve until SIGTERM; SIGHUP reads CONFIG again.
 
-    CONFIG is a directory.toml, whose store `vnet-directory init` has made; a gateway with
-    directory = "embedded" starts its own with --embedded and --state, which makes it at its first start."""
+    So does vnetctl reload. CONFIG is a directory.toml, whose store `vnet-directory init` has made; a gateway
+    with directory = "embedded" starts its own with --embedded and --state, which makes it at its first
+    start."""
     configure_log("directory", log_level, log_format)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     file = Path(config) if config is not None else None
@@ -137,7 +139,7 @@ def init(config: str) -> None:
 @click.argument("config", type=click.Path(dir_okay=False))
 @click.argument("copy", type=click.Path(dir_okay=False, path_type=Path))
 def backup(config: str, copy: Path) -> None:
-    """Write a copy of the store of CONFIG to COPY, while the directory runs."""
+    """Write a copy of CONFIG's store to COPY, also while it is used."""
 
     def write() -> None:
         store = back_up(load(config), copy)
@@ -173,10 +175,10 @@ def restore_command(config: str, copy: Path) -> None:
 @main.command()
 @click.argument("path", type=click.Path(dir_okay=False))
 def keygen(path: str) -> None:
-    """Make a key pair in PATH (mode 0600) if there is none, and print its public key.
+    """Make a key pair in PATH, if none is there; print its public key.
 
-    For the directory (key_file in directory.toml; the public key is the gateways' directory_public_key) and
-    for clients (the public key goes into [[client]]).
+    PATH is then for its owner only (mode 0600). For the directory (key_file in directory.toml; the public
+    key is the gateways' directory_public_key) and for clients (the public key goes into [[client]]).
     """
 
     def make() -> None:

@@ -32,7 +32,7 @@ def main() -> None:
 @main.command()
 @FILE
 def run(file: Path) -> None:
-    """Run the gateway: start all its processes and restart those that end.
+    """Run the gateway: start its processes, restart those that end.
 
     SIGHUP has all of them read the file again, as vnetctl reload does."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
@@ -74,7 +74,7 @@ def check(file: Path) -> None:
 @main.command()
 @click.option("--name", default="", help="Name of the node (default: the host's).")
 def init(name: str) -> None:
-    """Look at this machine and write a gateway.toml for it to standard output."""
+    """Look at this machine and print a gateway.toml for it."""
     from gateway.configuration.inventory import look_around
     from gateway.configuration.proposal import propose
 

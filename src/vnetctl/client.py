@@ -18,6 +18,7 @@ from vnetctl.errors import REFUSED, SILENT, WRONG_INPUT, Failure
 VERSION = 1
 TIMEOUT_S = 12.0
 SLOW_TIMEOUT_S = 35.0
+_NOBODY = "look whether the name or address is right, at the routes and firewalls between, and at its log"
 
 Answer = dict[str, Any]
 
@@ -140,7 +141,7 @@ class DirectoryOnly:
             raise Failure(error.error, error.fix, error.code) from error
 
     def ask(self, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Answer:
-        from directory_client.wire.messages import DirectoryError
+        from directory_client.wire.messages import ASK_THE_GATEWAY, DirectoryError
         from directory_client.wire.operator_requests import DIRECTORY_NOUNS, message_of
 
         at, verb = request.get("at"), request.get("verb")
@@ -169,7 +170,8 @@ class DirectoryOnly:
                     **present,
                 )
         except DirectoryError as error:
-            raise Failure(error.error, error.fix, error.code) from error
+            fix = _NOBODY if error.fix == ASK_THE_GATEWAY else error.fix  # no gateway is asked here
+            raise Failure(error.error, fix, error.code) from error
         return {"rows": [answer], **answer} if verb == "explain" else answer
 
 

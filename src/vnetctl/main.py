@@ -47,6 +47,9 @@ class Root(click.Group):
             show_error(failure.message, failure.fix)
             sys.exit(failure.code)
         except click.UsageError as error:
+            if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # from click 8.2 on
+                error.show()
+                sys.exit(WRONG_INPUT)
             command = error.ctx.command_path if error.ctx else "vnetctl"
             show_error(error.format_message().rstrip("."), f"{command} --help")
             sys.exit(WRONG_INPUT)
@@ -65,6 +68,7 @@ class Root(click.Group):
 
 
 @click.group(cls=Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vnet-gateway", prog_name="vnetctl")
 @output_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:

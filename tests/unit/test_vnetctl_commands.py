@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from fake_gateway import ALL_ANSWERS, PREVIEW, FakeGateway
 
+from directory_service.main import main as directory_main
+from gateway.main import main as gateway_main
 from gateway.show import flows
 from vnetctl.client import DirectoryOnly
 from vnetctl.errors import Failure
@@ -222,6 +225,21 @@ def test_what_could_not_be_asked_is_not_taken_for_absent(gateway: FakeGateway) -
     result = run(gateway, "rule", "set", "red/x", "--priority", "5")
     assert result.exit_code == 3
     assert "no gateway answers" in result.stderr
+
+
+def test_without_a_command_there_is_help_and_no_error(gateway: FakeGateway) -> None:
+    for words in ((), ("rule",)):
+        result = run(gateway, *words)
+        assert "Commands:" in result.output
+        assert "error:" not in result.output
+
+
+@pytest.mark.parametrize("group", [directory_main, gateway_main, cli])
+def test_no_command_is_cut_in_the_list(group: click.Group) -> None:
+    shown = CliRunner().invoke(group, ["--help"]).output
+    commands = shown.partition("Commands:")[2].splitlines()
+    assert commands
+    assert [line for line in commands if line.endswith("...")] == []
 
 
 def test_help_loads_neither_numpy_nor_zeromq() -> None:

@@ -43,10 +43,13 @@ class DirectoryError(Exception):
         self.code = code
 
 
+ASK_THE_GATEWAY = "vnetctl show directories"
+
+
 class DirectorySilent(DirectoryError):
     """Nobody answered in time (exit status 3)."""
 
-    def __init__(self, error: str, fix: str = "vnetctl show directories") -> None:
+    def __init__(self, error: str, fix: str = ASK_THE_GATEWAY) -> None:
         super().__init__(error, fix, 3)
 
 

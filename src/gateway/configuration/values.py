@@ -22,8 +22,11 @@ def listen_of(section: Table, path: Path) -> str:
     """Read where a directory.toml listens, on this machine if it does; it checks the rest."""
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise section.problem("config", f"{path} cannot be read: {error}", f"ls -l {path}") from None
+    except OSError as error:
+        raise section.problem("config", f"{path} cannot be read: {error.strerror}", f"ls -l {path}") from None
+    except UnicodeDecodeError as error:
+        problem = f"{path}: byte {error.start + 1} is not UTF-8"
+        raise section.problem("config", problem, f"file {path}") from None
     try:
         table = read_toml(text, str(path))
         return parse_endpoint(table.string("local" if "local" in table else "listen")).name
