@@ -57,6 +57,7 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->location_seen_s);
 	free(in->tunnel_seen_s);
 	free(in->tunnel_route_mtu);
+	free(in->set_seen_s);
 	free(in->tunnel_workers);
 	free(in->tunnel_leaving);
 	free(in->udp_port_users);
@@ -155,6 +156,7 @@ tables_open(struct fp_installer *in)
 	in->location_token = calloc(view->locations, sizeof(*in->location_token));
 	in->location_seen_s = calloc(view->locations, sizeof(*in->location_seen_s));
 	in->tunnel_seen_s = calloc(view->tunnels, sizeof(*in->tunnel_seen_s));
+	in->set_seen_s = calloc(view->tunnel_sets, sizeof(*in->set_seen_s));
 	in->tunnel_route_mtu = calloc(view->tunnels, sizeof(*in->tunnel_route_mtu));
 	in->tunnel_workers = calloc(view->tunnels, sizeof(*in->tunnel_workers));
 	in->tunnel_leaving = calloc(view->tunnels, sizeof(*in->tunnel_leaving));
@@ -163,7 +165,7 @@ tables_open(struct fp_installer *in)
 	if (!in->vnet || !in->ingress_generation || !in->locator_generation || !in->peering_generation ||
 	    !in->location_generation || !in->location_revision || !in->location_token ||
 	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
-	    !in->tunnel_leaving || !in->udp_port_users || !in->assembly)
+	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||

@@ -92,6 +92,7 @@ struct fp_installer {
 	uint64_t *location_token; // grace period after which the idle half may be written
 	uint32_t *location_seen_s; // last set or found in use
 	uint32_t *tunnel_seen_s;
+	uint32_t *set_seen_s;      // last told or found in use
 	uint16_t *tunnel_route_mtu; // of the route to the next hop, 0: unknown
 	uint16_t *tunnel_workers;   // bit: a worker that names it; an adopted one is named by nobody yet
 	uint8_t *tunnel_leaving;    // named by nobody: goes with its last reference
@@ -111,7 +112,7 @@ struct fp_installer {
 	uint32_t close_vnet; // being removed, 0: none
 	uint64_t upkeep_ns; // when the last tick was
 	uint32_t upkeep_owed; // entries to be looked at by now
-	uint32_t stale_cursor, upkeep_cursor, expire_cursor, collect_location, collect_tunnel;
+	uint32_t stale_cursor, upkeep_cursor, expire_cursor, collect_location, collect_tunnel, collect_set;
 	uint32_t asked; // refreshes of this tick
 	struct fp_worker_state worker[FP_CLIENT_WORKERS];
 
@@ -186,6 +187,7 @@ void fp_tunnel_drop(struct fp_installer *in, uint32_t index);
 uint32_t fp_tunnel_by_id(const struct fp_installer *in, uint64_t object_id);
 void fp_tunnel_sets_open(struct fp_installer *in);
 int fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group *record);
+void fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count);
 uint32_t fp_tunnel_set_by_id(const struct fp_installer *in, uint64_t object_id);
 
 // tunnel_header.c

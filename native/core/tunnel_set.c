@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Tunnel sets: 1 to 16 tunnels with a mode. Immutable once published: a change makes another one and turns
-// the locations over to it.
+// the locations over to it. One that no location leads to is forgotten after a while, and lets go of its tunnels.
 #include "install_internal.h"
 
 #define MEMBERS_EACH 8 // per record
+#define UNUSED_S 900   // a set that no location leads to is forgotten after this, as a tunnel is
 
 static int set_build(const struct fp_installer *in, const struct fp_assembly *assembly,
 		     struct fp_tunnel_set *set);
@@ -17,12 +18,32 @@ fp_tunnel_sets_open(struct fp_installer *in)
 	for (uint32_t i = 1; i < in->arena->view.tunnel_sets; i++) {
 		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL_SET], i))
 			continue;
+		in->set_seen_s[i] = in->arena->now_s;
 		uint64_t object_id = in->arena->view.tunnel_set[i].object_id;
 		uint32_t other = fp_tunnel_set_by_id(in, object_id);
 		if (other == 0) {
 			fp_id_map_put(&in->sets, object_id, 0, i);
 		} else if (fp_locations_retarget(in, i, other) == 0) {
 			// The last data plane ended between publishing a change and forgetting what it replaces.
+			set_forget(in, i);
+		}
+	}
+}
+
+void
+fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count)
+{
+	const struct fp_index_pool *pool = &in->arena->pool[FP_POOL_TUNNEL_SET];
+	for (; count; count--) {
+		if (++in->collect_set >= in->arena->view.tunnel_sets)
+			in->collect_set = 1;
+		uint32_t i = in->collect_set;
+		if (!fp_index_live(pool, i))
+			continue;
+		if (fp_index_references(pool, i)) {
+			in->set_seen_s[i] = in->now_s;
+		} else if (in->now_s - in->set_seen_s[i] > UNUSED_S) {
+			fp_id_map_remove(&in->sets, in->arena->view.tunnel_set[i].object_id, 0);
 			set_forget(in, i);
 		}
 	}
@@ -56,6 +77,8 @@ fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group
 		return 0;
 	int rc = set_build(in, assembly, &set);
 	uint32_t old = fp_tunnel_set_by_id(in, record->object_id), index;
+	if (rc == 0 && old)
+		in->set_seen_s[old] = in->now_s;
 	if (rc == 0 && (old == 0 || memcmp(&in->arena->view.tunnel_set[old], &set, sizeof(set)) != 0)) {
 		rc = set_publish(in, &set, &index);
 		if (rc == 0 && old) {
@@ -96,6 +119,7 @@ set_publish(struct fp_installer *in, const struct fp_tunnel_set *set, uint32_t *
 	int rc = fp_take(in, FP_POOL_TUNNEL_SET, index);
 	if (rc != 0)
 		return rc;
+	in->set_seen_s[*index] = in->now_s;
 	struct fp_tunnel_set *place = &in->arena->view.tunnel_set[*index];
 	struct fp_tunnel_set hidden = *set;
 	hidden.object_id = 0;

@@ -164,6 +164,7 @@ fp_tunnels_forget_revisions(struct fp_installer *in)
 void
 fp_tunnels_collect(struct fp_installer *in, uint32_t count)
 {
+	fp_tunnel_sets_collect(in, count); // first: they hold tunnels
 	for (; count; count--) {
 		if (in->collect_tunnel > in->tunnel_high)
 			in->collect_tunnel = 1;

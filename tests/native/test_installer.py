@@ -917,6 +917,45 @@ def test_tunnel_set_turns_its_locations_over(arena):
     assert not applied(arena, group([TUNNEL], RecordFlag.LAST))
 
 
+def test_tunnel_sets_that_nobody_names_make_room_and_let_go_of_their_tunnels():
+    def group(number, members):
+        row = make(
+            RecordType.TUNNEL_GROUP_SET,
+            object_id=number,
+            count=len(members),
+            mode=1,
+            flags=RecordFlag.FIRST | RecordFlag.LAST,
+        )
+        row["tunnel"][0, : len(members)] = members
+        row["weight"][0, : len(members)] = 1
+        return row
+
+    with open_arena(tunnels=16) as arena:
+        set_up = [vnet(RED), tunnel(500), tunnel(501, "192.0.2.3"), ingress(RED, 9, "192.0.2.3")]
+        assert not arena.apply(join(set_up)).any()
+        for number in range(600, 616):
+            assert applied(arena, group(number, [501]))
+        used = location(RED, 950, target=615)
+        used["kind"] = LocationKind.SET
+        assert applied(arena, used)
+        assert not applied(arena, group(700, [501]))  # full
+        assert applied(arena, make(RecordType.TUNNEL_REMOVE, object_id=501))
+        assert tunnel_ids(arena) == {500, 501}  # sets hold it
+
+        def pass_by(rows):
+            for _ in range(60):
+                arena.advance(20)
+                assert not arena.apply(rows).any()
+
+        pass_by(join([used, tunnel(500)]))
+        for number in range(700, 715):
+            assert applied(arena, group(number, [500]))
+        assert not applied(arena, group(715, [500]))  # the one in use has stayed
+        assert applied(arena, location_remove(RED, 950))
+        pass_by(tunnel(500))
+        assert tunnel_ids(arena) == {500}
+
+
 # ---- refresh, silence
 
 
