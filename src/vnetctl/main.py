@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import Any
 
@@ -35,6 +37,9 @@ not everybody), 4 changes are pending, 5 a change is made, but not known to be i
 """
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class Root(click.Group):
     """Ends every run with `error:`, `fix:` and the exit status that the outcome has."""
 
@@ -62,6 +67,12 @@ class Root(click.Group):
         except BrokenPipeError:  # the reader (head, a pager) has seen enough
             sys.stderr.close()
             sys.exit(0)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            show_error(f"the output cannot be written: {error.strerror}", "df -h . /tmp")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written again at the end
+            sys.exit(REFUSED)
         session = extra.get("obj")
         status = status or (session.status if isinstance(session, Session) else DONE)
         sys.exit(status if isinstance(status, int) else DONE)

@@ -46,7 +46,9 @@ class Session:
 
     @property
     def is_terminal(self) -> bool:
-        return sys.stdout.isatty() if self.terminal is None else self.terminal
+        if self.terminal is not None:
+            return self.terminal
+        return sys.stdout is not None and sys.stdout.isatty()  # None: it was closed before the start
 
     @property
     def layout(self) -> Layout:

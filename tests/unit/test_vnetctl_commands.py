@@ -242,6 +242,23 @@ def test_no_command_is_cut_in_the_list(group: click.Group) -> None:
     assert [line for line in commands if line.endswith("...")] == []
 
 
+@pytest.mark.parametrize("words", [("completion", "bash"), ("--help",)])
+def test_a_full_disk_below_the_output_is_said(words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "vnetctl.main", *words]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        "error: the output cannot be written: No space left on device",
+        "fix:   df -h . /tmp",
+    ]
+
+
+def test_an_output_that_is_closed_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert not Session().is_terminal
+
+
 def test_help_loads_neither_numpy_nor_zeromq() -> None:
     program = (
         "import sys, vnetctl.main; sys.exit(' '.join({'numpy', 'zmq', 'msgpack'} & set(sys.modules)) or 0)"
