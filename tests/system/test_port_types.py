@@ -77,10 +77,21 @@ def memif_peer(path: Path, interface: str) -> Iterator[None]:
     with open(path.with_suffix(".log"), "wb") as log:
         peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     try:
+        until(lambda: is_forwarding(peer.pid), "the peer forwards")
         yield
     finally:
         peer.kill()
         peer.communicate()
+
+
+def is_forwarding(pid: int) -> bool:
+    """Say whether a testpmd's worker has left its pipe and spins."""
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            name, rest = task.read_text().split("(", 1)[1].rsplit(")", 1)
+            if "worker" in name and int(rest.split()[11]) >= 2:  # utime, in ticks
+                return True
+    return False
 
 
 def malformed() -> dict[str, bytes]:
