@@ -40,7 +40,8 @@ static struct {
 } eal_log = {.lock = PTHREAD_MUTEX_INITIALIZER, .prefix = "dpdk: "};
 
 // EAL permutes the array and may look at it later.
-static char *eal_argument[ARGUMENTS_MAX];
+static char *eal_argument[ARGUMENTS_MAX]; // EAL reads them for ever, and moves them about:
+static char *eal_kept[ARGUMENTS_MAX];     // so here they are as they were
 
 // What net_tap complains about where the kernel has no multiq qdisc (wanted for rte_flow only),
 // what it and net_memif say since no secondary process listens, and EAL where hugepages are of one
@@ -120,7 +121,7 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report,
 	fp_eal_log_forget();
 
 	for (int i = 0; i < n; i++)
-		eal_argument[i] = strdup(argument[i]);
+		eal_argument[i] = eal_kept[i] = strdup(argument[i]);
 	uint64_t start_ns = clock_ns();
 	int rc = rte_eal_init(n, eal_argument);
 	report->ns = clock_ns() - start_ns;
