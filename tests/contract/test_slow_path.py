@@ -295,7 +295,10 @@ def test_statistics_say_what_was_asked(node: Node) -> None:
     node.data_plane.emit(miss(node, 11, 21, token=84))
     node.until(RecordType.FLOW_INSTALL)
 
-    statistics = until(lambda: (s := node.statistics())["asked"] and s, "a report that counts it")
+    statistics = until(
+        lambda: (s := node.statistics())["asked"] and sum(s["directory_us_bucket"]) and s,
+        "a report that counts question and answer",
+    )
 
     assert statistics["misses"] == statistics["asked"] == statistics["batches"] == 1
     assert sum(statistics["directory_us_bucket"]) == 1

@@ -87,6 +87,7 @@ class Storm:
         self.events = 0
         self.closed: list[Interval] = []
         self.dead: list[float] = []  # when the data plane was killed
+        self.hung: list[tuple[float, float]] = []  # when it stood: a TAP keeps what fits into its queue
         self.held: dict[int, float] = {}  # port -> since when it is closed
         self.may_be: set[Wanted] = set()  # what the directory may hold
         self.wanted = Wanted(True, True)
@@ -218,10 +219,11 @@ class Storm:
             return
         ends = self.random.random() < 0.5
         self.say(f"{name} hangs{', and ends' if ends else ''}")
-        self.dead.append(time.monotonic())
+        stopped = time.monotonic()
         self.signal([pid], signal.SIGSTOP)
         self.flip(wait_ms=1_500)
         self.signal([pid], signal.SIGKILL if ends else signal.SIGCONT)
+        self.hung.append((stopped, time.monotonic()))
 
     def part(self) -> None:
         """Pull the cable between gateway and directory for a while; what was under way late or never."""
@@ -406,7 +408,8 @@ class Storm:
         stream = self.steady
         assert stream is not None
         lost = [number for number in range(stream.sent) if number not in stream.received]
-        dead = [(at - 0.05, self._flows_again_at(at)) for at in self.dead]
+        ends = [(at, at) for at in self.dead] + self.hung
+        dead = [(start - 0.05, self._flows_again_at(end)) for start, end in ends]
         return [
             number
             for number in lost
@@ -447,7 +450,10 @@ def storm(path: Path, seconds: float, seed: int, say: Callable[[str], None] = la
     finally:
         made.close()
     assert made.passed_closed() == []
-    assert made.lost_cached() == []
+    lost = made.lost_cached()
+    assert lost == [], (
+        f"lost {[round(made.steady.sent_at[number] - made.begun, 2) for number in lost][:20]} s"
+    )
     return made
 
 
