@@ -223,9 +223,10 @@ fp_port_has_link(const struct fp_port *port)
 {
 	struct ifreq request = {0};
 	struct rte_eth_link link = {0};
-	if (port->interface[0] == 0)
-		return rte_eth_link_get_nowait(port->dpdk_port, &link) == 0 &&
-		       link.link_status == RTE_ETH_LINK_UP;
+	if (port->interface[0] == 0) {
+		int rc = rte_eth_link_get_nowait(port->dpdk_port, &link);
+		return rc == -ENOTSUP || (rc == 0 && link.link_status == RTE_ETH_LINK_UP);
+	}
 	// The drivers of kernel interfaces say what was so when they started.
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", port->interface);
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
