@@ -171,7 +171,7 @@ class Fleet:
                     client.applied(event.revision)
                 self.heard(number, event)
             # What a descriptor says is said once: look again before waiting for it.
-            if not any(socket.get(zmq.EVENTS) & zmq.POLLIN for socket in client.sockets):
+            if not any(socket.poll(0, zmq.POLLIN) for socket in client.sockets):
                 break
         self._due[number] = time.monotonic() + client.timeout_ms() / 1000
 
