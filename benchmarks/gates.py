@@ -6,6 +6,7 @@ own-part    (ours − floor) / (peer − floor), cycles per packet: how much of 
 times       how many times as fast as the peer ours is: rates, or cycles per operation the other way round
 growth      cycles per packet at `flows` / at `from_flows`
 own-cycles  ours − floor
+own-beside  (ours − floor) / the same of the scenario `beside`, in the same run: how much more work the one is
 figure      one figure of ours, as it stands
 
 What a gate needs and the results do not have (a peer that is missing, a row that failed, a subject of ours
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from benchmarks import figures
@@ -25,7 +26,7 @@ from benchmarks.scenario import FrameBytes, Scenario
 
 FILE = Path(__file__).with_name("gates.toml")
 OURS = "vnet-gateway"
-KINDS = ("own-part", "times", "growth", "own-cycles", "figure")
+KINDS = ("own-part", "times", "growth", "own-cycles", "own-beside", "figure")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Gate:
     peer: str = ""
     figure: str = ""
     from_flows: int = 0
+    beside: str = ""
     at_most: float | None = None
     at_least: float | None = None
     below: float | None = None
@@ -48,11 +50,16 @@ class Gate:
             raise ValueError(f"{where}: no such kind; use one of {', '.join(KINDS)}")
         if sum(limit is not None for limit in (self.at_most, self.at_least, self.below)) != 1:
             raise ValueError(f"{where}: give one of at_most, at_least, below")
-        needs = {"own-part": self.peer, "times": self.peer, "growth": self.from_flows, "figure": self.figure}
-        if not needs.get(self.kind, True):
-            raise ValueError(
-                f"{where}: needs {'from_flows' if self.kind == 'growth' else 'a peer or figure'}"
-            )
+        needs = {
+            "own-part": ("a peer", self.peer),
+            "times": ("a peer", self.peer),
+            "growth": ("from_flows", self.from_flows),
+            "own-beside": ("a scenario beside", self.beside),
+            "figure": ("a figure", self.figure),
+        }
+        what, given = needs.get(self.kind, ("", True))
+        if not given:
+            raise ValueError(f"{where}: needs {what}")
 
     @property
     def limit(self) -> str:
@@ -75,6 +82,7 @@ class Gate:
             "times": f"times as fast as {self.peer}",
             "growth": f"cycles, times those at {self.from_flows:,}".replace(",", " "),
             "own-cycles": "own cycles/packet",
+            "own-beside": f"own part, times that of {self.beside}",
             "figure": self.figure.replace("_", " "),
         }[self.kind]
         return f"{self.scenario}, {flows} flows: {what}"
@@ -125,7 +133,10 @@ def judge(gates: Sequence[Gate], results: Sequence[Result], asked: Sequence[Scen
     verdicts = []
     for gate in gates:
         needed = {
-            (gate.scenario, flows, gate.frame_bytes) for flows in (gate.flows, gate.from_flows) if flows
+            (scenario, flows, gate.frame_bytes)
+            for scenario in (gate.scenario, gate.beside)
+            for flows in (gate.flows, gate.from_flows)
+            if scenario and flows
         }
         if not needed <= keys:
             verdicts.append(Verdict(gate, None, "not a part of this run", asked=False))
@@ -147,7 +158,12 @@ def _value(gate: Gate, rows: figures.Rows) -> float:
     if gate.kind == "growth":
         return _cycles(ours) / _cycles(_row(rows, gate, OURS, gate.from_flows))
     if gate.kind == "own-cycles":
-        return _cycles(ours) - _cycles(_row(rows, gate, "floor", gate.flows))
+        return _own(rows, gate)
+    if gate.kind == "own-beside":
+        beside = _own(rows, replace(gate, scenario=gate.beside))
+        if beside <= 0:
+            raise NotThere(f"{gate.beside} is not above the floor: measure again on a quiet machine")
+        return _own(rows, gate) / beside
     peer = _row(rows, gate, gate.peer, gate.flows)
     if gate.kind == "own-part":
         floor = _cycles(_row(rows, gate, "floor", gate.flows))
@@ -163,6 +179,12 @@ def _value(gate: Gate, rows: figures.Rows) -> float:
         return ours.per_second / peer.per_second
     lacking = peer if ours.per_second or ours.cycles_per_packet else ours
     raise NotThere(f"{lacking.subject} has no figure{_reason(lacking)}")
+
+
+def _own(rows: figures.Rows, gate: Gate) -> float:
+    """Cycles of ours in the gate's scenario beside those of the floor."""
+    floor = _row(rows, gate, "floor", gate.flows)
+    return _cycles(_row(rows, gate, OURS, gate.flows)) - _cycles(floor)
 
 
 def _row(rows: figures.Rows, gate: Gate, subject: str, flows: int) -> Result:

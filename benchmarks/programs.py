@@ -20,6 +20,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.subject import Bed
 
 TIMEOUT_S = 300.0
+STAGES_OF = "vxlan-encap-in-process"  # whose stages are scenarios of their own
 BUILDS = ("build/cp311/benchmarks", "build/*/benchmarks", "build/benchmarks")
 
 Printed = Mapping[str, Any]
@@ -38,7 +39,7 @@ def run(command: Sequence[str], timeout_s: float = TIMEOUT_S) -> list[Printed]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as slow:
-        raise RuntimeError(f"{command[-2]}: no end after {timeout_s:.0f} s") from slow
+        raise RuntimeError(f"{' '.join(command)}: no end after {timeout_s:.0f} s") from slow
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["without a word"]
         raise RuntimeError(f"{' '.join(command)}: ended with status {done.returncode}: {said[-1]}")
@@ -53,6 +54,7 @@ class Program:
     scenarios: tuple[str, ...]
     rows: Callable[[Printed], Iterator[Result]]
     pinned: bool  # to the processor of the poll thread; not if it has a thread beside
+    named: tuple[str, ...] = ()  # scenarios that it is told the names of, in front of the number of flows
 
     def missing(self) -> str | None:
         return (
@@ -71,8 +73,9 @@ class Program:
             progress(f"{flows} flows")
             cpus = [bed.poll_cpu] if self.pinned else [bed.poll_cpu, *bed.other_cpus]
             place = ["taskset", "-c", ",".join(map(str, cpus))]
+            names = sorted({one.name for one in scenarios if one.flows == flows}.intersection(self.named))
             try:
-                printed = run([*place, str(path), str(flows)])
+                printed = run([*place, str(path), *names, str(flows)])
             except RuntimeError as why:
                 failed = [one for one in scenarios if one.flows == flows]
                 results += [
@@ -86,9 +89,8 @@ class Program:
 
 def pipeline_rows(line: Printed) -> Iterator[Result]:
     """A line of `pipeline`: cycles of the stages together (own part) and of the floor."""
-    direction, flows = line["direction"], int(line["flows"])
+    scenario, flows = line["scenario"], int(line["flows"])
     frame_bytes = int(line["inner_bytes"]) + 4
-    scenario = f"vxlan-{direction}-in-process"
     stages = line.get("stages")
     for subject, cycles, more in (
         (
@@ -116,7 +118,7 @@ def pipeline_rows(line: Printed) -> Iterator[Result]:
             mpps=round(line["tsc_hz"] / cycles / 1e6, 3),
             **more,
         )
-    if stages and direction == "encap":
+    if stages and scenario == STAGES_OF:
         for name, stage in (("parse", "parse"), ("encapsulate", "act")):
             yield Result(name, "vnet-gateway", flows, frame_bytes, cycles_per_packet=stages[stage])
 
@@ -139,11 +141,24 @@ def flow_table_rows(line: Printed) -> Iterator[Result]:
     )
 
 
+SHAPES = (
+    "vxlan-encap-in-process",
+    "vxlan-encap-tagged-in-process",
+    "vxlan-encap-hops-in-process",
+    "vxlan-encap-four-hops-in-process",
+    "vxlan-encap-set-in-process",
+    "vxlan-encap-tagged-hops-in-process",
+    "vxlan-encap-tunnels-in-process",
+    "vxlan-decap-in-process",
+    "vxlan-decap-tagged-in-process",
+    "vxlan-decap-tunnels-in-process",
+)
 PIPELINE = Program(
     "pipeline",
-    ("vxlan-encap-in-process", "vxlan-decap-in-process", "parse", "encapsulate"),
+    (*SHAPES, "parse", "encapsulate"),
     pipeline_rows,
     pinned=True,
+    named=SHAPES,
 )
 FLOW_TABLE = Program(
     "flow_table",

@@ -49,6 +49,23 @@ def test_times_are_no_gate_beside_a_peer_with_a_source_of_its_own() -> None:
     assert "only own parts can be compared" in verdict.why
 
 
+def test_own_part_beside_another_scenarios_is_without_either_floor() -> None:
+    gate = Gate("own-beside", "tagged", 1000, beside="vxlan-encap", at_most=1.1)
+    rows = [row("vnet-gateway", 60), row("floor", 20)]
+    rows += [
+        replace(row("vnet-gateway", 66), scenario="tagged"),
+        replace(row("floor", 24), scenario="tagged"),
+    ]
+    asked = [ASKED[0], replace(ASKED[0], name="tagged")]
+    (verdict,) = gates.judge([gate], rows, asked)
+    assert verdict.value == pytest.approx(42 / 40)
+    assert verdict.reached
+    (alone,) = gates.judge([gate], rows[2:], asked[1:])  # the other one was not to be measured
+    assert not alone.asked
+    (lost,) = gates.judge([gate], rows[2:], asked)
+    assert lost.fails
+
+
 def test_a_gate_that_is_short_fails() -> None:
     verdict = only(GATE, row("vnet-gateway", 128), row("floor", 28), row("openvswitch", 228))
     assert verdict.fails
@@ -130,6 +147,7 @@ def test_a_figure_is_taken_as_it_stands() -> None:
     ("text", "said"),
     [
         ('kind = "own-part"\nat_most = 1.0', "needs a peer"),
+        ('kind = "own-beside"\nat_most = 1.0', "needs a scenario beside"),
         ('kind = "growth"\nbelow = 2.0', "needs from_flows"),
         ('kind = "own-cycles"', "at_most, at_least, below"),
         ('kind = "wish"\nat_most = 1.0', "no such kind"),

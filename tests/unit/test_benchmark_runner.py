@@ -249,7 +249,7 @@ def test_a_component_that_cannot_says_why_in_its_rows() -> None:
 
 def test_a_line_of_pipeline_becomes_ours_floor_and_stages() -> None:
     line = {
-        "direction": "encap",
+        "scenario": "vxlan-encap-in-process",
         "flows": 1000,
         "cycles": 45.0,
         "spread": 0.5,
@@ -266,6 +266,8 @@ def test_a_line_of_pipeline_becomes_ours_floor_and_stages() -> None:
         ("parse", "vnet-gateway"): 15.0,
         ("encapsulate", "vnet-gateway"): 20.0,
     }
+    line["scenario"] = "vxlan-encap-tagged-in-process"
+    assert {one.scenario for one in programs.pipeline_rows(line)} == {"vxlan-encap-tagged-in-process"}
 
 
 def test_a_line_of_flow_table_says_whose_and_with_a_writer_or_without() -> None:
