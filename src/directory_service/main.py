@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
@@ -18,7 +17,6 @@ from typing import NoReturn
 
 import click
 
-from directory_client.endpoint import bind_errno
 from directory_client.keys import load_key_file, make_key_file
 from directory_client.process.log import FORMATS, LEVELS, configure_log
 from directory_client.process.notify import notify
@@ -34,6 +32,7 @@ from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.refused import Refused
 from directory_service.reloading import Reloading
+from directory_service.server.checking import check_listen, check_places, check_store
 from directory_service.server.clocks import steady_ms, wall_ms
 from directory_service.server.office import Office
 from directory_service.server.opening import back_up, make_store, open_store, restore
@@ -105,16 +104,29 @@ def run(
 @main.command()
 @click.argument("config", type=click.Path(dir_okay=False))
 def check(config: str) -> None:
-    """Read CONFIG and its keys, say what is wrong, touch nothing."""
+    """Read CONFIG, its keys and its store, say what is wrong, touch nothing.
+
+    The store is read whole, its log is replayed and its records are compared with one another, also while the
+    directory runs.
+    """
 
     def look() -> None:
         configuration = load(config)
         if configuration.key_file is not None:
             load_key_file(configuration.key_file)
-        store = "in memory" if configuration.store_path is None else f"in {configuration.store_path}"
-        _check_listen(configuration)
-        _check_places(configuration, config)
-        click.echo(f"{config} is good: {configuration.name} on {configuration.listen.name}, store {store}")
+        for finding in (*check_listen(configuration), *check_places(configuration, config)):
+            click.echo(f"warning: {finding.text}  fix: {finding.fix}")
+        store = check_store(configuration)
+        wrong = [finding for finding in store.findings if finding.is_wrong]
+        for finding in store.findings:
+            if finding.is_wrong:
+                show_error(finding.text, finding.fix.replace("CONFIG", config))
+            else:
+                click.echo(f"warning: {finding.text}  fix: {finding.fix}")
+        if wrong:
+            sys.exit(1)
+        name, listen = configuration.name, configuration.listen.name
+        click.echo(f"{config} is good: {name} on {listen}, store {store.text}")
 
     _guarded(look)
 
@@ -262,43 +274,6 @@ def _serve(configuration: Configuration, file: Path | None, make_once: bool) -> 
             audit.close()
 
 
-def _check_listen(configuration: Configuration) -> None:
-    """Raise DirectoryError for an address that is not here; a port that is taken may be our own."""
-    places = [] if configuration.metrics is None else [configuration.metrics]
-    for address in (configuration.listen.resolve, configuration.listen.write, configuration.listen.push):
-        host, _, port = address.removeprefix("tcp://").rpartition(":")
-        if not configuration.listen.local:
-            places.append(("0.0.0.0" if host == "*" else host.strip("[]"), int(port)))
-    for host, number in places:
-        problem = bind_errno(host, number)
-        if problem == errno.EADDRINUSE:
-            click.echo(f"warning: {host}:{number} is in use: by this directory if it runs, else see ss -ltnp")
-        elif problem:
-            raise DirectoryError(
-                f"{host}:{number} cannot be listened on: {os.strerror(problem)}", "ip -brief address", 2
-            )
-
-
-def _check_places(configuration: Configuration, config: str) -> None:
-    """Warn of, or raise DirectoryError for directories that are not there or cannot be written to."""
-    audit, store = configuration.audit_file, configuration.store_path
-    if audit is not None and not audit.parent.is_dir():
-        raise DirectoryError(
-            f"[audit] file: there is no directory {audit.parent}", f"mkdir -p {audit.parent}", 2
-        )
-    if store is None:
-        return
-    if not store.parent.is_dir():
-        text = f"[store] path: there is no directory {store.parent}"
-        click.echo(f"warning: {text}  fix: vnet-directory init {config} makes it, and the store")
-    elif not store.exists():
-        click.echo(f"warning: there is no store in {store} yet  fix: vnet-directory init {config}")
-    for what, path in (("[audit] file", audit), ("[store] path", store)):
-        if path is not None and path.parent.is_dir() and not os.access(path.parent, os.W_OK):
-            fix = "run as its user, or chown the directory to it"
-            click.echo(f"warning: {what}: you may not write in {path.parent}  fix: {fix}")
-
-
 def _open_metrics(dispatcher: Dispatcher, listen: tuple[str, int]) -> MetricsPage:
     # Prometheus is slow to import; a directory that restarts has gateways waiting.
     from directory_service.server.metrics import DirectoryCollector, MetricsPage
@@ -330,10 +305,15 @@ def _guarded(action: Callable[[], None]) -> None:
 
 
 def _fail(problem: str, fix: str, code: int) -> NoReturn:
+    show_error(problem, fix)
+    sys.exit(code)
+
+
+def show_error(problem: str, fix: str) -> None:
+    """Print what is wrong and what to type."""
     click.echo(f"error: {problem}", err=True)
     if fix:
         click.echo(f"fix:   {fix}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class SqliteStore:
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         except sqlite3.Error as error:
-            raise _told(self.path, error) from error
+            raise told(self.path, error) from error
 
     @classmethod
     def make(cls, path: str | Path) -> "SqliteStore":
@@ -375,8 +375,8 @@ class SqliteStore:
         return row[0]
 
     def _newest(self) -> int:
-        number = self._db.execute("SELECT max(number) FROM revision").fetchone()[0]
-        return int(self._about("oldest") if number is None else number)
+        number = newest_of(self._db)
+        return int(self._about("oldest")) if number is None else number
 
     def _present(self, key: str) -> Item | None:
         row = self._db.execute(
@@ -417,7 +417,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise StoreError(f"{self.path} is locked by another program: try again") from error
-            raise _told(self.path, error) from error
+            raise told(self.path, error) from error
 
 
 def check_schema(db: sqlite3.Connection, path: str | Path) -> int:
@@ -430,7 +430,13 @@ def check_schema(db: sqlite3.Connection, path: str | Path) -> int:
     return version
 
 
-def _told(path: str, error: sqlite3.Error) -> StoreError:
+def newest_of(db: sqlite3.Connection) -> int | None:
+    """Return the newest revision whose commit is kept; None: none is."""
+    number = db.execute("SELECT max(number) FROM revision").fetchone()[0]
+    return None if number is None else int(number)
+
+
+def told(path: str, error: sqlite3.Error) -> StoreError:
     """Return what to raise for an error of SQLite's, which calls a full disk an I/O error where it maps
     memory (the -shm file, of at least 32 kB)."""
     code = getattr(error, "sqlite_errorcode", 0)
