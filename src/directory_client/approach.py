@@ -21,7 +21,8 @@ import zmq
 from directory_client.endpoint import Endpoint
 
 PROBE_EVERY_S = 2.0
-PROBE_PATIENCE_S = 3.0
+PROBE_PATIENCE_S = 2.0  # one lost SYN is sent again after 1 s
+NAME_UNKNOWN = -1  # instead of an errno
 CONNECTING_S = 0.3  # for so long a connection may take before it is asked why
 ENDS_MAX = 2  # handshakes that the other side ended in a row
 EVENTS = (
@@ -45,11 +46,25 @@ class Stage(Enum):
     NO_DIRECTORY = "no directory"  # another program
     NO_LISTENER = "no listener"
     NO_HOST = "no host"
+    NO_NAME = "no name"  # of a host that is known here
     NOT_ALLOWED = "not allowed"  # the permissions of an ipc socket
 
 
-# What does not pass by itself; where nobody listens a directory may just be starting.
-FINAL = frozenset({Stage.KEY_REFUSED, Stage.OTHER_KEY, Stage.NO_DIRECTORY, Stage.NOT_ALLOWED})
+# What does not pass by itself soon; where nobody listens a directory may just be starting, and a host that
+# took a connection is given the time of an answer.
+FINAL = frozenset(
+    {
+        Stage.KEY_REFUSED,
+        Stage.OTHER_KEY,
+        Stage.NO_DIRECTORY,
+        Stage.NOT_ALLOWED,
+        Stage.NO_HOST,
+        Stage.NO_NAME,
+    }
+)
+
+
+_UNREACHED = frozenset({Stage.UNKNOWN, Stage.NO_LISTENER, Stage.NO_HOST, Stage.NO_NAME, Stage.NOT_ALLOWED})
 
 
 @dataclass(slots=True)
@@ -64,7 +79,7 @@ class Approach:
         """Take an event of the monitor."""
         if event == zmq.EVENT_CONNECTED:
             self.since = None
-            if self.stage in (Stage.UNKNOWN, Stage.NO_LISTENER, Stage.NO_HOST, Stage.NOT_ALLOWED):
+            if self.stage in _UNREACHED:
                 self.stage = Stage.REACHED
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.stage, self.ended = Stage.SERVED, 0
@@ -89,7 +104,9 @@ class Approach:
 
     def probed(self, number: int) -> None:
         """Take the errno of a connection of our own; 0: it was taken."""
-        if number in (errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK):
+        if number == NAME_UNKNOWN:
+            self.stage = Stage.NO_NAME
+        elif number in (errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK):
             self.stage = Stage.NO_LISTENER
         elif number in (errno.EACCES, errno.EPERM):
             self.stage = Stage.NOT_ALLOWED
@@ -98,22 +115,30 @@ class Approach:
 
 
 class Probe:
-    """A connection that nobody waits for: what becomes of it is looked at now and then."""
+    """A connection that nobody waits for: what becomes of it is looked at now and then. `looks_up`: a name is
+    looked up first, and waited for, which only a tool may do; else nothing is found out of one."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, looks_up: bool = False) -> None:
+        self._endpoint = endpoint
+        self._looks_up = looks_up
         self._address = _address_of(endpoint)
         self._socket: socket.socket | None = None
         self._deadline = 0.0
         self._next_at = 0.0
 
     def look(self, now: float) -> int | None:
-        """Begin or go on; returns an errno (0: connected) where it has come to an end, else None."""
-        if self._address is None:
-            return None
+        """Begin or go on; returns an errno (0: connected) or NAME_UNKNOWN where it has come to an end, else
+        None."""
         if self._socket is None:
             if now < self._next_at:
                 return None
             self._next_at = now + PROBE_EVERY_S
+            if self._address is None and self._looks_up:
+                self._address = _look_up(self._endpoint)
+                if self._address is None:
+                    return NAME_UNKNOWN
+            if self._address is None:
+                return None
             family, place = self._address
             self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             self._deadline = now + PROBE_PATIENCE_S
@@ -165,12 +190,14 @@ def describe(approach: Approach, endpoint: Endpoint, public_key: str) -> tuple[s
             )
         case Stage.NO_HOST:
             return f"host {host} does not answer", f"ping {host}; ip route get {host}; and firewalls between"
+        case Stage.NO_NAME:
+            return f"no address is known for the name {host}", f"getent hosts {host}"
         case Stage.NOT_ALLOWED:
             return (
                 f"this user may not use the sockets in {endpoint.directory}",
                 f"sudo, or the group of ls -l {endpoint.directory}",
             )
-        case Stage.SERVED:
+        case Stage.SERVED | Stage.REACHED:
             return "it takes connections, but does not answer", "look at its log and load on its machine"
         case _:
             return "", ""
@@ -185,12 +212,26 @@ def _address_of(endpoint: Endpoint) -> tuple[int, Any] | None:
     """Return where to connect to; None where a name would have to be looked up, which takes its time."""
     if endpoint.local:
         return socket.AF_UNIX, os.fspath(endpoint.resolve.removeprefix("ipc://"))
-    host, _, port = endpoint.resolve.removeprefix("tcp://").rpartition(":")
-    host = host.strip("[]")
+    host, port = _host_of(endpoint)
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
         except OSError:
             continue
-        return family, (host, int(port))
-    return (socket.AF_INET, ("127.0.0.1", int(port))) if host == "localhost" else None
+        return family, (host, port)
+    return (socket.AF_INET, ("127.0.0.1", port)) if host == "localhost" else None
+
+
+def _look_up(endpoint: Endpoint) -> tuple[int, Any] | None:
+    """Return where to connect to for a name; None: nobody knows it. Takes as long as the resolver does."""
+    try:
+        found = socket.getaddrinfo(*_host_of(endpoint), type=socket.SOCK_STREAM)
+    except OSError:
+        return None
+    family, _, _, _, place = found[0]
+    return family, place
+
+
+def _host_of(endpoint: Endpoint) -> tuple[str, int]:
+    host, _, port = endpoint.resolve.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), int(port)

@@ -99,7 +99,8 @@ class DirectoryClient:
         self._context = context or zmq.Context()
         self._malformed = 0
         self._kept: list[Event] = []
-        connections = [Connection(self._context, name, keys, i) for i, name in enumerate(servers)]
+        is_tool = node is None
+        connections = [Connection(self._context, name, keys, i, is_tool) for i, name in enumerate(servers)]
         pin = pin or RealmPin()
         self._facts = Facts(
             node=node, role=role, worker=worker, workers=workers, node_capabilities=list(capabilities)
@@ -109,9 +110,7 @@ class DirectoryClient:
         )
         ids = InFlight()
         self._greeter = Greeter(self._servers, self._facts, node, instance, pin, ids)
-        self._asking = Asking(
-            self._servers, ids, self._tell, clock, timeout_s, give_up_s, is_tool=node is None
-        )
+        self._asking = Asking(self._servers, ids, self._tell, clock, timeout_s, give_up_s, is_tool)
         self._following = Following(self._servers, self._asking, self._greeter, self._facts, self._tell)
         self._asking.is_overtaken = self._following.is_overtaken
 

@@ -25,9 +25,17 @@ GIVEN_UP = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
 
 class Connection:
-    """Two DEALERs and a SUB. `IMMEDIATE`: nothing is queued for a server that is not there."""
+    """Two DEALERs and a SUB. `IMMEDIATE`: nothing is queued for a server that is not there. `is_tool`: nobody
+    minds that a name is looked up."""
 
-    def __init__(self, context: zmq.Context[Any], server: str, keys: ClientKeys | None, index: int) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        server: str,
+        keys: ClientKeys | None,
+        index: int,
+        is_tool: bool = False,
+    ) -> None:
         self.endpoint: Endpoint = parse_endpoint(server)
         if not self.endpoint.local and keys is None:
             raise DirectoryError(
@@ -60,7 +68,7 @@ class Connection:
         self.heartbeat_sent_at: float | None = None
         self.approach = Approach()
         self.public_key = keys.pair.public.decode() if keys is not None else ""
-        self._probe = Probe(self.endpoint)
+        self._probe = Probe(self.endpoint, is_tool)
         self._watched_at = 0.0
         self._again_at: dict[
             int, float
