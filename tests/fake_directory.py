@@ -29,6 +29,8 @@ class FakeDirectory:
         self.era_began = ""
         self.unreadable: dict[str, str] = {}
         self.heard: list[Seen] = []
+        self.heard_first: list[str] = []
+        self.never_started: set[str] = set()
         self.pushes: list[Push] = []
         self.announced: list[tuple[str, list[str], list[str]]] = []
         self.applied: list[dict[str, Any]] = []
@@ -41,6 +43,12 @@ class FakeDirectory:
 
     def take(self, settings: Any, node_s: float) -> None:
         self.taken = (settings, node_s)
+
+    def note_heard(self, node: str) -> None:
+        self.heard_first.append(node)
+
+    def never_heard(self, node: str) -> bool:
+        return node in self.never_started
 
     @property
     def editor(self) -> FakeDirectory:

@@ -17,6 +17,7 @@ from directory_service.decide.answer import decide_rows
 from directory_service.decide.decide import Asker
 from directory_service.decide.explain import provenance
 from directory_service.documents.resting import NO_REPORTS, Number, Reports, Rests, read_readable, withheld
+from directory_service.documents.writer import read_counter
 from directory_service.editor import Editor
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
@@ -25,6 +26,7 @@ from directory_service.kinds.node import Node
 from directory_service.model.fabric import Presence
 from directory_service.model.presences import Presences
 from directory_service.model.snapshot import Snapshot
+from directory_service.model.starts import Starts
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
 from directory_service.refused import Refused
 from directory_service.settings import Settings
@@ -94,6 +96,7 @@ class Directory(Follower):
         self._settings = settings
         self._facts = facts or MemoryFacts()
         self._presences = Presences(self._facts, node_s, steady_ms() / 1000)
+        self._starts = Starts(self._facts, store.world.realm, read_counter(store).next_id)
         super().__init__(store, clock_ms, steady_ms)
         self.take_presences(self._presences.held, self._serial, self._presences.held)
         self._flushed_ms = 0
@@ -287,6 +290,14 @@ class Directory(Follower):
         """Return the locators that a gateway says it has and that another node has: rows with locator, node,
         holder, problem, fix."""
         return self._presences.conflicts(node)
+
+    def note_heard(self, node: str) -> None:
+        """Take it that a gateway has been heard, now or ever."""
+        self._starts.heard(node)
+
+    def never_heard(self, node: str) -> bool:
+        """Tell whether a gateway has certainly never been heard: it forwards nothing."""
+        return self._starts.never(self._snapshot.records.get(f"node/{node}"))
 
     @property
     def facts(self) -> int:

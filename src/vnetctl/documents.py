@@ -358,6 +358,8 @@ def _arrived(row: dict[str, Any]) -> str:
     if row.get("ms") is not None:
         return f"{row['ms']:.0f} ms"
     state = row.get("state")
+    if state == "not_started":
+        return "was never started: gets it with its first start"
     if state == "no_room":
         return f"not applied: {printable(row.get('why') or 'no room')}"
     if state == "late" and row.get("workers"):

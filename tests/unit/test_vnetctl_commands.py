@@ -177,6 +177,17 @@ def test_a_change_that_is_not_in_force_everywhere_ends_with_5_and_names_where(
         assert f"not known to be in force at ber1-gw1 ({state})" in result.stderr
 
 
+def test_a_gateway_that_was_never_started_is_named_and_is_no_failure(
+    gateway: FakeGateway, document: str
+) -> None:
+    gateway.answers["preview"] = CALM
+    row = {"node": "ber1-gw1", "state": "not_started", "ms": None}
+    gateway.answers["apply"] = {**ALL_ANSWERS["apply"], "gateways": [row]}
+    result = run(gateway, "apply", "-f", document)
+    assert result.exit_code == 0
+    assert "ber1-gw1   was never started: gets it with its first start" in result.output
+
+
 def test_a_gateway_that_has_no_room_is_shown_as_not_applied_with_why(
     gateway: FakeGateway, document: str
 ) -> None:

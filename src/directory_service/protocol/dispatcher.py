@@ -69,10 +69,10 @@ class Dispatcher:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.directory = directory
-        self.gateways = Gateways(configuration.node_s, started_at)
+        self.gateways = Gateways(configuration.node_s, started_at, directory.note_heard)
         self.publisher = Publisher(epoch)
         self._wall_ms = wall_ms
-        self._waiting = Waiting(self.gateways)
+        self._waiting = Waiting(self.gateways, directory.never_heard)
         self._poll_at = 0.0
         self._poll_store_s = poll_store_s
         self._rights = Rights(directory)

@@ -6,7 +6,7 @@ These are facts of now, not records: they are not stored. (For locators and port
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -66,9 +66,16 @@ class Gateway:
 
 
 class Gateways:
-    """All nodes that have spoken. `node_s`: silent for longer is stale."""
+    """All nodes that have spoken. `node_s`: silent for longer is stale. `first` is called with the name of
+    one that speaks for the first time."""
 
-    def __init__(self, node_s: float, started_at: float = float("-inf")) -> None:
+    def __init__(
+        self,
+        node_s: float,
+        started_at: float = float("-inf"),
+        first: Callable[[str], None] = lambda node: None,
+    ) -> None:
+        self._first = first
         self._node_s = node_s
         self.holders = Holders(node_s)
         self._started_at = started_at
@@ -216,4 +223,7 @@ class Gateways:
         if node not in self._gateways and len(self._gateways) >= NODES_MAX:
             fresh = {n: g for n, g in self._gateways.items() if now - g.heard_at < FORGET_S}
             self._gateways = fresh if len(fresh) < NODES_MAX else {}
-        return self._gateways.setdefault(node, Gateway(now, now))
+        if (gateway := self._gateways.get(node)) is None:
+            gateway = self._gateways[node] = Gateway(now, now)
+            self._first(node)
+        return gateway

@@ -44,9 +44,11 @@ class Settling:
 
 
 class Waiting:
-    """Everything that waits. `full` says that nothing more is taken."""
+    """Everything that waits. `full` says that nothing more is taken. `never_heard(node)`: it forwards
+    nothing, and has nothing to report."""
 
-    def __init__(self, gateways: Gateways) -> None:
+    def __init__(self, gateways: Gateways, never_heard: Callable[[str], bool] = lambda node: False) -> None:
+        self._never_heard = never_heard
         self._gateways = gateways
         self._gatherings: list[Gathering] = []
         self._settlings: list[Settling] = []
@@ -119,11 +121,15 @@ class Waiting:
     ) -> list[Out]:
         """Wait until the nodes report the revision, which is of these V-nets: where one finds no room, it is
         not applied. Those that are not alive are listed, not waited for,
-        unless this directory has just started and could not have heard them. A row that ends as late names
+        unless this directory has just started and could not have heard them. One that was never heard has not
+        started: it takes the change with its first start. A row that ends as late names
         the workers of a gateway with several that have not reported."""
         rows = {node: {"node": node, "state": "waiting", "ms": None} for node in nodes}
         settling = Settling(revision, now, now + timeout_s, rows, finish, frozenset(vnis))
         for node in nodes:
+            if self._never_heard(node):
+                rows[node]["state"] = "not_started"
+                continue
             if self._gateways.may_come(node, now):
                 continue
             if not self._gateways.is_alive(node, now) or self._gateways.revision(node, now) is None:

@@ -182,7 +182,11 @@ class Writing:
         def finish(done: Done, now: float) -> list[Out]:
             if done.changed is None or not done.questions or self._waiting.full:
                 return self._preview_reply(peer, head, done)
-            return self._waiting.ask(done.questions, judge, lambda _: _fail(peer, head), wait_s, now)
+            # Who was never heard has no flows.
+            asked = [one for one in done.questions if not self._directory.never_heard(one[0])]
+            if not asked:
+                return judged([], {"concerned": False}, now)
+            return self._waiting.ask(asked, judge, lambda _: _fail(peer, head), wait_s, now)
 
         def judge(gathering: Gathering, now: float) -> list[Out]:
             rows, unseen, failed = rows_of_flows(gathering.answers)
@@ -191,6 +195,9 @@ class Writing:
                 "silent": sorted({*gathering.silent, *failed}),
                 "unseen": unseen,
             }
+            return judged(rows, told, now)
+
+        def judged(rows: list[Any], told: dict[str, Any], now: float) -> list[Out]:
             return self._submit(
                 peer,
                 head,
