@@ -104,7 +104,7 @@ def run(
 @main.command()
 @click.argument("config", type=click.Path(dir_okay=False))
 def check(config: str) -> None:
-    """Read CONFIG, its keys and its store, say what is wrong, touch nothing.
+    """Read CONFIG, keys, store; say what is wrong, touch nothing.
 
     The store is read whole, its log is replayed and its records are compared with one another, also while the
     directory runs.
