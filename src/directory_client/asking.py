@@ -160,7 +160,7 @@ class Asking:
         server = self._servers.active
         question.server = server.index
         question.head.v = server.version
-        if isinstance(question.head, ResolveRequest) and server.endpoint.local:
+        if isinstance(question.head, ResolveRequest):
             question.head.sent_us = int(now * 1e6)  # of this attempt: a server that was away is not late
         socket = server.resolve if question.channel == "resolve" else server.write
         if not send_now(socket, encode(question.head, *question.parts)):

@@ -15,8 +15,9 @@ import zmq
 from directory_client.endpoint import parse_endpoint
 from directory_client.events import Answered, Asked, Changed, Failed, Resolved, ServerChanged, Snapshot
 from directory_client.subscriber import State
-from directory_client.wire.messages import DirectoryError, encode
+from directory_client.wire.messages import NODE_PREFIX, DirectoryError, encode
 from directory_house import active, ipc, queries
+from directory_service.server import listeners
 
 # ---- ipc -------------------------------------------------------------------------------------
 
@@ -384,3 +385,30 @@ def test_a_client_that_nobody_has_polled_for_long_can_be_closed(house, monkeypat
     closing.start()
     closing.join(20.0)
     assert not closing.is_alive()
+
+
+def test_a_push_that_finds_no_room_is_counted_and_others_hear_it(house, monkeypatch):
+    monkeypatch.setattr(listeners, "HIGH_WATER", 50)
+    server = house.serve(ipc(house))
+    client = house.client(ipc(house), node="gw1", role="slow-path")
+    active(house, client)
+    context = zmq.Context()
+    try:
+        stopped = context.socket(zmq.SUB)  # hears the same and reads nothing
+        stopped.setsockopt(zmq.RCVHWM, 1)
+        stopped.setsockopt(zmq.SUBSCRIBE, NODE_PREFIX.pack(1001))
+        stopped.connect(parse_endpoint(ipc(house)).push)
+        house.until(lambda: stopped.poll(0))
+        revision = 0
+
+        def is_full() -> bool:
+            nonlocal revision
+            revision = house.directory.change((1001, 7001))
+            house.until(lambda: any(getattr(e, "revision", 0) == revision for e in house.events[client]))
+            house.events[client].clear()
+            return server._counters["pushes_lost"] > 0
+
+        house.until(is_full, 60.0)
+        assert client.subscriber.resyncs == {}  # it has missed nothing
+    finally:
+        context.destroy(0)

@@ -18,8 +18,8 @@ InForce = list[tuple[int, int, int]]  # VNI, incarnation, revision: the part of 
 
 
 class ResolveRequest(Claim, tag="resolve", kw_only=True):
-    """Decide the QUERY rows of the part. `sent_us`: when, on CLOCK_MONOTONIC, for a server on this
-    machine."""
+    """Decide the QUERY rows of the part. `sent_us`: when it was sent, on the client's CLOCK_MONOTONIC: a
+    server on another machine compares with what came before over the connection."""
 
     node_capabilities: list[str] = field(default_factory=list)
     explain: bool = False

@@ -12,12 +12,13 @@ from directory_service.protocol.authentication import Identity
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Whom to answer: channel "resolve" or "write", the ROUTER's name for the connection, who it is, and from
-    where."""
+    where. `behind_s`: for how long its message may have waited to be read, at most."""
 
     channel: str
     connection: bytes
     identity: Identity
     address: str = ""
+    behind_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

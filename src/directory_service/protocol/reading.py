@@ -44,6 +44,7 @@ from directory_client.wire.questions import (
 from directory_service.configuration import Configuration
 from directory_service.protocol import holders
 from directory_service.protocol.behind import Behind
+from directory_service.protocol.delays import Delays
 from directory_service.protocol.gateways import Gateways, Lack, Speaker
 from directory_service.protocol.gathering import Waiting
 from directory_service.protocol.holders import Fenced
@@ -79,6 +80,7 @@ class Reading:
         snapshots: Snapshots,
     ) -> None:
         self._snapshots = snapshots
+        self._delays = Delays()
         self._name = configuration.name
         self._rates = Rates(configuration.limits.resolves_per_second_per_vnet)
         self._directory = directory
@@ -106,7 +108,7 @@ class Reading:
         self, peer: Peer, head: ResolveRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node = self._node(peer, head, now)
-        if max(waited_s, _sent_ago_s(peer, head, now)) > self._late_s:
+        if max(waited_s, self._sent_ago_s(peer, head, now)) > self._late_s:
             self._counters["busy"] += 1
             return [_busy(peer, head)]
         if len(parts) != 1:
@@ -198,6 +200,16 @@ class Reading:
         negative_s = None if known else self._negative_s
         answer = LocatorAnswer(**self._state(head), known=known, op=operation, negative_s=negative_s)
         return [Reply(peer.channel, peer.connection, encode(answer))]
+
+    def _sent_ago_s(self, peer: Peer, head: ResolveRequest, now: float) -> float:
+        """Return for how long this has waited, as far as can be known; 0 if it does not say when it was sent.
+        A local client's clock is ours, unless it is so far off that it cannot be."""
+        if head.sent_us is None:
+            return 0.0
+        if peer.identity.role != "local":
+            return self._delays.waited_s(peer.connection, head.sent_us / 1e6, now, peer.behind_s)
+        ago_s = now - head.sent_us / 1e6
+        return ago_s if 0 < ago_s < CLOCK_TRUST_S else 0.0
 
     def _heartbeat(
         self, peer: Peer, head: Heartbeat, parts: Sequence[Any], now: float, waited_s: float
@@ -353,14 +365,6 @@ def _counts(vnis: Any) -> list[tuple[int, int]]:
         return [(int(vnis[0]), len(vnis))]
     found, counts = np.unique(vnis, return_counts=True)
     return list(zip(found.tolist(), counts.tolist(), strict=True))
-
-
-def _sent_ago_s(peer: Peer, head: ResolveRequest, now: float) -> float:
-    """Return how long ago a local client sent this; 0 if it does not say, or its clock cannot be ours."""
-    if peer.identity.role != "local" or head.sent_us is None:
-        return 0.0
-    ago_s = now - head.sent_us / 1e6
-    return ago_s if 0 < ago_s < CLOCK_TRUST_S else 0.0
 
 
 def _busy(peer: Peer, head: ResolveRequest) -> Reply:

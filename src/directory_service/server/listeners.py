@@ -108,6 +108,7 @@ class Listeners:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an answer that is lost is counted
         else:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)  # a subscription counts only once we grant it
+            socket.setsockopt(zmq.XPUB_NODROP, 1)  # what finds no room is counted
         if self.local is not None:
             _bind_local(socket, getattr(self.local, channel))
         if self._remote is not None:

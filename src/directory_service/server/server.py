@@ -25,6 +25,7 @@ from directory_service.configuration import Configuration
 from directory_service.protocol.authentication import LOCAL, Authenticator, Identity
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Audit, Out, Peer, Publish
+from directory_service.server.backlog import Backlog
 from directory_service.server.listeners import Listeners
 from directory_service.server.office import Office
 from directory_service.server.peers import address_of, is_of_this_machine, key_is_gone, user_of
@@ -99,6 +100,7 @@ class Server:
         for socket in (*listeners, *self._listeners.admission.monitors):
             self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
+        self._backlog = Backlog(time.monotonic())
         self._watched: dict[int, int] = {}
         self._quiet = False  # nobody asked lately, and something is to be learned
 
@@ -157,9 +159,11 @@ class Server:
             at_most_ms = min(at_most_ms, 0 if self._quiet else QUIET_MS)
         if self._dispatcher.has_work:
             at_most_ms = 0
-        ready = dict(self._poller.poll(max(0, min(at_most_ms, due_ms))))
+        at_most_ms = max(0, min(at_most_ms, due_ms))
+        ready = dict(self._poller.poll(at_most_ms))
         self._quiet = has_to_learn and not ready
         begun = time.monotonic()
+        self._backlog.polled(at_most_ms / 1000, begun)
         if self._quiet:
             self._dispatcher.learn_ahead()
         if self._wake_reader.fileno() in ready:
@@ -176,6 +180,8 @@ class Server:
             self._serve_subscriptions()
         if self._resolve in ready:
             self._serve(self._resolve, "resolve", RESOLVE_BATCH)
+        else:
+            self._backlog.all_read(begun)
         if self._write in ready:
             self._serve(self._write, "write", WRITE_BATCH)
         now = time.monotonic()
@@ -262,6 +268,9 @@ class Server:
         # All that has come is read first, so that what then waits for its turn is seen to wait.
         messages = _received(socket, limit)
         read_at = time.monotonic()
+        behind_s = self._backlog.behind_s(read_at) if socket is self._resolve else 0.0
+        if len(messages) < limit and socket is self._resolve:
+            self._backlog.all_read(read_at)
         for frames in messages:
             connection, *rest = frames
             identity = self._identify(connection)
@@ -272,7 +281,7 @@ class Server:
                     self._send(socket, [connection.bytes, *key_is_gone(rest)])
                 continue
             parts = [rest[0].bytes, *(frame.buffer for frame in rest[1:])] if rest else []
-            peer = Peer(channel, connection.bytes, identity, address_of(connection))
+            peer = Peer(channel, connection.bytes, identity, address_of(connection), behind_s)
             self._carry_out(self._dispatcher.handle(peer, parts, now, now - read_at))
 
     def _serve_subscriptions(self) -> None:
@@ -309,10 +318,23 @@ class Server:
         # No key: only ipc lets somebody in without one.
         return LOCAL if self._listeners.local is not None and is_of_this_machine(frame) else None
 
+    def _publish(self, frames: list[Any]) -> None:
+        """Push to all who hear the topic. One who has not read the last thousand messages gets nothing, which
+        is counted, and finds out by the numbers; the others hear it all the same."""
+        try:
+            self._push.send(frames[0], _MORE)
+        except zmq.Again:  # nothing has been sent: somebody has no room
+            self._counters["pushes_lost"] += 1
+            self._push.setsockopt(zmq.XPUB_NODROP, 0)
+            self._send(self._push, frames)
+            self._push.setsockopt(zmq.XPUB_NODROP, 1)
+            return
+        self._send(self._push, frames[1:])
+
     def _carry_out(self, outs: Sequence[Out]) -> None:
         for out in outs:
             if isinstance(out, Publish):
-                self._send(self._push, out.frames)
+                self._publish(out.frames)
             elif isinstance(out, Audit):
                 if self._audit is not None:
                     self._audit.write(out.record)
