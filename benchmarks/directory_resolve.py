@@ -157,7 +157,7 @@ def directory(transport: str, store: str, endpoints: int) -> Iterator[World]:
             for role, may in ROLES.items():
                 key = make_key_file(path / f"{role}.key").public.decode()
                 text += f'[[client]]\nname = "{role}"\npublic_key = "{key}"\nrole = "{may}"\n'
-                keys[role] = {"keys": client_keys(path / f"{role}.key", public)}
+                keys[role] = {"keys": client_keys(path / f"{role}.key", [public])}
         (path / "d.toml").write_text(text)
         processors = sorted(os.sched_getaffinity(0))
         command = ["-m", "directory_service.main", "run", str(path / "d.toml"), "--make-once"]

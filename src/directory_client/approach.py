@@ -94,6 +94,17 @@ class Approach:
             if self.ended >= ENDS_MAX:
                 self.stage = Stage.OTHER_KEY
 
+    @property
+    def is_other_key(self) -> bool:
+        """Whether the server has another key than the one that is tried."""
+        return self.ended >= ENDS_MAX
+
+    def try_again(self, has_untried: bool) -> None:
+        """Begin anew with another key; `has_untried`: what is known now says nothing of all keys."""
+        self.ended = 0
+        if has_untried and self.stage is Stage.OTHER_KEY:
+            self.stage = Stage.UNKNOWN
+
     def wants_probe(self, now: float) -> bool:
         """Say whether there is no connection, for longer than one takes."""
         if self.stage in (Stage.SERVED, Stage.REACHED):
@@ -173,7 +184,7 @@ def describe(approach: Approach, endpoint: Endpoint, public_key: str) -> tuple[s
             )
         case Stage.OTHER_KEY:
             return (
-                "it ends each connection: its key is not the directory_public_key that we were given",
+                "it ends each connection: its key is no directory_public_key that we were given",
                 "vnet-directory keygen KEY_FILE on its machine prints the right one",
             )
         case Stage.NO_DIRECTORY:

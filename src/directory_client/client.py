@@ -34,7 +34,7 @@ from directory_client.following import Following
 from directory_client.greeter import Greeter
 from directory_client.health import ServerHealth, health_of
 from directory_client.heartbeats import Facts
-from directory_client.keys import ClientKeys
+from directory_client.keys import ClientKeys, check_public_key
 from directory_client.realm import RealmPin
 from directory_client.requests import InFlight
 from directory_client.servers import Servers
@@ -301,6 +301,13 @@ class DirectoryClient:
     def subscriber(self) -> Subscriber | None:
         """The state machine behind `subscribe` (its state, node_id and resyncs are worth showing)."""
         return self._following.subscriber
+
+    def accept_server_keys(self, publics: Sequence[str]) -> None:
+        """Accept these public keys of directories on TCP from now on, in Z85. Raises DirectoryError."""
+        checked = [check_public_key(key, "directory_public_key") for key in publics]
+        for server in self._servers.all:
+            if not server.endpoint.local:
+                server.accept_server_keys(checked)
 
     def close(self) -> None:
         """Close the sockets at once; what was not sent is dropped, but for a goodbye, which has a moment."""

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
-from directory_client.approach import EVENTS, Approach, Probe, describe, event_of
+from directory_client.approach import EVENTS, Approach, Probe, Stage, describe, event_of
 from directory_client.endpoint import Endpoint, parse_endpoint
 from directory_client.keys import ClientKeys
 from directory_client.wire.greeting import Notice
@@ -68,6 +69,9 @@ class Connection:
         self.heartbeat_sent_at: float | None = None
         self.approach = Approach()
         self.public_key = keys.pair.public.decode() if keys is not None else ""
+        self._server_publics: tuple[bytes, ...] = keys.server_publics if keys is not None else ()
+        self._server_public = self._server_publics[0] if self._server_publics else b""
+        self._tried: set[bytes] = set()  # since the server proved one of them
         self._probe = Probe(self.endpoint, is_tool)
         self._watched_at = 0.0
         self._again_at: dict[
@@ -125,14 +129,52 @@ class Connection:
         for index, at in list(self._again_at.items()):
             if now >= at:
                 del self._again_at[index]
-                socket, address = self.sockets()[index], self._addresses[index]
-                with contextlib.suppress(zmq.ZMQError):
-                    socket.disconnect(address)
-                socket.connect(address)
+                self._connect_anew(index)
+        if self.approach.stage is Stage.SERVED:
+            self._tried.clear()
+        elif self.approach.is_other_key and len(self._server_publics) > 1:
+            self._try_next_key()
         if self.up:
             self._probe.close()
         elif self.approach.wants_probe(now) and (number := self._probe.look(now)) is not None:
             self.approach.probed(number)
+
+    @property
+    def server_key(self) -> str:
+        """The public key that the server has proved to have; empty while none is."""
+        proved = self.approach.stage is Stage.SERVED
+        return self._server_public.decode() if proved else ""
+
+    def accept_server_keys(self, publics: Sequence[bytes]) -> None:
+        """Accept these public keys of the server from now on. One that is proved and stays is kept; a
+        connection on one that goes is ended."""
+        self._server_publics = tuple(publics)
+        self._tried.clear()
+        if publics and self._server_public not in publics:
+            self._use_key(publics[0])
+
+    def _try_next_key(self) -> None:
+        """The server has another key than the one tried: try the next one. Once all were tried that is what
+        stands in the way, and they are tried all over again."""
+        publics = self._server_publics
+        self._tried.add(self._server_public)
+        has_untried = not self._tried.issuperset(publics)
+        self.approach.try_again(has_untried)
+        before = publics.index(self._server_public) if self._server_public in publics else -1
+        self._use_key(publics[(before + 1) % len(publics)])
+
+    def _use_key(self, public: bytes) -> None:
+        self._server_public = public
+        for index, socket in enumerate(self.sockets()):
+            socket.setsockopt(zmq.CURVE_SERVERKEY, public)
+            self._connect_anew(index)
+
+    def _connect_anew(self, index: int) -> None:
+        """End a socket's connection and begin another; what it subscribed to stays."""
+        socket, address = self.sockets()[index], self._addresses[index]
+        with contextlib.suppress(zmq.ZMQError):
+            socket.disconnect(address)
+        socket.connect(address)
 
     @property
     def obstacle(self) -> tuple[str, str]:

@@ -35,6 +35,7 @@ class ServerHealth:
     fix: str = ""
     notices: tuple[Notice, ...] = ()  # what it tells a gateway that it serves
     features: frozenset[str] = frozenset()  # what it can, as far as it has said
+    key: str = ""  # its public key, as it has proved; empty on ipc
 
 
 def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
@@ -67,6 +68,7 @@ def health_of(server: Connection, active: bool, now: float) -> ServerHealth:
         fix=_REMEDIES.get(server.refused, "") or (refusal.fix if refusal else remedy),
         notices=server.notices if state in ("up", "late") else (),
         features=server.features,
+        key=server.server_key,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +36,23 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """What a client needs for tcp://: its own pair and the directory's public key."""
+    """What a client needs for tcp://: its own pair and the directory's public key, or several that are
+    accepted: while a directory is given another one, or where directories have keys of their own."""
 
     pair: KeyPair
     server_public: bytes
+    more_public: tuple[bytes, ...] = ()
+
+    @property
+    def server_publics(self) -> tuple[bytes, ...]:
+        """The directory's public keys that are accepted, in the order in which they are tried."""
+        return (self.server_public, *self.more_public)
 
 
-def client_keys(key_file: str | Path, directory_public_key: str) -> ClientKeys:
+def client_keys(key_file: str | Path, directory_public_keys: Sequence[str]) -> ClientKeys:
     """Read what gateway.toml's [identity] names. Raises DirectoryError."""
-    return ClientKeys(load_key_file(key_file), check_public_key(directory_public_key, "directory_public_key"))
+    publics = [check_public_key(key, "directory_public_key") for key in directory_public_keys or [""]]
+    return ClientKeys(load_key_file(key_file), publics[0], tuple(publics[1:]))
 
 
 def check_public_key(text: str, where: str) -> bytes:

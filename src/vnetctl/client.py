@@ -135,7 +135,7 @@ class DirectoryOnly:
                 WRONG_INPUT,
             )
         try:
-            keys = client_keys(key_file, directory_key or "") if key_file else None
+            keys = client_keys(key_file, (directory_key or "").split(",")) if key_file else None
             self._client = DirectoryClient(endpoints, keys=keys)
         except DirectoryError as error:
             raise Failure(error.error, error.fix, error.code) from error

@@ -213,7 +213,13 @@ DIRECTORY_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _option(
         "--key-file", name="key_file", envvar="VNETCTL_KEY_FILE", help="Your key, for a directory on TCP."
     ),
-    _option("--directory-key", name="directory_key", envvar="VNETCTL_DIRECTORY_KEY", help="Its public key."),
+    _option(
+        "--directory-key",
+        name="directory_key",
+        metavar="KEY[,…]",
+        envvar="VNETCTL_DIRECTORY_KEY",
+        help="Its public key; several: one of them.",
+    ),
 )
 
 pass_session: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(Session)

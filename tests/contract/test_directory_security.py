@@ -354,6 +354,30 @@ def test_only_who_may_write_has_the_directory_read_its_file_again(house, tcp):
     assert head["waiting"] == []
 
 
+def test_a_question_that_waited_over_tcp_is_answered_busy(house):
+    server, own = pair(), pair()
+    listen = free_tcp()
+    served = house.serve(listen, keys=server, clients=[Client("gw1", own.public, "gateway")], late_ms=200)
+    gateway = house.client(
+        listen, node="gw1", keys=ClientKeys(own, server.public), timeout_s=5.0, give_up_s=9.0
+    )
+    for _ in range(3):
+        assert house.event(gateway, Resolved, gateway.send_resolve(queries(1)))
+    assert served._counters["busy"] == 0
+
+    ids = [gateway.send_resolve(queries(number)) for number in range(40)]
+    paused_until = time.monotonic() + 0.6
+    while time.monotonic() < paused_until:  # the server does nothing
+        gateway.receive()
+        time.sleep(0.01)
+    answered = [house.event(gateway, Resolved, id) for id in ids]
+    assert len(answered) == 40  # asked again
+    assert served._counters["busy"] >= 40
+    before = served._counters["busy"]
+    assert house.event(gateway, Resolved, gateway.send_resolve(queries(1)))
+    assert served._counters["busy"] == before
+
+
 # ---- why nobody answers ----------------------------------------------------------------------
 
 
@@ -400,6 +424,39 @@ def test_the_directory_s_key_being_another_one_is_named(house, tcp):
     health = stage(house, gateway, Stage.OTHER_KEY)
     assert "directory_public_key" in health.problem
     assert "keygen" in health.fix
+
+
+def test_a_directory_is_given_another_key_while_its_gateways_accept_both(house, tcp):
+    listen, old, keys = tcp
+    new, clients = pair(), [Client("gw1", keys["gw1"].public, "gateway")]
+    own = ClientKeys(keys["gw1"], old.public, (new.public,))
+    gateway = house.client(listen, node="gw1", role="slow-path", keys=own)
+    active(house, gateway)
+    house.until(lambda: gateway.servers()[0].key == old.public.decode())
+
+    house.stop(house.servers[0])
+    house.serve(listen, keys=new, clients=clients)
+    house.until(lambda: gateway.servers()[0].key == new.public.decode())
+    house.until(lambda: gateway.servers()[0].state == "up")
+    house.until(lambda: gateway.subscriber.state is State.ACTIVE)  # subscriptions came along
+    revision = house.directory.change((1001, 7001))
+    house.until(lambda: any(getattr(e, "revision", 0) == revision for e in house.events[gateway]))
+
+    gateway.accept_server_keys([new.public.decode()])
+    revision = house.directory.change((1001, 7001))  # what is proved and stays is not disturbed
+    house.until(lambda: any(getattr(e, "revision", 0) == revision for e in house.events[gateway]))
+    assert gateway.servers()[0].state == "up"
+
+
+def test_a_key_that_is_not_accepted_any_more_ends_its_connection(house, tcp):
+    listen, old, keys = tcp
+    gateway = house.client(listen, node="gw1", keys=ClientKeys(keys["gw1"], old.public))
+    house.until(lambda: gateway.servers()[0].state == "up")
+    gateway.accept_server_keys([pair().public.decode(), pair().public.decode()])
+    problem = "its key is no directory_public_key that we were given"  # told once all were tried
+    house.until(lambda: problem in gateway.servers()[0].problem)
+    gateway.accept_server_keys([pair().public.decode(), old.public.decode()])
+    house.until(lambda: gateway.servers()[0].state == "up")
 
 
 def test_another_program_that_listens_there_is_named(house, tcp):

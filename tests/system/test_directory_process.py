@@ -275,8 +275,8 @@ def test_a_fleets_directory_serves_known_keys_over_tcp(tmp_path):
     assert "vnet-directory init" in missing.stderr
     assert "realm" in run("init", str(config)).stdout
     process = subprocess.Popen(command("run", str(config)), env=environment(), stderr=subprocess.DEVNULL)
-    operator = DirectoryClient([endpoint], keys=client_keys(tmp_path / "anna.key", server))
-    node = DirectoryClient([endpoint], node="gw1", keys=client_keys(tmp_path / "gw1.key", server))
+    operator = DirectoryClient([endpoint], keys=client_keys(tmp_path / "anna.key", [server]))
+    node = DirectoryClient([endpoint], node="gw1", keys=client_keys(tmp_path / "gw1.key", [server]))
     try:
         assert call(operator, "apply", text=DOCUMENT, name="t.toml", wait_ms=0)["document"] == "test"
         with pytest.raises(DirectoryError, match="may not change the directory"):
@@ -312,7 +312,7 @@ def test_a_hang_up_has_the_file_read_again_and_a_wrong_one_changes_nothing(direc
     here = directory.client()
     until(lambda: answers(here))
     log = tmp_path / "log"
-    anna = DirectoryClient([f"tcp://127.0.0.1:{port}"], keys=client_keys(key, own.strip()))
+    anna = DirectoryClient([f"tcp://127.0.0.1:{port}"], keys=client_keys(key, [own.strip()]))
     directory.clients.append(anna)
 
     file.write_text(with_anna)

@@ -48,6 +48,16 @@ def test_one_handshake_that_ends_is_no_other_key_two_in_a_row_are() -> None:
     assert reached(*ended, *between, *ended).stage is Stage.UNKNOWN
 
 
+def test_where_another_key_is_tried_the_one_before_is_no_obstacle() -> None:
+    ended = (zmq.EVENT_CONNECTED, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_DISCONNECTED)
+    approach = reached(*ended, *ended)
+    approach.try_again(has_untried=True)
+    assert (approach.stage, approach.is_other_key) == (Stage.UNKNOWN, False)
+    approach = reached(*ended, *ended)
+    approach.try_again(has_untried=False)
+    assert (approach.stage, approach.is_other_key) == (Stage.OTHER_KEY, False)
+
+
 def test_what_was_wrong_is_over_once_a_handshake_succeeds() -> None:
     approach = reached(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
     assert approach.stage is Stage.KEY_REFUSED

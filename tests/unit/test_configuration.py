@@ -13,6 +13,7 @@ from gateway.configuration.configuration import Configuration
 from gateway.configuration.reader import ConfigurationError, load, parse
 from gateway.main import main
 
+PUBLIC_KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 SMALLEST = """\
 name      = "gw1"
 directory = "embedded"            # a directory of its own, kept in SQLite
@@ -128,6 +129,7 @@ def test_fleet_file_says_what_it_says() -> None:
     assert gateway.directory_endpoints == tuple(f"tcp://10.80.0.{n}:7460" for n in (11, 12, 13))
     assert gateway.identity is not None
     assert gateway.identity.key_file == Path("/etc/vnet/gateway.key")
+    assert gateway.identity.directory_public_key == (PUBLIC_KEY,)
     assert [p.mtu_bytes for p in gateway.ports.values()] == [9000, 9000, 9000]
     assert gateway.threads.poll_cpus == (2, 3)
     assert gateway.capacity.flows == 1_000_000
@@ -248,3 +250,13 @@ def test_a_worker_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None
     assert result.exit_code == 2
     assert "there is no worker 5: slow_path_workers = 1" in result.output
     assert not list(tmp_path.glob("*.pid"))
+
+
+def test_several_public_keys_of_the_directory_are_accepted_each_checked() -> None:
+    line, other = f'directory_public_key = "{PUBLIC_KEY}"', PUBLIC_KEY[::-1]
+    gateway = read(FLEET.replace(line, f'directory_public_key = ["{PUBLIC_KEY}", "{other}"]'))
+    assert gateway.identity is not None
+    assert gateway.identity.directory_public_key == (PUBLIC_KEY, other)
+    wrong = {"[]": "at least 1", f'["{PUBLIC_KEY}", "short"]': "no CURVE public key", "7": "string"}
+    for value, words in wrong.items():
+        assert words in errors(FLEET.replace(line, f"directory_public_key = {value}"))

@@ -104,6 +104,20 @@ def test_what_is_not_live_stays_in_force_and_waits_until_the_process_starts_anew
     assert not Reloading("control", load(reloading._configuration.path)).reload().waiting
 
 
+def test_the_keys_of_directories_that_are_accepted_are_taken_while_it_runs(write) -> None:
+    identity = '[identity]\nkey_file = "gw1.key"\ndirectory_public_key = '
+    one, other = "a" * 40, "b" * 40
+    for process in ("control", "slow-path-0"):
+        taken: list[Configuration] = []
+        reloading = Reloading(process, write(f'{identity}"{one}"'), taken.append)
+        write(f'{identity}["{one}", "{other}"]')
+        reloaded = reloading.reload()
+        assert keys(reloaded.taken) == ["identity.directory_public_key"]
+        assert not reloaded.waiting
+        assert taken[0].identity is not None
+        assert taken[0].identity.directory_public_key == (one, other)
+
+
 def test_a_poll_thread_that_waits_for_interrupts_began_so(write) -> None:
     reloading = Reloading("data-plane", write())
     write('[threads]\nidle = "interrupt"\nmax_sleep_us = 7')

@@ -45,10 +45,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Identity:
-    """Keys for directories on TCP (CURVE). The public key is Z85, 40 characters."""
+    """Keys for directories on TCP (CURVE). Public keys are Z85, 40 characters; one of the directory's has to
+    be its own."""
 
     key_file: Path
-    directory_public_key: str
+    directory_public_key: tuple[str, ...] = field(metadata=LIVE)
 
 
 @dataclass(frozen=True)

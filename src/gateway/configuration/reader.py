@@ -243,9 +243,7 @@ class _Reader:
 
         return Identity(
             key_file=path.parent / self.take(lambda: section.string("key_file"), "key"),
-            directory_public_key=self.take(
-                lambda: section.string("directory_public_key", check=check_key), ""
-            ),
+            directory_public_key=self.take(lambda: public_keys(section, check_key), ()),
         )
 
     def embedded_directory(self, table: Table, path: Path, directory: tuple[str, ...]) -> EmbeddedDirectory:
@@ -436,3 +434,11 @@ def _shared_interfaces(device: str) -> tuple[str, ...]:
     """Return the interface of Linux that a device takes, whatever its number is."""
     parsed = parse_device(device)
     return (parsed.interface,) if parsed.interface else ()
+
+
+def public_keys(section: Table, check: Callable[[str], object]) -> tuple[str, ...]:
+    """Return one key, or a list of those that are accepted. Raises TomlError."""
+    key = "directory_public_key"
+    if key in section and isinstance(section.raw(key), list):
+        return section.strings(key, check=check, least=1)
+    return (section.string(key, check=check),)

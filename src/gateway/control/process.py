@@ -202,12 +202,17 @@ class Control:
             if before is not None:
                 self._poll_for({})
                 before.close()
+        identity = now.identity
+        if wanted.identity is not None and identity is not None:
+            identity = replace(identity, directory_public_key=wanted.identity.directory_public_key)
+            self._directory.accept_server_keys(identity.directory_public_key)
         groups = (wanted.admin.show_group, wanted.admin.group)
         for admin_socket, group in zip(self._sockets, groups, strict=True):
             admin_socket.give_to(group)
         self.state.configuration = replace(
             now,
             site=wanted.site,
+            identity=identity,
             metrics=wanted.metrics,
             hold=wanted.hold,
             log=wanted.log,
@@ -391,6 +396,7 @@ class Control:
                 health.fix,
                 health.notices,
                 health.incarnation,
+                health.key,
             )
             for health in self._directory.servers()
         ]

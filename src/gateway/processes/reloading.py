@@ -49,8 +49,8 @@ USES: Mapping[str, tuple[str, ...]] = {
 LIVE: Mapping[str, tuple[str, ...]] = {
     "parent": ("log",),
     "data-plane": ("threads.idle", "threads.max_sleep_us", "hold", "log"),
-    "control": ("site", "admin.group", "admin.show_group", "metrics", "log"),
-    "slow-path": ("hold.wait_ms", "log"),
+    "control": ("site", "identity.directory_public_key", "admin.group", "admin.show_group", "metrics", "log"),
+    "slow-path": ("identity.directory_public_key", "hold.wait_ms", "log"),
 }
 # … and of what it reads this does not concern it
 _NOT: Mapping[str, tuple[str, ...]] = {

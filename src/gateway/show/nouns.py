@@ -270,6 +270,7 @@ def show_directories(state: State, name: str | None, args: dict[str, Any]) -> Jo
             "rtt_us": server.rtt_us,
             "silent_s": server.silent_s,
             "failures": server.failures,
+            "key": server.key or None,
             "problem": server.problem or "; ".join(notice.text for notice in server.notices) or None,
         }
         for server in state.servers()

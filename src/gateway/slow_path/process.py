@@ -98,6 +98,8 @@ class SlowPath:
 
     def _take(self, configuration: Configuration) -> None:
         self._resolver.wait_s = configuration.hold.wait_ms / 1000
+        if configuration.identity is not None:
+            self._client.accept_server_keys(configuration.identity.directory_public_key)
 
     def stop(self) -> None:
         """End `run`. May be called from a signal handler."""

@@ -39,6 +39,7 @@ class DirectoryServer:
     fix: str = ""
     notices: Sequence[Notice] = ()  # what it says of this gateway
     incarnation: int = 0  # of its store
+    key: str = ""  # its public key, as it has proved
 
 
 @dataclass(frozen=True)
