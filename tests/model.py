@@ -200,9 +200,20 @@ class Pipeline:
             raise dropped("ipv6_not_carried")
         elif ethertype == 0x0800:
             self.parse_ipv4(packet, mtu)
+        elif (ethertype < 0x600 or ethertype == 0x8870) and self.llc_carries_ip(packet.payload):
+            raise dropped("llc_carries_ip")
         elif mtu and len(packet.payload) > mtu:
             raise dropped("frame_oversized")
         return packet
+
+    @staticmethod
+    def llc_carries_ip(llc: bytes) -> bool:
+        """RFC 1042; 06 and 98 are the SAPs of IP and ARP."""
+        if len(llc) < 3:
+            return False
+        if llc[0] == 0xAA:
+            return llc[6:8] in (b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x81\x00", b"\x88\xa8")
+        return llc[0] in (0x06, 0x98)
 
     def parse_arp(self, packet: Packet) -> None:
         if len(packet.payload) < 28:
@@ -336,7 +347,7 @@ class Pipeline:
         assert location is not None
         tunneled = isinstance(packet.ingress, Remote)
         if isinstance(location.target, Attachment):
-            if location.target == packet.ingress:
+            if location.target == packet.ingress and not packet.routed:
                 raise dropped("hairpin")
             if location.target.mtu and len(packet.payload) > location.target.mtu:
                 raise self.too_big(packet, action, location.target.mtu)
@@ -418,6 +429,8 @@ class Pipeline:
         mac = action.destination.mac if action.destination else packet.vnet.gateway_mac
         if mac == NO_MAC:
             raise dropped("location_gone")
+        if mac == packet.ethernet[6:12]:
+            raise dropped("arp_own_address")
         _, sha, spa, _, tpa = struct.unpack("!8s6s4s6s4s", packet.payload)
         reply = struct.pack("!HHHH6s4s6s4s", 1, 0x0800, 0x0604, 2, mac, tpa, sha, spa)
         sent = self.back(packet, action, sha + mac + b"\x08\x06" + reply, False)

@@ -75,7 +75,8 @@ deliver(struct fp_thread *t, struct packet *p, const struct fp_location *locatio
 		drop_packet(t, p, FP_DROP_location_gone);
 		return;
 	}
-	if (unlikely(half->target == p->key.ingress)) {
+	// Routed packets go back into the segment: its two ends do not reach each other by themselves.
+	if (unlikely(half->target == p->key.ingress && !(p->flags & PACKET_ROUTED))) {
 		drop_packet(t, p, FP_DROP_hairpin);
 		return;
 	}

@@ -47,7 +47,8 @@ neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len)
 	return 0;
 }
 
-// Turns the question into its answer and sends it back the way it came.
+// Turns the question into its answer and sends it back the way it came. Who has the address asks for it
+// to hear whether another one has it (RFC 5227 section 2.1.1): any answer would say so.
 void
 neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word)
 {
@@ -69,6 +70,10 @@ neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word)
 	}
 	if (unlikely(load_mac(mac) == 0)) {
 		drop_packet(t, p, FP_DROP_location_gone);
+		return;
+	}
+	if (unlikely(load_mac(mac) == load_mac(frame + 6))) {
+		drop_packet(t, p, FP_DROP_arp_own_address);
 		return;
 	}
 	asker = load32(arp + ARP_SPA);

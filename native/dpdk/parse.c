@@ -30,6 +30,7 @@ static uint32_t parse_frame(struct fp_thread *t, struct packet *p, const struct 
 static uint32_t parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
 			   const struct fp_port *port, uint64_t destination_mac,
 			   uint32_t mtu_bytes);
+static bool llc_carries_ip(const uint8_t *llc, uint32_t len);
 static uint32_t parse_ports(struct packet *p, const uint8_t *l4, uint32_t len);
 static struct inside attachment_find(struct fp_thread *t, const struct fp_port *port,
 				     uint32_t vlan);
@@ -285,6 +286,9 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 		return FP_DROP_ipv6_not_carried;
 	if (likely(ethertype == ETHERTYPE_IPV4))
 		return parse_ipv4(t, p, vnet, port, destination, mtu_bytes);
+	if ((ethertype < ETHERTYPE_LEAST || ethertype == ETHERTYPE_LLC) &&
+	    llc_carries_ip(frame + ETHERNET_BYTES, len - ETHERNET_BYTES))
+		return FP_DROP_llc_carries_ip;
 	if (mtu_bytes != 0 && len - ETHERNET_BYTES > mtu_bytes)
 		return FP_DROP_frame_oversized;
 	p->key.key_class = FP_CLASS_MAC;
@@ -357,6 +361,29 @@ parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
 	memcpy(p->key.source + 12, ip + 12, 4);
 	memcpy(p->key.destination + 12, ip + 16, 4);
 	return 0;
+}
+
+// IP, IPv6, ARP or a tag before them, by a second name (RFC 1042, RFC 948): there are receivers that
+// take them so, whatever the length field, the control field or the organization code say.
+static bool
+llc_carries_ip(const uint8_t *llc, uint32_t len)
+{
+	if (len < LLC_BYTES)
+		return false;
+	if (llc[0] != LLC_SAP_SNAP)
+		return llc[0] == LLC_SAP_IP || llc[0] == LLC_SAP_ARP;
+	if (len < SNAP_BYTES)
+		return false;
+	switch (load16_be(llc + SNAP_BYTES - 2)) {
+	case ETHERTYPE_IPV4:
+	case ETHERTYPE_ARP:
+	case ETHERTYPE_IPV6:
+	case ETHERTYPE_VLAN:
+	case ETHERTYPE_QINQ:
+		return true;
+	default:
+		return false;
+	}
 }
 
 static uint32_t

@@ -17,11 +17,19 @@
 #define ICMP_BYTES 8
 #define ARP_BYTES 28
 
+#define ETHERTYPE_LEAST 0x0600 // below: the length of an LLC frame
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_ARP 0x0806
 #define ETHERTYPE_VLAN 0x8100
 #define ETHERTYPE_QINQ 0x88a8
 #define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_LLC 0x8870 // an LLC frame whose length does not fit into the field
+
+#define LLC_BYTES 3
+#define SNAP_BYTES 8 // with the LLC header
+#define LLC_SAP_SNAP 0xaa
+#define LLC_SAP_IP 0x06
+#define LLC_SAP_ARP 0x98
 
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6

@@ -396,7 +396,7 @@ pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
 	static const struct {
 		uint8_t port, to, source, destination, protocol;
 		uint16_t flags, payload;
-		bool tunnel, arp;
+		bool tunnel, arp, snap;
 	} seeds[] = {
 		{0, 2, 1, 2, 17, 0, 10, false, false},
 		{0, 0xaa, 1, 2, 6, 0, 100, false, false},
@@ -412,6 +412,8 @@ pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
 		{1, 1, 2, 1, 0, 0, 0, true, true},
 		{1, 1, 2, 9, 1, 0, 30, true, false},
 		{2, 1, 2, 1, 17, 0, 30, true, false},
+		{0, 2, 1, 2, 17, 0, 10, false, false, true},
+		{1, 1, 2, 1, 17, 0, 30, true, false, true},
 	};
 	const uint8_t outer[8] = {192, 0, 2, 2, 192, 0, 2, 1};
 	uint8_t *p = data, *inner;
@@ -437,7 +439,7 @@ pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
 				 0,  seeds[i].destination};
 	*p++ = seeds[i].port;
 	inner_bytes =
-		14 + (seeds[i].arp ? 28u : (seeds[i].protocol == 6 ? 40u : 28u) + seeds[i].payload);
+		14 + (seeds[i].snap ? 8u : 0u) + (seeds[i].arp ? 28u : (seeds[i].protocol == 6 ? 40u : 28u) + seeds[i].payload);
 	if (seeds[i].tunnel) {
 		p += ethernet(p, 0xf0 + seeds[i].port, 0xe1, 0x0800);
 		p += ipv4_udp(p, outer, 17, 0x4000, 4789, 8 + inner_bytes);
@@ -446,7 +448,12 @@ pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
 		p += 8;
 	}
 	inner = p;
-	p += ethernet(p, seeds[i].to, seeds[i].source, seeds[i].arp ? 0x0806 : 0x0800);
+	p += ethernet(p, seeds[i].to, seeds[i].source,
+		      seeds[i].snap ? (uint16_t)(inner_bytes - 14) : seeds[i].arp ? 0x0806 : 0x0800);
+	if (seeds[i].snap) {
+		memcpy(p, "\xaa\xaa\x03\0\0\0\x08\x00", 8);
+		p += 8;
+	}
 	if (seeds[i].arp)
 		memcpy(p, arp, sizeof(arp));
 	else

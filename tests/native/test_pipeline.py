@@ -177,6 +177,17 @@ def test_delivery_back_through_the_same_attachment_is_refused(world):
     assert outcome.reason == "hairpin"
 
 
+def test_routed_packet_goes_back_into_the_segment_it_came_from(world):
+    other_a = world.bench.add_location(Location(100, world.at_a, mac(0x12)), "neighbour")
+    world.bench.allow(key(world.at_a, A_IP, "10.0.1.2", "routed"), other_a)
+
+    outcome = world.bench.compare(0, udp_frame((A, A_IP), (GATEWAY, "10.0.1.2")))
+
+    assert outcome.how == "delivered"
+    back = assert_valid(outcome.sent[0].frame)
+    assert (back.dst, back.src, back[IP].ttl) == ("02:00:00:00:00:12", "02:00:00:00:00:aa", 63)
+
+
 def test_moved_endpoint_is_one_store_in_its_location(world):
     world.bench.allow(key(world.at_a, A_IP, C_IP), world.c)
     moved = world.bench.add_location(type(world.c)(100, world.at_b, C), "c")
@@ -300,6 +311,52 @@ def test_arp_out_of_a_tunnel_is_answered_into_it(world):
         "02:00:00:00:00:01",
         "02:00:00:00:00:03",
     )
+
+
+@pytest.mark.parametrize("asker", ["0.0.0.0", B_IP])
+def test_probe_of_the_holder_itself_is_not_answered(world, asker):
+    probed = Key(world.at_a, "neighbor", ip(asker), ip(A_IP))
+    world.bench.add_flow(probed, Action("answer", destination=world.a))
+
+    assert world.bench.compare(0, arp_frame((A, asker), A_IP)).reason == "arp_own_address"
+    assert world.bench.compare(0, arp_frame((mac(0x77), asker), A_IP)).how == "answered"
+
+
+SNAP = bytes.fromhex("aaaa03000000")
+INNER_IP = udp_frame((A, "10.0.0.99"), (C, C_IP))[14:]
+
+
+@pytest.mark.parametrize("length", [0, 3, 1500, 0x5FF, None])
+@pytest.mark.parametrize(
+    "llc",
+    [
+        SNAP + b"\x08\x00" + INNER_IP,
+        SNAP + b"\x08\x06" + arp_frame((A, A_IP), C_IP)[14:],
+        SNAP + b"\x86\xdd" + bytes(40),
+        SNAP + b"\x81\x00\x00\x05\x08\x00" + INNER_IP,
+        bytes.fromhex("aaaa030000f80800") + INNER_IP,  # IEEE 802.1H
+        bytes.fromhex("aaaabf0000000800") + INNER_IP,  # not UI
+        bytes.fromhex("060603") + INNER_IP,
+        bytes.fromhex("989803") + arp_frame((A, A_IP), C_IP)[14:],
+    ],
+)
+def test_ip_and_arp_in_llc_end_by_name(world, llc, length):
+    world.bench.allow(Key(world.at_a, "mac", A, C), world.c)
+    world.bench.allow(Key(world.near, "mac", C, A), world.a)
+    word = b"\x88\x70" if length is None else length.to_bytes(2, "big")  # None: jumbo
+    vlan = bytes.fromhex("8100e000")
+
+    for tag in (b"", vlan):
+        assert world.bench.compare(0, C + A + tag + word + llc).reason == "llc_carries_ip"
+    tunneled = vxlan_frame(A + C + word + llc, (NEAR_MAC, NEAR), (OUR_MAC, LOCAL), 100)
+    assert world.bench.compare(2, tunneled).reason == "llc_carries_ip"
+
+
+@pytest.mark.parametrize("llc", ["424203000000000000", "aaaa0300000c2000", "aaaa0300000088cc", "aa", "0303"])
+def test_other_llc_frames_are_carried_by_mac(world, llc):
+    world.bench.allow(Key(world.at_a, "mac", A, C), world.c)
+
+    assert world.bench.compare(0, C + A + b"\x00\x26" + bytes.fromhex(llc)).how == "forwarded"
 
 
 def test_arp_replies_and_announcements_are_not_believed(world):

@@ -101,6 +101,15 @@ def arp(draw, source):
 
 
 @st.composite
+def llc(draw, payload):
+    length = draw(st.sampled_from([b"\x00\x00", b"\x00\x40", b"\x05\xff", b"\x06\x00", b"\x88\x70"]))
+    others = [b"\x06\x06\x03", b"\x98\x98", b"\xaa", b"\x42\x42\x03"]
+    head = draw(mostly([b"\xaa\xaa\x03\0\0\0"], others))
+    kind = draw(st.sampled_from([b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x81\x00", b"\x88\xcc"]))
+    return length, head + kind + payload[draw(st.sampled_from([0, 8])) :]
+
+
+@st.composite
 def inner_frames(draw, tag=b""):
     source = draw(mostly(MACS[:3], MACS))
     kind = draw(st.sampled_from(["ip", "ip", "ip", "ip", "arp", "other"]))
@@ -114,6 +123,8 @@ def inner_frames(draw, tag=b""):
         destination = draw(mostly(MACS[:4], MACS))
         ethertype = draw(st.sampled_from([b"\x88\xcc", b"\x86\xdd", b"\x81\x00", b"\x88\xa8", b"\x00\x40"]))
         payload = bytes(draw(st.sampled_from([0, 3, 46, 1450, 1500, 1501])))
+        if draw(st.booleans()):
+            ethertype, payload = draw(llc(payload))
     return destination + source + tag + ethertype + payload
 
 
