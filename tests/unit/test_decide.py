@@ -9,9 +9,11 @@ from directory_client.vocabulary.addresses import pack_address, unpack_address
 from directory_client.vocabulary.names import parse_mac
 from directory_client.vocabulary.numbers import Action, Granularity, KeyClass, LocationKind
 from directory_client.vocabulary.scopes import Scope
+from directory_service.decide.decide import decide
+from directory_service.decide.explain import Question, pose
 from directory_service.model.fabric import derive_tunnel_id
 from directory_service.model.snapshot import Snapshot
-from red_vnet import MAC, POSTGRES, TCP, TOPOLOGY, ask, id_of, prefix, ruled, snapshot
+from red_vnet import MAC, NOW_MS, POSTGRES, SETTINGS, TCP, TOPOLOGY, ask, id_of, prefix, ruled, snapshot
 from topologies import make_snapshot
 
 BACK = {"node": "gw2", "came": "attachment/red/gw2/rack:101"}
@@ -85,6 +87,28 @@ def test_both_ends_on_one_attachment_need_no_gateway() -> None:
     decision = ask(snapshot(), "10.0.0.11", "10.0.0.12")
     assert decision.reason == "same_segment"
     assert decision.scope == Scope(pack_address("10.0.0.11"), 128, pack_address("10.0.0.12"), 128)
+
+
+def test_what_is_sent_to_the_gateways_mac_is_routed_back_into_the_segment() -> None:
+    model = snapshot()
+
+    decision = ask(model, "10.0.0.11", "10.0.0.12", key_class=KeyClass.ROUTED)
+
+    assert decision.action == Action.DELIVER
+    assert decision.destination_location is not None
+    assert decision.destination_location.target_id == id_of(model, "attachment/red/gw1/rack:101")
+    assert decision.rule is not None, "and the rules are asked"
+
+
+def test_explain_asks_for_what_is_behind_a_neighbour_as_a_host_sends_it() -> None:
+    model = make_snapshot({**TOPOLOGY, "route/red/192.168.4.0/24": {"via": "web-2"}})
+
+    def reason(destination: str) -> str:
+        posed = pose(model, Question("red", "web-1", destination, "tcp", 80, None))
+        return decide(model, posed.query, posed.asker, NOW_MS, SETTINGS).reason
+
+    assert reason("192.168.4.4") == ""
+    assert reason("web-2") == "same_segment"
 
 
 def test_an_unknown_destination_is_refused_for_the_whole_hole_around_it() -> None:

@@ -36,6 +36,7 @@ class _Context(NamedTuple):
 
     tag: int
     at_origin: bool
+    routed: bool
     connection: bool
     spoofs: bool
     lonely: bool
@@ -144,7 +145,7 @@ class Bulk:
         count = words.shape[1]
         if not usable.any():
             return _all_asked(count), connection
-        table = [context or _Context(0, False, False, False, False, 0) for context in contexts]
+        table = [context or _Context(0, False, False, False, False, False, 0) for context in contexts]
         values = [np.array(column) for column in zip(*table, strict=True)]
         at = np.flatnonzero(usable)
         if len(at) < count:
@@ -177,6 +178,7 @@ class Bulk:
         return _Context(
             self._sides.tag(here, state, family),
             kind == IngressKind.ATTACHMENT,
+            key_class == KeyClass.ROUTED,
             bool(flags & _CONNECTION),
             spoofs,
             not state.peerings,

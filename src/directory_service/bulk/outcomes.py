@@ -45,6 +45,7 @@ class Columns(NamedTuple):
     ingress: Any
     tag: Any
     at_origin: Any
+    routed: Any  # sent to the gateway's MAC
     connection: Any  # the key has ports
     spoofs: Any  # who is not known to live at the ingress may not come in by it
     lonely: Any  # who is not in the V-net is nowhere
@@ -101,7 +102,7 @@ def find_outcomes(columns: Columns, sides: Sides, verdicts: Verdicts) -> Outcome
     met = (destination["attachment"] == columns.ingress) | (
         destination["other_attachment"] == columns.ingress
     )
-    met &= judged & columns.at_origin
+    met &= judged & columns.at_origin & np.logical_not(columns.routed)
     if met.any():
         outcome[met], rule_id[met] = SAME_SEGMENT, 0
     ends = outcome >= UNKNOWN_SOURCE

@@ -5,7 +5,8 @@ The asking node is the *origin* if the packet came in by an attachment, and the 
 tunnel. In order, and the first that holds:
 
     the V-net, the ingress, the source's right to send from there
-    the destination: the gateway itself, nobody, somebody on the same segment
+    the destination: the gateway itself, nobody, somebody on the same segment (who is reached there, unless
+      the packet was sent to the gateway's MAC: then it is routed back into the segment)
     ARP: answered for every member, without asking the rules
     the rules (rules.py), both at the origin and at the target
     the destination's location; at the target it must be here, or have left lately (then it is relayed)
@@ -179,7 +180,7 @@ def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, setting
     here = asker.node
     if at_origin:
         holder = _choose(snapshot, state, here, holders, query)
-        if holder.member is not None and query.ingress_object in holder.member.attachments:
+        if query.key_class != _ROUTED and is_on_segment(holder, query.ingress_object):
             raise _Refusal("same_segment", _pair(query), source=source, destination=holder)
     else:
         holder = _choose_at_target(snapshot, state, here, holders, query)
@@ -226,7 +227,7 @@ def _source_at_origin(state: VnetState, query: Query, family: int, here: Node, a
         return None
     holders = state.holders(family, query.source)
     for holder in holders:
-        if holder.member is not None and query.ingress_object in holder.member.attachments:
+        if is_on_segment(holder, query.ingress_object):
             return holder
     raise _unwanted_source(state, query, family, holders)
 
@@ -265,6 +266,11 @@ def _source_at_target(
         located = Located(None, node.name, link, link.reason, link.why)
         raise _Refusal(link.reason, scope, source=accepted, located=located, why=link.why)
     return accepted, bound_ms
+
+
+def is_on_segment(holder: Holder, attachment: int) -> bool:
+    """Tell whether a holder, or the endpoint that a route leads through, is on an attachment's segment."""
+    return holder.member is not None and attachment in holder.member.attachments
 
 
 def _is_at(holder: Holder, node: str) -> bool:

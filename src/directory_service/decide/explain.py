@@ -6,6 +6,7 @@ it, and which rule allowed it until when.
 """
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from directory_client.vocabulary.addresses import pack_address, parse_address, unpack_address
@@ -64,7 +65,7 @@ def pose(snapshot: Snapshot, question: Question) -> Posed:
     node, ingress = find_asker(snapshot, state, family, source, destination, question.node)
     query = Query(
         state.vnet.vni if state.vnet else 0,
-        KeyClass.MAC if family == FAMILY_MAC else KeyClass.BRIDGED,
+        _key_class(state, family, source, destination),
         (KeyFlag.IPV6 if family == FAMILY_IPV6 else 0) | (KeyFlag.CONNECTION if protocol else 0),
         protocol,
         ingress[0],
@@ -75,6 +76,17 @@ def pose(snapshot: Snapshot, question: Question) -> Posed:
         ingress[1],
     )
     return Posed(query, Asker(node, frozenset(("vxlan",))), family)
+
+
+def _key_class(state: VnetState, family: int, source: bytes, destination: bytes) -> int:
+    """Return how a host sends: to the gateway's MAC what is in no prefix together with its own address."""
+    if family == FAMILY_MAC:
+        return KeyClass.MAC
+    ends = [ip_address(unpack_address(end)) for end in (source, destination)]
+    prefixes = state.vnet.prefixes if state.vnet else ()
+    together = any(all(end in prefix for end in ends) for prefix in prefixes)
+    behind = any(holder.route is not None for holder in state.holders(family, destination))
+    return KeyClass.ROUTED if behind or (prefixes and not together) else KeyClass.BRIDGED
 
 
 def explain(
