@@ -3,6 +3,7 @@
 // Opening: lock the file, decide whether what lies in it is to be trusted, map it, rebuild what is private.
 #define _GNU_SOURCE // fallocate
 #include "arena_internal.h"
+#include "closing.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -177,17 +178,20 @@ private_make(struct fp_arena *arena)
 	int rc = qsbr_make(arena);
 
 	for (int pool = 0; pool < FP_POOL_MAX && rc == 0; pool++) {
-		const bool counted = pool == FP_POOL_INGRESS || pool == FP_POOL_LOCATION ||
+		const bool counted = pool == FP_POOL_VNET || pool == FP_POOL_INGRESS || pool == FP_POOL_LOCATION ||
 				     pool == FP_POOL_TUNNEL || pool == FP_POOL_TUNNEL_SET;
 		rc = fp_index_pool_init(&arena->pool[pool], arena->qsbr,
 					fp_pool_capacity(&arena->config, pool), counted);
 	}
-	return rc ? rc : fp_flow_table_init(arena);
+	if (rc == 0)
+		rc = fp_flow_table_init(arena);
+	return rc ? rc : fp_closings_init(arena);
 }
 
 static void
 arena_free(struct fp_arena *arena)
 {
+	fp_closings_free(arena);
 	fp_flow_table_free(arena);
 	for (int pool = 0; pool < FP_POOL_MAX; pool++)
 		fp_index_pool_free(&arena->pool[pool]);

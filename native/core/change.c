@@ -5,7 +5,6 @@
 // to tell): a late answer never outlives its revocation, and churn elsewhere does not starve it.
 #include "install_internal.h"
 
-static void tighten_add(struct fp_installer *in, const struct fp_scope_pending *item);
 static void change_keep(struct fp_installer *in, uint32_t index, const struct fp_record_change *record);
 
 void
@@ -21,15 +20,13 @@ fp_changes_open(struct fp_installer *in)
 		if (!vnet->closing)
 			continue;
 		// The last data plane ended between a revocation and the end of its pass.
+		if (vnet->closing > FP_VNET_CLOSING_SCOPES)
+			fp_close_vnet(in->arena, v);
 		for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++)
 			if (vnet->changes[i].revision && vnet->changes[i].kind == FP_CHANGE_TIGHTEN)
-				tighten_add(in, &(struct fp_scope_pending){
-							.vnet = v,
-							.before = (uint32_t)vnet->changes[i].revision + 1,
-							.older = true,
-							.scope = vnet->changes[i].scope,
-						});
-		fp_scan_close(in);
+				fp_close_older(in->arena, v, &vnet->changes[i].scope,
+					       (uint32_t)vnet->changes[i].revision + 1);
+		fp_closings_finish(in->arena);
 	}
 }
 
@@ -47,15 +44,14 @@ fp_change_apply(struct fp_installer *in, const struct fp_record_change *record)
 		return FP_REFUSED_OTHER_INCARNATION;
 	// A snapshot of a later one holds it already. One of the same may not: locators have no revision.
 	if (record->head.revision >= in->vnet[index].snapshot_revision) {
-		const struct fp_scope_pending item = { .vnet = index, .scope = record->scope };
 		if (record->kind == FP_CHANGE_TIGHTEN)
-			tighten_add(in, &item);
+			fp_close_scope(in->arena, index, &record->scope);
 		else
-			fp_scan_stale(in, &item);
+			fp_mark_scope(in, index, &record->scope);
 		change_keep(in, index, record);
 	}
-	if (record->head.flags & FP_RECORD_LAST && fp_scan_due(in))
-		fp_scan_close(in);
+	if (record->head.flags & FP_RECORD_LAST)
+		fp_close_now(in);
 	return 0;
 }
 
@@ -74,18 +70,6 @@ fp_change_overtook(const struct fp_installer *in, uint32_t index, const struct f
 	return false;
 }
 
-static void
-tighten_add(struct fp_installer *in, const struct fp_scope_pending *item)
-{
-	struct fp_vnet *vnet = &in->arena->view.vnet[item->vnet];
-	if (in->tighten.count == FP_SCOPES_PENDING)
-		fp_scan_close(in);
-	if (!vnet->closing)
-		fp_store(&vnet->closing, (uint8_t)1);
-	in->tighten.item[in->tighten.count++] = *item;
-	in->vnet[item->vnet].tighten++;
-}
-
 // The floor rises before its change is overwritten: a stop in between only refuses more.
 static void
 change_keep(struct fp_installer *in, uint32_t index, const struct fp_record_change *record)
@@ -93,6 +77,8 @@ change_keep(struct fp_installer *in, uint32_t index, const struct fp_record_chan
 	struct fp_vnet *vnet = &in->arena->view.vnet[index];
 	struct fp_vnet_state *state = &in->vnet[index];
 	struct fp_change *place = &vnet->changes[vnet->change_next % FP_CHANGES_KEPT];
+	if (place->revision && place->kind == FP_CHANGE_TIGHTEN && vnet->closing == FP_VNET_CLOSING_SCOPES)
+		fp_store(&vnet->closing, (uint8_t)FP_VNET_CLOSING_ALL); // what may be lost by a stop now
 	if (place->revision > vnet->floor)
 		fp_store(&vnet->floor, place->revision);
 	fp_store(&place->revision, (uint64_t)0);

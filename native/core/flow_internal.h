@@ -77,6 +77,27 @@ enum fp_flow_fault {
 enum fp_flow_fault fp_flow_check(const struct fp_arena *arena, const struct fp_flow_key *key,
 				 fp_action_word action);
 
+// What a visit of a pass costs, roughly; a pass ends when what it may spend is spent. Measured at a million flows.
+#define FP_EMPTY_NS 1   // a place without a flow
+#define FP_VISIT_NS 25
+#define FP_REMOVE_NS 250 // beside the visit
+
+// As fp_flow_walk, for *left_ns by this estimate, which is counted down. The visitor returns what it has cost
+// beside the visit. Returns true when it wrapped around.
+typedef uint32_t (*fp_flow_pass_visit)(void *context, uint32_t index, struct fp_flow_entry *entry,
+				       struct fp_flow_side *side);
+bool fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flow_pass_visit visit, void *context);
+
+// V-net that a flow leads into; its own if it leads nowhere.
+static inline uint32_t
+fp_flow_destination_vnet(const struct fp_arena_view *view, const struct fp_flow_entry *entry)
+{
+	const uint32_t destination = fp_action_destination(entry->action);
+	if (fp_action_of(entry->action) == FP_ACTION_DROP || destination == 0)
+		return view->ingress[entry->key.ingress].vnet;
+	return view->location[destination].vnet;
+}
+
 // flow_table.c: removes a live entry that stands in this slot.
 void fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t way);
 

@@ -11,6 +11,7 @@
 //
 // Compiled once for each variant (flow_variant.c says which one runs), with FP_FLOW_VARIANT as its name and
 // the compiler's flags saying what may be used. A variant without AES hashes by a call.
+#include "closing.h"
 #include "flow_hash.h"
 #include "flow_internal.h"
 
@@ -205,6 +206,8 @@ finish(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint3
 		__builtin_prefetch(&view->location[fp_action_destination(word[i])]);
 		fp_flow_used(&entries[index], now_s);
 	}
+	if (__builtin_expect(fp_closings_pending(view->closings), 0))
+		return fp_closings_compare(arena, n, word, entry);
 	return n - misses;
 }
 

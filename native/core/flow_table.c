@@ -4,6 +4,8 @@
 // the pool, filled, into a way of its bucket; at the end out of it and, after a grace period, to the pool.
 #include "flow_internal.h"
 
+#include "closing.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -161,6 +163,8 @@ entry_change(struct fp_arena *arena, uint32_t index, const struct fp_flow_value 
 		fp_store(&entry->expire_at_s, value->expire_at_s);
 	fp_store(&arena->view.flow_side[index].refresh_at_s, value->refresh_at_s);
 	fp_store(&arena->view.flow_side[index].decided_at_s, decided_at_s(arena, value));
+	if (value->decided_at_s == 0) // after the action: see fp_closings_compare
+		fp_closing_stamp(arena, index);
 	locations_drop(arena, old);
 	if (kind != flow->kind[index]) {
 		const uint32_t vnet = flow->vnet[index];
@@ -191,6 +195,7 @@ entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, ui
 	fp_index_hold(&arena->pool[FP_POOL_INGRESS], key->ingress);
 	fp_store_bytes(&arena->view.flow_entry[index], &entry, sizeof(entry));
 	fp_store_bytes(&arena->view.flow_side[index], &side, sizeof(side));
+	fp_closing_stamp(arena, index);
 	fp_store(&bucket->way[way], fp_flow_signature_of(hash, arena->view.flow_index_mask) | index);
 	fp_flow_chain_add(arena, index, value->vnet, fp_flow_kind_of(value->action));
 	fp_flow_publish_counts(arena, value->vnet);
@@ -344,27 +349,54 @@ fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_v
 	return *cursor == 0;
 }
 
+bool
+fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flow_pass_visit visit, void *context)
+{
+	const struct fp_arena_view *view = &arena->view;
+	uint32_t index = *cursor < view->flows ? *cursor : 0;
+	int64_t left = *left_ns;
+
+	for (; left > 0 && index < view->flows; index++) {
+		left -= FP_EMPTY_NS;
+		if (arena->flow->kind[index])
+			left -= FP_VISIT_NS + (int64_t)visit(context, index, &view->flow_entry[index],
+							     &view->flow_side[index]);
+	}
+	*left_ns = left > 0 ? (uint32_t)left : 0;
+	const bool around = index >= view->flows;
+	*cursor = around ? 0 : index;
+	return around;
+}
+
 struct expiry {
 	struct fp_arena *arena;
-	uint32_t before_s;
+	uint32_t grace_s;
 };
 
-static void
-expire_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *)
+bool
+fp_flow_expire_at(struct fp_arena *arena, uint32_t entry, uint32_t grace_s)
 {
-	struct expiry *expiry = context;
+	const uint32_t before_s = arena->now_s > grace_s ? arena->now_s - grace_s : 0;
 
-	if (entry->expire_at_s > expiry->before_s)
-		return;
-	fp_flow_remove_at(expiry->arena, index);
-	expiry->arena->flow->stats.removed--;
-	expiry->arena->flow->stats.expired++;
+	if (arena->view.flow_entry[entry].expire_at_s > before_s)
+		return false;
+	fp_flow_remove_at(arena, entry);
+	arena->flow->stats.removed--;
+	arena->flow->stats.expired++;
+	return true;
+}
+
+static void
+expire_one(void *context, uint32_t index, struct fp_flow_entry *, struct fp_flow_side *)
+{
+	const struct expiry *expiry = context;
+	fp_flow_expire_at(expiry->arena, index, expiry->grace_s);
 }
 
 bool
 fp_flow_expire(struct fp_arena *arena, uint32_t *cursor, uint32_t count, uint32_t grace_s)
 {
-	struct expiry expiry = { arena, arena->now_s > grace_s ? arena->now_s - grace_s : 0 };
+	struct expiry expiry = { arena, grace_s };
 	return fp_flow_walk(arena, cursor, count, expire_one, &expiry);
 }
 

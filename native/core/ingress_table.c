@@ -6,9 +6,11 @@
 #include "locator_hash.h"
 
 #define VLANS 4096
+#define SWEEP_NS 100 // one that is looked at
 
 static int ingress_add(struct fp_installer *in, const struct fp_ingress *ingress, uint32_t *index);
-static void attachment_drop(struct fp_installer *in, uint32_t index);
+static int attachment_drop(struct fp_installer *in, uint32_t index);
+static void locators_sweep(struct fp_installer *in, uint32_t ingress, bool all);
 static void locator_drop(struct fp_installer *in, uint32_t slot);
 static void ingress_drop(struct fp_installer *in, uint32_t index);
 static bool swept(const struct fp_installer *in, uint32_t ingress);
@@ -51,6 +53,7 @@ fp_ingresses_open(struct fp_installer *in)
 		if (!fp_index_live(pool, i))
 			continue;
 		fp_store(&ingress->references, (uint16_t)0);
+		fp_chain_add(&in->ingress_chain, &in->vnet[ingress->vnet].ingress_first, i);
 	}
 	for (uint32_t i = 0; i < arena->config.ports * VLANS; i++) {
 		uint32_t index = arena->vlans[i];
@@ -75,6 +78,7 @@ fp_ingresses_open(struct fp_installer *in)
 			continue;
 		}
 		arena->view.ingress[index].references++;
+		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], i + 1);
 		udp_port_use(in, arena->locators[i].udp_port, 1);
 	}
 	fp_locators_recount(arena);
@@ -158,7 +162,11 @@ fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *re
 		.references = 1,
 	};
 	uint32_t added;
-	int rc = ingress_add(in, &ingress, &added);
+	int rc = *place ? fp_locations_leave(in, *place) : 0;
+	if (rc == 0 && index)
+		rc = fp_locations_leave(in, index);
+	if (rc == 0)
+		rc = ingress_add(in, &ingress, &added);
 	if (rc != 0)
 		return rc;
 	if (*place)
@@ -181,8 +189,7 @@ fp_attachment_remove(struct fp_installer *in, const struct fp_record_attachment 
 		return FP_REFUSED_UNKNOWN_OBJECT;
 	if (in->arena->view.ingress[index].vnet != vnet)
 		return FP_REFUSED_OTHER_VNET;
-	attachment_drop(in, index);
-	return 0;
+	return attachment_drop(in, index);
 }
 
 int
@@ -245,23 +252,42 @@ fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *recor
 	return 0;
 }
 
-void
+int
 fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all)
 {
-	struct fp_arena *arena = in->arena;
-	uint16_t generation = in->vnet[vnet].generation;
-	for (uint32_t i = 0; i <= arena->locator_mask; i++) {
-		uint32_t ingress = arena->locators[i].ingress;
-		if (ingress && arena->view.ingress[ingress].vnet == vnet &&
-		    (all || in->locator_generation[i] != generation))
-			locator_drop(in, i);
+	struct fp_vnet_state *state = &in->vnet[vnet];
+	if (state->swept & FP_SWEPT_INGRESSES)
+		return 0;
+	if (all)
+		state->ingress_at = state->ingress_first;
+	while (state->ingress_at) {
+		const uint32_t i = state->ingress_at;
+		if (in->left_ns == 0)
+			return -EINPROGRESS;
+		fp_spend(in, SWEEP_NS);
+		if (in->arena->view.ingress[i].kind == FP_INGRESS_NODE) {
+			locators_sweep(in, i, all);
+		} else if (all || in->ingress_generation[i] != state->generation) {
+			const int rc = attachment_drop(in, i);
+			if (rc != 0)
+				return rc;
+		}
+		if (state->ingress_at == i) // it stays
+			state->ingress_at = in->ingress_chain.next[i];
 	}
-	for (uint32_t i = 1; i < arena->view.ingresses; i++) {
-		const struct fp_ingress *ingress = &arena->view.ingress[i];
-		if (fp_index_live(&arena->pool[FP_POOL_INGRESS], i) && ingress->vnet == vnet &&
-		    ingress->kind == FP_INGRESS_ATTACHMENT &&
-		    (all || in->ingress_generation[i] != generation))
-			attachment_drop(in, i);
+	state->swept |= FP_SWEPT_INGRESSES;
+	return 0;
+}
+
+static void
+locators_sweep(struct fp_installer *in, uint32_t ingress, bool all)
+{
+	const uint16_t generation = in->vnet[in->arena->view.ingress[ingress].vnet].generation;
+	for (uint32_t at = in->ingress_locators[ingress], next; at; at = next) {
+		next = in->locator_chain.next[at];
+		fp_spend(in, SWEEP_NS);
+		if (all || in->locator_generation[at - 1] != generation)
+			locator_drop(in, at - 1);
 	}
 }
 
@@ -277,18 +303,21 @@ ingress_add(struct fp_installer *in, const struct fp_ingress *ingress, uint32_t 
 	fp_store_bytes(&place->port, &ingress->port, sizeof(*ingress) - offsetof(struct fp_ingress, port));
 	fp_store(&place->flags, (uint8_t)(ingress->flags | FP_INGRESS_LIVE));
 	in->ingress_generation[*index] = in->vnet[ingress->vnet].generation;
+	fp_chain_add(&in->ingress_chain, &in->vnet[ingress->vnet].ingress_first, *index);
 	return 0;
 }
 
-static void
+static int
 attachment_drop(struct fp_installer *in, uint32_t index)
 {
 	const struct fp_ingress *ingress = &in->arena->view.ingress[index];
 	uint32_t *place = &in->arena->vlans[(uint32_t)ingress->port * VLANS + ingress->vlan];
 	if (ingress->kind == FP_INGRESS_ATTACHMENT && *place == index)
 		fp_store(place, 0);
-	fp_locations_leave(in, index);
-	ingress_drop(in, index);
+	const int rc = fp_locations_leave(in, index);
+	if (rc == 0)
+		ingress_drop(in, index);
+	return rc;
 }
 
 static void
@@ -297,6 +326,7 @@ locator_drop(struct fp_installer *in, uint32_t slot)
 	uint32_t index = in->arena->locators[slot].ingress;
 	struct fp_ingress *ingress = &in->arena->view.ingress[index];
 	udp_port_use(in, in->arena->locators[slot].udp_port, -1);
+	fp_chain_remove(&in->locator_chain, &in->ingress_locators[index], slot + 1);
 	fp_locator_remove(in->arena, slot);
 	fp_store(&ingress->references, (uint16_t)(ingress->references - 1));
 	if (ingress->references == 0)
@@ -312,7 +342,12 @@ ingress_drop(struct fp_installer *in, uint32_t index)
 	fp_store(&ingress->flags, (uint8_t)(ingress->flags & ~FP_INGRESS_LIVE));
 	if (fp_id_map_find(&in->ingresses, ingress->object_id, name) == index)
 		fp_id_map_remove(&in->ingresses, ingress->object_id, name);
-	in->close_dead |= fp_index_references(pool, index) > 0;
+	struct fp_vnet_state *state = &in->vnet[ingress->vnet];
+	if (state->ingress_at == index)
+		state->ingress_at = in->ingress_chain.next[index];
+	fp_chain_remove(&in->ingress_chain, &state->ingress_first, index);
+	if (fp_index_references(pool, index))
+		fp_close_dead(in->arena);
 	fp_index_retire(pool, index);
 }
 
@@ -350,6 +385,7 @@ locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uin
 		if (slot < 0)
 			return FP_REFUSED_NO_ROOM;
 		fp_store(&ingress->references, (uint16_t)(ingress->references + 1));
+		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], (uint32_t)slot + 1);
 		udp_port_use(in, record->udp_port, 1);
 	}
 	in->locator_generation[slot] = in->vnet[ingress->vnet].generation;

@@ -4,7 +4,12 @@
 // rest to the file that owns the table.
 #include "install_internal.h"
 
+#include "flow_internal.h"
+
+#define COLLECT_PER_TICK 512
+
 static int tables_open(struct fp_installer *in);
+static void close_unpeered(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
 static int dispatch(struct fp_installer *in, const struct fp_record *record);
 static bool may_send(const struct fp_installer *in, const struct fp_record *record);
 static bool only_removes(uint16_t type);
@@ -22,7 +27,9 @@ fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hoo
 	in->arena = arena;
 	in->hooks = *hooks;
 	in->now_s = arena->now_s;
+	in->left_ns = UINT32_MAX;
 	int rc = tables_open(in);
+	in->left_ns = FP_RECORD_NS;
 	if (rc < 0) {
 		fp_installer_destroy(in);
 		return rc;
@@ -47,6 +54,17 @@ fp_installer_destroy(struct fp_installer *in)
 	fp_id_map_free(&in->locations);
 	fp_id_map_free(&in->tunnels);
 	fp_id_map_free(&in->sets);
+	fp_id_map_free(&in->tunnel_paths);
+	fp_chain_free(&in->location_chain);
+	fp_chain_free(&in->target_chain);
+	fp_chain_free(&in->ingress_chain);
+	fp_chain_free(&in->locator_chain);
+	fp_chain_free(&in->tunnel_chain);
+	free(in->ingress_locations);
+	free(in->set_locations);
+	free(in->ingress_locators);
+	free(in->location_era);
+	free(in->tunnel_era);
 	free(in->vnet);
 	free(in->ingress_generation);
 	free(in->locator_generation);
@@ -80,12 +98,13 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 		return refuse(in, client_worker, &record, FP_REFUSED_MALFORMED);
 	if (!may_send(in, &record))
 		return refuse(in, client_worker, &record, FP_REFUSED_OTHER_CLIENT);
-	// Nothing is applied over what has still to be closed; removals in a row are closed together.
-	if (fp_scan_due(in) && !only_removes(record.head.type))
-		fp_scan_close(in);
+	if (!only_removes(record.head.type)) // removals in a row are closed together
+		fp_close_now(in);
 	int rc = dispatch(in, &record);
 	if (!leaves_prepared(record.head.type))
 		fp_arena_changed(in->arena);
+	if (rc == -EINPROGRESS)
+		in->left_ns = FP_RECORD_NS; // for when it is applied again
 	return rc > 0 ? refuse(in, client_worker, &record, rc) : rc;
 }
 
@@ -114,9 +133,28 @@ fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
 	in->now_s = (uint32_t)(now_ns / 1000000000);
 	fp_arena_tick(in->arena, now_ns);
 	fp_arena_reclaim(in->arena);
-	bool more = fp_scan_tick(in);
+	fp_workers_watch(in);
+	uint32_t closing_ns = FP_SLICE_NS, marking_ns = FP_SLICE_NS, upkeep_ns = FP_SLICE_NS;
+	bool more = fp_closings_walk(in->arena, &closing_ns);
+	more |= fp_marking_tick(in, &marking_ns);
+	more |= fp_upkeep_tick(in, &upkeep_ns);
+	fp_locations_collect(in, COLLECT_PER_TICK);
+	fp_tunnels_collect(in, COLLECT_PER_TICK / 16);
 	fp_installer_sync(in);
 	return more;
+}
+
+bool
+fp_installer_due(const struct fp_installer *in)
+{
+	return fp_closings_due(in->arena) || in->marking || in->marks_due;
+}
+
+void
+fp_close_now(struct fp_installer *in)
+{
+	if (fp_closings_fresh(in->arena) && in->left_ns)
+		(void)fp_closings_walk(in->arena, &in->left_ns);
 }
 
 uint64_t
@@ -129,6 +167,8 @@ int
 fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index)
 {
 	int rc = fp_index_take(&in->arena->pool[pool], index);
+	if (rc == -ENOSPC && in->arena->pool[pool].dead && fp_closings_pending(in->arena->view.closings))
+		return -EAGAIN; // flows that are being closed hold some
 	return rc == -ENOSPC ? FP_REFUSED_NO_ROOM : rc;
 }
 
@@ -162,16 +202,28 @@ tables_open(struct fp_installer *in)
 	in->tunnel_leaving = calloc(view->tunnels, sizeof(*in->tunnel_leaving));
 	in->udp_port_users = calloc(65536, sizeof(*in->udp_port_users));
 	in->assembly = calloc(FP_CLIENTS, sizeof(*in->assembly));
+	in->location_era = calloc(view->locations, sizeof(*in->location_era));
+	in->tunnel_era = calloc(view->tunnels, sizeof(*in->tunnel_era));
+	in->ingress_locations = calloc(view->ingresses, sizeof(*in->ingress_locations));
+	in->set_locations = calloc(view->tunnel_sets, sizeof(*in->set_locations));
+	in->ingress_locators = calloc(view->ingresses, sizeof(*in->ingress_locators));
 	if (!in->vnet || !in->ingress_generation || !in->locator_generation || !in->peering_generation ||
 	    !in->location_generation || !in->location_revision || !in->location_token ||
 	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
-	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly)
+	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly || !in->location_era ||
+	    !in->tunnel_era || !in->ingress_locations || !in->set_locations || !in->ingress_locators)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||
 	    fp_id_map_init(&in->locations, secret, view->locations) < 0 ||
 	    fp_id_map_init(&in->tunnels, secret, view->tunnels) < 0 ||
-	    fp_id_map_init(&in->sets, secret, view->tunnel_sets) < 0)
+	    fp_id_map_init(&in->sets, secret, view->tunnel_sets) < 0 ||
+	    fp_id_map_init(&in->tunnel_paths, secret, view->tunnels) < 0 ||
+	    fp_chain_init(&in->location_chain, view->locations) < 0 ||
+	    fp_chain_init(&in->target_chain, view->locations) < 0 ||
+	    fp_chain_init(&in->ingress_chain, view->ingresses) < 0 ||
+	    fp_chain_init(&in->locator_chain, (size_t)in->arena->locator_mask + 2) < 0 ||
+	    fp_chain_init(&in->tunnel_chain, view->tunnels) < 0)
 		return -ENOMEM;
 	fp_vnets_open(in);
 	int rc = fp_peerings_open(in);
@@ -183,10 +235,21 @@ tables_open(struct fp_installer *in)
 	fp_ingresses_open(in);
 	fp_changes_open(in);
 	// The last data plane may have ended between taking a pair or an object out and closing its flows.
-	in->close_unpeered = true;
-	in->close_dead = true;
-	fp_scan_close(in);
+	uint32_t cursor = 0;
+	fp_flow_walk(in->arena, &cursor, UINT32_MAX, close_unpeered, in);
+	fp_close_dead(in->arena);
+	fp_closings_finish(in->arena);
 	return 0;
+}
+
+static void
+close_unpeered(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *)
+{
+	struct fp_installer *in = context;
+	const uint32_t vnet = in->arena->view.ingress[entry->key.ingress].vnet;
+	const uint32_t to = fp_flow_destination_vnet(&in->arena->view, entry);
+	if (to != vnet && !fp_peered(in, vnet, to))
+		fp_flow_remove_at(in->arena, index);
 }
 
 static int

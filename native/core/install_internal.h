@@ -2,14 +2,17 @@
 //
 // What the files of the installer share: its private state, and one function per record type.
 //
-// A function that applies a record returns 0, -EAGAIN (nothing was changed: try again after the next tick)
-// or, positive, the enum fp_refusal. Writer's thread only.
+// A function that applies a record returns 0, -EAGAIN (nothing was changed: try again after the next tick),
+// -EINPROGRESS (it has spent what one record may: apply it again, others in between) or, positive, the enum
+// fp_refusal. Writer's thread only.
 #pragma once
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "arena_internal.h"
+#include "chain.h"
+#include "closing.h"
 #include "fp_install.h"
 #include "id_map.h"
 #include "scope.h"
@@ -22,6 +25,16 @@ static_assert(FP_CLIENT_WORKERS <= 16, "a bit each in tunnel_workers");
 #define FP_FRAME_BYTES_MAX 9216
 #define FP_SCOPES_PENDING 256
 
+// The writer is kept no longer than this by a record, or by a slice of a pass, by estimate.
+#define FP_RECORD_NS 300000
+#define FP_SLICE_NS 100000
+
+// Flows that are to be asked again.
+struct fp_mark {
+	bool all, older;
+	uint32_t before; // if `older`: those of a revision (low bits) before this
+};
+
 // Beside each V-net, private.
 struct fp_vnet_state {
 	uint64_t snapshot_incarnation;
@@ -29,16 +42,22 @@ struct fp_vnet_state {
 	uint64_t newest_change; // an answer of this revision or a newer one needs no comparison
 	uint16_t generation;    // objects of another generation were not set again since SNAPSHOT_BEGIN
 	bool in_snapshot;
-	uint16_t tighten;       // pending[] entries that concern it
-	uint16_t stale;         // stale[] entries that concern it
+	bool leaving;           // is being removed
+	uint8_t swept;          // enum fp_swept: what its snapshot's end has gone through
+	uint32_t era;           // another whenever its revisions are another store's
+	struct fp_mark mark, mark_next; // of this lap, of the next one
+	uint16_t marks;         // scopes of this lap that concern it
 	uint32_t locations;     // that it has
+	uint32_t peerings;      // from it
+	uint32_t location_first, ingress_first; // lists of what it has
+	uint32_t location_at, ingress_at;       // where the sweep goes on
 };
+
+enum fp_swept { FP_SWEPT_INGRESSES = 1, FP_SWEPT_LOCATIONS = 2 };
 
 // A change that flows have still to be compared with.
 struct fp_scope_pending {
 	uint32_t vnet;
-	uint32_t before; // if `older`: only flows of a revision (low bits) before this
-	bool older;
 	struct fp_scope scope;
 };
 
@@ -67,6 +86,7 @@ struct fp_worker_state {
 struct fp_sync_state {
 	struct fp_record_sync record;
 	uint64_t token; // grace period after which no reader acts on what was closed before it
+	uint32_t noted; // V-nets up to here know what is in force
 };
 
 struct fp_installer {
@@ -76,6 +96,7 @@ struct fp_installer {
 	uint32_t now_s;
 	uint8_t client; // whose record is being applied
 	uint32_t workers; // that share the V-nets, 0: they are anybody's
+	uint32_t left_ns; // what records may still spend before others have their turn
 
 	struct fp_id_map vnets;     // vni
 	struct fp_id_map ingresses; // object id, vni (attachments: 0)
@@ -89,6 +110,7 @@ struct fp_installer {
 	uint16_t *peering_generation; // by slot
 	uint16_t *location_generation;
 	uint64_t *location_revision;
+	uint32_t *location_era; // of its V-net when the revision was told
 	uint64_t *location_token; // grace period after which the idle half may be written
 	uint32_t *location_seen_s; // last set or found in use
 	uint32_t *tunnel_seen_s;
@@ -102,18 +124,28 @@ struct fp_installer {
 	uint32_t location_high;     // no location in use has a higher index
 	uint32_t tunnel_high;
 	uint32_t peerings;
+	uint32_t tunnels_era, *tunnel_era; // another whenever revisions are another store's
+	struct fp_chain location_chain;    // of each V-net
+	struct fp_chain target_chain;      // locations of each attachment and of each set
+	uint32_t *ingress_locations, *set_locations; // their first
+	struct fp_chain ingress_chain;     // of each V-net
+	struct fp_chain locator_chain;     // of each ingress, by slot + 1
+	uint32_t *ingress_locators;
+	struct fp_chain tunnel_chain;      // of each pair of addresses
+	struct fp_id_map tunnel_paths;     // hash of the addresses -> the first
+	uint32_t tunnel_sweep;
 
-	// scan.c
-	struct fp_scope_list tighten; // closed by the next scan
-	struct fp_scope_list stale;   // being marked, in laps
-	struct fp_scope_list stale_next;
-	bool close_dead; // something that flows name has died
-	bool close_unpeered;
-	uint32_t close_vnet; // being removed, 0: none
+	// marking.c
+	struct fp_scope_list marks; // of this lap
+	struct fp_scope_list marks_next;
+	bool marking, marks_due; // a lap is under way; there is something for the next one
+	uint32_t mark_cursor;
+	// upkeep.c
 	uint64_t upkeep_ns; // when the last tick was
 	uint32_t upkeep_owed; // entries to be looked at by now
-	uint32_t stale_cursor, upkeep_cursor, expire_cursor, collect_location, collect_tunnel, collect_set;
+	uint32_t upkeep_cursor, collect_location, collect_tunnel, collect_set;
 	uint32_t asked; // refreshes of this tick
+	// silence.c
 	struct fp_worker_state worker[FP_CLIENT_WORKERS];
 
 	// sync.c
@@ -145,7 +177,7 @@ int fp_peerings_open(struct fp_installer *in);
 int fp_peering_set(struct fp_installer *in, const struct fp_record_peering *record);
 int fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *record);
 bool fp_peered(const struct fp_installer *in, uint32_t from, uint32_t to);
-bool fp_peerings_sweep(struct fp_installer *in, uint32_t vnet);   // those not set again; true: some went
+void fp_peerings_sweep(struct fp_installer *in, uint32_t vnet);   // those not set again
 void fp_peerings_drop(struct fp_installer *in, uint32_t vnet);    // all, either way
 
 // ingress_table.c
@@ -154,7 +186,7 @@ int fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment
 int fp_attachment_remove(struct fp_installer *in, const struct fp_record_attachment *record);
 int fp_ingress_set(struct fp_installer *in, const struct fp_record_ingress *record);
 int fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *record);
-void fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all);
+int fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all); // 0 or -EINPROGRESS
 uint32_t fp_attachment_by_id(const struct fp_installer *in, uint64_t object_id);
 uint32_t fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni);
 // What leaves by this tunnel with this id on the wire must be what may come back by the two: an ingress of the
@@ -165,9 +197,8 @@ int fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel,
 void fp_locations_open(struct fp_installer *in);
 int fp_location_set(struct fp_installer *in, const struct fp_record_location *record);
 int fp_location_remove(struct fp_installer *in, const struct fp_record_location *record);
-void fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all);
-void fp_locations_forget_revisions(struct fp_installer *in, uint32_t vnet);
-void fp_locations_leave(struct fp_installer *in, uint32_t ingress); // an attachment goes
+int fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all);  // 0 or -EINPROGRESS
+int fp_locations_leave(struct fp_installer *in, uint32_t ingress); // an attachment goes; likewise
 int fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set);
 void fp_locations_collect(struct fp_installer *in, uint32_t count); // bounded: what nobody uses
 void fp_location_foresee(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
@@ -180,7 +211,6 @@ int fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *rec
 int fp_tunnels_snapshot_begin(struct fp_installer *in);
 int fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *record);
 int fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record);
-void fp_tunnels_forget_revisions(struct fp_installer *in);
 void fp_tunnels_collect(struct fp_installer *in, uint32_t count);
 void fp_tunnel_hold(struct fp_installer *in, uint32_t index);
 void fp_tunnel_drop(struct fp_installer *in, uint32_t index);
@@ -203,21 +233,30 @@ int fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record);
 // packet_out.c
 int fp_packet_out(struct fp_installer *in, const struct fp_record_packet *record);
 
-// scan.c
-void fp_scan_close(struct fp_installer *in); // one pass over all flows, for all that has to be closed
-static inline bool
-fp_scan_due(const struct fp_installer *in)
-{
-	return in->tighten.count || in->close_dead || in->close_unpeered || in->close_vnet;
-}
-void fp_scan_stale(struct fp_installer *in, const struct fp_scope_pending *item);
-bool fp_scan_tick(struct fp_installer *in);
-void fp_scan_forget(struct fp_installer *in, uint32_t vnet); // its scopes wait for nothing any more
-void fp_worker_heard(struct fp_installer *in); // the client lives
+// marking.c: what a change may have touched is asked again
+void fp_mark_scope(struct fp_installer *in, uint32_t vnet, const struct fp_scope *scope);
+void fp_mark_older(struct fp_installer *in, uint32_t vnet, uint32_t before); // flows of older revisions
+void fp_mark_forget(struct fp_installer *in, uint32_t vnet); // its scopes wait for nothing any more
+bool fp_marking_tick(struct fp_installer *in, uint32_t *left_ns); // true: there is more to do
+
+// upkeep.c
+bool fp_upkeep_tick(struct fp_installer *in, uint32_t *left_ns); // likewise
+
+// silence.c
 int fp_directory_state(struct fp_installer *in, const struct fp_record_directory_state *record);
+void fp_worker_heard(struct fp_installer *in); // the client lives
+void fp_worker_asked(struct fp_installer *in, uint32_t worker);
+void fp_workers_watch(struct fp_installer *in);
 
 // install.c
 int fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index); // 0, -EAGAIN, FP_REFUSED_NO_ROOM
+// Begins the walk for what was published since the last one began; a table that is small is done with.
+void fp_close_now(struct fp_installer *in);
+static inline void
+fp_spend(struct fp_installer *in, uint32_t ns)
+{
+	in->left_ns -= ns < in->left_ns ? ns : in->left_ns;
+}
 static inline void
 fp_counters_begin(const struct fp_installer *in, enum fp_counted what, uint32_t index)
 {

@@ -11,6 +11,8 @@
 // A V-net may have so many locations for each one that is free: alone it gets four fifths of the table, and
 // however many V-nets want all of it, there is room left for the next.
 #define SHARE_OF_FREE 4
+#define SWEEP_NS 60     // one that is looked at
+#define DROP_NS 300
 #define UNUSED_S 300     // a location that no flow names is forgotten after this,
 #define UNUSED_SHORT_S 10 // or after this when the table is three quarters full
 
@@ -22,7 +24,9 @@ static int location_add(struct fp_installer *in, uint32_t vnet, const struct fp_
 static int location_move(struct fp_installer *in, uint32_t index, const struct fp_location_half *half);
 static bool location_settled(struct fp_installer *in, uint32_t index);
 static void location_drop(struct fp_installer *in, uint32_t index);
-static void target_hold(struct fp_installer *in, const struct fp_location_half *half);
+static uint32_t *target_list(struct fp_installer *in, const struct fp_location_half *half);
+static void target_hold(struct fp_installer *in, uint32_t index, const struct fp_location_half *half);
+static void target_leave(struct fp_installer *in, uint32_t index, const struct fp_location_half *half);
 static void target_drop(struct fp_installer *in, const struct fp_location_half *half);
 
 static inline const struct fp_location_half *
@@ -43,6 +47,10 @@ fp_locations_open(struct fp_installer *in)
 		in->vnet[location->vnet].locations++;
 		in->location_high = i;
 		in->location_seen_s[i] = in->arena->now_s;
+		fp_chain_add(&in->location_chain, &in->vnet[location->vnet].location_first, i);
+		uint32_t *list = target_list(in, half_now(in, i));
+		if (list)
+			fp_chain_add(&in->target_chain, list, i);
 	}
 }
 
@@ -78,7 +86,8 @@ fp_location_set(struct fp_installer *in, const struct fp_record_location *record
 	int rc = target_find(in, vnet, record, &half.target);
 	if (rc != 0)
 		return rc;
-	if (index && record->head.revision < in->location_revision[index])
+	if (index && in->location_era[index] == in->vnet[vnet].era &&
+	    record->head.revision < in->location_revision[index])
 		return FP_REFUSED_LATE;
 	if (index == 0) {
 		rc = location_add(in, vnet, record, &half, &index);
@@ -88,6 +97,7 @@ fp_location_set(struct fp_installer *in, const struct fp_record_location *record
 	if (rc != 0)
 		return rc;
 	in->location_revision[index] = record->head.revision;
+	in->location_era[index] = in->vnet[vnet].era;
 	in->location_generation[index] = in->vnet[vnet].generation;
 	in->location_seen_s[index] = in->now_s;
 	return 0;
@@ -105,52 +115,47 @@ fp_location_remove(struct fp_installer *in, const struct fp_record_location *rec
 	return 0;
 }
 
-void
+int
 fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all)
 {
-	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_LOCATION];
-	for (uint32_t i = 1; i <= in->location_high; i++) {
-		if (!fp_index_live(pool, i) || in->arena->view.location[i].vnet != vnet)
-			continue;
+	const struct fp_index_pool *pool = &in->arena->pool[FP_POOL_LOCATION];
+	struct fp_vnet_state *state = &in->vnet[vnet];
+	if (state->swept & FP_SWEPT_LOCATIONS)
+		return 0;
+	if (all)
+		state->location_at = state->location_first;
+	while (state->location_at) {
+		const uint32_t i = state->location_at;
+		if (in->left_ns == 0)
+			return -EINPROGRESS;
+		fp_spend(in, SWEEP_NS);
+		state->location_at = in->location_chain.next[i];
 		// What flows name stays until they have been asked again.
-		if (all || (in->location_generation[i] != in->vnet[vnet].generation &&
-			    fp_index_references(pool, i) == 0))
+		if (all || (in->location_generation[i] != state->generation && fp_index_references(pool, i) == 0))
 			location_drop(in, i);
 	}
+	state->swept |= FP_SWEPT_LOCATIONS;
+	return 0;
 }
 
-void
-fp_locations_forget_revisions(struct fp_installer *in, uint32_t vnet)
-{
-	for (uint32_t i = 1; i <= in->location_high; i++)
-		if (in->arena->view.location[i].vnet == vnet)
-			in->location_revision[i] = 0;
-}
-
-void
+int
 fp_locations_leave(struct fp_installer *in, uint32_t ingress)
 {
-	if (fp_index_references(&in->arena->pool[FP_POOL_INGRESS], ingress) == 0)
-		return;
-	for (uint32_t i = 1; i <= in->location_high; i++) {
-		if (!fp_index_live(&in->arena->pool[FP_POOL_LOCATION], i))
-			continue;
-		const struct fp_location_half *half = half_now(in, i);
-		if (half->kind == FP_LOCATION_LOCAL && half->target == ingress)
-			location_drop(in, i);
+	while (in->ingress_locations[ingress]) {
+		if (in->left_ns == 0)
+			return -EINPROGRESS;
+		location_drop(in, in->ingress_locations[ingress]);
 	}
+	return 0;
 }
 
 int
 fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set)
 {
 	for (int pass = 0; pass < 2; pass++) {
-		for (uint32_t i = 1; i <= in->location_high; i++) {
-			if (!fp_index_live(&in->arena->pool[FP_POOL_LOCATION], i))
-				continue;
+		for (uint32_t i = in->set_locations[old_set], next; i; i = next) {
+			next = in->target_chain.next[i];
 			struct fp_location_half half = *half_now(in, i);
-			if (half.kind != FP_LOCATION_SET || half.target != old_set)
-				continue;
 			half.target = new_set;
 			int rc = pass == 0 ? set_leads_home(in, in->arena->view.location[i].vnet, new_set, half.wire_id) : 0;
 			if (rc != 0)
@@ -246,7 +251,8 @@ location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_loca
 	// All but the member that publishes it, which others may be looking at.
 	fp_store_bytes(place, &location, offsetof(struct fp_location, state));
 	fp_store_bytes(place->half, location.half, sizeof(location.half));
-	target_hold(in, half);
+	target_hold(in, index, half);
+	fp_chain_add(&in->location_chain, &in->vnet[vnet].location_first, index);
 	fp_store(&place->state, (uint8_t)FP_LOCATION_LIVE);
 	fp_id_map_put(&in->locations, location.object_id, location.vni_way, index);
 	in->location_token[index] = 0;
@@ -265,7 +271,8 @@ location_move(struct fp_installer *in, uint32_t index, const struct fp_location_
 	uint8_t idle = location->selector ^ 1;
 	const struct fp_location_half before = *half_now(in, index);
 	fp_store_bytes(&location->half[idle], half, sizeof(*half));
-	target_hold(in, half);
+	target_leave(in, index, &before);
+	target_hold(in, index, half);
 	fp_store(&location->selector, idle);
 	target_drop(in, &before);
 	in->location_token[index] = rte_rcu_qsbr_start(in->arena->qsbr);
@@ -290,15 +297,42 @@ location_drop(struct fp_installer *in, uint32_t index)
 	struct fp_location *location = &in->arena->view.location[index];
 	fp_store(&location->state, (uint8_t)FP_LOCATION_DYING);
 	fp_id_map_remove(&in->locations, location->object_id, location->vni_way);
+	target_leave(in, index, half_now(in, index));
 	target_drop(in, half_now(in, index));
-	in->close_dead |= fp_index_references(pool, index) > 0;
-	in->vnet[location->vnet].locations--;
+	if (fp_index_references(pool, index))
+		fp_close_dead(in->arena);
+	struct fp_vnet_state *state = &in->vnet[location->vnet];
+	if (state->location_at == index)
+		state->location_at = in->location_chain.next[index];
+	fp_chain_remove(&in->location_chain, &state->location_first, index);
+	state->locations--;
+	fp_spend(in, DROP_NS);
 	fp_index_retire(pool, index);
 }
 
-static void
-target_hold(struct fp_installer *in, const struct fp_location_half *half)
+// Locations that lead to the same attachment or set; NULL: to a tunnel, whose locations nobody looks for.
+static uint32_t *
+target_list(struct fp_installer *in, const struct fp_location_half *half)
 {
+	if (half->kind == FP_LOCATION_LOCAL)
+		return &in->ingress_locations[half->target];
+	return half->kind == FP_LOCATION_SET ? &in->set_locations[half->target] : NULL;
+}
+
+static void
+target_leave(struct fp_installer *in, uint32_t index, const struct fp_location_half *half)
+{
+	uint32_t *list = target_list(in, half);
+	if (list)
+		fp_chain_remove(&in->target_chain, list, index);
+}
+
+static void
+target_hold(struct fp_installer *in, uint32_t index, const struct fp_location_half *half)
+{
+	uint32_t *list = target_list(in, half);
+	if (list)
+		fp_chain_add(&in->target_chain, list, index);
 	if (half->kind == FP_LOCATION_LOCAL)
 		fp_index_hold(&in->arena->pool[FP_POOL_INGRESS], half->target);
 	else if (half->kind == FP_LOCATION_TUNNEL)

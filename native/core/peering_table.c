@@ -35,6 +35,7 @@ fp_peerings_open(struct fp_installer *in)
 	fp_store_zero(arena->peerings, slots * sizeof(*arena->peerings));
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t slot = slot_of(arena, found[i]);
+		in->vnet[found[i] >> 16].peerings += arena->peerings[slot] == 0;
 		in->peerings += arena->peerings[slot] == 0;
 		fp_store(&arena->peerings[slot], found[i]);
 	}
@@ -57,6 +58,7 @@ fp_peering_set(struct fp_installer *in, const struct fp_record_peering *record)
 			return FP_REFUSED_NO_ROOM;
 		fp_store(&in->arena->peerings[slot], pair_make(from, to));
 		in->peerings++;
+		in->vnet[from].peerings++;
 	}
 	in->peering_generation[slot] = in->vnet[from].generation;
 	return 0;
@@ -71,8 +73,7 @@ fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *recor
 		return FP_REFUSED_UNKNOWN_VNET;
 	if (!pair_remove(in, pair_make(from, to)))
 		return FP_REFUSED_UNKNOWN_OBJECT;
-	in->close_unpeered = true;
-	fp_scan_close(in);
+	fp_close_now(in);
 	return 0;
 }
 
@@ -96,24 +97,22 @@ fp_vnets_peered(const struct fp_arena *arena, uint32_t from, uint32_t to)
 	return false;
 }
 
-bool
+void
 fp_peerings_sweep(struct fp_installer *in, uint32_t vnet)
 {
-	bool gone = false;
-	for (uint32_t i = 0; i <= in->arena->peering_mask;) {
+	for (uint32_t i = 0; in->vnet[vnet].peerings && i <= in->arena->peering_mask;) {
 		uint32_t pair = in->arena->peerings[i];
 		if (pair && pair >> 16 == vnet && in->peering_generation[i] != in->vnet[vnet].generation)
-			gone |= pair_remove(in, pair); // another may have moved here: look again
+			pair_remove(in, pair); // another may have moved here: look again
 		else
 			i++;
 	}
-	return gone;
 }
 
 void
 fp_peerings_drop(struct fp_installer *in, uint32_t vnet)
 {
-	for (uint32_t i = 0; i <= in->arena->peering_mask;) {
+	for (uint32_t i = 0; in->peerings && i <= in->arena->peering_mask;) {
 		uint32_t pair = in->arena->peerings[i];
 		if (pair && (pair >> 16 == vnet || (pair & 0xffff) == vnet))
 			pair_remove(in, pair);
@@ -155,5 +154,7 @@ pair_remove(struct fp_installer *in, uint32_t pair)
 	}
 	fp_store(&peerings[hole], 0);
 	in->peerings--;
+	in->vnet[pair >> 16].peerings--;
+	fp_close_pair(in->arena, pair >> 16, pair & 0xffff);
 	return true;
 }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SYNC: a client asks to be told when everything that it wrote before is in force. The pass that closes flows
-// ran before this record was applied (fp_installer_apply); a packet that a reader had looked up before that
-// pass may still leave, so the answer waits until every reader has passed a quiescent state since.
+// SYNC: a client asks to be told when everything that it wrote before is in force. What was closed before this record
+// readers compare with from then on (closing.h); a packet that a reader had looked up before may still leave, so the
+// answer waits until every reader has passed a quiescent state since.
 #include <rte_rcu_qsbr.h>
 
 #include "install_internal.h"
 
+#define NOTED_AT_ONCE 4096 // V-nets
+
 static void sync_answer(struct fp_installer *in, uint32_t client);
-static void in_force_note(struct fp_installer *in, uint32_t worker, const struct fp_record_sync *record);
+static bool in_force_note(struct fp_installer *in, uint32_t worker);
 
 int
 fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record)
@@ -27,12 +29,15 @@ fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record)
 bool
 fp_installer_sync(struct fp_installer *in)
 {
+	in->left_ns = FP_RECORD_NS;
+	const bool settling = fp_closings_settle(in->arena);
 	for (uint32_t left = in->syncs_waiting; left; left &= left - 1) {
 		uint32_t client = (uint32_t)__builtin_ctz(left);
-		if (rte_rcu_qsbr_check(in->arena->qsbr, in->sync[client].token, false) == 1)
+		if (rte_rcu_qsbr_check(in->arena->qsbr, in->sync[client].token, false) == 1 &&
+		    in_force_note(in, client))
 			sync_answer(in, client);
 	}
-	return in->syncs_waiting != 0;
+	return settling || in->syncs_waiting != 0;
 }
 
 static void
@@ -41,21 +46,25 @@ sync_answer(struct fp_installer *in, uint32_t client)
 	struct fp_record_sync answer = in->sync[client].record;
 	answer.head.type = FP_RECORD_SYNCED;
 	in->syncs_waiting &= ~(1u << client);
-	in_force_note(in, client, &answer);
 	in->hooks.emit(in->hooks.context, client == FP_CLIENT_WORKERS ? FP_CLIENT_CONTROL : (uint8_t)client,
 		       (const struct fp_record *)&answer);
 }
 
-// By number and not by who has set a V-net: it may have been another worker's when there were more of them.
-static void
-in_force_note(struct fp_installer *in, uint32_t worker, const struct fp_record_sync *record)
+// By number and not by who has set a V-net: it may have been another worker's when there were more of them. Some
+// V-nets at a time; true: all know.
+static bool
+in_force_note(struct fp_installer *in, uint32_t worker)
 {
+	const struct fp_record_sync *record = &in->sync[worker].record;
+	uint32_t *noted = &in->sync[worker].noted;
 	if (record->workers == 0 || worker >= FP_CLIENT_WORKERS)
-		return;
-	for (uint32_t v = 1; v < in->arena->view.vnets; v++) {
+		return true;
+	for (uint32_t left = NOTED_AT_ONCE; left && *noted + 1 < in->arena->view.vnets; left--) {
+		const uint32_t v = ++*noted;
 		struct fp_vnet *vnet = &in->arena->view.vnet[v];
 		if (fp_index_live(&in->arena->pool[FP_POOL_VNET], v) && vnet->vni % record->workers == worker &&
 		    vnet->incarnation == record->incarnation && vnet->in_force < record->head.revision)
 			fp_store(&vnet->in_force, record->head.revision);
 	}
+	return *noted + 1 >= in->arena->view.vnets;
 }

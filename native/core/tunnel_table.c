@@ -12,6 +12,7 @@
 
 #define UNUSED_S 900 // a tunnel that nothing names is forgotten after this
 #define MTU_BYTES_MIN 576
+#define SWEEP_NS 40    // one that is looked at
 
 static bool tunnel_valid(const struct fp_record_tunnel *record);
 static int tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info);
@@ -22,6 +23,10 @@ static uint16_t own_bit(const struct fp_installer *in);
 static void name_it(struct fp_installer *in, uint32_t index);
 static int header_take(struct fp_installer *in, const struct fp_tunnel_info *info, uint32_t *header);
 static int nexthops_take(struct fp_installer *in, const struct fp_nexthop_group *group, uint32_t *index);
+static uint64_t path_of(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote);
+static uint32_t path_first(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote);
+static void path_add(struct fp_installer *in, uint32_t index);
+static void path_remove(struct fp_installer *in, uint32_t index);
 static uint32_t sibling_of(const struct fp_installer *in, uint32_t index);
 static bool group_valid(const struct fp_installer *in, const struct fp_record_nexthop *record);
 static int tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_group *group,
@@ -48,6 +53,7 @@ fp_tunnels_open(struct fp_installer *in)
 		in->tunnel_seen_s[i] = in->arena->now_s;
 		in->tunnel_high = i;
 		fp_id_map_put(&in->tunnels, info->object_id, 0, i);
+		path_add(in, i);
 	}
 }
 
@@ -86,7 +92,7 @@ fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *rec
 		return FP_REFUSED_CONFLICT;
 	name_it(in, index);
 	in->tunnel_seen_s[index] = in->now_s;
-	if (info.revision < now->revision)
+	if (in->tunnel_era[index] == in->tunnels_era && info.revision < now->revision)
 		return FP_REFUSED_LATE;
 	return tunnel_change(in, index, &info);
 }
@@ -109,6 +115,7 @@ fp_tunnels_snapshot_begin(struct fp_installer *in)
 	for (uint32_t i = 1; i <= in->tunnel_high; i++)
 		in->tunnel_workers[i] &= (uint16_t)~own_bit(in);
 	in->workers_whole &= (uint16_t)~own_bit(in);
+	in->tunnel_sweep = 1;
 	return 0;
 }
 
@@ -121,13 +128,20 @@ fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot
 	in->workers_whole = (in->workers_whole | own_bit(in)) & all;
 	if (in->workers_whole != all)
 		return 0;
-	for (uint32_t i = 1; i <= in->tunnel_high; i++) {
+	if (in->tunnel_sweep == 0)
+		in->tunnel_sweep = 1;
+	for (; in->tunnel_sweep <= in->tunnel_high; in->tunnel_sweep++) {
+		const uint32_t i = in->tunnel_sweep;
+		if (in->left_ns == 0)
+			return -EINPROGRESS;
+		fp_spend(in, SWEEP_NS);
 		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i))
 			continue;
 		in->tunnel_workers[i] &= all; // there may have been more workers
 		if (in->tunnel_workers[i] == 0)
 			tunnel_leave(in, i);
 	}
+	in->tunnel_sweep = 0;
 	return 0;
 }
 
@@ -139,10 +153,9 @@ fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record)
 	struct fp_nexthop_group group = { .count = record->count };
 	memcpy(group.hop, record->hop, record->count * sizeof(group.hop[0]));
 	bool found = false;
-	for (uint32_t i = 1; i <= in->tunnel_high; i++) {
+	for (uint32_t i = path_first(in, record->local, record->remote); i; i = in->tunnel_chain.next[i]) {
 		const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[i];
-		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i) ||
-		    memcmp(info->local, record->local, sizeof(info->local)) != 0 ||
+		if (memcmp(info->local, record->local, sizeof(info->local)) != 0 ||
 		    memcmp(info->remote, record->remote, sizeof(info->remote)) != 0)
 			continue;
 		found = true;
@@ -151,14 +164,6 @@ fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record)
 			return rc; // -EAGAIN: those before have it already and are passed over next time
 	}
 	return found ? 0 : FP_REFUSED_UNKNOWN_OBJECT;
-}
-
-void
-fp_tunnels_forget_revisions(struct fp_installer *in)
-{
-	for (uint32_t i = 1; i <= in->tunnel_high; i++)
-		if (in->arena->view.tunnel_info[i].revision)
-			fp_store(&in->arena->view.tunnel_info[i].revision, (uint64_t)0);
 }
 
 void
@@ -259,6 +264,8 @@ tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
 	if (index > in->tunnel_high)
 		in->tunnel_high = index;
 	in->tunnel_workers[index] = own_bit(in);
+	in->tunnel_era[index] = in->tunnels_era;
+	path_add(in, index);
 	announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, 0);
 	return 0;
 err_header:
@@ -283,6 +290,7 @@ tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_in
 	}
 	fp_store(&now->node_id, info->node_id);
 	fp_store(&now->revision, info->revision);
+	in->tunnel_era[index] = in->tunnels_era;
 	fp_store(&now->udp_port, info->udp_port);
 	fp_store(&now->mtu_bytes, info->mtu_bytes);
 	fp_store(&now->ttl, info->ttl);
@@ -303,6 +311,7 @@ tunnel_forget(struct fp_installer *in, uint32_t index)
 	in->tunnel_leaving[index] = 0;
 	fp_store(word_at(in, index), fp_tunnel_make(0, 0, 0, FP_TUNNEL_DYING));
 	fp_arena_changed(in->arena);
+	path_remove(in, index);
 	fp_id_map_remove(&in->tunnels, in->arena->view.tunnel_info[index].object_id, 0);
 	fp_index_retire(&pool[FP_POOL_HEADER], fp_tunnel_header(word));
 	if (fp_tunnel_nexthops(word))
@@ -336,13 +345,50 @@ static uint32_t
 sibling_of(const struct fp_installer *in, uint32_t index)
 {
 	const struct fp_tunnel_info *all = in->arena->view.tunnel_info;
-	for (uint32_t i = 1; i <= in->tunnel_high; i++)
-		if (i != index && fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i) &&
-		    fp_tunnel_nexthops(*word_at(in, i)) &&
+	for (uint32_t i = path_first(in, all[index].local, all[index].remote); i; i = in->tunnel_chain.next[i])
+		if (i != index && fp_tunnel_nexthops(*word_at(in, i)) &&
 		    memcmp(all[i].local, all[index].local, sizeof(all[i].local)) == 0 &&
 		    memcmp(all[i].remote, all[index].remote, sizeof(all[i].remote)) == 0)
 			return i;
 	return 0;
+}
+
+// Tunnels are listed by the hash of their two addresses; whoever walks a list compares.
+static uint64_t
+path_of(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote)
+{
+	uint8_t both[2 * FP_ADDRESS_BYTES];
+	memcpy(both, local, FP_ADDRESS_BYTES);
+	memcpy(both + FP_ADDRESS_BYTES, remote, FP_ADDRESS_BYTES);
+	return fp_hash_bytes(&in->arena->view.secret, both, sizeof(both));
+}
+
+static uint32_t
+path_first(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote)
+{
+	return fp_id_map_find(&in->tunnel_paths, path_of(in, local, remote), 0);
+}
+
+static void
+path_add(struct fp_installer *in, uint32_t index)
+{
+	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
+	uint32_t first = path_first(in, info->local, info->remote);
+	fp_chain_add(&in->tunnel_chain, &first, index);
+	fp_id_map_put(&in->tunnel_paths, path_of(in, info->local, info->remote), 0, first);
+}
+
+static void
+path_remove(struct fp_installer *in, uint32_t index)
+{
+	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
+	const uint64_t path = path_of(in, info->local, info->remote);
+	uint32_t first = fp_id_map_find(&in->tunnel_paths, path, 0);
+	fp_chain_remove(&in->tunnel_chain, &first, index);
+	if (first)
+		fp_id_map_put(&in->tunnel_paths, path, 0, first);
+	else
+		fp_id_map_remove(&in->tunnel_paths, path, 0);
 }
 
 static bool

@@ -5,7 +5,7 @@
 #include "install_internal.h"
 
 static int vnet_add(struct fp_installer *in, const struct fp_record_vnet *record);
-static void vnet_close(struct fp_installer *in, uint32_t index);
+static int vnet_close(struct fp_installer *in, uint32_t index);
 static void settings_store(struct fp_installer *in, struct fp_vnet *vnet, const struct fp_record_vnet *record);
 static void changes_forget(struct fp_vnet *vnet);
 
@@ -32,11 +32,14 @@ fp_vnet_set(struct fp_installer *in, const struct fp_record_vnet *record)
 	uint32_t index = fp_vnet_by_vni(in, record->head.vni);
 	if (index && in->arena->view.vnet[index].object_id != record->object_id) {
 		// Another V-net under a number that was used before: nothing of the old one may live on.
-		vnet_close(in, index);
+		const int rc = vnet_close(in, index);
+		if (rc != 0)
+			return rc;
 		index = 0;
 	}
 	if (index == 0)
 		return vnet_add(in, record);
+	in->vnet[index].leaving = false;
 	settings_store(in, &in->arena->view.vnet[index], record);
 	return 0;
 }
@@ -49,8 +52,7 @@ fp_vnet_remove(struct fp_installer *in, const struct fp_record_vnet *record)
 		return FP_REFUSED_UNKNOWN_VNET;
 	if (record->object_id && in->arena->view.vnet[index].object_id != record->object_id)
 		return FP_REFUSED_UNKNOWN_OBJECT;
-	vnet_close(in, index);
-	return 0;
+	return vnet_close(in, index);
 }
 
 int
@@ -62,10 +64,13 @@ fp_vnet_snapshot_begin(struct fp_installer *in, const struct fp_record_snapshot 
 	struct fp_vnet_state *state = &in->vnet[index];
 	if (record->incarnation != in->arena->view.vnet[index].incarnation) {
 		// Revisions of another store are never compared with these.
-		fp_locations_forget_revisions(in, index);
-		fp_tunnels_forget_revisions(in);
+		state->era++;
+		in->tunnels_era++;
 	}
 	state->generation++;
+	state->swept = 0;
+	state->ingress_at = state->ingress_first;
+	state->location_at = state->location_first;
 	state->in_snapshot = true;
 	state->snapshot_incarnation = record->incarnation;
 	return 0;
@@ -86,17 +91,17 @@ fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *r
 	if (same_store && record->head.revision < vnet->floor)
 		return FP_REFUSED_LATE; // an older snapshot than one that was applied
 	if (state->in_snapshot) {
-		fp_ingresses_sweep(in, index, false);
-		fp_locations_sweep(in, index, false);
-		in->close_unpeered |= fp_peerings_sweep(in, index);
+		int rc = fp_ingresses_sweep(in, index, false);
+		if (rc == 0)
+			rc = fp_locations_sweep(in, index, false);
+		if (rc != 0)
+			return rc;
+		fp_peerings_sweep(in, index);
 	}
 	// Of another store nothing can be said about what it has forbidden since: none of what was decided lives on.
 	// Closed before the V-net says that it is of this store, so that a stop in between is no way around it.
-	if (!same_store)
-		in->close_vnet = index;
-	if (fp_scan_due(in))
-		fp_scan_close(in);
 	if (!same_store) {
+		fp_close_vnet(in->arena, index);
 		changes_forget(vnet);
 		fp_store(&vnet->in_force, (uint64_t)0);
 	}
@@ -104,6 +109,7 @@ fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *r
 		fp_store(&vnet->revision, record->head.revision);
 	fp_store(&vnet->floor, record->head.revision);
 	fp_store(&vnet->incarnation, record->incarnation);
+	fp_close_now(in);
 	state->in_snapshot = false;
 	state->snapshot_revision = record->head.revision;
 	if (!same_store) {
@@ -113,12 +119,7 @@ fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *r
 	}
 	// What was forbidden meanwhile came as changes before this. What else has changed since a flow was decided,
 	// its next answer tells: it forwards, and is asked again.
-	fp_scan_stale(in, &(struct fp_scope_pending){
-				  .vnet = index,
-				  .before = (uint32_t)record->head.revision,
-				  .older = true,
-				  .scope = { .port_high = 0xffff },
-			  });
+	fp_mark_older(in, index, (uint32_t)record->head.revision);
 	return 0;
 }
 
@@ -145,24 +146,37 @@ vnet_add(struct fp_installer *in, const struct fp_record_vnet *record)
 	fp_store(&vnet->flags, (uint8_t)FP_VNET_LIVE);
 	fp_id_map_put(&in->vnets, record->head.vni, 0, index);
 	uint16_t generation = in->vnet[index].generation;
-	in->vnet[index] = (struct fp_vnet_state){ .generation = (uint16_t)(generation + 1) };
+	in->vnet[index] = (struct fp_vnet_state){
+		.generation = (uint16_t)(generation + 1),
+		.era = in->vnet[index].era + 1,
+	};
 	return 0;
 }
 
-// Everything of it goes, and every flow from it or into it.
-static void
+// Everything of it goes, and every flow from it or into it: at once for readers, then what it has slice by slice.
+// 0 or -EINPROGRESS.
+static int
 vnet_close(struct fp_installer *in, uint32_t index)
 {
 	struct fp_vnet *vnet = &in->arena->view.vnet[index];
-	fp_peerings_drop(in, index);
-	in->close_vnet = index;
-	fp_scan_close(in);
-	fp_locations_sweep(in, index, true);
-	fp_ingresses_sweep(in, index, true);
+	struct fp_vnet_state *state = &in->vnet[index];
+	if (!state->leaving) {
+		fp_peerings_drop(in, index);
+		fp_close_vnet(in->arena, index);
+		fp_close_now(in);
+		state->leaving = true;
+		state->swept = 0;
+	}
+	int rc = fp_locations_sweep(in, index, true);
+	if (rc == 0)
+		rc = fp_ingresses_sweep(in, index, true);
+	if (rc != 0)
+		return rc;
 	fp_store(&vnet->flags, (uint8_t)(vnet->flags & ~FP_VNET_LIVE));
 	fp_id_map_remove(&in->vnets, vnet->vni, 0);
 	fp_index_retire(&in->arena->pool[FP_POOL_VNET], index);
-	fp_scan_forget(in, index);
+	fp_mark_forget(in, index);
+	return 0;
 }
 
 static void

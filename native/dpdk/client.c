@@ -107,6 +107,8 @@ fp_client_drain(struct fp_housekeeping *hk, struct fp_client *client, uint64_t n
 	while (client->batch_next < client->batch_n && !hk->backlog.waits) {
 		int rc = fp_installer_apply(hk->installer, client->worker,
 					    &client->batch[client->batch_next], now_ns);
+		if (rc == -EINPROGRESS) // others have their turn, then it goes on
+			break;
 		if (rc == -EAGAIN) {
 			client->waits = true;
 			if (hk->next_tick_ns > now_ns + TICK_WAIT_NS)

@@ -187,7 +187,7 @@ static bool
 tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked)
 {
 	hk->busy_tick |= worked;
-	if (now_ns < hk->next_tick_ns)
+	if (now_ns < hk->next_tick_ns && !fp_installer_due(hk->installer))
 		return false;
 	fp_arena_tick(hk->arena, now_ns);
 	bool more = fp_installer_tick(hk->installer, now_ns);

@@ -111,6 +111,7 @@ struct fp_arena_view {
 	uint32_t *generation; // see fp_arena_generation
 	uint32_t *flows_resident; // as of the last tick
 	const struct fp_flow_lookup *flow_lookup;
+	struct fp_closings *closings; // core/closing.h
 	struct fp_secret secret;
 };
 

@@ -107,6 +107,8 @@ uint32_t fp_flow_reclaim(struct fp_arena *arena);
 typedef void (*fp_flow_visit)(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
 bool fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_visit visit, void *context);
 
+// Removes a live entry if it expired more than grace_s ago; true: it did.
+bool fp_flow_expire_at(struct fp_arena *arena, uint32_t entry, uint32_t grace_s);
 // Walks likewise and removes what expired more than grace_s ago. Returns true when it wrapped around.
 bool fp_flow_expire(struct fp_arena *arena, uint32_t *cursor, uint32_t count, uint32_t grace_s);
 

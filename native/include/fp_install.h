@@ -13,9 +13,8 @@
 //	fp_installer_tick(in, now_ns);     // scans, refresh, expiry, sweeps; bounded work
 //
 // A client's records for one V-net, in order: SNAPSHOT_BEGIN, VNET_SET (either may be first), what stands in the
-// V-net, SNAPSHOT_END; then changes as they come. Removing an object closes the flows that name it: at the
-// next record that is no removal, at the latest at the next tick. A tightening change closes at its record
-// with FP_RECORD_LAST; the removal of a peering and of a V-net at once.
+// V-net, SNAPSHOT_END; then changes as they come. What a record forbids no reader acts on from then on: readers
+// compare what they find with what is closed (core/closing.h), and passes take it out in slices.
 //
 // A worker that was asked for refreshes and sends nothing for 3 s counts as silent: its flows are extended up
 // to stale_max_s, as if it had sent DIRECTORY_STATE 0. Whoever sees its connection end may apply that record for it.
@@ -60,7 +59,8 @@ int fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks 
 void fp_installer_share(struct fp_installer *installer, uint32_t workers);
 void fp_installer_destroy(struct fp_installer *installer);
 
-// 0: applied. -EAGAIN: keep it at the head of its ring and try again after the next tick.
+// 0: applied. -EAGAIN: keep it at the head of its ring and try again after the next tick. -EINPROGRESS: keep it
+// there and apply it again, others in between: it has spent what one record may.
 // Any other negative: refused, counted, and told to the client by a REFUSED record (by emit).
 int fp_installer_apply(struct fp_installer *installer, uint8_t client_worker, const struct fp_record *record, uint64_t now_ns);
 
@@ -71,8 +71,11 @@ void fp_installer_foresee(const struct fp_installer *installer, const struct fp_
 // again at a bounded rate, expires. Returns true if there is more to do at once.
 bool fp_installer_tick(struct fp_installer *installer, uint64_t now_ns);
 
+// A pass is under way or due: tick again at once.
+bool fp_installer_due(const struct fp_installer *installer);
+
 // Answers SYNC records whose changes no reader can have missed. Cheap; after every round of records, and with
-// the tick. Returns true while one waits for a reader.
+// the tick; records may spend their time anew from then on. Returns true while something waits for a reader.
 bool fp_installer_sync(struct fp_installer *installer);
 
 uint64_t fp_installer_refused(const struct fp_installer *installer, enum fp_refusal why);

@@ -169,10 +169,17 @@ enum fp_vnet_flag {
 	FP_VNET_STATEFUL = 1 << 1, // reserved
 };
 
+// What is not yet all taken out. Readers compare with lists of their own; a data plane that adopts looks here.
+enum fp_vnet_closing {
+	FP_VNET_CLOSING_NONE = 0,
+	FP_VNET_CLOSING_SCOPES = 1, // what the tightening ones of changes[] cover
+	FP_VNET_CLOSING_ALL = 2,    // all flows from here and into here
+};
+
 // Looked at by poll threads: the first line. The rest is housekeeping's.
 struct fp_vnet {
 	uint32_t vni; // 24 bits
-	uint32_t closings; // passes that closed flows from here or into here; never set back, whoever has the index
+	uint32_t closings; // how often something was closed from here or into here; never set back, whoever has the index
 	uint8_t flags; // enum fp_vnet_flag
 	uint8_t gateway_mac[6];
 	uint8_t worker; // which slow-path worker serves it: vni % workers
@@ -188,7 +195,7 @@ struct fp_vnet {
 	uint32_t flows;       // resident now
 	uint32_t drops_resident; // of these: refusals
 	uint32_t change_next; // next place to write in changes[]
-	uint8_t closing; // a tightening change is kept whose flows are not yet all closed
+	uint8_t closing; // enum fp_vnet_closing
 	uint8_t zero[31];
 	uint64_t in_force; // what was tightened up to this revision is closed; 0: not known
 	struct fp_change changes[FP_CHANGES_KEPT];

@@ -155,7 +155,7 @@ location_object(const struct fp_arena *a, uint32_t location)
 	return location ? a->view.location[location].object_id : 0;
 }
 
-// The writer closes flows of what died before it applies the next record, and adoption at once.
+// A small table's flows of what died are taken out before the next record is applied, and at adoption at once.
 static bool
 flow_leads_somewhere(const struct fp_arena *a, const struct fp_flow_entry *entry)
 {

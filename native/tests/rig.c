@@ -169,10 +169,13 @@ rig_apply(struct rig *rig, const struct fp_record *record, uint64_t now_ns)
 	int rc;
 
 	fp_arena_tick(rig->arena, now_ns);
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 8;) {
 		rc = fp_installer_apply(rig->installer, record->head.type == FP_RECORD_NEXTHOP_SET ? 0xff : 0, record, now_ns);
+		if (rc == -EINPROGRESS)
+			continue;
 		if (rc != -EAGAIN)
 			break;
+		i++;
 		rig_maintain(rig, now_ns);
 	}
 	return rc;

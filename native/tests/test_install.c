@@ -311,7 +311,7 @@ test_revocation_is_finished_after_a_restart(void)
 				      .scope = { .destination_bits = 96 + 24, .port_high = 0xffff } };
 	memcpy(r.scope.destination + 12, (uint8_t[]){ 10, 0, 0, 0 }, 4);
 	r.head = (struct fp_record_head){ .type = FP_RECORD_CHANGE, .version = FP_RECORD_VERSION, .vni = RED, .revision = 5 };
-	assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&r, NOW_NS) == 0); // no LAST: nothing closed yet
+	assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&r, NOW_NS) == 0); // no LAST: nothing taken out yet
 	struct fp_flow_key closed = key_of(&w, 0x0a000002), open = key_of(&w, 0x0a000102);
 	assert(fp_flow_find(w.arena, &closed) != 0);
 	world_close(&w);
@@ -347,9 +347,11 @@ test_a_revocation_spares_what_it_does_not_cover(uint32_t flows)
 	uint64_t began = now_ns();
 	assert(change(&w, FP_CHANGE_TIGHTEN, 0x0a000000, 24, 5) == 0);
 	uint64_t took = now_ns() - began;
+	while (fp_installer_due(w.in))
+		fp_installer_tick(w.in, NOW_NS);
 	fp_flow_stats(w.arena, &stats);
 	assert(before - stats.resident <= 256 && before - stats.resident > 200);
-	printf("closing pass over %u flows: %.1f ms\n", before, (double)took / 1e6);
+	printf("a revocation among %u flows: %.3f ms\n", before, (double)took / 1e6);
 	world_close(&w);
 }
 

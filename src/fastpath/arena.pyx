@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EINPROGRESS
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strcmp
 
@@ -239,7 +239,9 @@ cdef class Arena:
             if worker is None:
                 client = CONTROL if (<const fp_record *>&raw[i, 0]).head.type == FP_RECORD_NEXTHOP_SET else 0
             for attempt in range(max(tries, 1)):
-                out[i] = fp_installer_apply(self.installer, client, <const fp_record *>&raw[i, 0], self.now_ns)
+                out[i] = -EINPROGRESS
+                while out[i] == -EINPROGRESS:
+                    out[i] = fp_installer_apply(self.installer, client, <const fp_record *>&raw[i, 0], self.now_ns)
                 if out[i] != -EAGAIN:
                     break
                 fp_installer_tick(self.installer, self.now_ns)

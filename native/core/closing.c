@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "closing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <rte_rcu_qsbr.h>
+
+#include "flow_internal.h"
+#include "scope.h"
+
+#define SCOPE_NS 4        // comparing with one
+#define STAMP_AGE (1u << 30) // older stamps are kept at this distance, so that numbers may wrap around
+
+static bool is_closed(const struct fp_arena *arena, uint32_t index, fp_action_word word, uint32_t decided);
+static bool in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet, uint32_t to,
+		     uint32_t decided);
+static bool location_died(const struct fp_arena_view *view, uint32_t location);
+static uint32_t walk_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
+static void publish(struct fp_arena *arena, const struct fp_closing *closing);
+static void pend(struct fp_arena *arena, uint32_t vnet, uint8_t how);
+static void retire(struct fp_arena *arena);
+static void vnet_settled(struct fp_arena *arena, uint32_t vnet);
+
+static inline bool
+is_before(uint32_t sequence, uint32_t other)
+{
+	return (int32_t)(sequence - other) < 0;
+}
+
+int
+fp_closings_init(struct fp_arena *arena)
+{
+	struct fp_closings *closings = calloc(1, sizeof(*closings));
+	if (closings == NULL)
+		return -ENOMEM;
+	arena->view.closings = closings;
+	closings->sequence = 1;
+	closings->whole = calloc(arena->view.vnets, sizeof(*closings->whole));
+	closings->scopes = calloc(arena->view.vnets, sizeof(*closings->scopes));
+	closings->whole_list = calloc(arena->view.vnets, sizeof(*closings->whole_list));
+	closings->decided = calloc(arena->view.flows, sizeof(*closings->decided));
+	return closings->whole && closings->scopes && closings->whole_list && closings->decided ? 0 : -ENOMEM;
+}
+
+void
+fp_closings_free(struct fp_arena *arena)
+{
+	struct fp_closings *closings = arena->view.closings;
+	if (closings == NULL)
+		return;
+	free(closings->whole);
+	free(closings->scopes);
+	free(closings->whole_list);
+	free(closings->decided);
+	free(closings);
+	arena->view.closings = NULL;
+}
+
+// ---- readers ---------------------------------------------------------------------------------
+
+// The stamp is read before the word: it is stored after it, so that no old word is taken for a new one.
+uint32_t
+fp_closings_compare(const struct fp_arena *arena, uint32_t n, fp_action_word *word, uint32_t *entry)
+{
+	const struct fp_arena_view *view = &arena->view;
+	uint32_t hits = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		if (entry[i] == 0)
+			continue;
+		const uint32_t decided = fp_load(&view->closings->decided[entry[i]]);
+		word[i] = fp_load(&view->flow_entry[entry[i]].action);
+		if (is_closed(arena, entry[i], word[i], decided))
+			word[i] = entry[i] = 0;
+		else
+			hits++;
+	}
+	return hits;
+}
+
+static bool
+is_closed(const struct fp_arena *arena, uint32_t index, fp_action_word word, uint32_t decided)
+{
+	const struct fp_closings *closings = arena->view.closings;
+	const struct fp_arena_view *view = &arena->view;
+	const struct fp_flow_entry *entry = &view->flow_entry[index];
+	const struct fp_ingress *ingress = &view->ingress[entry->key.ingress];
+	const bool drops = fp_action_of(word) == FP_ACTION_DROP;
+	const uint32_t source = drops ? 0 : fp_action_source(word);
+	const uint32_t destination = drops ? 0 : fp_action_destination(word);
+	const uint32_t vnet = ingress->vnet;
+	const uint32_t to = destination ? view->location[destination].vnet : vnet;
+	const uint32_t whole = fp_load(&closings->whole[vnet]);
+	const uint32_t whole_to = to == vnet ? whole : fp_load(&closings->whole[to]);
+
+	if ((whole && is_before(decided, whole)) || (whole_to && is_before(decided, whole_to)))
+		return true;
+	if (fp_load(&closings->dead) &&
+	    (!(fp_load(&ingress->flags) & FP_INGRESS_LIVE) || location_died(view, source) ||
+	     location_died(view, destination)))
+		return true;
+	return (fp_load(&closings->scopes[vnet]) || fp_load(&closings->scopes[to])) &&
+	       in_scope(arena, entry, vnet, to, decided);
+}
+
+static bool
+location_died(const struct fp_arena_view *view, uint32_t location)
+{
+	return location && fp_load(&view->location[location].state) != FP_LOCATION_LIVE;
+}
+
+static bool
+in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet, uint32_t to, uint32_t decided)
+{
+	const struct fp_closings *closings = arena->view.closings;
+	const uint32_t first = fp_load(&closings->first), end = fp_load(&closings->end);
+	for (uint32_t i = first; i != end; i++) {
+		const struct fp_closing *one = &closings->closing[i % FP_CLOSINGS_MAX];
+		const bool named = one->to ? one->vnet == vnet && one->to == to : one->vnet == vnet || one->vnet == to;
+		if (named && is_before(decided, one->sequence) &&
+		    (!one->older || is_before(fp_load(&entry->revision), one->before)) &&
+		    fp_scope_covers(&one->scope, &entry->key))
+			return true;
+	}
+	return false;
+}
+
+// ---- publishing ------------------------------------------------------------------------------
+
+void
+fp_close_scope(struct fp_arena *arena, uint32_t vnet, const struct fp_scope *scope)
+{
+	publish(arena, &(struct fp_closing){ .vnet = (uint16_t)vnet, .scope = *scope });
+}
+
+void
+fp_close_older(struct fp_arena *arena, uint32_t vnet, const struct fp_scope *scope, uint32_t before)
+{
+	publish(arena, &(struct fp_closing){
+			       .vnet = (uint16_t)vnet, .scope = *scope, .older = true, .before = before });
+}
+
+void
+fp_close_pair(struct fp_arena *arena, uint32_t from, uint32_t to)
+{
+	publish(arena, &(struct fp_closing){
+			       .vnet = (uint16_t)from, .to = (uint16_t)to, .scope = { .port_high = 0xffff } });
+}
+
+void
+fp_close_vnet(struct fp_arena *arena, uint32_t vnet)
+{
+	struct fp_closings *closings = arena->view.closings;
+	if (closings->whole[vnet] == 0) {
+		closings->whole_list[closings->wholes++] = (uint16_t)vnet;
+		// Its flows count to it until they are taken out: nobody else gets the index before.
+		fp_index_hold(&arena->pool[FP_POOL_VNET], vnet);
+	}
+	__atomic_store_n(&closings->whole[vnet], ++closings->sequence, __ATOMIC_RELEASE);
+	pend(arena, vnet, FP_VNET_CLOSING_ALL);
+}
+
+void
+fp_close_dead(struct fp_arena *arena)
+{
+	struct fp_closings *closings = arena->view.closings;
+	__atomic_store_n(&closings->dead, ++closings->sequence, __ATOMIC_RELEASE);
+	__atomic_store_n(&closings->pending, 1, __ATOMIC_RELEASE);
+}
+
+// With no room in the list the V-net is closed as a whole: more than is forbidden, but at once.
+static void
+publish(struct fp_arena *arena, const struct fp_closing *given)
+{
+	struct fp_closings *closings = arena->view.closings;
+	(void)fp_closings_settle(arena);
+	if (closings->end - closings->reusable == FP_CLOSINGS_MAX) {
+		fp_close_vnet(arena, given->vnet);
+		return;
+	}
+	struct fp_closing *one = &closings->closing[closings->end % FP_CLOSINGS_MAX];
+	*one = *given;
+	one->sequence = ++closings->sequence;
+	__atomic_store_n(&closings->end, closings->end + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&closings->scopes[one->vnet], closings->scopes[one->vnet] + 1, __ATOMIC_RELEASE);
+	pend(arena, one->vnet, FP_VNET_CLOSING_SCOPES);
+}
+
+// A decision that a thread has been handed and not yet looked at is no less closed: it compares `closings`.
+static void
+pend(struct fp_arena *arena, uint32_t vnet, uint8_t how)
+{
+	struct fp_vnet *record = &arena->view.vnet[vnet];
+	if (record->closing < how)
+		fp_store(&record->closing, how);
+	__atomic_store_n(&arena->view.closings->pending, 1, __ATOMIC_RELEASE);
+	fp_store(&record->closings, record->closings + 1);
+}
+
+void
+fp_closing_stamp(struct fp_arena *arena, uint32_t entry)
+{
+	struct fp_closings *closings = arena->view.closings;
+	__atomic_store_n(&closings->decided[entry], closings->sequence, __ATOMIC_RELEASE);
+}
+
+// ---- the walk --------------------------------------------------------------------------------
+
+bool
+fp_closings_fresh(const struct fp_arena *arena)
+{
+	const struct fp_closings *closings = arena->view.closings;
+	return closings->pending && closings->phase == FP_CLOSING_IDLE;
+}
+
+bool
+fp_closings_due(const struct fp_arena *arena)
+{
+	const struct fp_closings *closings = arena->view.closings;
+	return closings->pending && closings->phase != FP_CLOSING_GRACE;
+}
+
+bool
+fp_closings_walk(struct fp_arena *arena, uint32_t *left_ns)
+{
+	struct fp_closings *closings = arena->view.closings;
+	(void)fp_closings_settle(arena);
+	if (!fp_closings_due(arena))
+		return false;
+	if (closings->phase == FP_CLOSING_IDLE) {
+		closings->phase = FP_CLOSING_WALK;
+		closings->walk_sequence = closings->sequence;
+		closings->walk_end = closings->end;
+		closings->cursor = 0;
+	}
+	if (fp_flow_pass(arena, &closings->cursor, left_ns, walk_one, arena)) {
+		closings->phase = FP_CLOSING_GRACE;
+		closings->token = rte_rcu_qsbr_start(arena->qsbr);
+		(void)fp_closings_settle(arena);
+	}
+	return fp_closings_due(arena);
+}
+
+void
+fp_closings_finish(struct fp_arena *arena)
+{
+	uint32_t left_ns;
+	do
+		left_ns = INT32_MAX;
+	while (fp_closings_walk(arena, &left_ns));
+}
+
+static uint32_t
+walk_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *)
+{
+	struct fp_arena *arena = context;
+	struct fp_closings *closings = arena->view.closings;
+	const uint32_t decided = closings->decided[index];
+	const uint32_t vnet = fp_flow_vnet_at(arena, index);
+	const uint32_t compare_ns = closings->scopes[vnet] ? (closings->end - closings->first) * SCOPE_NS : 0;
+	if (is_closed(arena, index, entry->action, decided)) {
+		fp_flow_remove_at(arena, index);
+		return compare_ns + FP_REMOVE_NS;
+	}
+	if (closings->sequence - decided > STAMP_AGE)
+		__atomic_store_n(&closings->decided[index], closings->sequence - STAMP_AGE, __ATOMIC_RELEASE);
+	return compare_ns;
+}
+
+bool
+fp_closings_settle(struct fp_arena *arena)
+{
+	struct fp_closings *closings = arena->view.closings;
+	if (closings->phase == FP_CLOSING_GRACE && rte_rcu_qsbr_check(arena->qsbr, closings->token, false) == 1)
+		retire(arena);
+	if (closings->reusable != closings->reusable_next &&
+	    rte_rcu_qsbr_check(arena->qsbr, closings->reusable_token, false) == 1)
+		closings->reusable = closings->reusable_next;
+	return closings->phase == FP_CLOSING_GRACE;
+}
+
+static void
+retire(struct fp_arena *arena)
+{
+	struct fp_closings *closings = arena->view.closings;
+	closings->phase = FP_CLOSING_IDLE;
+	for (uint32_t i = closings->first; i != closings->walk_end; i++) {
+		const uint32_t vnet = closings->closing[i % FP_CLOSINGS_MAX].vnet;
+		__atomic_store_n(&closings->scopes[vnet], closings->scopes[vnet] - 1, __ATOMIC_RELEASE);
+		vnet_settled(arena, vnet);
+	}
+	__atomic_store_n(&closings->first, closings->walk_end, __ATOMIC_RELEASE);
+	closings->reusable_next = closings->walk_end;
+	closings->reusable_token = rte_rcu_qsbr_start(arena->qsbr);
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < closings->wholes; i++) {
+		const uint32_t vnet = closings->whole_list[i];
+		if (is_before(closings->walk_sequence, closings->whole[vnet])) {
+			closings->whole_list[kept++] = (uint16_t)vnet;
+			continue;
+		}
+		__atomic_store_n(&closings->whole[vnet], 0, __ATOMIC_RELEASE);
+		vnet_settled(arena, vnet);
+		fp_index_drop(&arena->pool[FP_POOL_VNET], vnet);
+	}
+	closings->wholes = kept;
+	if (closings->dead && !is_before(closings->walk_sequence, closings->dead))
+		__atomic_store_n(&closings->dead, 0, __ATOMIC_RELEASE);
+	if (closings->first == closings->end && closings->wholes == 0 && closings->dead == 0)
+		__atomic_store_n(&closings->pending, 0, __ATOMIC_RELEASE);
+}
+
+static void
+vnet_settled(struct fp_arena *arena, uint32_t vnet)
+{
+	const struct fp_closings *closings = arena->view.closings;
+	struct fp_vnet *record = &arena->view.vnet[vnet];
+	if (record->closing && closings->scopes[vnet] == 0 && closings->whole[vnet] == 0)
+		fp_store(&record->closing, (uint8_t)FP_VNET_CLOSING_NONE);
+}
