@@ -60,14 +60,12 @@ ROWS = {
 }
 # pure logic: neither sockets nor clocks nor files
 PURE = {
-    "gateway/slow_path/resolver.py": {
-        "zmq",
-        "socket",
-        "time",
-        "os",
-        "pathlib",
-        "fastpath.rings",
-        "fastpath.dataplane",
+    **{
+        f"gateway/slow_path/{name}.py": {
+            *("zmq", "socket", "time", "os", "pathlib"),
+            *("fastpath.rings", "fastpath.dataplane"),
+        }
+        for name in ("resolver", "asking", "told", "locators", "places")
     },
     "directory_service/decide/decide.py": {"zmq", "socket", "time", "os", "pathlib", "sqlite3"},
 }

@@ -26,7 +26,8 @@ from resolver_world import (
 from directory_client.events import Changed, Located, Snapshot
 from directory_client.wire import rows as wire
 from fastpath.records import Action, ChangeKind, RecordType, Refusal, make
-from gateway.slow_path.resolver import ATTEMPTS_MAX, BATCH_ROWS_MAX, LATE_S, Resolver
+from gateway.slow_path.asking import ATTEMPTS_MAX, BATCH_ROWS_MAX, LATE_S
+from gateway.slow_path.resolver import Resolver
 
 
 class World:

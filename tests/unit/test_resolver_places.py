@@ -9,7 +9,8 @@ from resolver_world import INCARNATION, VNI, records, snapshot
 
 from directory_client.events import Changed
 from fastpath.records import RecordType, Refusal, make
-from gateway.slow_path.resolver import CONFLICTS_MAX, Resolver
+from gateway.slow_path.places import CONFLICTS_MAX
+from gateway.slow_path.resolver import Resolver
 
 
 def refused(record_type: RecordType, why: Refusal) -> np.ndarray:
