@@ -14,6 +14,7 @@ from vnetctl.client import SLOW_TIMEOUT_S
 from vnetctl.documents import ask_before_cutting, complete_document, show_done, show_preview
 from vnetctl.errors import WRONG_INPUT, Failure
 from vnetctl.session import Session, output_options, pass_session
+from vnetctl.transfer import fetch, said_of
 
 _NAME_LINE = re.compile(r'^document\s*=\s*"[^"\n]*"', re.M)
 
@@ -68,7 +69,7 @@ def rename(session: Session, name: str, new: str, **options: Any) -> None:
 
     What it owns stays as it is, and is owned by NEW. Change its name in your file, too.
     """
-    said = session.ask("export", name=name).get("text", "")
+    said = fetch(session, name)
     if _exists(session, new):
         raise Failure(f"there is a document {new} already", "choose another name", WRONG_INPUT)
     text, count = _NAME_LINE.subn(lambda _: f"document = {json.dumps(new)}", said, count=1)
@@ -76,7 +77,7 @@ def rename(session: Session, name: str, new: str, **options: Any) -> None:
         raise Failure(f"what document {name} says has no name in it", f"vnetctl export {name}")
 
     def is_same() -> bool:
-        return bool(session.ask("export", name=name).get("text") == said)
+        return fetch(session, name) == said
 
     comment = f"renamed from {name}"
     nothing = f"document {name} owns nothing"
@@ -85,7 +86,7 @@ def rename(session: Session, name: str, new: str, **options: Any) -> None:
 
 def _exists(session: Session, name: str) -> bool:
     try:
-        session.ask("export", name=name)
+        session.ask("export", name=name, args={"at": 0})
     except Failure as failure:
         if failure.code not in (1, 2):  # nobody answered
             raise
@@ -104,7 +105,7 @@ def _change(
 ) -> None:
     """Apply a text as `apply` does: looked at first, asked about, and only if nothing has changed since."""
     args = {
-        "text": text,
+        **said_of(session, text),
         "name": "vnetctl document",
         "take_over": take_over or [],
         "comment": comment,

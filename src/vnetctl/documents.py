@@ -15,6 +15,7 @@ from vnetctl.errors import NOT_IN_FORCE, PENDING, WRONG_INPUT, Failure, printabl
 from vnetctl.screens import SCREENS
 from vnetctl.session import Session, output_options, pass_session
 from vnetctl.table import Layout
+from vnetctl.transfer import fetch, said_of
 from vnetctl.units import UNKNOWN, Units
 
 SIGN_STYLES = {"+": "green", "-": "red", "~": "yellow"}
@@ -68,7 +69,7 @@ def apply(
     declares. What would cut connections in use is asked about first.
     """
     args = {
-        "text": read(file),
+        **said_of(session, read(file)),
         "name": "standard input" if file == "-" else file,
         "take_over": list(options["take_over"]),
         "comment": options["comment"],
@@ -94,11 +95,11 @@ def export(session: Session, document: str) -> None:
 
     What it prints can be applied again.
     """
-    answer = session.ask("export", name=document)
+    text = fetch(session, document)
     if session.json:
-        session.show_json({"document": document, "text": answer.get("text", "")})
+        session.show_json({"document": document, "text": text})
     else:
-        click.echo(answer.get("text", ""), nl=False)
+        click.echo(text, nl=False)
 
 
 @click.command()
@@ -270,6 +271,8 @@ def diff_lines(answer: Answer) -> list[Text]:
             f" {kind.ljust(kinds)}  {name.ljust(names)}  {printable(entry.get('text') or '')}".rstrip()
         )
         lines.append(line)
+    if more := answer.get("diff_more"):
+        lines.append(Text(f"  and {more} more"))
     return lines
 
 

@@ -24,6 +24,7 @@ from directory_client.client import DirectoryClient
 from directory_client.events import Resolved
 from directory_client.wire import rows
 from directory_client.wire.messages import DirectoryError
+from directory_client.wire.operator_requests import pieces_of
 from directory_service.kinds.records import decode, encode, make_record
 from directory_service.store.contract import Write
 from directory_service.store.sqlite import SqliteStore
@@ -333,3 +334,21 @@ def test_who_waits_for_long_is_told_so_and_goes_on_waiting(served: Served) -> No
     assert first.outcome()["revision"] == 2
     assert second.outcome()["revision"] == 3
     assert {before for _, before in told} == {1}
+
+
+def test_a_document_of_many_megabytes_is_applied_in_pieces_while_others_are_answered(served: Served) -> None:
+    node = served.client(node="gw1")
+    text = large(500) + "".join(f"\n# {'-' * 1000}" for _ in range(18_000))
+    with pytest.raises(DirectoryError, match="more than TEXT_BYTES_MAX"):
+        served.call("apply", text=text)
+    for at, piece in pieces_of(text):
+        served.call("piece", upload=5, at=at, text=piece)
+        assert len(decide(node).decisions) == 1
+    tried = Elsewhere(served, "apply", upload=5, dry_run=True)
+    while tried.is_alive():
+        assert len(decide(node).decisions) == 1
+    assert len(tried.outcome()["diff"]) == 502
+    assert served.call("apply", upload=5, wait_ms=0)["added"] == 502
+    exported = served.call("export", document="large", at=0)
+    assert exported["more"] is None
+    assert "e499" in exported["text"]

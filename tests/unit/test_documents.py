@@ -4,9 +4,9 @@
 import pytest
 
 from directory_client.toml.strict_toml import SHOWN_MAX, TomlError, TomlErrors, read_toml
-from directory_client.wire.limits import DOCUMENT_BYTES_MAX
+from directory_client.wire.limits import AT_ONCE_BYTES_MAX, DOCUMENT_BYTES_MAX
 from directory_client.wire.messages import DirectoryError
-from directory_client.wire.operator_requests import message_of
+from directory_client.wire.operator_requests import check_document_size, message_of
 from directory_service.documents.document import parse_document
 from directory_service.refused import Refused
 from directory_service.settings import Settings
@@ -172,6 +172,8 @@ def test_what_was_previewed_is_what_is_applied() -> None:
 
 
 def test_a_document_beyond_the_limit_is_refused_before_it_is_sent() -> None:
-    request = {"verb": "apply", "args": {"text": "#" * (DOCUMENT_BYTES_MAX + 1)}}
-    with pytest.raises(DirectoryError, match="more than DOCUMENT_BYTES_MAX, 16711680"):
+    request = {"verb": "apply", "args": {"text": "#" * (AT_ONCE_BYTES_MAX + 1)}}
+    with pytest.raises(DirectoryError, match="at most AT_ONCE_BYTES_MAX, 16711680"):
         message_of(request)
+    with pytest.raises(DirectoryError, match="more than DOCUMENT_BYTES_MAX, 268435456"):
+        check_document_size("#" * (DOCUMENT_BYTES_MAX + 1))

@@ -133,6 +133,31 @@ def test_all_flows_are_as_many_as_a_gateway_shows(gateway: FakeGateway) -> None:
     assert gateway.asked[-1]["args"]["limit"] == flows.LIMIT_MAX
 
 
+def test_a_document_that_is_too_large_for_one_message_goes_and_comes_in_pieces(
+    gateway: FakeGateway, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("directory_client.wire.limits.AT_ONCE_BYTES_MAX", 100)
+    monkeypatch.setattr("directory_client.wire.operator_requests.PIECE_BYTES", 64)
+    text = 'document = "ams-ber"\n' + "# an essay\n" * 20
+    Path(document).write_text(text)
+    gateway.answers |= {"preview": CALM, "piece": {"received": 1}}
+    assert run(gateway, "apply", "-f", document).exit_code == 0
+    *pieces, tried, applied = [(request["verb"], request["args"]) for request in gateway.asked]
+    assert {verb for verb, _ in pieces} == {"piece"}
+    assert "".join(piece["text"] for _, piece in pieces) == text
+    (upload,) = {piece["upload"] for _, piece in pieces}
+    assert (tried[1]["upload"], applied[1]["upload"]) == (upload, upload)
+    assert "text" not in applied[1]
+
+    gateway.asked.clear()
+    parts = iter([{"text": "ab", "revision": 5, "more": 2}, {"text": "cd", "revision": 5, "more": None}])
+    monkeypatch.setattr(
+        gateway, "ask", lambda request, timeout_s=0: gateway.asked.append(request) or next(parts)
+    )
+    assert run(gateway, "export", "ams-ber").stdout == "abcd"
+    assert [request["args"] for request in gateway.asked] == [{"at": 0}, {"at": 2, "revision": 5}]
+
+
 def test_pending_changes_end_with_4_only_when_asked_for(gateway: FakeGateway, document: str) -> None:
     assert run(gateway, "apply", "-f", document, "--dry-run").exit_code == 0
     assert run(gateway, "apply", "-f", document, "--dry-run", "--exit-code").exit_code == 4

@@ -6,9 +6,12 @@ start fast."""
 HEAD_BYTES_MAX = 65_536
 TEXT_BYTES_MAX = 16 * 1024 * 1024
 RESOLVE_BYTES_MAX = 256 * 1024  # that a gateway asks at once: 2048 rows
-DOCUMENT_BYTES_MAX = TEXT_BYTES_MAX - HEAD_BYTES_MAX  # room for what else an apply says
+AT_ONCE_BYTES_MAX = TEXT_BYTES_MAX - HEAD_BYTES_MAX  # of a document that is sent whole: an apply says more
+DOCUMENT_BYTES_MAX = 256 * 1024 * 1024  # of one that is sent in pieces
+PIECE_BYTES = 1024 * 1024
 ANSWER_BYTES_MAX = 256 * 1024 * 1024  # of any kind, from a directory or a gateway
 ADMIN_BYTES_MAX = TEXT_BYTES_MAX + 1024 * 1024  # of an operator's request to a gateway
+EXPORT_PIECE_CHARACTERS = 2 * 1024 * 1024
 PROGRESS_BYTES_MAX = 1_024  # what is longer is an answer
 INBOX_BYTES_MAX = 65_536
 TOPIC_BYTES_MAX = 64
@@ -34,6 +37,7 @@ COUNTERS_MAX = 256  # of a worker
 NAMES_TOLD_MAX = 256  # with one report of a worker
 IDS_MAX = 4_096  # whose names are asked at once
 HISTORY_ROWS_MAX = 100_000
+DIFF_ROWS_MAX = 100_000  # of a change's answer; the rest is counted
 
 # numbers
 HELD_S_MAX = 1e10

@@ -6,12 +6,12 @@ Control passes such requests on; vnetctl uses this itself where there is no gate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from directory_client.kinds.nouns import NOUN_OF, NOUNS
-from directory_client.wire.limits import DOCUMENT_BYTES_MAX
+from directory_client.wire.limits import AT_ONCE_BYTES_MAX, DOCUMENT_BYTES_MAX, PIECE_BYTES
 from directory_client.wire.messages import DirectoryError, MalformedMessage, Request, check
 from directory_client.wire.requests import REQUESTS
 
@@ -20,7 +20,7 @@ RECORD_KINDS = frozenset(NOUN_OF)
 READS = frozenset({"export", "history"})
 HISTORY_ROWS = 20  # where nobody says how many
 LONG_S = 30.0  # for what may take long
-WRITES = frozenset({"apply", "rollback", "set", "remove", "release"})
+WRITES = frozenset({"apply", "piece", "rollback", "set", "remove", "release"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,14 @@ def message_of(request: Mapping[str, Any]) -> Message:
         case "show":
             return _message("list", {"kind": noun, "vnet": said.get("vnet"), "name": name}, "show")
         case "apply":
-            if not said.get("text"):
+            if not said.get("text") and said.get("upload") is None:
                 raise DirectoryError("the document is empty", "vnetctl apply -f topology.toml", 2)
             message = _message("apply", {"name": "topology.toml", **said}, timeout_s=LONG_S)
-            check_document_size(message.fields["text"])
+            if said.get("upload") is None:
+                check_size_at_once(message.fields["text"])
             return message
+        case "piece":
+            return _message("piece", said, "apply")
         case "rollback":
             return _message("rollback", said, timeout_s=LONG_S)
         case "set" | "remove":
@@ -70,7 +73,7 @@ def message_of(request: Mapping[str, Any]) -> Message:
         case "history":
             return _message("history", {"limit": HISTORY_ROWS, **said, "document": name})
         case "export":
-            return _message("export", {"document": name})
+            return _message("export", {**said, "document": name})
         case "release":
             return _message("release", {**said, "node": name})
         case "reload":
@@ -89,10 +92,33 @@ def _message(type: str, said: Mapping[str, Any], command: str = "", timeout_s: f
 
 def check_document_size(text: str) -> None:
     """Raise DirectoryError for a document that no directory takes, before it is sent."""
-    size = len(text.encode())
+    size = byte_length(text)
     if size > DOCUMENT_BYTES_MAX:
         raise DirectoryError(
             f"the document has {size} bytes, more than DOCUMENT_BYTES_MAX, {DOCUMENT_BYTES_MAX}",
             "make several documents of it",
             2,
         )
+
+
+def check_size_at_once(text: str) -> None:
+    """Raise DirectoryError for a document that does not fit into one message."""
+    size = byte_length(text)
+    if size > AT_ONCE_BYTES_MAX:
+        raise DirectoryError(
+            f"the document has {size} bytes, and one message at most AT_ONCE_BYTES_MAX, {AT_ONCE_BYTES_MAX}",
+            "vnetctl apply sends it in pieces",
+            2,
+        )
+
+
+def byte_length(text: str) -> int:
+    """Return how many bytes a text has in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def pieces_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yield a text in pieces that fit into messages, each with the number of characters before it."""
+    step = PIECE_BYTES // (1 if text.isascii() else 4)
+    for at in range(0, len(text), step):
+        yield at, text[at : at + step]

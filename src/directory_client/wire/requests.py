@@ -26,16 +26,26 @@ class Change(Request, kw_only=True):
 
 
 class ApplyRequest(Change, tag="apply", kw_only=True):
-    """Make a document be as `text` says. `name` is its file's, for messages; `take_over`: names, or
-    document:NAME, that may become this document's; refused if the directory stands at another revision than
-    is expected."""
+    """Make a document be as `text` says, or what was sent under the number `upload` (PieceRequest). `name` is
+    its file's, for messages; `take_over`: names, or document:NAME, that may become this document's; refused
+    if the directory stands at another revision than is expected."""
 
-    text: str
+    text: str = ""
+    upload: Unsigned63 | None = None
     name: str = "document"
     dry_run: bool = False
     take_over: list[str] | None = None
     comment: str | None = None
     expect_revision: Unsigned63 | None = None
+
+
+class PieceRequest(Request, tag="piece", kw_only=True):
+    """A part of a document that is too large for one message: what follows the first `at` characters. The
+    sender draws the number `upload`, which an apply names then."""
+
+    upload: Unsigned63
+    at: Unsigned63
+    text: str
 
 
 class RollbackRequest(Change, tag="rollback", kw_only=True):
@@ -68,9 +78,12 @@ class ReleaseRequest(Change, tag="release", kw_only=True):
 
 
 class ExportRequest(Request, tag="export", kw_only=True):
-    """Show a document as text."""
+    """Show a document as text: all of it, or, where `at` is given, some of it from that character on; of this
+    `revision`, where more of the same is asked for."""
 
     document: str
+    at: Unsigned63 | None = None
+    revision: Unsigned63 | None = None
 
 
 class HistoryRequest(Request, tag="history", kw_only=True):
@@ -145,6 +158,7 @@ _ALL: tuple[type[Request], ...] = (
     Goodbye,
     Hello,
     ApplyRequest,
+    PieceRequest,
     RollbackRequest,
     SetRequest,
     RemoveRequest,

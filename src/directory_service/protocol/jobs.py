@@ -12,23 +12,27 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from directory_client.toml.strict_toml import TomlError
 from directory_client.wire.answers import Answer
+from directory_client.wire.limits import ANSWER_BYTES_MAX, DIFF_ROWS_MAX, HEAD_BYTES_MAX
 from directory_client.wire.messages import DirectoryError, MalformedMessage, pack
+from directory_client.wire.operator_requests import byte_length
 from directory_service.documents.resting import NO_REPORTS, Reports
 from directory_service.editor import Applied, Editor
 from directory_service.protocol.authentication import Identity
 from directory_service.protocol.dry_run import questions
 from directory_service.protocol.rights import Rights
+from directory_service.protocol.uploads import Exports, Uploads
 from directory_service.refused import Refused
 from directory_service.store.contract import StoreError
 
 log = logging.getLogger(__name__)
 
 WRITES = frozenset(
-    {"apply", "rollback", "set", "remove", "release"}
+    {"apply", "piece", "rollback", "set", "remove", "release"}
 )  # one after the other, with their dry runs
 
 
@@ -87,8 +91,11 @@ class Jobs:
     def __init__(self, editor: Editor, rights: Rights) -> None:
         self._editor = editor
         self._rights = rights
+        self._uploads = Uploads()
+        self._exports = Exports()
         self._doers: dict[str, Callable[[Job], Done]] = {
             "apply": self._apply,
+            "piece": self._piece,
             "rollback": self._rollback,
             "set": self._set,
             "remove": self._remove,
@@ -109,8 +116,10 @@ class Jobs:
 
     def _apply(self, job: Job) -> Done:
         head = job.head
+        owner = job.identity.name
+        text = head.text if head.upload is None else self._uploads.text(owner, head.upload)
         applied = self._editor.apply(
-            head.text,
+            text,
             head.name,
             head.dry_run,
             head.take_over or [],
@@ -120,7 +129,14 @@ class Jobs:
             None if head.dry_run else head.expect_revision,
             job.reports,
         )
+        if head.upload is not None and not head.dry_run:
+            self._uploads.forget(owner, head.upload)
         return self._change(job, applied)
+
+    def _piece(self, job: Job) -> Done:
+        head = job.head
+        received = self._uploads.add(job.identity.name, head.upload, head.at, head.text)
+        return self._done({"received": received})
 
     def _rollback(self, job: Job) -> Done:
         head = job.head
@@ -150,6 +166,7 @@ class Jobs:
                 asks = questions(applied, job.flows_max)
                 if not asks:  # nobody can have flows that it would cut, which is more than not knowing
                     flows = {**(flows or {}), "concerned": False}
+        shown = _shortened(applied.diff)
         answer = {
             "document": applied.document,
             "revision": applied.revision,
@@ -157,7 +174,8 @@ class Jobs:
             "added": applied.added,
             "changed": applied.changed,
             "removed": applied.removed,
-            "diff": applied.diff,
+            "diff": shown,
+            "diff_more": len(applied.diff) - len(shown),
             "warnings": applied.warnings,
             "flows": flows,
         }
@@ -176,7 +194,17 @@ class Jobs:
     def _export(self, job: Job) -> Done:
         document = job.head.document
         self._rights.check_document(job.identity, "export", document)
-        return self._done({"text": self._editor.export(document)})
+        head = job.head
+        export = partial(self._editor.export, document)
+        if head.at is not None:
+            revision = self._editor.revision
+            piece = self._exports.piece(document, head.at, head.revision, revision, export)
+            return self._done(piece._asdict())
+        text = export()
+        if byte_length(text) > ANSWER_BYTES_MAX - HEAD_BYTES_MAX:
+            problem = f"document {document} has more than ANSWER_BYTES_MAX, {ANSWER_BYTES_MAX} bytes"
+            raise Refused(problem, "vnetctl export of this release asks for it in pieces")
+        return self._done({"text": text})
 
     def _history(self, job: Job) -> Done:
         document = job.head.document
@@ -211,6 +239,13 @@ class Jobs:
         body = b"".join(pack(one) for pair in answer.items() for one in pair)
         revision = self._editor.revision
         return Done(revision, len(answer), body, trims_failed=self._editor.trims_failed, **more)
+
+
+def _shortened(diff: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what an answer has room for; what is taken away or changed comes before what is added then."""
+    if len(diff) <= DIFF_ROWS_MAX:
+        return diff
+    return sorted(diff, key=lambda line: line["sign"] == "+")[:DIFF_ROWS_MAX]
 
 
 def refuse(error: Exception, what: Any) -> tuple[str, Answer]:

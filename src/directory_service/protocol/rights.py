@@ -61,6 +61,7 @@ RIGHTS: dict[str, dict[str, Right]] = {
     "explain": _row(Right(Scope.HOSTED, 10), 500),
     "forward": _row(Right(Scope.SHOWING, 5), 200),
     "apply": _row(_NOTHING, None),
+    "piece": _row(_NOTHING, None),
     "rollback": _row(_NOTHING, None),
     "set": _row(_NOTHING, None),
     "remove": _row(_NOTHING, None),

@@ -28,6 +28,7 @@ from directory_client.wire.requests import (
     ForwardRequest,
     HistoryRequest,
     ListRequest,
+    PieceRequest,
     ReleaseRequest,
     RemoveRequest,
     RollbackRequest,
@@ -63,7 +64,7 @@ Handler = Callable[[Peer, Any, Sequence[Any], float, float], list[Out]]
 
 
 class Writing:
-    """Serves apply, export, history, rollback, set, remove, release, list, explain, hello, answer and
+    """Serves apply, piece, export, history, rollback, set, remove, release, list, explain, hello, answer and
     forward."""
 
     def __init__(
@@ -93,6 +94,7 @@ class Writing:
         self._rates = Rates(configuration.limits.writes_per_second_per_key)
         self.handlers: dict[str, Handler] = {
             "apply": self._apply,
+            "piece": self._piece,
             "rollback": self._rollback,
             "set": self._set,
             "remove": self._remove,
@@ -117,6 +119,12 @@ class Writing:
         self, peer: Peer, head: ApplyRequest, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         return (self._preview if head.dry_run else self._change)(peer, head, now)
+
+    def _piece(
+        self, peer: Peer, head: PieceRequest, parts: Sequence[Any], now: float, waited_s: float
+    ) -> list[Out]:
+        self._may_write(peer, now)
+        return self._show(peer, head, now)
 
     def _rollback(
         self, peer: Peer, head: RollbackRequest, parts: Sequence[Any], now: float, waited_s: float
