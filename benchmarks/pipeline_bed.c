@@ -19,6 +19,7 @@
 #define TUNNEL_ID 100 // and those that follow
 #define SET_ID 500
 #define NODE_ID 1000
+#define SOURCE_ID 1500 // a location behind each tunnel
 #define PLACE_ID 2000
 
 const struct shape shapes[] = {
@@ -142,6 +143,20 @@ place_make(const struct bed *bed, uint32_t i)
 	apply(bed, FP_RECORD_LOCATION_SET, VNI, &location);
 }
 
+// Where what comes out of a tunnel came from: the way back, by which it is counted too.
+static void
+source_make(const struct bed *bed, uint32_t tunnel)
+{
+	struct fp_record_location location = {.object_id = SOURCE_ID + tunnel,
+					      .node_id = NODE_ID + tunnel,
+					      .wire_id = VNI,
+					      .kind = FP_LOCATION_TUNNEL,
+					      .target_id = TUNNEL_ID + tunnel,
+					      .mac = {2, 0, 0, 0, 0, 9}};
+
+	apply(bed, FP_RECORD_LOCATION_SET, VNI, &location);
+}
+
 static void
 tables_fill(const struct bed *bed)
 {
@@ -157,8 +172,10 @@ tables_fill(const struct bed *bed)
 	apply(bed, FP_RECORD_SNAPSHOT_END, VNI, &snapshot);
 	apply(bed, FP_RECORD_ATTACHMENT_SET, VNI, &attachment);
 	here = fp_ingress_by_vlan(rig_arena(bed->rig), 0, bed->shape->vlan);
-	for (uint32_t i = 0; i < bed->shape->tunnels; i++)
+	for (uint32_t i = 0; i < bed->shape->tunnels; i++) {
 		ingress[i] = tunnel_make(bed, i);
+		source_make(bed, i);
+	}
 	for (uint32_t i = 0; i < bed->places; i++)
 		place_make(bed, i);
 	for (uint32_t i = 0; i < bed->flows; i++) {
@@ -175,6 +192,7 @@ tables_fill(const struct bed *bed)
 			flow.key.ingress = ingress[tunnel_of(bed, i)];
 			flow.action = FP_ACTION_DELIVER;
 			flow.ingress_object = NODE_ID + tunnel_of(bed, i);
+			flow.source_object = SOURCE_ID + tunnel_of(bed, i);
 		}
 		put_address(flow.key.source, here_address(bed, i));
 		put_address(flow.key.destination, there_address(bed, i));

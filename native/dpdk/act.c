@@ -3,7 +3,6 @@
 // What the action words say, for a burst: into a tunnel, out of an attachment, an answer, or the
 // end. Each packet ends here or in a transmit batch, but for those whose policy wants ports.
 #include "deliver.h"
-#include "encap.h"
 #include "thread.h"
 
 static void forward(struct fp_thread *t, struct packet *p, fp_action_word word);
@@ -42,18 +41,19 @@ act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, ui
 static inline __attribute__((always_inline)) void
 forward(struct fp_thread *t, struct packet *p, fp_action_word word)
 {
-	uint32_t index = fp_action_destination(word);
-	const struct fp_location_half *half = location_half(t, index);
+	const struct fp_location *location = location_at(t, fp_action_destination(word));
+	const struct fp_location_half *half;
 
-	if (unlikely(half == NULL)) {
+	if (unlikely(location == NULL)) {
 		drop_packet(t, p, FP_DROP_location_gone);
 		return;
 	}
-	if (half->kind == FP_LOCATION_TUNNEL
-		    ? usual_encapsulate(t, p, &t->view.location[index], half)
-		    : usual_deliver(t, p, &t->view.location[index], half))
+	half = location_now(location);
+	__asm__("" : "+r"(half)); // computed once, not at each use
+	if (half->kind == FP_LOCATION_LOCAL ? usual_deliver(t, p, location, half)
+					    : usual_encapsulate(t, p, location, half))
 		return;
-	forward_seldom(t, p, word, half, &t->view.location[index]);
+	forward_seldom(t, p, word, half, location);
 }
 
 static __attribute__((noinline)) void
@@ -76,19 +76,6 @@ forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
 	default:
 		drop_packet(t, p, FP_DROP_location_gone);
 	}
-}
-
-void
-outlet_make(struct fp_thread *t, struct outlet *outlet, uint32_t ingress)
-{
-	const struct fp_ingress *attachment = ingress_at(t, ingress);
-
-	*outlet = (struct outlet){.name = outer_name(t, ingress)};
-	if (attachment == NULL || attachment->kind != FP_INGRESS_ATTACHMENT ||
-	    !ingress_live(attachment) || attachment->vlan != 0 || !tx_possible(t, attachment->port))
-		return;
-	outlet->batch = &t->tx[attachment->port];
-	outlet->usual_bytes = attachment->mtu_bytes != 0 ? attachment->mtu_bytes : UINT32_MAX;
 }
 
 static void
@@ -122,56 +109,9 @@ count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word)
 				 ? source->target
 				 : 0;
 		if (tunnel != 0)
-			t->tunnel_of[p->key.ingress] = outer_name(t, tunnel);
+			t->tunnel_of[p->key.ingress] = egress_name(t, tunnel);
 	}
 	counters = &t->counters.tunnel[tunnel];
 	counters->rx_packets++;
 	counters->rx_bytes += p->mbuf->data_len + TUNNEL_BYTES;
-}
-
-void
-send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_kind kind)
-{
-	const struct fp_location_half *half;
-
-	if (!(p->flags & PACKET_TUNNELED)) {
-		deliver_by(t, p, &t->view.ingress[p->key.ingress], kind);
-		return;
-	}
-	half = location_half(t, fp_action_source(word));
-	if (half == NULL || (half->kind != FP_LOCATION_TUNNEL && half->kind != FP_LOCATION_SET)) {
-		give_up(t, p, kind, FP_DROP_location_gone);
-		return;
-	}
-	encapsulate(t, p, &t->view.location[fp_action_source(word)], half, word, kind);
-}
-
-// A frame of housekeeping's. The object is compared after the word has been read: a new tunnel's
-// word is published after its object, and what is made of the word is made again whenever a tunnel
-// changes.
-void
-encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out)
-{
-	const struct outer *outer = outer_of(t, out->target, 0);
-	struct packet p = {.mbuf = mbuf, .length = (uint16_t)(mbuf->data_len - ETHERNET_BYTES)};
-
-	if (outer->fault != 0 || mbuf->data_off < OUTER_ROOM || mbuf->data_len < ETHERNET_BYTES ||
-	    __atomic_load_n(&t->view.tunnel_info[out->target].object_id, __ATOMIC_RELAXED) !=
-		    out->object) {
-		rte_pktmbuf_free(mbuf);
-		return;
-	}
-	outer_put(mbuf, rte_pktmbuf_mtod(mbuf, uint8_t *), outer, mbuf->data_len, out->wire_id, 0,
-		  outer->tos, 255);
-	tx_put(t, outer->batch, &p, p.mbuf, tx_way(TX_OWN, 0, 0) | outer->way);
-}
-
-void
-deliver_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct fp_ingress *attachment)
-{
-	struct packet p = {.mbuf = mbuf,
-			   .vnet = attachment->vnet,
-			   .length = (uint16_t)(mbuf->data_len - ETHERNET_BYTES)};
-
-	deliver_by(t, &p, attachment, TX_OWN);
 }

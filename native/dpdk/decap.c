@@ -110,6 +110,7 @@ locator_ingress(struct fp_thread *t, const struct parse_context *context, const 
 	struct fp_locator_key key = {.wire_id = be32(load32(udp + UDP_BYTES + 4)) >> 8,
 				     .protocol = FP_PROTOCOL_VXLAN};
 	const struct fp_ingress *ingress;
+	struct locator_seen *seen;
 	uint32_t i;
 
 	memcpy(key.local + 12, ip + 16, 4);
@@ -121,11 +122,13 @@ locator_ingress(struct fp_thread *t, const struct parse_context *context, const 
 		locator_unknown(t, &key);
 		return 0;
 	}
-	*locator_seen_at(t, addresses, vxlan) =
-		(struct locator_seen){.addresses = addresses,
-				      .vxlan = vxlan,
-				      .udp_port = load16(udp + 2),
-				      .current = locator_current(t, context->port),
-				      .inside = inside_of(t, context->port, i, 0)};
+	// The older one of the two goes.
+	seen = locator_seen_at(t, addresses, vxlan);
+	seen[1] = seen[0];
+	seen[0] = (struct locator_seen){.addresses = addresses,
+					.vxlan = vxlan,
+					.udp_port = load16(udp + 2),
+					.current = locator_current(t, context->port),
+					.inside = inside_of(t, context->port, i, 0)};
 	return i;
 }

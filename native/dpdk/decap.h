@@ -10,7 +10,7 @@
 
 // Locators that packets came from lately, with all that parsing wants to know of them. Good for one
 // generation of the tables.
-#define LOCATORS_SEEN 256
+#define LOCATORS_SEEN 2048 // pairs of places: a locator stands in one of two
 struct locator_seen {
 	uint64_t addresses; // remote, local: as they lie in the outer header
 	uint64_t vxlan;     // locator_vxlan()
@@ -36,11 +36,21 @@ locator_vxlan(const uint8_t *vxlan)
 	return load64(vxlan) & 0x00ffffff00000008;
 }
 
+// The first of its two places.
 static inline struct locator_seen *
 locator_seen_at(struct fp_thread *t, uint64_t addresses, uint64_t vxlan)
 {
+	static_assert(LOCATORS_SEEN == 1 << 11);
 	// The id lies over the local address, of which there are few.
-	return &t->locator_seen[(addresses ^ vxlan) * 0x9e3779b97f4a7c15ull >> 56];
+	return &t->locator_seen[(addresses ^ vxlan) * 0x9e3779b97f4a7c15ull >> 53 & ~1ull];
+}
+
+static inline bool
+locator_is(const struct locator_seen *seen, uint64_t addresses, uint64_t vxlan, uint16_t udp_port,
+	   uint64_t current)
+{
+	return seen->addresses == addresses && seen->vxlan == vxlan && seen->udp_port == udp_port &&
+	       seen->current == current;
 }
 
 static inline uint64_t
@@ -63,7 +73,7 @@ usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte
 
 	if (unlikely(len < TUNNEL_BYTES + ETHERNET_BYTES))
 		return NULL;
-	w = usual_load(frame);
+	w = usual_load(frame, 0);
 	vxlan = locator_vxlan(frame + 42);
 	seen = locator_seen_at(t, w.addresses, vxlan);
 	total = usual_total_bytes(&w);
@@ -74,8 +84,9 @@ usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte
 	if (unlikely(total > len - ETHERNET_BYTES || udp_bytes + IPV4_BYTES > total ||
 		     udp_bytes < UDP_BYTES + VXLAN_BYTES + ETHERNET_BYTES))
 		return NULL;
-	if (unlikely(seen->addresses != w.addresses || seen->vxlan != vxlan ||
-		     seen->udp_port != load16(frame + 36) || seen->current != context->locators))
+	if (unlikely(
+		    !locator_is(seen, w.addresses, vxlan, load16(frame + 36), context->locators)) &&
+	    !locator_is(++seen, w.addresses, vxlan, load16(frame + 36), context->locators))
 		return NULL;
 	inner_bytes = udp_bytes - UDP_BYTES - VXLAN_BYTES;
 	mbuf->data_off = (uint16_t)(mbuf->data_off + TUNNEL_BYTES);

@@ -7,14 +7,17 @@
 #include "thread.h"
 #include "usual.h"
 
-// Of untagged frames: which are recognized in one go.
+// Of untagged frames: which are recognized in one go. Tagged ones are where there are attachments.
 enum usual_way { USUAL_NOTHING, USUAL_INSIDE, USUAL_UNDERLAY };
 struct run {
 	uint32_t vnet; // 0: of none
 	uint64_t packets, bytes;
 };
+static struct packet *parse_all(struct fp_thread *t, struct parse_context *context,
+				enum usual_way way, bool attached, struct rte_mbuf **mbufs,
+				uint32_t n, struct packet *p);
 static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way,
-			  struct run *run, struct packet *p, struct rte_mbuf *mbuf);
+			  bool attached, struct run *run, struct packet *p, struct rte_mbuf *mbuf);
 static void run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes);
 static void run_end(struct fp_thread *t, struct run run);
 static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *context,
@@ -32,6 +35,8 @@ static uint32_t parse_ipv4(struct fp_thread *t, struct packet *p, const struct f
 			   uint32_t mtu_bytes);
 static bool llc_carries_ip(const uint8_t *llc, uint32_t len);
 static uint32_t parse_ports(struct packet *p, const uint8_t *l4, uint32_t len);
+static const struct inside *attachment_of(struct fp_thread *t, const struct parse_context *context,
+					  uint32_t vlan);
 static struct inside attachment_find(struct fp_thread *t, const struct fp_port *port,
 				     uint32_t vlan);
 
@@ -44,41 +49,77 @@ const uint16_t usual_least_bytes[256] = {
 	[PROTOCOL_UDP + 1 ... 255] = UINT16_MAX,
 };
 
+// Of an attachment in the generation that this burst sees: the tag's VLAN as it lies in a frame, or
+// a bit that no VLAN has.
+#define VLAN_ID_MASK 0xff0f
+#define UNTAGGED 0x10
+static inline uint64_t
+attachment_name_of(const struct fp_thread *t, const struct fp_port *port)
+{
+	return (uint64_t)t->generation << 32 | (uint64_t)port->index << 16;
+}
+static inline uint64_t
+attachment_name(const struct parse_context *context, uint16_t id)
+{
+	return context->attachments | id;
+}
+// By the id's lower byte.
+static inline struct attachment_seen *
+attachment_seen_at(const struct fp_thread *t, uint64_t name)
+{
+	static_assert(ATTACHMENTS_SEEN == 256);
+	return &t->attachment_seen[(uint8_t)(name >> 8 ^ name >> 13)];
+}
+
 uint32_t
 parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
       struct packet *packets)
 {
 	struct parse_context context = {.port = port,
 					.port_mac = load_mac(port->mac.addr_bytes) << 16,
-					.locators = locator_current(t, port)};
-	enum usual_way way = USUAL_NOTHING;
-	struct packet *p = packets;
-	uint64_t frame_bytes = 0;
-	struct run run = {0};
-	uint32_t rc;
+					.locators = locator_current(t, port),
+					.attachments = attachment_name_of(t, port)};
+	struct packet *end;
 
 	for (uint32_t i = 0; port->dma && i < n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
 	if (port->role != FP_PORT_UNDERLAY)
-		context.untagged = attachment_find(t, port, 0);
-	if (context.untagged.ingress != 0)
-		way = USUAL_INSIDE;
-	else if (port->role != FP_PORT_INSIDE)
-		way = USUAL_UNDERLAY;
+		context.untagged = *attachment_of(t, &context, 0);
+	// One loop for each kind of port.
+	if (port->role == FP_PORT_UNDERLAY)
+		end = parse_all(t, &context, USUAL_UNDERLAY, false, mbufs, n, packets);
+	else if (context.untagged.ingress != 0)
+		end = parse_all(t, &context, USUAL_INSIDE, true, mbufs, n, packets);
+	else if (port->role == FP_PORT_BOTH)
+		end = parse_all(t, &context, USUAL_UNDERLAY, true, mbufs, n, packets);
+	else
+		end = parse_all(t, &context, USUAL_NOTHING, true, mbufs, n, packets);
+	t->counters.port[port->index].rx_packets += n;
+	return (uint32_t)(end - packets);
+}
+
+// Returns the end of what is a packet of a V-net.
+static inline __attribute__((always_inline)) struct packet *
+parse_all(struct fp_thread *t, struct parse_context *context, enum usual_way way, bool attached,
+	  struct rte_mbuf **mbufs, uint32_t n, struct packet *p)
+{
+	uint64_t frame_bytes = 0;
+	struct run run = {0};
+	uint32_t rc;
+
 	for (uint32_t i = 0; i < n; i++) {
 		frame_bytes += mbufs[i]->pkt_len;
-		rc = parse_one(t, &context, way, &run, p, mbufs[i]);
+		rc = parse_one(t, context, way, attached, &run, p, mbufs[i]);
 		if (likely(rc == 0))
 			p++;
 		else if (rc == PARSE_EXCEPTION)
-			exception(t, port, mbufs[i]);
+			exception(t, context->port, mbufs[i]);
 		else
 			drop(t, mbufs[i], p->vnet, rc);
 	}
 	run_end(t, run);
-	t->counters.port[port->index].rx_packets += n;
-	t->counters.port[port->index].rx_bytes += frame_bytes;
-	return (uint32_t)(p - packets);
+	t->counters.port[context->port->index].rx_bytes += frame_bytes;
+	return p;
 }
 
 // Where packets of an ingress may claim to be. mtu_bytes 0: any length will do.
@@ -104,20 +145,45 @@ inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingres
 	return inside;
 }
 
+// Where a tagged frame came in. NULL: it has no tag, or is the first of its VLAN.
+static inline const struct inside *
+tagged_inside(const struct fp_thread *t, const struct parse_context *context,
+	      const struct rte_mbuf *mbuf)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	const struct attachment_seen *seen;
+	uint64_t name;
+
+	if (mbuf->data_len < USUAL_BYTES + VLAN_BYTES || load16(frame + 12) != be16(ETHERTYPE_VLAN))
+		return NULL;
+	name = attachment_name(context, load16(frame + 14) & VLAN_ID_MASK);
+	seen = attachment_seen_at(t, name);
+	return likely(seen->name == name) ? &seen->inside : NULL;
+}
+
 // A reason, 0 (the packet is filled in and counted), or PARSE_EXCEPTION. What is counted comes from
 // where the packet's line was written from: the line itself would be read too soon after.
-static inline uint32_t
-parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way, struct run *run,
-	  struct packet *p, struct rte_mbuf *mbuf)
+static inline __attribute__((always_inline)) uint32_t
+parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way, bool attached,
+	  struct run *run, struct packet *p, struct rte_mbuf *mbuf)
 {
 	uint32_t outer_tos = 0, outer_ttl = 0, bytes, rc;
 	const struct inside *inside = NULL;
 
-	if (likely(mbuf->nb_segs == 1) && way == USUAL_INSIDE)
-		inside = &context->untagged;
-	else if (likely(mbuf->nb_segs == 1) && way == USUAL_UNDERLAY)
-		inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
-	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside)) != 0)) {
+	if (likely(mbuf->nb_segs == 1)) {
+		if (attached && (inside = tagged_inside(t, context, mbuf)) != NULL) {
+			if (likely((bytes = usual_parse(p, mbuf, inside, VLAN_BYTES)) != 0)) {
+				run_add(t, run, inside->vnet, bytes);
+				return 0;
+			}
+			inside = NULL;
+		} else if (way == USUAL_INSIDE) {
+			inside = &context->untagged;
+		} else if (way == USUAL_UNDERLAY) {
+			inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
+		}
+	}
+	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside, 0)) != 0)) {
 		if (way == USUAL_UNDERLAY) {
 			p->outer_ttl = (uint8_t)outer_ttl;
 			if (unlikely((outer_tos & ECN_MASK) != ECN_NOT_ECT) &&
@@ -197,13 +263,9 @@ parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *
 	}
 	if (context->port->role == FP_PORT_UNDERLAY)
 		return parse_underlay(t, context, p, ethertype, tag_bytes);
-	if (vlan != 0 && context->vlan != vlan) {
-		context->tagged = attachment_find(t, context->port, vlan);
-		context->vlan = vlan;
-	}
-	if (vlan != 0)
-		return parse_attached(t, context, p, &context->tagged, ethertype, tag_bytes);
-	return parse_attached(t, context, p, &context->untagged, ethertype, tag_bytes);
+	return parse_attached(t, context, p,
+			      vlan != 0 ? attachment_of(t, context, vlan) : &context->untagged,
+			      ethertype, tag_bytes);
 }
 
 static uint32_t
@@ -221,8 +283,6 @@ parse_attached(struct fp_thread *t, struct parse_context *context, struct packet
 	if (tag_bytes != 0) {
 		memmove(frame + VLAN_BYTES, frame, 12);
 		rte_pktmbuf_adj(p->mbuf, VLAN_BYTES);
-		if (likely(usual_parse(p, p->mbuf, inside)))
-			return 0;
 	}
 	p->key.ingress = inside->ingress;
 	return parse_frame(t, p, &t->view.ingress[inside->ingress], context->port,
@@ -419,7 +479,21 @@ parse_ports(struct packet *p, const uint8_t *l4, uint32_t len)
 	return 0;
 }
 
-// The live attachment of (port, VLAN). ingress 0: there is none.
+// The attachment of the port's VLAN, good until the next one is asked for. ingress 0: there is
+// none.
+static const struct inside *
+attachment_of(struct fp_thread *t, const struct parse_context *context, uint32_t vlan)
+{
+	const uint64_t name = attachment_name(context, vlan != 0 ? be16((uint16_t)vlan) : UNTAGGED);
+	struct attachment_seen *seen = attachment_seen_at(t, name);
+
+	if (unlikely(seen->name != name))
+		*seen = (struct attachment_seen){.name = name,
+						 .inside = attachment_find(t, context->port, vlan)};
+	return &seen->inside;
+}
+
+// The live attachment of (port, VLAN).
 static struct inside
 attachment_find(struct fp_thread *t, const struct fp_port *port, uint32_t vlan)
 {

@@ -7,7 +7,7 @@
 // one before come from memory, and the flows of the one before that.
 #include <rte_cycles.h>
 
-#include "outer.h"
+#include "egress.h"
 #include "thread.h"
 
 static void burst_find(struct fp_thread *t);

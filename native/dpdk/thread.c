@@ -5,9 +5,8 @@
 #include <stdlib.h>
 
 #include "decap.h"
-#include "deliver.h"
+#include "egress.h"
 #include "entropy.h"
-#include "outer.h"
 #include "thread.h"
 
 #define TICK_RELEASES 256
@@ -57,12 +56,15 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->counters.vnet = calloc(t->view.vnets, sizeof(*t->counters.vnet));
 	t->counters.tunnel = calloc(t->view.tunnels, sizeof(*t->counters.tunnel));
 	t->tunnel_of = calloc(t->view.ingresses, sizeof(*t->tunnel_of));
-	t->outer = lines_make(OUTER_TUNNELS * FP_NEXTHOPS_MAX, sizeof(*t->outer));
-	t->outlet = lines_make(OUTLETS, sizeof(*t->outlet));
+	t->egress = lines_make(EGRESS_TUNNELS * FP_NEXTHOPS_MAX + EGRESS_ATTACHMENTS,
+			       sizeof(*t->egress));
+	t->egress_set = lines_make(EGRESS_SETS, sizeof(*t->egress_set));
+	t->attachment_seen = lines_make(ATTACHMENTS_SEEN, sizeof(*t->attachment_seen));
 	t->locator_seen = lines_make(LOCATORS_SEEN, sizeof(*t->locator_seen));
 	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL ||
 	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->tunnel_of == NULL ||
-	    t->outer == NULL || t->outlet == NULL || t->locator_seen == NULL)
+	    t->egress == NULL || t->egress_set == NULL || t->attachment_seen == NULL ||
+	    t->locator_seen == NULL)
 		goto err;
 	rc = hold_create(t, &config->hold);
 	if (rc != 0)
@@ -99,8 +101,9 @@ fp_thread_destroy(struct fp_thread *t)
 	free(t->counters.vnet);
 	free(t->counters.tunnel);
 	free(t->tunnel_of);
-	free(t->outer);
-	free(t->outlet);
+	free(t->egress);
+	free(t->egress_set);
+	free(t->attachment_seen);
 	free(t->locator_seen);
 	free(t);
 }
@@ -325,7 +328,7 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 		    !ingress_live(attachment) || attachment->object_id != out->object ||
 		    attachment->vnet != out->vnet || out->mbuf->data_len < ETHERNET_BYTES)
 			break;
-		deliver_own(t, out->mbuf, attachment);
+		deliver_own(t, out->mbuf, out);
 		return;
 	case FP_LOCATION_TUNNEL:
 		encapsulate_own(t, out->mbuf, out);

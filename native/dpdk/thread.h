@@ -59,6 +59,15 @@ struct inside {
 } __attribute__((aligned(16)));
 static_assert(sizeof(struct inside) == 32, "inside");
 
+// Attachments that packets came by lately. Good for one generation of the tables.
+#define ATTACHMENTS_SEEN 256
+struct attachment_seen {
+	uint64_t name; // attachment_name(); 0: never used
+	uint64_t zero[3];
+	struct inside inside; // ingress 0: there is no attachment
+};
+static_assert(sizeof(struct attachment_seen) == 64, "attachment_seen");
+
 // As what a sent frame is counted, once the device has taken it.
 enum tx_kind { TX_FORWARDED, TX_DELIVERED, TX_RELAYED, TX_ANSWERED, TX_ICMP, TX_OWN };
 
@@ -177,11 +186,12 @@ struct fp_thread {
 	uint16_t tx_queue;
 	uint64_t tx_waiting;               // bit per port with a batch
 	uint32_t generation;               // of the tables, as this burst sees them
-	struct outer *outer;               // outer.h
-	struct outlet *outlet;             // deliver.h
+	struct egress *egress;             // egress.h
+	struct egress_set *egress_set;     // egress.h
 	struct locator_seen *locator_seen; // decap.h
+	struct attachment_seen *attachment_seen;
 	// By ingress: through which tunnel answers go, for its counters. Good for one generation:
-	// outer_name(); 0: not known.
+	// egress_name(); 0: not known.
 	uint64_t *tunnel_of;
 	struct hold hold;
 	struct burst burst[BURSTS]; // taken in turns
@@ -229,18 +239,31 @@ vnet_live(const struct fp_vnet *vnet)
 	return __atomic_load_n(&vnet->flags, __ATOMIC_RELAXED) & FP_VNET_LIVE;
 }
 
-// The valid half of a live location; NULL: gone.
-static inline const struct fp_location_half *
-location_half(const struct fp_thread *t, uint32_t i)
+// NULL: gone.
+static inline const struct fp_location *
+location_at(const struct fp_thread *t, uint32_t i)
 {
 	const struct fp_location *location;
 
 	if (unlikely(i >= t->view.locations)) // 0 is never live
 		return NULL;
 	location = &t->view.location[i];
-	if (unlikely(__atomic_load_n(&location->state, __ATOMIC_RELAXED) != 1))
-		return NULL;
+	return likely(__atomic_load_n(&location->state, __ATOMIC_RELAXED) == 1) ? location : NULL;
+}
+
+// The half that is valid now.
+static inline const struct fp_location_half *
+location_now(const struct fp_location *location)
+{
 	return &location->half[__atomic_load_n(&location->selector, __ATOMIC_ACQUIRE) & 1];
+}
+
+static inline const struct fp_location_half *
+location_half(const struct fp_thread *t, uint32_t i)
+{
+	const struct fp_location *location = location_at(t, i);
+
+	return likely(location != NULL) ? location_now(location) : NULL;
 }
 
 // Between the files of this directory only: calls are direct, not through the library's table.
@@ -253,9 +276,9 @@ location_half(const struct fp_thread *t, uint32_t i)
 struct parse_context { // what the packets of a burst have in common
 	const struct fp_port *port;
 	uint64_t port_mac;              // << 16
-	uint64_t locators;              // decap.h, locator_current()
-	struct inside untagged, tagged; // attachments; ingress 0: there is none
-	uint32_t vlan;                  // of `tagged`; 0: not looked at yet
+	uint64_t locators;      // decap.h, locator_current()
+	uint64_t attachments;   // attachment_name() of no VLAN
+	struct inside untagged; // attachment; ingress 0: there is none
 	uint16_t udp_port;
 	uint8_t udp_protocol; // of udp_port
 };
@@ -266,11 +289,17 @@ struct inside inside_of(const struct fp_thread *t, const struct fp_port *port, u
 
 // act.c: does what the words say. Returns a bit for each packet that is to be looked up by ports.
 uint64_t act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, uint32_t n);
+
+// leave.c: what is not usual, to the location of the half.
+void encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *location,
+		 const struct fp_location_half *half, fp_action_word word, enum tx_kind kind);
+void deliver(struct fp_thread *t, struct packet *p, const struct fp_location *location,
+	     const struct fp_location_half *half, fp_action_word word);
 // The way it came: the attachment, or the tunnel of the word's source location.
 void send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_kind kind);
 // Frames of housekeeping's, into a tunnel or out of an attachment. They take the mbuf.
 void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
-void deliver_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct fp_ingress *attachment);
+void deliver_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
 
 // pipeline.c
 void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns,

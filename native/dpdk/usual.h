@@ -32,10 +32,11 @@ struct usual_words {
 	uint64_t addresses; // bytes 26..33
 };
 
+// Of a frame whose ethertype stands at byte 12 of `frame`, its MACs `tag_bytes` further ahead.
 static inline struct usual_words
-usual_load(const uint8_t *frame)
+usual_load(const uint8_t *frame, uint32_t tag_bytes)
 {
-	return (struct usual_words){.macs = load64(frame),
+	return (struct usual_words){.macs = load64(frame - tag_bytes),
 				    .head = load64(frame + 12),
 				    .middle = load64(frame + 20),
 				    .addresses = load64(frame + 26)};
@@ -115,19 +116,22 @@ usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame,
 					       _mm_shuffle_epi8(low, length)));
 }
 
-// Fills the packet and returns the length of its frame; or 0, with packet and buffer as they were.
-static inline uint32_t
-usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside)
+// Fills the packet, takes the tag out of the frame and returns the frame's length; or 0, with
+// packet and buffer as they were.
+static inline __attribute__((always_inline)) uint32_t
+usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside,
+	    uint32_t tag_bytes)
 {
-	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *) + tag_bytes;
 	uint32_t len = mbuf->data_len, total;
 	struct usual_words w;
 
-	if (unlikely(len < USUAL_BYTES))
+	if (unlikely(len < USUAL_BYTES + tag_bytes))
 		return 0;
-	w = usual_load(frame);
+	len -= tag_bytes;
+	w = usual_load(frame, tag_bytes);
 	total = usual_total_bytes(&w);
-	if (unlikely((w.macs & GROUP_BITS) != 0 || load64(frame + 6) << 16 == 0 ||
+	if (unlikely((w.macs & GROUP_BITS) != 0 || load64(frame - tag_bytes + 6) << 16 == 0 ||
 		     !usual_ipv4(frame, &w)))
 		return 0;
 	if (unlikely(total > len - ETHERNET_BYTES || total > inside->usual_bytes ||
@@ -145,7 +149,14 @@ usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside
 	} else {
 		usual_fill(p, mbuf, frame, inside);
 	}
-	if (unlikely(len != total + ETHERNET_BYTES)) { // padding
+	if (tag_bytes != 0) { // the MACs move up to the ethertype
+		const uint32_t behind = load32(frame - tag_bytes + 8);
+
+		store64(frame, w.macs);
+		store32(frame + 8, behind);
+		mbuf->data_off = (uint16_t)(mbuf->data_off + tag_bytes);
+	}
+	if (tag_bytes != 0 || unlikely(len != total + ETHERNET_BYTES)) { // padding
 		mbuf->data_len = (uint16_t)(total + ETHERNET_BYTES);
 		mbuf->pkt_len = total + ETHERNET_BYTES;
 	}

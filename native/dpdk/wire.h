@@ -99,6 +99,12 @@ store32(void *p, uint32_t v)
 	memcpy(p, &v, sizeof(v));
 }
 
+static inline void
+store64(void *p, uint64_t v)
+{
+	memcpy(p, &v, sizeof(v));
+}
+
 static inline uint16_t
 load16_be(const void *p)
 {

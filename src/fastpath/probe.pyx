@@ -55,7 +55,8 @@ cdef class Probe:
     cdef uint8_t buffer[RIG_FRAME_BYTES]
 
     def __cinit__(self, ports, *, uint32_t ring_slots=512, uint32_t mbufs=2047, uint32_t miss_slots=512,
-                  uint32_t flows=4096, uint32_t icmp_per_s=1000, uint32_t exceptions_per_s=0, hold=None):
+                  uint32_t flows=4096, uint32_t icmp_per_s=1000, uint32_t exceptions_per_s=0, hold=None,
+                  uint32_t tunnels=64):
         cdef rig_config config
         cdef int rc
         memset(&config, 0, sizeof(config))
@@ -75,7 +76,7 @@ cdef class Probe:
         config.exceptions_per_s = exceptions_per_s
         config.arena.flows = flows
         config.arena.locations = 1024
-        config.arena.tunnels = 64
+        config.arena.tunnels = tunnels
         config.arena.vnets = 16
         config.arena.ingresses = 64
         config.arena.ports = 16

@@ -185,12 +185,20 @@ class Bench:
 
     def add_set(self, vnet_tunnels: list[Tunnel], weights: list[int], mode: int) -> int:
         number = self.object_id(("set", len(self.objects)))
-        rows = records.make(
-            RecordType.TUNNEL_GROUP_SET, revision=1, flags=6, object_id=number, mode=mode, count=len(weights)
-        )
-        rows["tunnel"][0][: len(weights)] = [self.object_id(tunnel) for tunnel in vnet_tunnels]
-        rows["weight"][0][: len(weights)] = weights
-        self.apply(rows)
+        for first in range(0, len(weights), 8):  # so many a record
+            flags = (4 if first == 0 else 0) | (2 if first + 8 >= len(weights) else 0)
+            rows = records.make(
+                RecordType.TUNNEL_GROUP_SET,
+                revision=1,
+                flags=flags,
+                object_id=number,
+                mode=mode,
+                count=len(weights),
+            )
+            tunnels = [self.object_id(tunnel) for tunnel in vnet_tunnels[first : first + 8]]
+            rows["tunnel"][0][: len(tunnels)] = tunnels
+            rows["weight"][0][: len(tunnels)] = weights[first : first + 8]
+            self.apply(rows)
         return number
 
     def add_location(self, location: Location, name: object, target_id: int = 0, kind: int = 0) -> Location:
