@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +93,8 @@ class GatewayClient:
 
     def _reachable(self, request: dict[str, Any]) -> Path:
         """Return the first socket where somebody listens. ZeroMQ itself would wait for one to appear."""
+        import socket
+
         failures: list[tuple[Path, int]] = []
         for path in self._paths:
             if path.name == "show.sock" and request.get("verb") not in SHOWING:

@@ -4,23 +4,16 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
 
-from vnetctl import records
-from vnetctl.document import document
-from vnetctl.documents import apply, export, history, rollback
+from directory_client.kinds.nouns import NOUNS
 from vnetctl.errors import DONE, REFUSED, WRONG_INPUT, Failure, show_error
-from vnetctl.events import events
-from vnetctl.explain import explain
-from vnetctl.release import release
-from vnetctl.reload import reload
 from vnetctl.session import DIRECTORY_OPTIONS, Session, output_options
-from vnetctl.show import show
 
 EPILOG = """
 \b
@@ -37,11 +30,48 @@ not everybody), 4 changes are pending, 5 a change is made, but not known to be i
 """
 
 
+# The commands beside those of the nouns, and what the list of commands says of each: a command's module is
+# loaded when it is called, so that nobody who asks for one waits for all.
+COMMANDS = {
+    "apply": ("vnetctl.documents", "Make the directory say what a document says."),
+    "document": ("vnetctl.document", "Rename or remove a whole document."),
+    "events": ("vnetctl.events", "Show what happened lately."),
+    "explain": ("vnetctl.explain", "Explain how a connection travels, or why not."),
+    "export": ("vnetctl.documents", "Print a document as it stands in the directory."),
+    "history": ("vnetctl.documents", "Show who changed what and when, newest first."),
+    "release": ("vnetctl.release", "Say that the machine of gateway NODE is off for good."),
+    "reload": ("vnetctl.reload", "Have gateway.toml and directory.toml read again."),
+    "rollback": ("vnetctl.documents", "Go back to REVISION."),
+    "show": ("vnetctl.show", "Show NOUN, or how the gateway is."),
+}
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Root(click.Group):
-    """Ends every run with `error:`, `fix:` and the exit status that the outcome has."""
+    """Finds commands by name and loads what is called. Ends every run with `error:`, `fix:` and the exit
+    status that the outcome has."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *COMMANDS, *(noun.kind for noun in NOUNS)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            found: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+            return found
+        noun = next((noun for noun in NOUNS if noun.kind == cmd_name), None)
+        if noun is None:
+            return super().get_command(ctx, cmd_name)
+        records = importlib.import_module("vnetctl.records")
+        group: click.Group = records.group_of(noun)
+        return group
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, says) for name, (_, says) in COMMANDS.items()]
+        rows += [(noun.kind, noun.short_help) for noun in NOUNS]
+        rows += [(name, command.get_short_help_str(limit=80)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
 
     def main(self, args: Any = None, **extra: Any) -> Any:  # type: ignore[override]
         if not extra.pop("standalone_mode", True):
@@ -100,15 +130,11 @@ def completion(shell: str) -> None:
     zsh:   vnetctl completion zsh > ~/.zfunc/_vnetctl
     fish:  vnetctl completion fish > ~/.config/fish/completions/vnetctl.fish
     """
+    from click.shell_completion import get_completion_class
+
     made = get_completion_class(shell)
     assert made is not None
     click.echo(made(cli, {}, "vnetctl", "_VNETCTL_COMPLETE").source())
-
-
-for command in (show, apply, export, history, rollback, explain, events, reload, document):
-    cli.add_command(command)
-cli.add_command(release)
-records.register(cli)
 
 
 def main() -> None:

@@ -12,23 +12,17 @@ import click
 from rich.text import Text
 
 from directory_client.kinds.noun import Noun, Option
-from directory_client.kinds.nouns import NOUNS
 from vnetctl.documents import fail_unless_in_force, show_done, warning_lines
 from vnetctl.errors import REFUSED, WRONG_INPUT, Failure
 from vnetctl.session import Session, output_options, pass_session
 
 
-def register(root: click.Group) -> None:
-    """Add a group of commands for every noun."""
-    for noun in NOUNS:
-        root.add_command(group_of(noun))
-
-
 def group_of(noun: Noun) -> click.Group:
+    """Return the commands of a noun."""
     group = click.Group(
         noun.kind,
         help=noun.help,
-        short_help=noun.help.split(":")[0] + ": add, set, remove.",
+        short_help=noun.short_help,
         epilog=f"\b\nExample:\n  {noun.example}",
     )
     group.add_command(_command(noun, "add", f"Add {article(noun.kind)}.", _add))

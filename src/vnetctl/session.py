@@ -4,23 +4,23 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from vnetctl.client import TIMEOUT_S, Answer, Client, DirectoryOnly, GatewayClient, refusal
 from vnetctl.errors import DONE, SILENT, WRONG_INPUT, Failure, printable, show_error
-from vnetctl.table import Column, Layout, Row, table, with_node
-from vnetctl.units import Units
+
+if TYPE_CHECKING:  # what only output needs is loaded with the output: --help is there at once
+    from rich.text import Text
+
+    from vnetctl.table import Column, Layout, Row
 
 RUNTIME_ROOT = "/run/vnet"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,6 +52,9 @@ class Session:
 
     @property
     def layout(self) -> Layout:
+        from vnetctl.table import Layout
+        from vnetctl.units import Units
+
         terminal = self.is_terminal and not (self.json or self.tsv)
         width = (self.width or shutil.get_terminal_size().columns) if terminal else None
         return Layout(Units(terminal, self.utc), width)
@@ -115,6 +118,10 @@ class Session:
         self, columns: Sequence[Column], rows: Sequence[Row], below: Iterable[str | Text] = ()
     ) -> None:
         """Print rows as a table, as JSON or as TSV. Lines `below` are for people only."""
+        from rich.text import Text
+
+        from vnetctl.table import table, with_node
+
         if self.json:
             for row in rows:
                 self.show_json(row)
@@ -136,6 +143,8 @@ class Session:
             self.status = SILENT
 
     def show_json(self, row: Any) -> None:
+        import json
+
         click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str))
 
     def show_lines(self, lines: Sequence[Text]) -> None:
@@ -144,6 +153,8 @@ class Session:
             for line in lines:
                 click.echo(line.plain)
             return
+        from rich.console import Console
+
         console = Console(highlight=False, markup=False, emoji=False, width=self.width, force_terminal=True)
         with console.capture() as capture:
             for line in lines:

@@ -295,10 +295,28 @@ def test_an_output_that_is_closed_is_no_terminal(monkeypatch: pytest.MonkeyPatch
     assert not Session().is_terminal
 
 
-def test_help_loads_neither_numpy_nor_zeromq() -> None:
-    program = (
-        "import sys, vnetctl.main; sys.exit(' '.join({'numpy', 'zmq', 'msgpack'} & set(sys.modules)) or 0)"
-    )
+def test_the_list_of_commands_says_of_each_what_the_command_says() -> None:
+    ctx = click.Context(cli, info_name="vnetctl")
+    listed = cli.get_help(ctx).partition("Commands:")[2].partition("Start here:")[0]
+    commands = {name: cli.get_command(ctx, name) for name in cli.list_commands(ctx)}
+    said = [
+        (name, command.get_short_help_str(limit=80))
+        for name, command in commands.items()
+        if command is not None
+    ]
+    assert [tuple(line.split(maxsplit=1)) for line in listed.strip().splitlines()] == said
+
+
+def test_help_loads_nothing_that_only_commands_need() -> None:
+    program = """
+import sys
+from click.testing import CliRunner
+from vnetctl.main import cli
+said = CliRunner().invoke(cli, ["--help"]).output
+assert "rollback" in said
+late = {"numpy", "zmq", "msgpack", "msgspec", "rich", "vnetctl.documents"} & set(sys.modules)
+sys.exit(" ".join(late) or 0)
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.returncode == 0

@@ -66,3 +66,8 @@ class Noun:
     added_with: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     for_all: bool = False
+
+    @property
+    def short_help(self) -> str:
+        """What the list of vnetctl's commands says of it."""
+        return self.help.split(":")[0] + ": add, set, remove."
