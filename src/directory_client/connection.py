@@ -64,6 +64,7 @@ class Connection:
         self.notices: tuple[Notice, ...] = ()  # what it says besides
         self.version = VERSION  # of the protocol, in which it is spoken to
         self.features: frozenset[str] = frozenset()  # that it has, as far as it has said
+        self.every_s = 1  # how often it wants to be greeted, in seconds
         self.held_since: float | None = None  # since when it grants us our name
         self.heartbeat_id = 0
         self.heartbeat_sent_at: float | None = None

@@ -106,6 +106,7 @@ class Following:
     def node_is(self, node_id: int, now: float) -> None:
         """Take the id that the server in use has for this node."""
         if self.subscriber is not None:
+            self.subscriber.every_s = self._servers.active.every_s
             self._do(self.subscriber.node_is(node_id, now), now)
 
     def leave(self, server: Connection) -> None:
@@ -117,6 +118,7 @@ class Following:
     def start(self, now: float) -> None:
         """Begin anew with the server that is used now."""
         if self.subscriber is not None:
+            self.subscriber.every_s = self._servers.active.every_s
             self._do(self.subscriber.start(now), now)
 
     def is_overtaken(self, head: Answer) -> bool:

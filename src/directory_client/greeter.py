@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a client greets every server once a second: heartbeats, and hellos of a control. Used by `client.py`
-only."""
+"""How a client greets every server once a second, or as seldom as the servers ask for: heartbeats, and hellos
+of a control. Used by `client.py` only."""
 
 from __future__ import annotations
 
@@ -62,14 +62,20 @@ class Greeter:
 
     def due_at(self) -> list[float]:
         """Return when `tick` has something to do."""
-        return [at for beat in (self._heartbeat, self._hello) if (at := beat.due_at()) is not None]
+        every_s = self._every_s()
+        return [at for beat in (self._heartbeat, self._hello) if (at := beat.due_at(every_s)) is not None]
 
     def tick(self, now: float) -> None:
         """Greet, where it is time."""
-        if (at := self._heartbeat.due_at()) is not None and now >= at:
+        every_s = self._every_s()
+        if (at := self._heartbeat.due_at(every_s)) is not None and now >= at:
             self._heartbeat.done(now, self._send_heartbeats(now))
-        if (at := self._hello.due_at()) is not None and now >= at:
+        if (at := self._hello.due_at(every_s)) is not None and now >= at:
             self._hello.done(now, self._send_hellos(now))
+
+    def _every_s(self) -> int:
+        """Return how often to greet, in seconds: as often as any server that is there wants it."""
+        return min((one.every_s for one in self._servers.all if one.up), default=1)
 
     def hurry(self, now: float) -> None:
         """Send a heartbeat soon: something that it says has changed."""
@@ -105,6 +111,7 @@ class Greeter:
         server.name = said.name[:NAME_MAX]
         server.era_began = said.era_began[:ERA_TEXT_MAX]
         server.features = features_of(said.features)
+        server.every_s = said.every_s
         server.version = common_version(said.speaks) or server.version
         return said.node_id
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client says of itself once a second, and at once when it changes. Used by `client.py` only; no
-sockets."""
+"""What a client says of itself once a second, or as seldom as it is told, and at once when it changes. Used
+by `client.py` only; no sockets."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,23 +14,31 @@ CONNECT_S = 0.05  # how soon one is tried again that found no connection
 
 
 class Beat:
-    """A clock that is due once a second, sooner when wanted. `on` False: never."""
+    """A clock that is due every so many seconds, sooner when wanted. `on` False: never. Those of more than a
+    second differ a little, lest a fleet that came back together speaks together for ever."""
 
     def __init__(self, on: bool) -> None:
         self.on = on
-        self._at = 0.0
+        self._at = 0.0  # when it is due if it is due every second
+        self._is_hurried = True
+        self._spread = random.uniform(0.9, 1.0)
 
-    def due_at(self) -> float | None:
+    def due_at(self, every_s: float = HEARTBEAT_S) -> float | None:
         """Return when it is due."""
-        return self._at if self.on else None
+        if not self.on:
+            return None
+        rare = every_s > HEARTBEAT_S and not self._is_hurried
+        return self._at + (every_s * self._spread - HEARTBEAT_S if rare else 0.0)
 
     def done(self, now: float, connected: bool) -> None:
         """Take note that it was done; without a connection it is tried again soon."""
         self._at = now + (HEARTBEAT_S if connected else CONNECT_S)
+        self._is_hurried = not connected
 
     def hurry(self, now: float) -> None:
         """Make it due soon."""
         self._at = min(self._at, now + CHANGED_S)
+        self._is_hurried = True
 
 
 def identity_of(

@@ -84,6 +84,7 @@ class Servers:
     def lost(self, server: Connection, now: float) -> None:
         """Give a server up until it is heard again."""
         was_up, server.up = server.up, False
+        server.every_s = 1  # what it is when it comes back it says then
         if self.is_active(server) and len(self.all) > 1:
             others = [*self.all[server.index + 1 :], *self.all[: server.index]]
             self._use(next((one for one in others if one.up), others[0]), now)
@@ -92,9 +93,9 @@ class Servers:
             self._tell(ServerChanged(server.endpoint.name, False, self.name(), why))
 
     def tick(self, now: float, is_greeting: bool) -> None:
-        """Let time pass. A client that greets its servers every second (`is_greeting`) hears of each."""
+        """Let time pass. A client that greets its servers (`is_greeting`) hears of each."""
         for server in self.all:
-            is_silent = server.heard_at is not None and now - server.heard_at > SILENT_S
+            is_silent = server.heard_at is not None and now - server.heard_at > SILENT_S * server.every_s
             if server.up and is_silent and is_greeting:
                 self.lost(server, now)
         preferred = (one for one in self.all[: self._active] if one.up and now - one.up_at >= RETURN_S)

@@ -126,6 +126,7 @@ class Subscriber:
         self._heard_at = 0.0
         self._told = True  # the caller may hold what a node of this name was told
         self._due_at: float | None = None
+        self.every_s = 1  # how often the publisher sends a heartbeat, at least
 
     def start(self, now: float) -> list[Action]:
         """Begin, or begin anew with another server: nothing of the old publisher's numbers holds."""
@@ -139,7 +140,7 @@ class Subscriber:
     def due_at(self) -> float | None:
         """When `tick` has something to do (None: only after another input)."""
         if self.state is State.ACTIVE:
-            return self._heard_at + SILENT_S
+            return self._heard_at + SILENT_S * self.every_s
         return self._due_at
 
     def tick(self, now: float) -> list[Action]:

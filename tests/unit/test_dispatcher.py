@@ -191,7 +191,7 @@ def test_processes_of_a_gateway_say_its_locators_together():
 def test_a_gateway_without_locators_is_believed_after_a_while():
     bench = Bench()
     bench.ask("resolve", "heartbeat", node="gw1", locators=[], ports=["rack"])
-    bench.now += 3.0
+    bench.now += 4.0
     bench.ask("resolve", "heartbeat", node="gw1", locators=[], ports=["rack"])
     assert bench.directory.announced == [("gw1", [], ["rack"])]
 

@@ -28,6 +28,7 @@ def server(index: int = 0) -> Any:
         refused="",
         refusal=None,
         held_since=1.0,
+        every_s=1,
         heartbeat_sent_at=None,
         obstacle=("", ""),
         realm=0,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The greeting: what a gateway says of itself every second, and what the directory answers.
+"""The greeting: what a gateway says of itself every second, or as seldom as it is told, and what the
+directory answers.
 
 Both ends say which versions of the protocol they read and which features they have, so that a release works
 with the one before and the one after.
@@ -13,6 +14,7 @@ from msgspec import Meta, Struct, field
 
 from directory_client.wire.answers import Answer
 from directory_client.wire.limits import (
+    EVERY_S_MAX,
     FACTS_MAX,
     FEATURES_MAX,
     HELD_S_MAX,
@@ -28,6 +30,7 @@ from directory_client.wire.messages import VERSIONS, Request
 FEATURES = (
     "closes",  # a snapshot says what was forbidden since
     "fencing",  # one gateway for one name
+    "pace",  # greets as seldom as it is told, and waits as long for the directory's heartbeats
     "pieces",  # a snapshot comes in pieces
     "progress",  # a request that takes long is told so, without being answered
     "resync",  # a push that would be too large says so instead
@@ -112,7 +115,8 @@ class Conflict(Struct, frozen=True):
 
 class Greeted(Answer, kw_only=True):
     """The answer to a heartbeat. `node_id` 0: no such node is declared. `conflicts`: locators that were
-    claimed in vain."""
+    claimed in vain. `every_s`: a gateway that has "pace" may greet so seldom, and hears a heartbeat of the
+    directory as often."""
 
     node_id: Unsigned
     revision: Unsigned
@@ -122,6 +126,7 @@ class Greeted(Answer, kw_only=True):
     notices: list[Notice] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     features: Features | None = None
+    every_s: Annotated[int, Meta(ge=1, le=EVERY_S_MAX)] = 1
 
 
 def common_version(theirs: tuple[int, int] | None, ours: tuple[int, int] = VERSIONS) -> int | None:

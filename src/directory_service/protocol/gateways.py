@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from directory_client.wire.greeting import Load
-from directory_client.wire.limits import WORKERS_MAX
+from directory_client.wire.limits import EVERY_S_MAX, WORKERS_MAX
 from directory_service.documents.resting import Reports
-from directory_service.protocol.holders import Holders
+from directory_service.protocol.holders import Claim, Holders
 
 NODES_MAX = 65_536
 SPEAKERS_MAX = WORKERS_MAX + 1  # control speaks too
 SETTLE_S = 3.0
-HELLO_S = 3.5  # hello comes every second
+HELLO_S = 3.5  # hello comes every second, or as seldom as was told
+GREETED_PER_S = 250  # gateways; more of them are to greet less often
 FORGET_S = 3_600.0
 
 
@@ -54,6 +55,7 @@ class Gateway:
     speakers: dict[tuple[str, int], Speaker] = field(default_factory=dict)
     control: bytes | None = None
     hello_at: float = 0.0
+    every_s: int = 1  # how often it was told to greet
     conflicts: list[dict[str, Any]] = field(default_factory=list)
 
     def workers(self) -> list[Speaker | None]:
@@ -93,6 +95,16 @@ class Gateways:
         if len(gateway.speakers) < SPEAKERS_MAX or (role, worker) in gateway.speakers:
             gateway.speakers[(role, worker)] = speaker
 
+    def tell_pace(self, node: str) -> int:
+        """Return how often a gateway that was just heard is to greet, in seconds: those of a fleet stay few
+        together, but none is silent for long enough to be taken for stale. One process of a release that
+        cannot be told keeps all of its gateway at once a second."""
+        gateway = self._gateways[node]
+        wanted = min(len(self._gateways) // GREETED_PER_S, int(self._node_s / 3), EVERY_S_MAX)
+        can = wanted > 1 and all("pace" in one.features for one in gateway.speakers.values())
+        gateway.every_s = wanted if can else 1
+        return gateway.every_s
+
     def forget(self, node: str) -> None:
         """Forget what a node's processes said: its name went to another gateway."""
         self._gateways.pop(node, None)
@@ -110,9 +122,14 @@ class Gateways:
         locators = list(dict.fromkeys(each for speaker in alive for each in speaker.locators or ()))
         ports = list(dict.fromkeys(each for speaker in alive for each in speaker.ports or ()))
         speak = any(speaker.locators is not None for speaker in alive)
-        if not speak or (not locators and now - gateway.first_at < SETTLE_S):
+        if not speak or (not locators and now - gateway.first_at < max(SETTLE_S, self._node_s / 2.5)):
             return None
         return locators, ports
+
+    def goodbye(self, node: str, claim: Claim, now: float) -> None:
+        """Take it that one process of a gateway stops: the name is free unless another goes on."""
+        gateway = self._gateways.get(node)
+        self.holders.goodbye(node, claim, now, gateway.every_s if gateway else 1)
 
     def conflict(self, node: str, conflicts: list[dict[str, Any]]) -> None:
         """Take note of the locators that a node says it has in vain (Directory.conflicts)."""
@@ -128,7 +145,7 @@ class Gateways:
     def control(self, node: str, now: float) -> bytes | None:
         """Return the connection of a node's control; None: it has not said hello lately."""
         gateway = self._gateways.get(node)
-        return gateway.control if gateway and now - gateway.hello_at < HELLO_S else None
+        return gateway.control if gateway and now - gateway.hello_at < HELLO_S * gateway.every_s else None
 
     def with_control(self, now: float) -> list[str]:
         """Return the names of the nodes that can be asked, sorted."""

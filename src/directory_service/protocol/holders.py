@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from directory_client.wire.messages import DirectoryError
 
-GOODBYE_S = 1.5  # so long a process that goes on may take the name again: heartbeats come every second
+GOODBYE_S = 1.5  # so long, times how often it greets, a process that goes on may take the name again
 TELL_S = 30.0  # how long after its last word a second one is told of
 HOLDERS_MAX = 65_536
 
@@ -107,11 +107,12 @@ class Holders:
         if claim.instance:
             self._check(node, self._holders.get(node), claim, now, may_take=False)
 
-    def goodbye(self, node: str, claim: Claim, now: float) -> None:
-        """Give a name back, unless another process of the same gateway still uses it."""
+    def goodbye(self, node: str, claim: Claim, now: float, every_s: int = 1) -> None:
+        """Give a name back, unless another process of the same gateway, which greets every so many seconds,
+        still uses it."""
         holder = self._holders.get(node)
         if holder is not None and claim.instance and holder.instance == claim.instance:
-            holder.until = min(holder.until, now + GOODBYE_S)
+            holder.until = min(holder.until, now + GOODBYE_S * every_s)
 
     def second(self, node: str, now: float) -> str:
         """Return a sentence on another gateway that wants this name and does not get it; "": there is

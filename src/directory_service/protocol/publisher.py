@@ -23,6 +23,8 @@ class Publisher:
         self._seq: dict[int, dict[int, int]] = {}  # node id → VNI → last seq
         self._sum: dict[int, int] = {}  # node id → sum of these
         self._followed: set[int] = set()  # node ids
+        self._every_s: dict[int, int] = {}  # node id → how often it hears a heartbeat, where not every second
+        self._beats = 0
         self._heartbeat_at = 0.0
 
     def sequences(self, node_id: int) -> list[tuple[int, int]]:
@@ -57,6 +59,13 @@ class Publisher:
             self._followed.add(node_id)
         return node_id
 
+    def pace(self, node_id: int, every_s: int) -> None:
+        """Send a node's heartbeats every so many seconds from now on."""
+        if every_s > 1:
+            self._every_s[node_id] = every_s
+        else:
+            self._every_s.pop(node_id, None)
+
     def due_at(self) -> float:
         """Return when heartbeats are due next."""
         return self._heartbeat_at + HEARTBEAT_S
@@ -66,7 +75,9 @@ class Publisher:
         if now < self.due_at():
             return []
         self._heartbeat_at = now
-        return sorted(self._followed)
+        self._beats += 1
+        every_s = self._every_s.get
+        return sorted(one for one in self._followed if (self._beats + one) % every_s(one, 1) == 0)
 
 
 def node_of(topic: bytes) -> int:

@@ -219,7 +219,10 @@ class Reading:
             self._counters["eras_begun"] += 1
         # Noted for a node that is not declared too: the document that declares it is waited for there.
         self._gateways.heartbeat(node, head.role, head.worker, _speaker(head, now), now)
+        every_s = self._gateways.tell_pace(node)
         node_id = self._node_id(node)
+        if node_id:
+            self._publisher.pace(node_id, every_s)
         notices = self._announce(node, now) if node_id else [_undeclared(node)]
         if second := self._gateways.holders.second(node, now):
             fix = f"stop it, or give it a name and a key of its own: only one can be {node}"
@@ -240,6 +243,7 @@ class Reading:
             conflicts=[Conflict(**one) for one in conflicts],
             speaks=VERSIONS,
             features=list(FEATURES),
+            every_s=every_s,
         )
         reply = Reply(peer.channel, peer.connection, encode(answer))
         return [reply, *self._waiting.reported(now)]
@@ -248,7 +252,7 @@ class Reading:
         self, peer: Peer, head: Goodbye, parts: Sequence[Any], now: float, waited_s: float
     ) -> list[Out]:
         node = self._node(peer, head, now)
-        self._gateways.holders.goodbye(node, claim_of(peer, head), now)
+        self._gateways.goodbye(node, claim_of(peer, head), now)
         return [Reply(peer.channel, peer.connection, encode(Answer(**self._state(head))))]
 
     def _announce(self, node: str, now: float) -> list[Notice]:
