@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import zmq
 
@@ -132,10 +133,10 @@ class Fleet:
             for name in names
         ]
         self._epoll = select.epoll()
-        self._owners: dict[int, int] = {}
+        self._owners: dict[int, tuple[int, zmq.Socket[Any]]] = {}
         for number, client in enumerate(self.clients):
             for socket in client.sockets:
-                self._owners[socket.fileno()] = number
+                self._owners[socket.fileno()] = number, socket
                 self._epoll.register(socket.fileno(), select.EPOLLIN)
         self._due = [0.0] * len(names)
 
@@ -152,10 +153,15 @@ class Fleet:
             now = time.monotonic()
             if now - started > limit_s:
                 raise TimeoutError(f"the fleet is not there after {limit_s:.0f} s")
-            ready = {self._owners[descriptor] for descriptor, _ in self._epoll.poll(0.02)}
-            ready |= {number for number, due in enumerate(self._due) if due <= now}
-            for number in ready:
-                self._receive(number)
+            ready: dict[int, list[zmq.Socket[Any]]] = {}
+            for descriptor, _ in self._epoll.poll(0.02):
+                number, socket = self._owners[descriptor]
+                ready.setdefault(number, []).append(socket)
+            for number, due in enumerate(self._due):
+                if due <= now:
+                    ready.setdefault(number, [])
+            for number, sockets in ready.items():
+                self._receive(number, sockets)
         return time.monotonic() - started
 
     def rest(self, seconds: float) -> None:
@@ -163,15 +169,17 @@ class Fleet:
         end = time.monotonic() + seconds
         self.turn(lambda: time.monotonic() >= end, seconds + 60.0)
 
-    def _receive(self, number: int) -> None:
+    def _receive(self, number: int, sockets: Sequence[zmq.Socket[Any]]) -> None:
         client = self.clients[number]
         while True:
-            for event in client.receive():
+            for event in client.receive(sockets):
                 if isinstance(event, Snapshot | Changed):
                     client.applied(event.revision)
                 self.heard(number, event)
-            # What a descriptor says is said once: look again before waiting for it.
-            if not any(socket.poll(0, zmq.POLLIN) for socket in client.sockets):
+            # What a descriptor says is said once, and sending to a socket takes it too: look again before
+            # waiting for it.
+            sockets = [one for one in client.sockets if one.poll(0, zmq.POLLIN)]
+            if not sockets:
                 break
         self._due[number] = time.monotonic() + client.timeout_ms() / 1000
 
