@@ -41,6 +41,7 @@ from dataclasses import dataclass
 from directory_client.kinds import pool
 from directory_client.vocabulary.addresses import parse_network
 from directory_client.vocabulary.names import check_name
+from directory_client.vocabulary.numbers import ChangeKind
 from directory_service.kinds.kind import Kind, Reference
 from directory_service.kinds.reading import without
 from directory_service.kinds.sections import Tables
@@ -76,6 +77,11 @@ def doubts(record, vnet):
         yield f"pool {record.name}: nothing stays free"
 
 
+def told(pools, vnet, vnet_named):
+    for name in pools:
+        yield (name,), {"op": "pool", "vni": vnet.vni, "name": name, "beside": vnet_named("blue").vni}
+
+
 POOL = Kind(
     pool.POOL,
     read_pool,
@@ -85,6 +91,9 @@ POOL = Kind(
     doubts=doubts,
     describe=lambda values: f"{values['prefix']} at {values['node']}",
     more=lambda world, record: {"free": 120},
+    told=told,
+    untold={"pool": ("pool_removed", ("name",))},
+    weighs=lambda before, after: None if before == after else ChangeKind.MOVE,
 )
 """
 BASE = """document = "d"
@@ -232,6 +241,36 @@ print(len(editor.list_records("pools")))
     ]
 
 
+def test_nodes_are_told_of_a_new_kind_and_its_changes_are_weighed(sources: Path) -> None:
+    assert run(
+        sources,
+        OPEN
+        + """
+from directory_service.views.view import compare_views
+hosted = BASE + '''[[vnet.red.attachment]]
+nodes = ["gw1"]
+port = "rack"
+vlan = 1
+[vnet.blue]
+vni = 7002
+'''
+steps = []
+for text in (hosted, hosted + POOL, hosted):
+    editor.apply(text, "d.toml")
+    steps.append(follower.current)
+for before, after in zip(steps, steps[1:]):
+    for operation in compare_views(before, after, "red", "gw1", Settings()):
+        wanted = ("op", "name", "beside", "kind", "source_bits")
+        print({key: value for key, value in operation.items() if key in wanted})
+""",
+    ).splitlines() == [
+        "{'op': 'pool', 'name': 'hosts', 'beside': 7002}",
+        "{'op': 'scope', 'kind': 3, 'source_bits': 0}",
+        "{'op': 'pool_removed', 'name': 'hosts'}",
+        "{'op': 'scope', 'kind': 3, 'source_bits': 0}",
+    ]
+
+
 def test_vnetctl_has_commands_options_and_a_screen_for_a_new_kind(sources: Path) -> None:
     said = run(
         sources,
@@ -278,3 +317,9 @@ vnetctl("show", "pools", "--vnet", "red")
 def test_both_lists_have_the_same_kinds() -> None:
     assert sorted(kind.name for kind in KINDS) == sorted(noun.kind for noun in NOUNS)
     assert all(kind.noun in NOUNS for kind in KINDS)
+
+
+def test_the_architecture_says_in_how_many_files_a_kind_stands() -> None:
+    files = [path for path in SRC.rglob("*.py") if "peering" in path.read_text()]
+    said = (SRC.parent / "docs" / "architecture.md").read_text()
+    assert f"`peering` stood in 21 Python files and stands in {len(files)}:" in said, files

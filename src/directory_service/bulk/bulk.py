@@ -20,6 +20,7 @@ from directory_service.bulk.sides import Sides
 from directory_service.bulk.verdicts import Verdicts
 from directory_service.decide.answer import Answer, decide_rows, decision_row, pack_scope, queries_of
 from directory_service.decide.decide import REFRESH_RATIO, Asker, decide
+from directory_service.kinds.peering import PEERING
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.settings import Settings
@@ -181,7 +182,7 @@ class Bulk:
             key_class == KeyClass.ROUTED,
             bool(flags & _CONNECTION),
             spoofs,
-            not state.peerings,
+            not state.tables[PEERING.name],
             _ANY_BITS[family],
         )
 

@@ -24,6 +24,7 @@ from directory_client.vocabulary.reasons import reason_number
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import Located, Location, choose, locate
 from directory_service.kinds.node import Node
+from directory_service.kinds.peering import PEERING
 from directory_service.kinds.rule import Rule
 from directory_service.model.rules import Match, first_match, is_pair, like_ports, of_macs
 from directory_service.model.snapshot import Snapshot
@@ -173,8 +174,9 @@ def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, setting
     holders = state.holders(family, query.destination)
     if not holders:
         hole = state.hole(family, query.destination)
-        reason = "not_supported" if state.peerings else "unknown_destination"
-        why = "no member of the V-net, and traffic between V-nets needs sessions" if state.peerings else ""
+        peerings = state.tables[PEERING.name]
+        reason = "not_supported" if peerings else "unknown_destination"
+        why = "no member of the V-net, and traffic between V-nets needs sessions" if peerings else ""
         raise _Refusal(reason, _scope(query.source, 128, query.destination, hole), source=source, why=why)
 
     here = asker.node

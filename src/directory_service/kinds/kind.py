@@ -10,7 +10,7 @@ but where one is different in itself. How operators call it is said in directory
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from directory_client.kinds.noun import Noun
@@ -18,10 +18,14 @@ from directory_client.toml.strict_toml import Table, TomlError
 from directory_client.toml.toml_lines import Lines
 from directory_client.toml.toml_text import toml_value
 from directory_client.vocabulary.names import check_name
+from directory_client.vocabulary.numbers import ChangeKind
 from directory_service.kinds.records import Record
 from directory_service.kinds.together import Fault, Together
 
 Values = dict[str, Any]
+Inside = Mapping[str, Any]  # a kind's records of a V-net by name, typed
+Operation = dict[str, Any]  # of docs/protocol.md, section 2.3
+Teller = Callable[[Inside, Any, Callable[[str], Any]], Iterator[tuple[tuple[Any, ...], Operation]]]
 Block = list[str]  # lines of a document
 
 
@@ -153,6 +157,14 @@ class Kind:
       `doubts_among`: likewise, where others have to be looked at.
     - `describe`: what values say, on one line of a diff. `compared`: the values as a diff compares them.
     - `more`: what a list shows beside the record's own words.
+
+    Of what lives in a V-net, where nodes or decisions depend on it as a whole:
+
+    - `told`: what a node that hosts the V-net is told, from the kind's records there (by name, typed), the
+      V-net, and a look at others by name: (key in its view, operation) each. `untold`: for each operation
+      what undoes it, and the fields that name it.
+    - `weighs`: how a change of these records (before, after) alters all decisions in the V-net; None: it
+      does not.
     """
 
     noun: Noun
@@ -170,6 +182,9 @@ class Kind:
     describe: Callable[[Mapping[str, Any]], str] = describe_values
     compared: Callable[[Mapping[str, Any]], Values] = _as_they_are
     more: Callable[[World, Record], Values] = _no_more
+    told: Teller | None = None
+    untold: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    weighs: Callable[[Inside, Inside], ChangeKind | None] | None = None
 
     @property
     def name(self) -> str:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peerings: that members of one V-net are meant to talk to another's, called by the other V-net's name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from directory_client.kinds import peering
 from directory_client.toml.strict_toml import Table
-from directory_service.kinds.kind import Kind, Reference, Values
+from directory_client.vocabulary.numbers import ChangeKind
+from directory_service.kinds.kind import Inside, Kind, Operation, Reference, Values
 from directory_service.kinds.records import Record
 from directory_service.kinds.sections import Tables
 from directory_service.kinds.together import Fault, Together
@@ -31,4 +32,28 @@ def _doubts(record: Record, vnet: Mapping[str, Any]) -> Iterator[str]:
     yield f"peering {record.name}: traffic between V-nets is not carried yet, and is dropped"
 
 
-PEERING = Kind(peering.PEERING, read_peering, Tables(), references=_references, check=_check, doubts=_doubts)
+def _told(
+    peerings: Inside, vnet: Any, vnet_named: Callable[[str], Any]
+) -> Iterator[tuple[tuple[Any, ...], Operation]]:
+    for other in sorted(peerings):
+        peer = vnet_named(other)
+        if peer is not None:
+            yield (peer.vni,), {"op": "peering", "vni": vnet.vni, "to_vni": peer.vni}
+
+
+def _weighs(before: Inside, after: Inside) -> ChangeKind | None:
+    """What no member is found for is refused by another name where there is a peering."""
+    return ChangeKind.LOOSEN if bool(before) != bool(after) else None
+
+
+PEERING = Kind(
+    peering.PEERING,
+    read_peering,
+    Tables(),
+    references=_references,
+    check=_check,
+    doubts=_doubts,
+    told=_told,
+    untold={"peering": ("peering_removed", ("vni", "to_vni"))},
+    weighs=_weighs,
+)

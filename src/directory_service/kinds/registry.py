@@ -18,3 +18,5 @@ TYPED_BY = {kind.name: kind.to_typed if kind.reads_itself else kind.typed for ki
 
 FABRIC = tuple(kind for kind in KINDS if not kind.noun.of_vnet and kind is not VNET)
 INSIDE = tuple(kind for kind in KINDS if kind.noun.of_vnet)  # what lives in a V-net
+TOLD = tuple(kind for kind in INSIDE if kind.told is not None)  # of which nodes are told as a whole
+WEIGHING = tuple(kind for kind in INSIDE if kind.weighs is not None)  # that alter all decisions of a V-net

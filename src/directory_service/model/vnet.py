@@ -18,7 +18,6 @@ from directory_client.vocabulary.names import Place
 from directory_service.kinds.attachment import ATTACHMENT, Attachment
 from directory_service.kinds.endpoint import ENDPOINT, Endpoint
 from directory_service.kinds.kind import UNREADABLE, describe_unreadable
-from directory_service.kinds.peering import PEERING
 from directory_service.kinds.records import Record
 from directory_service.kinds.registry import INSIDE, TYPED_BY
 from directory_service.kinds.route import ROUTE, Route
@@ -150,11 +149,6 @@ class VnetState:
     def rules(self) -> dict[str, Rule]:
         """Its rules by name."""
         return self.tables[RULE.name]
-
-    @property
-    def peerings(self) -> dict[str, Record]:
-        """Its peerings by the other V-net's name."""
-        return self.tables[PEERING.name]
 
     @property
     def is_empty(self) -> bool:

@@ -19,6 +19,7 @@ from directory_client.vocabulary.numbers import ChangeKind
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.decide import gateway_answerer
 from directory_service.decide.locate import locate, wire_id
+from directory_service.kinds.registry import WEIGHING
 from directory_service.kinds.route import Route
 from directory_service.kinds.rule import ALL_PORTS, Ranges, Rule
 from directory_service.model.snapshot import Snapshot
@@ -119,8 +120,10 @@ class _Finder:
         changed = self._compare_members()
         self._compare_routes(changed)
         self._compare_rules()
-        if bool(self.old.peerings) != bool(self.new.peerings):
-            self._add(ChangeKind.LOOSEN, ANY, ANY)
+        for kind in WEIGHING:
+            before, after = self.old.tables[kind.name], self.new.tables[kind.name]
+            if kind.weighs is not None and (weight := kind.weighs(before, after)) is not None:
+                self._add(weight, ANY, ANY)
         if gateway_answerer(self.before, self.old) != gateway_answerer(self.after, self.new):
             for address in self.new.vnet.gateway_addresses if self.new.vnet else ():
                 self._add(ChangeKind.TIGHTEN, ANY, (address, 128))

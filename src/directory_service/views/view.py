@@ -8,6 +8,7 @@ trusted enough brings nothing in. Addresses and MACs in operations are bytes, 16
 """
 
 from collections.abc import Collection, Iterable, Iterator, Set
+from functools import partial
 from typing import Any
 
 from directory_client.vocabulary.addresses import ZERO, looks_ipv6
@@ -15,7 +16,9 @@ from directory_client.vocabulary.numbers import ChangeKind
 from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import find_location, object_of, wire_id
 from directory_service.kinds.node import Node
+from directory_service.kinds.registry import TOLD
 from directory_service.kinds.route import Route
+from directory_service.kinds.vnet import Vnet
 from directory_service.model.fabric import Fabric
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import Holder, Member, VnetState, Whereabouts
@@ -33,7 +36,7 @@ _REMOVERS = {  # what undoes an operation, and the fields that name it
         "ingress_removed",
         ("vni", "node_id", "local", "remote", "protocol", "wire_id", "udp_port", "relay", "foreign"),
     ),
-    "peering": ("peering_removed", ("vni", "to_vni")),
+    **{name: undone for kind in TOLD for name, undone in kind.untold.items()},
     "attachment": ("attachment_removed", ("vni", "object_id", "port", "vlan", "mtu_bytes")),
     "tunnel": ("tunnel_removed", ("object_id",)),  # behind all that may lead there
 }
@@ -211,11 +214,16 @@ def _base(
     for op in _ingresses(snapshot, state, node, only):
         key = ("ingress", op["node_id"], op["local"], op["remote"], op["protocol"], op["wire_id"])
         view[key] = op
-    for other in sorted(state.peerings):
-        peer = snapshot.vnets.get(other)
-        if peer is not None and peer.vnet is not None:
-            view["peering", peer.vnet.vni] = {"op": "peering", "vni": vnet.vni, "to_vni": peer.vnet.vni}
+    for kind in TOLD:
+        if kind.told is not None:
+            for key, op in kind.told(state.tables[kind.name], vnet, partial(_vnet_named, snapshot)):
+                view[(kind.name, *key)] = op
     return view
+
+
+def _vnet_named(snapshot: Snapshot, name: str) -> Vnet | None:
+    state = snapshot.vnets.get(name)
+    return None if state is None else state.vnet
 
 
 def _has_same_base(before: Snapshot, after: Snapshot, old: VnetState, new: VnetState) -> bool:
@@ -225,8 +233,7 @@ def _has_same_base(before: Snapshot, after: Snapshot, old: VnetState, new: VnetS
         before.fabric is after.fabric
         and old.vnet is new.vnet
         and old.attachments_by_node is new.attachments_by_node
-        and not old.peerings
-        and not new.peerings
+        and not any(state.tables[kind.name] for state in (old, new) for kind in TOLD)
         and old.nodes_concerned() == new.nodes_concerned()
     )
 

@@ -73,7 +73,6 @@ def clock_text(time_s: float) -> str:
 _NO_ROOM = {  # table → what that means for the V-nets named before it
     "vnets": "not carried: the table of V-nets is full",
     "ingresses": "not wholly carried: the table of attachments and peers is full",
-    "peerings": "not wholly carried: the table of peerings is full",
     "tunnels": "new tunnels find no room: the table of tunnels is full",
     "locations": "no more destinations: its share of the table of locations is used up",
 }
@@ -82,7 +81,9 @@ _NO_ROOM = {  # table → what that means for the V-nets named before it
 def _room_lines(state: State) -> list[dict[str, str]]:
     """Return what the slow path's workers say finds no room in the data plane's tables."""
     lines = []
-    for table, sentence in _NO_ROOM.items():
+    others = {table for worker in state.workers.values() for table in worker.now.no_room} - _NO_ROOM.keys()
+    for table in (*_NO_ROOM, *sorted(others)):
+        sentence = _NO_ROOM.get(table, f"not wholly carried: the table of {table} is full")
         found = (worker.now.no_room.get(table) for worker in state.workers.values())
         said = [one for one in found if one is not None]
         count = sum(one.count for one in said)

@@ -21,7 +21,8 @@ from directory_client.vocabulary.addresses import looks_ipv6, unpack_address
 from directory_client.vocabulary.names import format_mac
 from directory_client.wire.operations import Announce
 from fastpath.records import LocationKind, RecordType, packet_spans
-from gateway.slow_path.operations import MalformedOperation, Operation, address, ipv4, mac, read_operation
+from gateway.slow_path.kinds.values import address, ipv4, mac
+from gateway.slow_path.operations import MalformedOperation, Operation, read_operation
 from gateway.slow_path.view import View
 
 BROADCAST = b"\xff" * 6

@@ -39,10 +39,11 @@ from gateway.processes.reloading import Reloading
 from gateway.processes.report import DirectoryUse, WorkerStatistics
 from gateway.processes.reporter import Reporter
 from gateway.slow_path.announcement import described
+from gateway.slow_path.kinds.registry import LAPSING
 from gateway.slow_path.latency import Latency
 from gateway.slow_path.names import Names
 from gateway.slow_path.resolver import Resolver
-from gateway.slow_path.room import LAPSING, by_table
+from gateway.slow_path.room import by_table
 
 log = logging.getLogger(__name__)
 

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What finds no room in the data plane's tables ([capacity]), and when it is told again. Pure.
 
-A V-net, an attachment, an ingress or a peering that was refused for want of room is told again, at first
-after a second, later every few seconds: it comes by itself once there is room. Of a V-net only its own record
-is told at first; all of it follows when that was not refused. Locations and tunnels come again with the next
+What was refused for want of room is told again (registry.TOLD_AGAIN), at first after a second, later every
+few seconds: it comes by itself once there is room. Of a V-net only its own record is told at first; all of it
+follows when that was not refused. Locations and tunnels come again with the next
 answer that names them; here it only stands for a while that there was no room for one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpath.records import RecordType, Refusal
+from fastpath.records import Refusal
 from gateway.processes.report import NoRoom
+from gateway.slow_path.kinds.registry import LAPSING, TABLES
 
 Rows = np.ndarray[Any, Any]
 
@@ -26,20 +27,6 @@ LAPSE_S = 10.0  # so long it is said of locations and tunnels
 PROBES_MAX = 64  # V-nets that are tried at once
 NAMES_MAX = 5
 
-TABLES: Mapping[int, str] = {
-    RecordType.VNET_SET: "vnets",
-    RecordType.ATTACHMENT_SET: "ingresses",
-    RecordType.INGRESS_SET: "ingresses",
-    RecordType.PEERING_SET: "peerings",
-    RecordType.TUNNEL_SET: "tunnels",
-    RecordType.LOCATION_SET: "locations",
-}
-TOLD_AGAIN: Mapping[str, tuple[str, ...]] = {  # table → the operations whose records stand in it
-    "vnets": ("vnet",),
-    "ingresses": ("attachment", "ingress"),
-    "peerings": ("peering",),
-}
-LAPSING = ("locations", "tunnels")
 _WHY = (Refusal.NO_ROOM, Refusal.QUOTA)
 
 

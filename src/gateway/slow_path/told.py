@@ -16,11 +16,12 @@ from gateway.slow_path.announcement import OPERATIONS as ANNOUNCEMENTS
 from gateway.slow_path.announcement import announcement
 from gateway.slow_path.announcer import Announcer
 from gateway.slow_path.in_force import InForce, closing
+from gateway.slow_path.kinds.registry import TOLD_AGAIN
 from gateway.slow_path.operations import MalformedOperation, Operation, record_of
 from gateway.slow_path.outgoing import Outgoing
 from gateway.slow_path.places import Places
 from gateway.slow_path.refusals import Refusals
-from gateway.slow_path.room import TOLD_AGAIN, Room
+from gateway.slow_path.room import Room
 from gateway.slow_path.tables import Tables
 from gateway.slow_path.tunnel_names import TunnelNames
 from gateway.slow_path.view import View

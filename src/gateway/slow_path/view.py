@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the directory has told of one V-net, so that a data plane that comes back is told all of it again.
 
-Holds state (V-net, attachments, ingresses, tunnels, locations, peerings), not events (scopes, announcements).
+Holds what stands (registry.KEYS), not events (scopes, announcements).
 """
 
 from __future__ import annotations
@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Operation = Mapping[str, Any]
+from gateway.slow_path.kinds.registry import KEYS
 
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "vnet": (),
-    "peering": ("to_vni",),
-    "attachment": ("object_id", "port", "vlan"),
-    "tunnel": ("object_id",),
-    "ingress": ("node_id", "local", "remote", "protocol", "wire_id"),
-    "location": ("object_id", "way"),
-}
+Operation = Mapping[str, Any]
 
 
 class View:
@@ -27,12 +20,12 @@ class View:
     def __init__(self, vni: int) -> None:
         self.vni = vni
         self.revision = 0
-        self._operations: dict[str, dict[tuple[Any, ...], Operation]] = {kind: {} for kind in _KEYS}
+        self._operations: dict[str, dict[tuple[Any, ...], Operation]] = {kind: {} for kind in KEYS}
 
     def apply(self, operation: Operation) -> None:
         """Take up one operation (already found to be well-formed)."""
         kind, removed, _ = operation["op"].partition("_removed")
-        keys = _KEYS.get(kind)
+        keys = KEYS.get(kind)
         if keys is None:
             return
         key = tuple(operation.get(name, 0) for name in keys)
@@ -53,7 +46,7 @@ class View:
         """Tell whether something else stands in another view; a revision alone is nothing else."""
         return any(
             mine.keys() != theirs.keys() or any(_differs(one, theirs[key]) for key, one in mine.items())
-            for mine, theirs in ((self._operations[kind], other._operations[kind]) for kind in _KEYS)
+            for mine, theirs in ((self._operations[kind], other._operations[kind]) for kind in KEYS)
         )
 
     def name(self) -> str:
@@ -66,7 +59,7 @@ class View:
 
     def operations(self) -> Iterator[Operation]:
         """Yield all that stands; what is referred to comes first."""
-        for kind in _KEYS:
+        for kind in KEYS:
             yield from self.of_kind(kind)
 
 
