@@ -25,6 +25,7 @@ def components() -> tuple[Component, ...]:
     return (
         programs.PIPELINE,
         programs.FLOW_TABLE,
+        programs.WRITER_PAUSE,
         directory.Directory(),
         directory.DirectoryScale(),
         MissPath(),

@@ -2,8 +2,9 @@
 """Components in C: programs of ours that measure in process and print a JSON object a line.
 
 `pipeline` walks packets through the stages of a poll thread; its floor is the same loop without them.
-`flow_table` looks up, inserts and evicts in our table and in rte_hash, in turn. Both are built by meson
-beside the product, from pipeline.c and flow_table.c in this directory."""
+`flow_table` looks up, inserts and evicts in our table and in rte_hash, in turn. `writer_pause` makes the rounds of
+the data plane's writer with much to do in them. All are built by meson beside the product, from the .c files of
+their names in this directory."""
 
 from __future__ import annotations
 
@@ -141,6 +142,20 @@ def flow_table_rows(line: Printed) -> Iterator[Result]:
     )
 
 
+def writer_pause_rows(line: Printed) -> Iterator[Result]:
+    """A line of `writer_pause`: rounds of the writer, or times from a record to its effect."""
+    yield Result(
+        line["scenario"],
+        "vnet-gateway",
+        int(line["flows"]),
+        p50_us=line["p50_us"],
+        p99_us=line["p99_us"],
+        p999_us=line["p999_us"],
+        seconds=line["seconds"],
+        repeats=line["turns"],
+    )
+
+
 SHAPES = (
     "vxlan-encap-in-process",
     "vxlan-encap-tagged-in-process",
@@ -173,5 +188,11 @@ FLOW_TABLE = Program(
         "flow-table-evict",
     ),
     flow_table_rows,
+    pinned=False,
+)
+WRITER_PAUSE = Program(
+    "writer_pause",
+    ("writer-pause", "writer-effect"),
+    writer_pause_rows,
     pinned=False,
 )

@@ -26,7 +26,7 @@ static_assert(FP_CLIENT_WORKERS <= 16, "a bit each in tunnel_workers");
 #define FP_SCOPES_PENDING 256
 
 // The writer is kept no longer than this by a record, or by a slice of a pass, by estimate.
-#define FP_RECORD_NS 300000
+#define FP_RECORD_NS 200000
 #define FP_SLICE_NS 100000
 
 // Flows that are to be asked again.

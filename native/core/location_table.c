@@ -11,8 +11,8 @@
 // A V-net may have so many locations for each one that is free: alone it gets four fifths of the table, and
 // however many V-nets want all of it, there is room left for the next.
 #define SHARE_OF_FREE 4
-#define SWEEP_NS 60     // one that is looked at
-#define DROP_NS 300
+#define SWEEP_NS 100    // one that is looked at
+#define DROP_NS 1000
 #define UNUSED_S 300     // a location that no flow names is forgotten after this,
 #define UNUSED_SHORT_S 10 // or after this when the table is three quarters full
 
