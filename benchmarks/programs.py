@@ -2,9 +2,9 @@
 """Components in C: programs of ours that measure in process and print a JSON object a line.
 
 `pipeline` walks packets through the stages of a poll thread; its floor is the same loop without them.
-`flow_table` looks up, inserts and evicts in our table and in rte_hash, in turn. `writer_pause` makes the rounds of
-the data plane's writer with much to do in them. All are built by meson beside the product, from the .c files of
-their names in this directory."""
+`flow_table` looks up, inserts and evicts in our table and in rte_hash, in turn. `writer_pause` makes the
+rounds of the data plane's writer with much to do in them. All are built by meson beside the product, from
+the .c files of their names in this directory."""
 
 from __future__ import annotations
 
