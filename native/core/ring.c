@@ -129,6 +129,14 @@ fp_ring_write(struct fp_ring_end *end, const struct fp_record *records, uint32_t
 }
 
 uint32_t
+fp_ring_room(struct fp_ring_end *end)
+{
+	if (end->broken || end->side != FP_RING_PRODUCER || !other_advance(end))
+		return 0;
+	return end->mask + 1 - (end->mine - end->other);
+}
+
+uint32_t
 fp_ring_read(struct fp_ring_end *end, struct fp_record *records, uint32_t n)
 {
 	if (end->broken || end->side != FP_RING_CONSUMER)

@@ -27,6 +27,7 @@ static bool names_locations(fp_action_word word);
 static bool still_holds(const struct fp_thread *t, const struct hold_slot *s, const struct fp_release *release);
 static bool location_is(const struct fp_thread *t, uint32_t index, uint64_t object_id);
 static fp_action_word word_now(struct fp_thread *t, const struct fp_flow_key *key);
+static bool ring_has_room_for(struct hold_share *share, struct fp_ring_end *ring);
 static void slot_ask(struct fp_thread *t, uint32_t slot);
 static void slot_due(struct fp_thread *t, uint32_t slot);
 static void slot_time(struct fp_thread *t, uint32_t slot);
@@ -119,6 +120,8 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 		reason = FP_DROP_hold_vnet_full;
 	else if (hold->packets >= limits->packets || hold->free_packet == 0)
 		reason = FP_DROP_hold_full;
+	else if (of_vnet->packets >= (uint64_t)(limits->packets - hold->packets) * HOLD_SHARE_OF_FREE)
+		reason = FP_DROP_hold_vnet_full;
 	if (unlikely(reason != 0)) {
 		t->counters.dropped_full++;
 		drop_packet(t, p, reason);
@@ -373,12 +376,28 @@ word_now(struct fp_thread *t, const struct fp_flow_key *key)
 	return word;
 }
 
+static bool
+ring_has_room_for(struct hold_share *share, struct fp_ring_end *ring)
+{
+	const uint64_t room = fp_ring_room(ring);
+
+	if ((int32_t)(ring->mine - share->ring_mark) < 0) // another ring
+		share->ring_mark = share->ring_before = share->ring_since = 0;
+	for (int i = 0; i < 2 && (int32_t)(ring->other - share->ring_mark) >= 0; i++) {
+		share->ring_before = share->ring_since;
+		share->ring_since = 0;
+		share->ring_mark = ring->mine;
+	}
+	return share->ring_before + share->ring_since < room * HOLD_SHARE_OF_RING;
+}
+
 // Writes the record; if it does not fit, the next timer tries again, else only the last one does: a
 // worker that is busy is not helped by hearing everything twice.
 static void
 slot_ask(struct fp_thread *t, uint32_t slot)
 {
 	struct hold_slot *s = &t->hold.slot[slot];
+	struct hold_share *share = &t->hold.vnet[s->vnet];
 	const struct fp_vnet *vnet = &t->view.vnet[s->vnet];
 	const struct packet *p = &t->hold.packet[s->head].packet;
 	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
@@ -396,8 +415,15 @@ slot_ask(struct fp_thread *t, uint32_t slot)
 
 	memcpy(record.destination_mac, frame, FP_MAC_BYTES);
 	memcpy(record.source_mac, frame + 6, FP_MAC_BYTES);
+	if (vnet->worker >= FP_WORKERS_MAX || !t->worker[vnet->worker].attached)
+		return;
+	if (!ring_has_room_for(share, &t->worker[vnet->worker].ring)) {
+		worker_full(t, vnet->worker);
+		return;
+	}
 	if (!worker_write(t, vnet->worker, (const struct fp_record *)&record))
 		return;
+	share->ring_since++;
 	if (s->asked < UINT8_MAX)
 		s->asked++;
 	s->stage = RTE_MAX(s->stage, (uint8_t)(ASK_STAGES - 1)); // it is read, sooner or later

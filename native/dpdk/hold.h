@@ -36,6 +36,11 @@ struct hold_slot { // one key
 
 struct hold_packet;
 
+// A V-net may hold so many packets for each place that is free, and have so many records in its worker's ring for each
+// one that there is room for: alone it gets most of it, and however many want all, there is room left for the next.
+#define HOLD_SHARE_OF_FREE 8
+#define HOLD_SHARE_OF_RING 4
+
 // What a V-net or an ingress has in the hold, and how often it has asked lately. By index: whoever
 // gets the index next begins anew, and what the one before has left here is not counted with it.
 struct hold_share {
@@ -44,7 +49,9 @@ struct hold_share {
 	uint32_t vni;
 	uint32_t owner; // counted up with each new one
 	uint32_t packets;
-	uint32_t zero;
+	// A V-net's records in its worker's ring: those up to ring_mark, and since. Counted until the worker has read
+	// up to the mark, so that there are never more.
+	uint32_t ring_mark, ring_before, ring_since;
 };
 
 struct hold {

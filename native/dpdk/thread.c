@@ -55,6 +55,7 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->exceptions = private_ring(EXCEPTION_SLOTS, sizeof(struct rte_mbuf *), "exceptions");
 	t->counters.vnet = calloc(t->view.vnets, sizeof(*t->counters.vnet));
 	t->counters.tunnel = calloc(t->view.tunnels, sizeof(*t->counters.tunnel));
+	t->icmp_rate.vnet = calloc(t->view.vnets, sizeof(*t->icmp_rate.vnet));
 	t->tunnel_of = calloc(t->view.ingresses, sizeof(*t->tunnel_of));
 	t->egress = lines_make(EGRESS_TUNNELS * FP_NEXTHOPS_MAX + EGRESS_ATTACHMENTS,
 			       sizeof(*t->egress));
@@ -62,7 +63,7 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->attachment_seen = lines_make(ATTACHMENTS_SEEN, sizeof(*t->attachment_seen));
 	t->locator_seen = lines_make(LOCATORS_SEEN, sizeof(*t->locator_seen));
 	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL ||
-	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->tunnel_of == NULL ||
+	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->icmp_rate.vnet == NULL || t->tunnel_of == NULL ||
 	    t->egress == NULL || t->egress_set == NULL || t->attachment_seen == NULL ||
 	    t->locator_seen == NULL)
 		goto err;
@@ -99,6 +100,7 @@ fp_thread_destroy(struct fp_thread *t)
 	free(t->outgoing);
 	free(t->exceptions);
 	free(t->counters.vnet);
+	free(t->icmp_rate.vnet);
 	free(t->counters.tunnel);
 	free(t->tunnel_of);
 	free(t->egress);
@@ -250,14 +252,20 @@ fp_thread_counters(struct fp_thread *t)
 	return &t->counters;
 }
 
+void
+worker_full(struct fp_thread *t, uint32_t worker)
+{
+	t->counters.miss_ring_full++;
+	t->workers_written |= 1u << worker; // it has enough to do, but may sleep
+}
+
 bool
 worker_write(struct fp_thread *t, uint32_t worker, const struct fp_record *record)
 {
 	if (worker >= FP_WORKERS_MAX || !t->worker[worker].attached)
 		return false;
 	if (fp_ring_write(&t->worker[worker].ring, record, 1) != 1) {
-		t->counters.miss_ring_full++;
-		t->workers_written |= 1u << worker; // it has enough to do, but may sleep
+		worker_full(t, worker);
 		return false;
 	}
 	t->counters.miss_records++;

@@ -12,6 +12,7 @@
 #include "fp_thread.h"
 #include "hold.h"
 #include "rate.h"
+#include "shared_rate.h"
 #include "wire.h"
 
 #define VXLAN_IPV4_BYTES (IPV4_BYTES + UDP_BYTES + VXLAN_BYTES)
@@ -204,7 +205,8 @@ struct fp_thread {
 	uint32_t workers_written; // bit per worker whose ring got a record
 	uint32_t threads;
 	uint32_t icmp_per_s, exceptions_per_s;
-	uint64_t icmp_paid_ns, locators_paid_ns;
+	struct shared_rate icmp_rate;
+	uint64_t locators_paid_ns;
 	uint64_t exceptions_paid_ns[2]; // control protocols apart: [1]
 	struct fragment fragment[FRAGMENT_SETS][FRAGMENT_WAYS];
 	uint32_t fragments_seen;
@@ -364,5 +366,6 @@ tx_possible(const struct fp_thread *t, uint32_t port)
 
 // thread.c: to a worker's miss ring; false if nobody is attached or it is full.
 bool worker_write(struct fp_thread *t, uint32_t worker, const struct fp_record *record);
+void worker_full(struct fp_thread *t, uint32_t worker); // a record for it found no room
 
 #pragma GCC visibility pop

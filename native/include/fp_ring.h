@@ -55,6 +55,7 @@ int fp_rings_format(void *base, size_t len_bytes, uint32_t miss_rings, uint32_t 
 int fp_ring_attach(struct fp_ring_end *end, void *base, size_t len_bytes, uint32_t ring, enum fp_ring_side side);
 
 uint32_t fp_ring_write(struct fp_ring_end *end, const struct fp_record *records, uint32_t n);
+uint32_t fp_ring_room(struct fp_ring_end *end); // producer: how many could be written now
 uint32_t fp_ring_read(struct fp_ring_end *end, struct fp_record *records, uint32_t n);
 uint32_t fp_ring_pending(struct fp_ring_end *end); // consumer: how many could be read now
 // Consumer: wants a doorbell. After sleep(true) look at fp_ring_pending() once more, then wait.
