@@ -16,6 +16,15 @@ vnet_sound(const struct fp_arena *arena, uint32_t index)
 	return vnet->vni < 1u << 24 && vnet->change_next < FP_CHANGES_KEPT && vnet->object_id;
 }
 
+static bool
+left_out(const struct fp_arena *arena, uint32_t vni)
+{
+	for (uint32_t i = 0; i < arena->left_out.suspects; i++)
+		if (arena->left_out.vni[i] == vni)
+			return true;
+	return false;
+}
+
 static void
 adopt_vnets(struct fp_arena *arena)
 {
@@ -27,6 +36,10 @@ adopt_vnets(struct fp_arena *arena)
 		if (i == 0 || !vnet_sound(arena, i)) {
 			fp_store(&vnet->flags, (uint8_t)0);
 			arena->adoption.dropped_range++;
+			continue;
+		}
+		if (left_out(arena, vnet->vni)) {
+			fp_store(&vnet->flags, (uint8_t)0);
 			continue;
 		}
 		fp_store(&vnet->flows, 0); // counted again

@@ -102,21 +102,76 @@ header_make(struct fp_arena *arena, const struct fp_layout *layout)
 	return 0;
 }
 
-// Notes that the last data plane did not close the arena. True: the third time within a minute.
-static bool
-crash_note(struct fp_arena_header *header, uint32_t now_s)
+// Notes that the last data plane did not close the arena, and how it ended if it could say so.
+static void
+end_note(struct fp_arena_header *header, uint32_t now_s)
 {
-	for (int i = FP_CRASHES_KEPT - 1; i > 0; i--)
-		fp_store(&header->crash_s[i], header->crash_s[i - 1]);
-	fp_store(&header->crash_s[0], now_s ? now_s : 1);
-	const uint32_t oldest_s = header->crash_s[FP_CRASHES_KEPT - 1];
-	return oldest_s && oldest_s <= now_s && now_s - oldest_s <= CRASH_WINDOW_S;
+	struct fp_arena_end *ends = header->ends;
+	for (int i = FP_ENDS_KEPT - 1; i > 0; i--)
+		fp_store_bytes(&ends[i], &ends[i - 1], sizeof(ends[i]));
+	fp_store_bytes(&ends[0], &header->end, sizeof(ends[0]));
+	fp_store(&ends[0].found_s, now_s ? now_s : 1);
+	if (ends[0].suspects > FP_SUSPECTS_MAX)
+		fp_store(&ends[0].suspects, 0);
+	fp_store_zero(&header->end, sizeof(header->end));
+}
+
+// Ends within a minute; faults: only up to the first one that was no fault.
+static uint32_t
+ends_lately(const struct fp_arena_header *header, uint32_t now_s, bool faults)
+{
+	uint32_t n = 0;
+	for (; n < FP_ENDS_KEPT; n++) {
+		const struct fp_arena_end *end = &header->ends[n];
+		if (end->found_s == 0 || end->found_s > now_s || now_s - end->found_s > CRASH_WINDOW_S ||
+		    (faults && end->fault == 0))
+			break;
+	}
+	return n;
+}
+
+static bool
+is_suspect(const struct fp_arena_end *end, uint32_t vni)
+{
+	for (uint32_t i = 0; i < end->suspects; i++)
+		if (end->vni[i] == vni)
+			return true;
+	return false;
+}
+
+// V-nets that the last crashes have in common.
+static void
+suspects_find(struct fp_arena *arena)
+{
+	const struct fp_arena_end *ends = arena->header->ends;
+	for (uint32_t i = 0; i < ends[0].suspects; i++) {
+		bool every = true;
+		for (int k = 1; k < FP_CRASHES_KEPT; k++)
+			every &= is_suspect(&ends[k], ends[0].vni[i]);
+		if (every)
+			arena->left_out.vni[arena->left_out.suspects++] = ends[0].vni[i];
+	}
+	arena->adoption.left_out = arena->left_out.suspects;
+}
+
+// Tables that a data plane which was killed has left are as good as any: only one that ends by a fault of its own,
+// again and again, may do so because of what stands in them, and then those of the V-nets that it was at work for.
+// Killed very often it may have been because it hung.
+static enum fp_adoption
+judge_end(struct fp_arena *arena, uint32_t now_s)
+{
+	end_note(arena->header, now_s);
+	if (ends_lately(arena->header, now_s, true) >= FP_CRASHES_KEPT) {
+		suspects_find(arena);
+		return arena->left_out.suspects ? FP_ARENA_ADOPTED : FP_ARENA_COLD_CRASHES;
+	}
+	return ends_lately(arena->header, now_s, false) >= FP_ENDS_KEPT ? FP_ARENA_COLD_CRASHES : FP_ARENA_ADOPTED;
 }
 
 static enum fp_adoption
-judge(const struct fp_arena *arena, const struct fp_layout *layout, uint32_t now_s)
+judge(struct fp_arena *arena, const struct fp_layout *layout, uint32_t now_s)
 {
-	struct fp_arena_header *header = arena->header;
+	const struct fp_arena_header *header = arena->header;
 
 	if (header->magic == 0) // ended before it was made
 		return FP_ARENA_NEW;
@@ -124,9 +179,7 @@ judge(const struct fp_arena *arena, const struct fp_layout *layout, uint32_t now
 		return FP_ARENA_COLD_LAYOUT;
 	if (header->boot != boot_hash())
 		return FP_ARENA_NEW;
-	if (!header->clean && crash_note(header, now_s))
-		return FP_ARENA_COLD_CRASHES;
-	return FP_ARENA_ADOPTED;
+	return header->clean ? FP_ARENA_ADOPTED : judge_end(arena, now_s);
 }
 
 // Maps what is there if it can be adopted; else makes it anew.
@@ -247,6 +300,16 @@ fp_arena_close(struct fp_arena *arena)
 		return;
 	fp_store(&arena->header->clean, 1);
 	arena_free(arena);
+}
+
+void
+fp_arena_note_fault(struct fp_arena *arena, int signal_number, const uint32_t *vnis, uint32_t n)
+{
+	struct fp_arena_end *end = &arena->header->end;
+	end->suspects = n < FP_SUSPECTS_MAX ? n : FP_SUSPECTS_MAX;
+	for (uint32_t i = 0; i < end->suspects; i++)
+		end->vni[i] = vnis[i];
+	__atomic_store_n(&end->fault, (uint32_t)signal_number, __ATOMIC_RELEASE);
 }
 
 const struct fp_adoption_report *

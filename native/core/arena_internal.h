@@ -28,9 +28,18 @@
 #include "store.h"
 
 #define FP_ARENA_MAGIC 0x76676e772d617231ull // "vgnw-ar1"
-#define FP_CRASHES_KEPT 3
+#define FP_ENDS_KEPT 8  // of data planes that did not close the arena
+#define FP_CRASHES_KEPT 3 // of these: that ended by a fault of their own, one after the other
 
 enum fp_location_state { FP_LOCATION_FREE = 0, FP_LOCATION_LIVE = 1, FP_LOCATION_DYING = 2 };
+
+// How a data plane ended that did not close the arena.
+struct fp_arena_end {
+	uint32_t found_s;  // boot-time seconds at which it was found, 0: there was none
+	uint32_t fault;    // signal by which it ended itself; 0: not known, it was killed
+	uint32_t suspects; // V-nets that it was at work for then
+	uint32_t vni[FP_SUSPECTS_MAX];
+};
 
 // First page of the file. Only the one who holds its lock writes.
 struct fp_arena_header {
@@ -39,10 +48,13 @@ struct fp_arena_header {
 	struct fp_secret secret;
 	uint64_t incarnation; // random when made, one more at every open
 	uint32_t clean;       // 1: closed in order
-	uint32_t crash_s[FP_CRASHES_KEPT]; // boot-time seconds at which a crash was found; newest first
+	uint32_t zero;
 	uint64_t boot;        // hash of the kernel's boot id: the arena's clock starts anew with it
+	uint8_t pad[8];
+	struct fp_arena_end end; // of this one, noted while it ends
+	struct fp_arena_end ends[FP_ENDS_KEPT]; // that were found; newest first
 };
-static_assert(sizeof(struct fp_arena_header) == 64, "fp_arena_header");
+static_assert(sizeof(struct fp_arena_header) <= 4096, "fp_arena_header: a page");
 
 // Open addressing; a slot is free if its ingress is 0. ingress is stored last, so that a reader that sees it
 // sees the key. A look-up ends at a slot that no key has passed over.
@@ -86,6 +98,7 @@ struct fp_arena {
 	struct rte_rcu_qsbr *qsbr;
 	struct fp_flow_private *flow;
 	struct fp_adoption_report adoption;
+	struct fp_arena_end left_out; // V-nets that adoption leaves out
 	void *base;
 	size_t len_bytes;
 	int fd; // -1: anonymous

@@ -6,8 +6,16 @@
 
 #include <errno.h>
 
+#include "fp_layouts.h"
+
 #define PAGE_BYTES 4096
-#define LAYOUT_VERSION 3 // counts up when a record keeps its size but not its meaning
+#define LAYOUT_VERSION 4 // counts up when a member keeps its name and place but not its meaning
+
+static uint64_t
+text_hash(const struct fp_secret *secret, const char *text)
+{
+	return fp_hash_bytes(secret, text, (uint32_t)strlen(text));
+}
 
 static bool
 in_range(uint32_t value, uint32_t low, uint32_t high)
@@ -24,6 +32,28 @@ config_valid(const struct fp_arena_config *config)
 	       in_range(config->vnets, 1, (1 << 16) - 1) &&
 	       in_range(config->ingresses, 1, (1 << 24) - 1) && in_range(config->ports, 1, 64) &&
 	       in_range(config->threads, 1, 64) && config->refusal_share_percent <= 100;
+}
+
+// With the name, type, place and size of each member of every shared record, and the value of every number in them:
+// two that change places in a record of the same size are another layout.
+static uint64_t
+members_hash(const struct fp_secret *secret, uint64_t hash)
+{
+	const uint64_t own[] = { offsetof(struct fp_locator_slot, ingress), offsetof(struct fp_locator_slot, udp_port),
+				 offsetof(struct fp_locator_slot, passed), offsetof(struct fp_arena_header, secret),
+				 offsetof(struct fp_arena_header, incarnation), offsetof(struct fp_arena_header, clean),
+				 offsetof(struct fp_arena_header, ends), offsetof(struct fp_arena_header, boot) };
+	hash ^= fp_hash_bytes(secret, own, sizeof(own));
+	for (const struct fp_layout_member *m = fp_arena_layout_members; m->structure; m++) {
+		const uint64_t words[] = { hash, m->offset, m->size_bytes, text_hash(secret, m->structure),
+					   text_hash(secret, m->member), text_hash(secret, m->type) };
+		hash = fp_hash_bytes(secret, words, sizeof(words));
+	}
+	for (const struct fp_layout_value *v = fp_arena_layout_values; v->enumeration; v++) {
+		const uint64_t words[] = { hash, (uint64_t)v->value, text_hash(secret, v->name) };
+		hash = fp_hash_bytes(secret, words, sizeof(words));
+	}
+	return hash;
 }
 
 static uint32_t
@@ -115,7 +145,7 @@ fp_layout_make(const struct fp_arena_config *config, struct fp_layout *layout)
 		sizes[2 * i] = r->record_bytes;
 		sizes[2 * i + 1] = r->records;
 	}
-	layout->hash = fp_hash_bytes(&fixed, sizes, sizeof(sizes));
+	layout->hash = members_hash(&fixed, fp_hash_bytes(&fixed, sizes, sizeof(sizes)));
 	return 0;
 }
 

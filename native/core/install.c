@@ -13,7 +13,7 @@ static void close_unpeered(void *context, uint32_t index, struct fp_flow_entry *
 static int dispatch(struct fp_installer *in, const struct fp_record *record);
 static bool may_send(const struct fp_installer *in, const struct fp_record *record);
 static bool only_removes(uint16_t type);
-static bool leaves_prepared(uint16_t type);
+static bool changes_prepared(uint16_t type);
 static int refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *record, int why);
 static uint64_t object_of(const struct fp_record *record);
 
@@ -88,6 +88,7 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 		   uint64_t now_ns)
 {
 	const struct fp_record record = *given; // the client may still be writing it
+	in->applying_vni = record.head.vni; // noted if this ends the process
 	in->now_ns = now_ns;
 	in->now_s = (uint32_t)(now_ns / 1000000000);
 	if (client_worker != FP_CLIENT_CONTROL && client_worker >= FP_CLIENT_WORKERS)
@@ -101,7 +102,7 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 	if (!only_removes(record.head.type)) // removals in a row are closed together
 		fp_close_now(in);
 	int rc = dispatch(in, &record);
-	if (!leaves_prepared(record.head.type))
+	if (changes_prepared(record.head.type))
 		fp_arena_changed(in->arena);
 	if (rc == -EINPROGRESS)
 		in->left_ns = FP_RECORD_NS; // for when it is applied again
@@ -155,6 +156,23 @@ fp_close_now(struct fp_installer *in)
 {
 	if (fp_closings_fresh(in->arena) && in->left_ns)
 		(void)fp_closings_walk(in->arena, &in->left_ns);
+}
+
+void
+fp_installer_leave(struct fp_installer *in, uint8_t client_worker)
+{
+	const uint32_t client = client_worker == FP_CLIENT_CONTROL ? FP_CLIENT_WORKERS : client_worker;
+	if (client >= FP_CLIENTS)
+		return;
+	in->assembly[client].have_bytes = 0;
+	in->assembly[client].group_open = false;
+	in->syncs_waiting &= ~(1u << client);
+}
+
+uint32_t
+fp_installer_at_work(const struct fp_installer *in)
+{
+	return in->applying_vni;
 }
 
 uint64_t
@@ -327,14 +345,29 @@ only_removes(uint16_t type)
 	       type == FP_RECORD_INGRESS_REMOVE || type == FP_RECORD_CHANGE;
 }
 
-// These change no V-net, ingress or tunnel. All others are taken to, whatever became of them.
+// These may change a V-net, an ingress or a tunnel; they are taken to, whatever became of them.
 static bool
-leaves_prepared(uint16_t type)
+changes_prepared(uint16_t type)
 {
-	return type == FP_RECORD_FLOW_INSTALL || type == FP_RECORD_LOCATION_SET ||
-	       type == FP_RECORD_LOCATION_REMOVE || type == FP_RECORD_CHANGE ||
-	       type == FP_RECORD_RELEASE_DROP || type == FP_RECORD_DIRECTORY_STATE ||
-	       type == FP_RECORD_PACKET_OUT || type == FP_RECORD_SYNC;
+	switch (type) {
+	case FP_RECORD_VNET_SET:
+	case FP_RECORD_VNET_REMOVE:
+	case FP_RECORD_SNAPSHOT_BEGIN:
+	case FP_RECORD_SNAPSHOT_END:
+	case FP_RECORD_ATTACHMENT_SET:
+	case FP_RECORD_ATTACHMENT_REMOVE:
+	case FP_RECORD_INGRESS_SET:
+	case FP_RECORD_INGRESS_REMOVE:
+	case FP_RECORD_TUNNEL_SET:
+	case FP_RECORD_TUNNEL_REMOVE:
+	case FP_RECORD_TUNNEL_GROUP_SET:
+	case FP_RECORD_NEXTHOP_SET:
+	case FP_RECORD_PEERING_SET:
+	case FP_RECORD_PEERING_REMOVE:
+		return true;
+	default:
+		return false;
+	}
 }
 
 static int

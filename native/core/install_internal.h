@@ -95,6 +95,7 @@ struct fp_installer {
 	uint64_t now_ns;
 	uint32_t now_s;
 	uint8_t client; // whose record is being applied
+	uint32_t applying_vni; // of the record that is being applied, or was last
 	uint32_t workers; // that share the V-nets, 0: they are anybody's
 	uint32_t left_ns; // what records may still spend before others have their turn
 

@@ -212,6 +212,7 @@ client_clear(struct fp_housekeeping *hk, struct fp_client *client)
 	client->live = false;
 	client->batch_n = client->batch_next = 0;
 	client->waits = false;
+	fp_installer_leave(hk->installer, client->worker);
 }
 
 // Gives every poll thread its ring of this client; config NULL: takes it away.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #define _GNU_SOURCE // strdup, usleep
 #include "dataplane.h"
+#include "fault.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -128,6 +129,7 @@ fp_dataplane_stop(struct fp_dataplane *dp)
 		if (dp->poll[i].thread)
 			fp_poll_stop(&dp->poll[i]);
 	fp_housekeeping_stop(&dp->housekeeping);
+	fp_fault_unwatch();
 	memset(dp->housekeeping.client, 0, sizeof(dp->housekeeping.client));
 	if (dp->installer)
 		fp_installer_destroy(dp->installer);
@@ -332,6 +334,7 @@ threads_start(struct fp_dataplane *dp, struct fp_error *error)
 		return fp_error_set(error, rc, "lower [capacity]",
 				    "the installer cannot be made: %s", strerror(-rc));
 	hk->installer = dp->installer;
+	fp_fault_watch(hk);
 	for (uint32_t i = 0; i < dp->config.threads; i++) {
 		rc = fp_poll_start(&dp->poll[i], error);
 		if (rc < 0)

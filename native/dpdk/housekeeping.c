@@ -15,6 +15,7 @@
 #include <rte_lcore.h>
 
 #include "eal.h"
+#include "fault.h"
 
 #define TICK_BUSY_NS 10000000ull // there was something to do lately
 #define TICK_IDLE_NS 100000000ull
@@ -120,6 +121,7 @@ housekeeping_main(void *argument)
 	sigset_t all;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	fp_fault_thread(NULL);
 	pthread_setname_np(pthread_self(), "housekeeping");
 	prctl(PR_SET_TIMERSLACK, 1000);
 	bool registered = rte_thread_register() == 0; // for the mempool's cache; it works without

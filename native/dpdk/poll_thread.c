@@ -27,6 +27,7 @@
 #include <rte_pause.h>
 
 #include "eal.h"
+#include "fault.h"
 
 #define SPIN_US 20
 #define FIRST_SLEEP_US 50
@@ -403,6 +404,7 @@ thread_prepare(struct fp_poll *poll)
 	sigset_t all;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	fp_fault_thread(poll->thread);
 	snprintf(name, sizeof(name), "poll-%u", poll->index);
 	pthread_setname_np(pthread_self(), name);
 	prctl(PR_SET_TIMERSLACK, 1);

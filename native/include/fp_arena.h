@@ -39,6 +39,7 @@ enum fp_adoption { FP_ARENA_NEW = 0, FP_ARENA_ADOPTED = 1, FP_ARENA_COLD_LAYOUT 
 struct fp_adoption_report {
 	uint32_t how; // enum fp_adoption
 	uint32_t vnets, ingresses, tunnels, locations, flows;
+	uint32_t left_out; // V-nets that three crashes in a row have in common
 	uint32_t dropped_range, dropped_twice, dropped_key, dropped_vnet, dropped_location, dropped_tunnel;
 	uint64_t ns;
 };
@@ -52,6 +53,10 @@ int fp_arena_cost(const struct fp_arena_config *config, const char **names, size
 int fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_arena **arena);
 void fp_arena_close(struct fp_arena *arena); // the file stays, to be adopted
 const struct fp_adoption_report *fp_arena_adoption(const struct fp_arena *arena);
+// The process ends by this signal while it is at work for these V-nets: for whoever opens the arena next. May be
+// called in a signal handler.
+#define FP_SUSPECTS_MAX 96
+void fp_arena_note_fault(struct fp_arena *arena, int signal_number, const uint32_t *vnis, uint32_t n);
 // What pages it lies on. Reads /proc: not for a thread that is in a hurry.
 struct fp_arena_pages {
 	size_t len_bytes;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Counters: exact, per thread, written by that thread alone and summed by whoever wants to see them.
+// Counters: per thread, written by that thread alone and summed by whoever wants to see them. Exact, but for what
+// came out of a tunnel (see there).
 // (reason, V-net) pairs stand in a small hashed table; pairs that find no room count in the reason only.
 //
 // An index of a V-net or tunnel that is given out again counts from zero: housekeeping clears it before it is
@@ -39,7 +40,9 @@ struct fp_counters {
 	uint64_t reason_vnet_full;
 	struct fp_port_counters port[FP_COUNTER_PORTS];
 	struct fp_pair_counters *vnet;   // by V-net index, 0 .. capacity
-	struct fp_pair_counters *tunnel; // by tunnel index, likewise; tx = sent into it, rx = came out of it
+	// By tunnel index, likewise. tx = sent into it. rx is an estimate: packets of the ingress whose answers go into
+	// this tunnel, as learnt from decisions, and not what was dropped before it had one.
+	struct fp_pair_counters *tunnel;
 	// look-ups, misses, hold
 	uint64_t lookups, hits, narrowed, misses, miss_records, miss_ring_full, refreshes;
 	uint64_t held, held_now, released, expired, dropped_full;

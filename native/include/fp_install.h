@@ -64,6 +64,9 @@ void fp_installer_destroy(struct fp_installer *installer);
 // Any other negative: refused, counted, and told to the client by a REFUSED record (by emit).
 int fp_installer_apply(struct fp_installer *installer, uint8_t client_worker, const struct fp_record *record, uint64_t now_ns);
 
+// The client is gone or another one has taken its place: what it has begun and not ended is forgotten.
+void fp_installer_leave(struct fp_installer *installer, uint8_t client_worker);
+
 // Asks for the memory that these records will touch, so that their misses overlap; changes nothing.
 void fp_installer_foresee(const struct fp_installer *installer, const struct fp_record *records, uint32_t n);
 
@@ -77,5 +80,8 @@ bool fp_installer_due(const struct fp_installer *installer);
 // Answers SYNC records whose changes no reader can have missed. Cheap; after every round of records, and with
 // the tick; records may spend their time anew from then on. Returns true while something waits for a reader.
 bool fp_installer_sync(struct fp_installer *installer);
+
+// V-net whose record is being applied, or was last. In a signal handler too.
+uint32_t fp_installer_at_work(const struct fp_installer *installer);
 
 uint64_t fp_installer_refused(const struct fp_installer *installer, enum fp_refusal why);

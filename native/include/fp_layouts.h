@@ -21,3 +21,6 @@ struct fp_layout_value {
 
 extern const struct fp_layout_member fp_layout_members[];
 extern const struct fp_layout_value fp_layout_values[];
+// Those of fp_types.h alone, in the core itself.
+extern const struct fp_layout_member fp_arena_layout_members[];
+extern const struct fp_layout_value fp_arena_layout_values[];

@@ -113,12 +113,12 @@ static_assert(sizeof(struct fp_flow_bucket) == 64, "fp_flow_bucket");
 // one packet in FP_SAMPLE_EVERY.
 #define FP_SAMPLE_EVERY 64
 struct fp_flow_side {
+	uint64_t packets_sampled; // poll threads: estimate = this * FP_SAMPLE_EVERY
+	uint64_t kbytes_sampled;  // poll threads: likewise, sum of frame bytes / 64
 	uint32_t decided_at_s;    // arena clock of the answer: nothing lives longer than stale_max from then
-	uint32_t packets_sampled; // poll threads: estimate = this * FP_SAMPLE_EVERY
-	uint32_t kbytes_sampled;  // poll threads: likewise, sum of frame bytes / 64
 	uint32_t refresh_at_s;    // from then on housekeeping asks again if the flow is in use
 };
-static_assert(sizeof(struct fp_flow_side) == 16, "fp_flow_side");
+static_assert(sizeof(struct fp_flow_side) == 24, "fp_flow_side");
 
 // ---- V-net -----------------------------------------------------------------------------------
 

@@ -27,9 +27,10 @@ open_and_close(const struct fp_arena_config *config)
 	return how;
 }
 
-// Another process opens the arena and ends without closing it.
+// Another process opens the arena and ends without closing it: by a fault while it was at work for these V-nets, or
+// (signal 0) killed.
 static void
-crash_once(const struct fp_arena_config *config)
+end_once(const struct fp_arena_config *config, int signal_number, const uint32_t *vnis, uint32_t n)
 {
 	const pid_t child = fork();
 	int status;
@@ -37,9 +38,19 @@ crash_once(const struct fp_arena_config *config)
 	assert(child >= 0);
 	if (child == 0) {
 		struct fp_arena *arena;
-		_exit(fp_arena_open(path, config, &arena) == 0 ? 0 : 1);
+		if (fp_arena_open(path, config, &arena))
+			_exit(1);
+		if (signal_number)
+			fp_arena_note_fault(arena, signal_number, vnis, n);
+		_exit(0);
 	}
 	assert(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void
+crash_once(const struct fp_arena_config *config)
+{
+	end_once(config, SIGSEGV, NULL, 0);
 }
 
 static void
@@ -79,11 +90,51 @@ test_crashes_longer_ago_than_a_minute_do_not_count(void)
 	const int fd = open(path, O_RDWR);
 	struct fp_arena_header header;
 	assert(pread(fd, &header, sizeof(header), 0) == sizeof(header));
-	assert(header.crash_s[0] && header.crash_s[1] && !header.crash_s[2]);
-	header.crash_s[1] = header.crash_s[0] > 61 ? header.crash_s[0] - 61 : 1u << 31;
+	assert(header.ends[0].found_s && header.ends[1].found_s && !header.ends[2].found_s);
+	header.ends[1].found_s = header.ends[0].found_s > 61 ? header.ends[0].found_s - 61 : 1u << 31;
 	assert(pwrite(fd, &header, sizeof(header), 0) == sizeof(header));
 	close(fd);
 	assert(open_and_close(&config) == FP_ARENA_ADOPTED);
+}
+
+// Nobody says that the tables did it.
+static void
+test_a_data_plane_that_is_killed_leaves_good_tables(void)
+{
+	const struct fp_arena_config config = small_config(64);
+
+	path_fresh();
+	for (int i = 0; i < FP_ENDS_KEPT; i++)
+		end_once(&config, 0, NULL, 0);
+	assert(open_and_close(&config) == FP_ARENA_COLD_CRASHES); // so often that it may have hung
+	path_fresh();
+	for (int i = 0; i < FP_ENDS_KEPT - 1; i++)
+		end_once(&config, 0, NULL, 0);
+	assert(open_and_close(&config) == FP_ARENA_ADOPTED);
+}
+
+// Crashes cost the V-nets that all three were at work for their tables, and no others.
+static void
+test_crashes_cost_the_vnets_that_they_have_in_common(void)
+{
+	const struct fp_arena_config config = small_config(64);
+	const uint32_t at_work[3][3] = { { 7001, 7003, 7002 }, { 7002, 7001, 0 }, { 7001, 0, 0 } };
+
+	path_fresh();
+	struct fp_arena *arena = arena_new(path, &config);
+	for (uint32_t vni = 7001; vni <= 7003; vni++)
+		attachment_new(arena, vnet_new(arena, vni, 0));
+	fp_arena_close(arena);
+	for (int i = 0; i < 3; i++)
+		end_once(&config, SIGSEGV, at_work[i], (uint32_t)(3 - i));
+	arena = arena_new(path, &config);
+	const struct fp_adoption_report *report = fp_arena_adoption(arena);
+	assert(report->how == FP_ARENA_ADOPTED && report->left_out == 1);
+	assert(report->vnets == 2 && report->ingresses == 2);
+	for (uint32_t i = 1; i < arena->view.vnets; i++)
+		assert(!fp_index_live(&arena->pool[FP_POOL_VNET], i) || arena->view.vnet[i].vni != 7001);
+	fp_arena_close(arena);
+	assert(open_and_close(&config) == FP_ARENA_ADOPTED); // closed in order: that is over
 }
 
 static void
@@ -257,6 +308,8 @@ main(void)
 	RUN(test_closed_in_order_it_is_adopted_any_number_of_times);
 	RUN(test_the_third_crash_within_a_minute_starts_cold);
 	RUN(test_crashes_longer_ago_than_a_minute_do_not_count);
+	RUN(test_a_data_plane_that_is_killed_leaves_good_tables);
+	RUN(test_crashes_cost_the_vnets_that_they_have_in_common);
 	RUN(test_another_layout_starts_cold);
 	RUN(test_an_arena_of_another_boot_is_made_anew);
 	RUN(test_one_data_plane_holds_it);

@@ -178,6 +178,7 @@ world_close(struct world *w)
 // ---- readers beside the writer ---------------------------------------------------------------
 
 static int stop_readers;
+static uint64_t reader_found;
 
 // Follows what poll threads follow; every record it reaches must be whole.
 static void *
@@ -187,7 +188,6 @@ read_on(void *p)
 	struct fp_arena *arena = w->arena;
 	struct fp_locator_key key = { .wire_id = RED, .protocol = FP_PROTOCOL_VXLAN };
 	memcpy(key.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
-	uint64_t found = 0;
 	assert(fp_arena_reader_register(arena, 0) == 0);
 	fp_arena_reader_online(arena, 0);
 	for (uint32_t n = 0; !__atomic_load_n(&stop_readers, __ATOMIC_RELAXED); n++) {
@@ -195,7 +195,7 @@ read_on(void *p)
 		uint32_t ingress = fp_ingress_by_locator(arena, &key);
 		if (ingress) {
 			assert(fp_ingress_at(arena, ingress)->object_id == 900 + n % 64);
-			found++;
+			__atomic_store_n(&reader_found, reader_found + 1, __ATOMIC_RELAXED);
 		}
 		for (uint32_t t = 1; t <= 4; t++) {
 			fp_tunnel_word word = fp_tunnel_at(arena, t);
@@ -214,7 +214,6 @@ read_on(void *p)
 	}
 	fp_arena_reader_offline(arena, 0);
 	fp_arena_reader_unregister(arena, 0);
-	assert(found > 0);
 	return NULL;
 }
 
@@ -246,7 +245,7 @@ test_readers_always_find_whole_records(void)
 	assert(pthread_create(&reader, NULL, read_on, &w) == 0);
 	assert(pthread_create(&dumper, NULL, dump_on, &w) == 0);
 	uint32_t waited = 0, moved = 0;
-	for (uint32_t n = 0; n < 20000 || moved < 100; n++) {
+	for (uint32_t n = 0; n < 20000 || moved < 100 || !__atomic_load_n(&reader_found, __ATOMIC_RELAXED); n++) {
 		int rc[] = { location_set(&w, 300, 50 + n % 2, n), tunnel_set(&w, 50, (uint8_t)(64 + n % 7)),
 			     nexthop_set(&w, 50 + n % 2, (uint8_t)n),
 			     locator_set(&w, (uint8_t)(n % 64), n / 64 % 3 ? FP_RECORD_INGRESS_SET : FP_RECORD_INGRESS_REMOVE) };
@@ -292,6 +291,69 @@ test_random_records_are_refused_without_harm(void)
 			fp_installer_tick(w.in, NOW_NS);
 	}
 	assert(refused > 100000);
+	world_close(&w);
+}
+
+static void
+test_a_record_that_nobody_knows_makes_nobody_prepare_anew(void)
+{
+	struct world w = world_new(NULL, 64);
+	struct fp_record r = { 0 };
+	const uint32_t before = fp_arena_generation(w.arena);
+	for (uint16_t type = 100; type < 200; type++)
+		assert(apply(&w, &r, type, RED, 0) == -EINVAL);
+	assert(fp_arena_generation(w.arena) == before);
+	assert(tunnel_set(&w, 50, 70) == 0 && fp_arena_generation(w.arena) != before);
+	world_close(&w);
+}
+
+// What one client has begun is not ended by the one that takes its place.
+static void
+test_a_client_that_is_replaced_leaves_nothing_begun(void)
+{
+	struct world w = world_new(NULL, 64);
+	struct fp_record_packet span = { .target_id = 100, .kind = FP_LOCATION_LOCAL, .frame_bytes = 100 };
+	const struct fp_record_head head = { .type = FP_RECORD_PACKET_OUT, .version = FP_RECORD_VERSION, .vni = RED };
+	for (int replaced = 0; replaced < 2; replaced++) {
+		span.head = head;
+		span.head.flags = FP_RECORD_FIRST;
+		span.span = 0;
+		assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&span, NOW_NS) == 0);
+		if (replaced)
+			fp_installer_leave(w.in, 0);
+		span.head.flags = FP_RECORD_LAST;
+		span.span = 1;
+		assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&span, NOW_NS) == (replaced ? -EINVAL : 0));
+	}
+	struct fp_record_tunnel_group group = { .object_id = 7, .tunnel = { 50 }, .weight = { 1 }, .count = 1,
+						.mode = FP_SET_ENTROPY };
+	group.head = (struct fp_record_head){ .type = FP_RECORD_TUNNEL_GROUP_SET, .version = FP_RECORD_VERSION,
+					      .flags = FP_RECORD_FIRST };
+	assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&group, NOW_NS) == 0);
+	fp_installer_leave(w.in, 0);
+	group.head.flags = FP_RECORD_LAST;
+	assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&group, NOW_NS) == -EINVAL);
+	world_close(&w);
+}
+
+// An estimate of more than 17 TB, at 4 KB a unit, is no small one.
+static void
+test_estimates_do_not_begin_anew(void)
+{
+	struct world w = world_new(NULL, 64);
+	assert(flow_install(&w, 0x0a000002, 1) == 0);
+	const struct fp_flow_key key = key_of(&w, 0x0a000002);
+	struct fp_flow_side *side = fp_flow_side_at(w.arena, fp_flow_find(w.arena, &key));
+	side->packets_sampled = side->kbytes_sampled = UINT32_MAX;
+	side->packets_sampled++;
+	side->kbytes_sampled++;
+	struct fp_dump_flow rows[64];
+	uint32_t cursor = 0, n = 0;
+	assert(fp_arena_reader_register(w.arena, 0) == 0);
+	while (n == 0 && cursor != FP_DUMP_END)
+		n = fp_dump_flows(w.arena, 0, &cursor, 0, rows, 64);
+	fp_arena_reader_unregister(w.arena, 0);
+	assert(n == 1 && rows[0].packets == 1ull << 38 && rows[0].bytes == 1ull << 44);
 	world_close(&w);
 }
 
@@ -359,6 +421,9 @@ int
 main(int argc, char **argv)
 {
 	test_random_records_are_refused_without_harm();
+	test_a_record_that_nobody_knows_makes_nobody_prepare_anew();
+	test_a_client_that_is_replaced_leaves_nothing_begun();
+	test_estimates_do_not_begin_anew();
 	test_revocation_is_finished_after_a_restart();
 	test_a_revocation_spares_what_it_does_not_cover(argc > 1 ? (uint32_t)atoi(argv[1]) : 20000);
 	test_readers_always_find_whole_records();

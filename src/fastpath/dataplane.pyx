@@ -32,7 +32,7 @@ _ADOPTION = {
     FP_ARENA_NEW: "new",
     FP_ARENA_ADOPTED: "adopted",
     FP_ARENA_COLD_LAYOUT: "cold: another layout or size",
-    FP_ARENA_COLD_CRASHES: "cold: three crashes within a minute",
+    FP_ARENA_COLD_CRASHES: "cold: crashes within a minute, again and again",
 }
 
 

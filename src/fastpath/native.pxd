@@ -70,9 +70,9 @@ cdef extern from "fp_types.h" nogil:
         uint32_t way[16]
 
     cdef struct fp_flow_side:
+        uint64_t packets_sampled
+        uint64_t kbytes_sampled
         uint32_t decided_at_s
-        uint32_t packets_sampled
-        uint32_t kbytes_sampled
         uint32_t refresh_at_s
 
     cdef enum fp_change_kind:
@@ -570,6 +570,7 @@ cdef extern from "fp_arena.h" nogil:
         uint32_t tunnels
         uint32_t locations
         uint32_t flows
+        uint32_t left_out
         uint32_t dropped_range
         uint32_t dropped_twice
         uint32_t dropped_key

@@ -251,8 +251,8 @@ def test_without_a_worker_packets_wait_for_one(world):
 def test_full_ring_is_counted_and_tried_again(make_bench):
     world = World(make_bench, miss_slots=16)
     world.bench.send(*[(0, frame(i, destination=f"10.0.0.{i + 10}")) for i in range(24)])
-    assert len(misses(world)) == 16
-    assert counters(world)["miss_ring_full"] == 8
+    assert len(misses(world)) == 13  # a V-net leaves room for others
+    assert counters(world)["miss_ring_full"] == 11
     asked = set()
     for _ in range(3):
         step(world, 20)

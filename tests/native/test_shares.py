@@ -27,8 +27,8 @@ def answers(world, frames):
 
 
 def too_big(make_bench):
-    world = World(make_bench, icmp_per_s=8)
-    world.bench.allow(Key(world.at_a, "bridged", ip(A_IP), ip(D_IP)), world.d)
+    world = World(make_bench, icmp_per_s=8, near_mtu=1500)
+    world.bench.allow(Key(world.at_a, "bridged", ip(A_IP), ip(D_IP)), world.c)
     world.bench.allow(Key(world.at_blue, "bridged", ip(A_IP), ip(D_IP)), world.blue_c)
     return world
 
@@ -58,7 +58,7 @@ def test_one_vnet_leaves_room_in_the_hold(make_bench):
 
 
 def test_a_flood_of_new_keys_leaves_room_in_the_ring_of_questions(make_bench):
-    world = World(make_bench, ring_slots=64)
+    world = World(make_bench, miss_slots=64)
     world.bench.send(*[(0, frame(i, destination=f"10.0.1.{i + 1}")) for i in range(100)])
     world.bench.send((0, udp_frame((A, A_IP), (C, C_IP), vlan=BLUE)))
     rows = misses(world)

@@ -90,4 +90,6 @@ def adoption_text(adoption: dict[str, Any]) -> str:
     kept = ", ".join(f"{adoption[what]} {what}" for what in ADOPTED if isinstance(adoption.get(what), int))
     dropped = sum(n for what, n in adoption.items() if what.startswith("dropped_") and isinstance(n, int))
     took = f", in {adoption['ns'] / 1e6:.1f} ms" if isinstance(adoption.get("ns"), int) else ""
-    return f"the data plane took over {kept or 'the tables'}; {dropped} entries dropped{took}"
+    suspects = adoption.get("left_out")
+    left_out = f", without {suspects} V-nets that its crashes have in common" if suspects else ""
+    return f"the data plane took over {kept or 'the tables'}{left_out}; {dropped} entries dropped{took}"
