@@ -21,6 +21,7 @@
 #define NODE_ID 1000
 #define SOURCE_ID 1500 // a location behind each tunnel
 #define PLACE_ID 2000
+#define HERE_ID 10000000
 
 const struct shape shapes[] = {
 	{"vxlan-encap-in-process", ENCAP, .hops = 1, .tunnels = 16},
@@ -157,6 +158,18 @@ source_make(const struct bed *bed, uint32_t tunnel)
 	apply(bed, FP_RECORD_LOCATION_SET, VNI, &location);
 }
 
+// Members here, as sources: whose MAC is looked at.
+static void
+here_make(const struct bed *bed, uint32_t i)
+{
+	struct fp_record_location location = {.object_id = HERE_ID + i,
+					      .mac = {2, 0, 0, 0, 0, 9},
+					      .kind = FP_LOCATION_LOCAL,
+					      .target_id = ATTACHMENT_ID};
+
+	apply(bed, FP_RECORD_LOCATION_SET, VNI, &location);
+}
+
 static void
 tables_fill(const struct bed *bed)
 {
@@ -178,11 +191,14 @@ tables_fill(const struct bed *bed)
 	}
 	for (uint32_t i = 0; i < bed->places; i++)
 		place_make(bed, i);
+	for (uint32_t i = 0; bed->shape->direction == ENCAP && i < bed->flows; i += bed->places)
+		here_make(bed, i / bed->places);
 	for (uint32_t i = 0; i < bed->flows; i++) {
 		struct fp_record_flow flow = {
 			.key = {.key_class = FP_CLASS_BRIDGED, .ingress = here},
 			.action = FP_ACTION_ENCAPSULATE,
 			.ingress_object = ATTACHMENT_ID,
+			.source_object = HERE_ID + i / bed->places,
 			.destination_object = PLACE_ID + place_of(bed, i),
 			.lifetime_ms = 86400000,
 			.incarnation = 7,

@@ -318,14 +318,23 @@ class Pipeline:
             action = self.tables.flows.get(packet.key)
         if action is None:
             return Outcome("held", key=packet.key)
+        if action.op == "drop":
+            raise dropped(action.reason)
+        self.look_at_source(packet, action)
         match action.op:
-            case "drop":
-                raise dropped(action.reason)
             case "answer" if packet.key.key_class == "neighbor":
                 return self.answer(packet, action)
             case "forward" if packet.key.key_class != "neighbor":
                 return self.forward(packet, action)
         raise dropped("not_supported")
+
+    @staticmethod
+    def look_at_source(packet: Packet, action: Action) -> None:
+        """A source is an address and a MAC, where the decision says whose."""
+        if packet.key.key_class == "neighbor" and isinstance(packet.ingress, Remote):
+            return
+        if action.source and action.source.mac not in (NO_MAC, packet.ethernet[6:12]):
+            raise dropped("spoofed")
 
     def connection(self, packet: Packet) -> tuple[int, int, int]:
         ip = packet.payload

@@ -9,7 +9,24 @@ static void forward(struct fp_thread *t, struct packet *p, fp_action_word word);
 static void forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
 			   const struct fp_location_half *half, const struct fp_location *location);
 static void act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word);
+static uint32_t source_fault(const struct fp_thread *t, const struct packet *p,
+			     fp_action_word word);
 static void count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word);
+
+// A decision that names its source's location is for packets from that MAC.
+static inline bool
+source_fits(const struct fp_thread *t, const struct packet *p, fp_action_word word)
+{
+	const uint32_t index = fp_action_source(word);
+	const struct fp_location_half *half;
+
+	if (index == 0)
+		return true;
+	half = location_half(t, index);
+	return half != NULL &&
+	       load64(half->mac) << 16 ==
+		       load64(rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, 6)) << 16;
+}
 
 uint64_t
 act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, uint32_t n)
@@ -19,7 +36,7 @@ act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, ui
 	for (uint32_t i = 0; i < n; i++) {
 		struct packet *p = &packets[i];
 		const fp_action_word word = words[i];
-		uint32_t action = fp_action_of(word);
+		uint32_t action = fp_action_of(word), reason;
 
 		if (unlikely(action == FP_ACTION_NARROW)) {
 			narrow |= 1ull << i;
@@ -27,6 +44,10 @@ act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, ui
 		}
 		if (p->flags & PACKET_TUNNELED)
 			count_tunnel(t, p, word);
+		if (unlikely(!source_fits(t, p, word)) && (reason = source_fault(t, p, word)) != 0) {
+			drop_packet(t, p, reason);
+			continue;
+		}
 		if (likely(action - FP_ACTION_ENCAPSULATE <=
 			   (uint32_t)FP_ACTION_RELAY - FP_ACTION_ENCAPSULATE))
 			forward(t, p, word);
@@ -90,6 +111,20 @@ act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word)
 	if (fp_action_of(word) != FP_ACTION_DROP || reason == 0 || reason >= FP_DROP_MAX)
 		reason = FP_DROP_not_supported;
 	drop_packet(t, p, reason);
+}
+
+// Why a packet ends whose source has another MAC; 0: it goes on. A question out of a tunnel is answered
+// into the tunnel, through that location: nobody here sees from whom it came.
+static __attribute__((noinline)) uint32_t
+source_fault(const struct fp_thread *t, const struct packet *p, fp_action_word word)
+{
+	const struct fp_location_half *half = location_half(t, fp_action_source(word));
+
+	if (p->key.key_class == FP_CLASS_NEIGHBOR && (p->flags & PACKET_TUNNELED))
+		return 0;
+	if (half == NULL)
+		return FP_DROP_location_gone;
+	return load_mac(half->mac) != 0 ? FP_DROP_spoofed : 0;
 }
 
 // Came out of a tunnel: which one, is told by the location that leads back to the source.

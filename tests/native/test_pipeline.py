@@ -177,6 +177,44 @@ def test_delivery_back_through_the_same_attachment_is_refused(world):
     assert outcome.reason == "hairpin"
 
 
+@pytest.mark.parametrize("forged", [mac(0x77), B, C, GATEWAY])
+@pytest.mark.parametrize("key_class", ["bridged", "routed"])
+def test_source_is_an_address_and_a_mac(world, key_class, forged):
+    to = GATEWAY if key_class == "routed" else C
+    world.bench.allow(key(world.at_a, A_IP, C_IP, key_class), world.c, world.a)
+    world.bench.allow(key(world.at_a, A_IP, B_IP, key_class), world.b, world.a)
+    world.bench.allow(key(world.foreign, C_IP, A_IP, key_class), world.a, world.c)
+    asked = Key(world.at_a, "neighbor", ip(A_IP), ip(C_IP))
+    world.bench.add_flow(asked, Action("answer", destination=world.c, source=world.a))
+
+    for source, end in ((A, "forwarded"), (forged, "dropped")):
+        outcome = world.bench.compare(0, udp_frame((source, A_IP), (to, C_IP)))
+        assert (outcome.how, outcome.reason) == (end, "spoofed" if source == forged else "")
+    for source, end in ((A, "delivered"), (forged, "dropped")):
+        assert world.bench.compare(0, udp_frame((source, A_IP), (to, B_IP))).how == end
+    for source, end in ((A, "answered"), (forged, "dropped")):
+        assert world.bench.compare(0, arp_frame((source, A_IP), C_IP)).how == end
+
+
+def test_source_behind_a_foreign_vtep_is_an_address_and_a_mac(world):
+    world.bench.allow(key(world.foreign, C_IP, A_IP), world.a, world.c)
+
+    for source, end in ((C, "delivered"), (B, "dropped"), (GATEWAY, "dropped")):
+        inner = udp_frame((source, C_IP), (A, A_IP))
+        frame = vxlan_frame(inner, (FAR_MAC, FOREIGN), (OUR_MAC, LOCAL), FOREIGN_VNI, udp_port=8472)
+        assert world.bench.compare(2, frame).how == end
+
+
+def test_source_whose_mac_changes_is_one_store_in_its_location(world):
+    world.bench.allow(key(world.at_a, A_IP, C_IP), world.c, world.a)
+    world.bench.tables.flows[key(world.at_a, A_IP, C_IP)] = Action(
+        "forward", world.c, world.bench.add_location(Location(100, world.at_a, mac(0x78)), "a")
+    )
+
+    assert world.bench.compare(0, udp_frame((A, A_IP), (C, C_IP))).reason == "spoofed"
+    assert world.bench.compare(0, udp_frame((mac(0x78), A_IP), (C, C_IP))).how == "forwarded"
+
+
 def test_routed_packet_goes_back_into_the_segment_it_came_from(world):
     other_a = world.bench.add_location(Location(100, world.at_a, mac(0x12)), "neighbour")
     world.bench.allow(key(world.at_a, A_IP, "10.0.1.2", "routed"), other_a)

@@ -21,7 +21,7 @@ from directory_service.bulk import sides as sides_module
 from directory_service.bulk import verdicts as verdicts_module
 from directory_service.bulk.bulk import ROWS_MIN, Bulk
 from directory_service.bulk.outcomes import ASK
-from directory_service.decide.answer import decide_rows
+from directory_service.decide.answer import Answer, decide_rows
 from directory_service.decide.decide import Asker, Query
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
@@ -178,16 +178,20 @@ def pairs(model: Snapshot, *ends: tuple[str, str]) -> Rows:
     return rows_of(queries * ROWS_MIN)
 
 
+def where_to(answer: Answer) -> Rows:
+    return answer.locations["node_id"][answer.decisions["destination_location"]]
+
+
 def test_who_moved_is_found_at_once_and_who_left_is_refused() -> None:
     bulk, before = Bulk(), snapshot()
     asker = Asker(before.fabric.nodes["gw1"], VXLAN)
     rows = pairs(before, ("10.0.0.11", "10.0.0.21"))
     first = bulk.decide_rows(before, rows, asker, 0, Settings())
-    assert set(first.locations["node_id"]) == {id_of(before, "node/gw2")}
+    assert set(where_to(first)) == {id_of(before, "node/gw2")}
     there = {"addresses": ["10.0.0.21"], "mac": "02:00:5e:00:00:21", "at": ["gw3/rack:101"], "groups": ["db"]}
     moved = make_snapshot(topology(endpoint__red__db_1=there), before, 1)
     second = bulk.decide_rows(moved, rows, asker, 0, Settings())
-    assert set(second.locations["node_id"]) == {id_of(before, "node/gw3")}
+    assert set(where_to(second)) == {id_of(before, "node/gw3")}
     gone = make_snapshot(topology(endpoint__red__db_1=None), moved, 2)
     third = bulk.decide_rows(gone, rows, asker, 0, Settings())
     assert set(third.decisions["action"]) == {int(Action.DROP)}

@@ -100,6 +100,45 @@ def test_what_is_sent_to_the_gateways_mac_is_routed_back_into_the_segment() -> N
     assert decision.rule is not None, "and the rules are asked"
 
 
+@pytest.mark.parametrize("key_class", [KeyClass.BRIDGED, KeyClass.ROUTED, KeyClass.NEIGHBOR])
+def test_a_decision_names_its_source_whose_mac_packets_have_to_come_from(key_class: int) -> None:
+    model = snapshot()
+    decision = ask(model, "10.0.0.11", "10.0.0.21", key_class=key_class)
+    location = decision.source_location
+    assert location is not None
+    assert (location.object_id, location.mac) == (
+        id_of(model, "endpoint/red/web-1"),
+        parse_mac(MAC.format(1)),
+    )
+
+
+def test_what_is_behind_an_endpoint_comes_from_its_mac() -> None:
+    location = ask(snapshot(), "192.168.1.1", "10.0.0.11", **BACK).source_location
+    assert location is not None
+    assert location.mac == parse_mac(MAC.format(65))
+
+
+def test_the_mac_is_looked_at_where_a_packet_comes_in_and_by_nobody_behind_our_own_tunnels() -> None:
+    model = snapshot()
+    tunneled = ask(model, "10.0.0.11", "10.0.0.21", node="gw2", came="node/gw1")
+    foreign = ask(model, "10.0.0.22", "10.0.0.21", node="gw2", came="node/leaf")
+    assert (tunneled.action, tunneled.source_location) == (Action.DELIVER, None)
+    assert foreign.source_location is not None
+    assert foreign.source_location.mac == parse_mac(MAC.format(34))
+
+
+def test_an_address_that_several_serve_by_one_attachment_has_no_mac_of_its_own() -> None:
+    first = {"services": ["10.0.0.50"], "mac": MAC.format(1), "at": ["gw1/rack:101"]}
+    second = {**first, "mac": MAC.format(2)}
+    elsewhere = {**second, "at": ["gw1/rack:102"]}
+    together = snapshot(endpoint__red__web_1=first, endpoint__red__web_2=second)
+    apart = snapshot(endpoint__red__web_1=first, endpoint__red__web_2=elsewhere)
+    assert ask(together, "10.0.0.50", "10.0.0.21").source_location is None
+    location = ask(apart, "10.0.0.50", "10.0.0.21").source_location
+    assert location is not None
+    assert location.mac == parse_mac(MAC.format(1))
+
+
 def test_explain_asks_for_what_is_behind_a_neighbour_as_a_host_sends_it() -> None:
     model = make_snapshot({**TOPOLOGY, "route/red/192.168.4.0/24": {"via": "web-2"}})
 

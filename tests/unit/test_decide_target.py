@@ -113,7 +113,8 @@ def test_arp_is_answered_with_the_mac_of_a_member_elsewhere() -> None:
     assert decision.action == Action.ANSWER
     assert decision.destination_location is not None
     assert decision.destination_location.mac == parse_mac(MAC.format(33))
-    assert decision.source_location is None
+    assert decision.source_location is not None
+    assert decision.source_location.mac == parse_mac(MAC.format(1))
 
 
 def test_arp_does_not_ask_the_rules() -> None:
@@ -203,11 +204,13 @@ def test_rows_are_answered_in_order_and_share_what_they_name() -> None:
     answer = decide_rows(model, rows, asker, NOW_MS, SETTINGS)
     assert list(answer.decisions["action"]) == [2, 2, 1, 2]
     assert list(answer.decisions["reason"]) == [0, 0, reason_number("unknown_destination"), 0]
-    assert list(answer.decisions["destination_location"]) == [0, 0, -1, 1]
+    assert list(answer.decisions["source_location"]) == [0, 2, -1, 0], "web-1, web-2"
+    assert list(answer.decisions["destination_location"]) == [1, 1, -1, 3]
     assert list(answer.decisions["scope"]) == [-1, -1, 0, -1]
     assert set(answer.decisions["revision"]) == {model.revision}
     assert len(answer.tunnels) == 1
-    assert set(answer.locations["target_id"]) == {answer.tunnels[0]["object_id"]}
+    here, there = id_of(model, "attachment/red/gw1/rack:101"), answer.tunnels[0]["object_id"]
+    assert list(answer.locations["target_id"]) == [here, there, here, there]
     assert bytes(answer.tunnels[0]["remote"]) == pack_address("192.0.2.2")
     assert answer.scopes[0]["destination_bits"] > 96
 

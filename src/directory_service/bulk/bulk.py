@@ -38,6 +38,7 @@ class _Context(NamedTuple):
     tag: int
     at_origin: bool
     routed: bool
+    looks: bool
     connection: bool
     spoofs: bool
     lonely: bool
@@ -85,19 +86,18 @@ class Bulk:
         narrow = connection | (outcome == NARROW)
         decisions["granularity"] = np.where(narrow, Granularity.CONNECTION, Granularity.PAIR)
         decisions["reason"] = outcomes.reason
-        decisions["source_location"] = decisions["scope"] = -1
+        decisions["scope"] = -1
         decisions["lifetime_ms"], decisions["refresh_ms"] = _lifetimes(outcomes, settings)
         decisions["revision"] = revision
         decisions["rule_id"] = outcomes.rule_id
+        ends = np.stack((outcomes.source_location, outcomes.location), axis=1)  # of each row
         asked = np.flatnonzero(outcome == ASK)
         if not len(asked):
-            named, locations, tunnels = self._sides.locations.rows(outcomes.location, revision)
-            decisions["destination_location"] = named
+            named, locations, tunnels = self._sides.locations.rows(ends.reshape(-1), revision)
+            decisions["source_location"], decisions["destination_location"] = named[::2], named[1::2]
             found = _number(decisions, outcomes.scoped, _packed(outcomes.scopes))
             return Answer(decisions, locations, tunnels, found, [])
 
-        ends = np.full((len(rows), 2), -1)  # of each row the two locations
-        ends[:, 1] = outcomes.location
         scopes = dict(zip(outcomes.scoped.tolist(), _packed(outcomes.scopes), strict=True))
         for at, query in zip(asked.tolist(), queries_of(rows[asked]), strict=True):
             decision = decide(snapshot, query, asker, now_ms, settings)
@@ -146,7 +146,7 @@ class Bulk:
         count = words.shape[1]
         if not usable.any():
             return _all_asked(count), connection
-        table = [context or _Context(0, False, False, False, False, False, 0) for context in contexts]
+        table = [context or _Context(0, False, False, False, False, False, False, 0) for context in contexts]
         values = [np.array(column) for column in zip(*table, strict=True)]
         at = np.flatnonzero(usable)
         if len(at) < count:
@@ -162,7 +162,7 @@ class Bulk:
         if state is None or state.vnet is None or key_class not in _CLASSES or flags & _DESTINATION:
             return None
         family = FAMILY_MAC if key_class == KeyClass.MAC else FAMILY_IPV6 if flags & _IPV6 else FAMILY_IPV4
-        spoofs = True
+        spoofs = looks = True
         if kind == IngressKind.ATTACHMENT:
             attachment = state.attachments_by_id.get(ingress)
             if attachment is None or attachment.place.node != here.name:
@@ -173,6 +173,7 @@ class Bulk:
                 return None
             if snapshot.fabric.link(here, node, state.vnet.min_trust).tunnel is None:
                 return None
+            looks = node.foreign
             spoofs = not state.moves and node.name not in state.vnet.relays
         else:
             return None
@@ -180,6 +181,7 @@ class Bulk:
             self._sides.tag(here, state, family),
             kind == IngressKind.ATTACHMENT,
             key_class == KeyClass.ROUTED,
+            looks,
             bool(flags & _CONNECTION),
             spoofs,
             not state.tables[PEERING.name],
@@ -195,7 +197,9 @@ def _all_asked(count: int) -> Outcomes:
     """Leave all rows to decide."""
     none = np.zeros(count, np.uint8)
     nothing = np.zeros(0, np.int64)
-    return Outcomes(none, none, none, np.full(count, -1), none, nothing, nothing, np.zeros(0, SCOPE))
+    return Outcomes(
+        none, none, none, np.full(count, -1), np.full(count, -1), none, nothing, nothing, np.zeros(0, SCOPE)
+    )
 
 
 def _among(outcomes: Outcomes, at: Any, count: int) -> Outcomes:
@@ -210,6 +214,7 @@ def _among(outcomes: Outcomes, at: Any, count: int) -> Outcomes:
         wide(outcomes.outcome),
         wide(outcomes.reason),
         wide(outcomes.rule_id),
+        wide(outcomes.source_location, -1),
         wide(outcomes.location, -1),
         wide(outcomes.spread),
         at[outcomes.refused],

@@ -46,6 +46,7 @@ class Columns(NamedTuple):
     tag: Any
     at_origin: Any
     routed: Any  # sent to the gateway's MAC
+    looks: Any  # the data plane is to look from which MAC the packets come
     connection: Any  # the key has ports
     spoofs: Any  # who is not known to live at the ingress may not come in by it
     lonely: Any  # who is not in the V-net is nowhere
@@ -58,7 +59,8 @@ class Outcomes(NamedTuple):
     outcome: Any
     reason: Any
     rule_id: Any
-    location: Any  # number, -1: none
+    source_location: Any  # number, -1: none
+    location: Any  # of the destination, likewise
     spread: Any
     refused: Any
     scoped: Any
@@ -113,6 +115,8 @@ def find_outcomes(columns: Columns, sides: Sides, verdicts: Verdicts) -> Outcome
         location[~goes] = -1
         rule_id[outcome == NARROW] = 0
     refused = scoped = np.flatnonzero(outcome >= REFUSED)
+    looks = goes & columns.looks & (source["has_mac"] != 0)
+    source_location = np.where(looks, source["location"].astype(np.int64), -1)
     spread = source["source_spread"] ^ destination["destination_spread"]
     scopes = _scopes(columns, source, destination, outcome, refused)
     by_ports = by_ports[outcome[by_ports] == REFUSED]
@@ -123,7 +127,7 @@ def find_outcomes(columns: Columns, sides: Sides, verdicts: Verdicts) -> Outcome
         at = np.searchsorted(refused, by_ports)
         kept = _narrow_scopes(scopes, at, numbers, _connections(columns, by_ports), verdicts)
         scoped, scopes = refused[kept], scopes[kept]
-    return Outcomes(outcome, reason, rule_id, location, spread, refused, scoped, scopes)
+    return Outcomes(outcome, reason, rule_id, source_location, location, spread, refused, scoped, scopes)
 
 
 def _narrow_scopes(scopes: Rows, at: Any, numbers: Any, connections: Connections, verdicts: Verdicts) -> Any:

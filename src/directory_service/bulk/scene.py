@@ -14,7 +14,7 @@ import numpy as np
 
 from directory_client.wire.rows import Rows
 from directory_service.bulk.locations import Locations
-from directory_service.decide.decide import is_gateway_address
+from directory_service.decide.decide import has_mac, is_gateway_address
 from directory_service.decide.locate import find_location, object_of
 from directory_service.kinds.node import Node
 from directory_service.model.rules import RuleSet
@@ -43,6 +43,7 @@ class Description(NamedTuple):
     location: int
     kind: int
     hole_bits: int
+    has_mac: int  # its packets come from one MAC, that of its location
 
 
 class _Standing(NamedTuple):
@@ -53,7 +54,7 @@ class _Standing(NamedTuple):
 
 
 _NOWHERE = (0, 0, 0, 0)
-PLAIN_SIDE = Description(_NOWHERE, 0, -1, PLAIN, 0)
+PLAIN_SIDE = Description(_NOWHERE, 0, -1, PLAIN, 0, 0)
 
 
 class Scene:
@@ -79,7 +80,7 @@ class Scene:
             return PLAIN_SIDE
         holders = state.find_holders(family, address)
         if not holders:
-            return Description(_NOWHERE, 0, -1, NOBODY, state.hole(family, address))
+            return Description(_NOWHERE, 0, -1, NOBODY, state.hole(family, address), 0)
         if len(holders) > 1:
             return PLAIN_SIDE
         holder = holders[0]
@@ -92,7 +93,7 @@ class Scene:
         rules_class = self._class(family == FAMILY_MAC, state.find_mask(family, address, holder))
         location = find_location(snapshot, state, self.here, holder, object_of(holder)).location
         number = -1 if location is None else self._locations.number(location)
-        return Description(places, rules_class, number, MEMBER, 0)
+        return Description(places, rules_class, number, MEMBER, 0, has_mac(holder))
 
     def describe_members(
         self, snapshot: Snapshot, family: int, addresses: Sequence[bytes], sides: Rows
@@ -131,6 +132,7 @@ class Scene:
                 keys.append((standing.course, member.id, endpoint.mac))
         if at:
             sides["kind"][at] = MEMBER
+            sides["has_mac"][at] = 1
             sides["rules_class"][at] = rules
             for name, column in zip(PLACES, np.array(places, np.uint64).T, strict=True):
                 sides[name][at] = column

@@ -43,7 +43,8 @@ SIDE = np.dtype(
         ("destination_spread", "<u4"),  # the other of the destination
         ("kind", "u1"),
         ("hole_bits", "u1"),  # of NOBODY: around it is nobody
-        ("zero", "u1", (6,)),
+        ("has_mac", "u1"),  # packets of a MEMBER come from one MAC, its location's
+        ("zero", "u1", (5,)),
     ]
 )
 _SIDE_BYTES = f"V{SIDE.itemsize}"

@@ -38,6 +38,7 @@ _IPV6, _CONNECTION, _DESTINATION = (
     int(KeyFlag.DESTINATION),
 )  # faster
 _ROUTED, _MAC, _NEIGHBOR = int(KeyClass.ROUTED), int(KeyClass.MAC), int(KeyClass.NEIGHBOR)
+_NARROW = int(Action.NARROW)
 _ATTACHMENT, _NODE = int(IngressKind.ATTACHMENT), int(IngressKind.NODE)
 _IPV4_BITS = 96
 
@@ -113,7 +114,10 @@ class _Refusal(Exception):
 def decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, settings: Settings) -> Decision:
     """Decide one query. Never raises for anything in the query."""
     try:
-        return _decide(snapshot, query, asker, now_ms, settings)
+        decision = _decide(snapshot, query, asker, now_ms, settings)
+        if decision.action == _NARROW or decision.source is None or decision.source_location is not None:
+            return decision
+        return decision._replace(source_location=_locate_source(snapshot, query, asker.node, decision.source))
     except _Refusal as refusal:
         if query.current_object:  # whoever serves it is not for it any more: is somebody else?
             return decide(snapshot, query._replace(current_object=0), asker, now_ms, settings)
@@ -273,6 +277,33 @@ def _source_at_target(
 def is_on_segment(holder: Holder, attachment: int) -> bool:
     """Tell whether a holder, or the endpoint that a route leads through, is on an attachment's segment."""
     return holder.member is not None and attachment in holder.member.attachments
+
+
+def _locate_source(snapshot: Snapshot, query: Query, here: Node, source: Holder) -> Location | None:
+    """Return where the source is, so that the data plane knows from which MAC its packets have to come; None:
+    from any.
+
+    An address that several serve by one ingress has the MACs of all of them, a prefix behind a node those of
+    routers that nobody declared. Gateways of ours look where a packet comes in, and put the gateway's MAC on
+    what they route.
+    """
+    state = snapshot.by_vni[query.vni]
+    holders = state.holders(family_of(query), query.source)
+    if query.ingress_kind == _NODE:
+        node = snapshot.fabric.nodes_by_id[query.ingress_object]
+        if not node.foreign:
+            return None
+        fitting = [one for one in holders if _is_at(one, node.name)]
+    else:
+        fitting = [one for one in holders if is_on_segment(one, query.ingress_object)]
+    if len(fitting or holders) != 1 or not has_mac(source):
+        return None
+    return locate(snapshot, state, here, source).location
+
+
+def has_mac(holder: Holder) -> bool:
+    """Tell whether packets from a holder come from one MAC, which is known."""
+    return holder.member is not None or bool(holder.route and holder.route.router_mac)
 
 
 def _is_at(holder: Holder, node: str) -> bool:
