@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
+from model_checksums import checksum, complete
 from model_packets import (
     BOTH,
     NO_MAC,
@@ -43,16 +44,6 @@ class Ended(Exception):
 
 def dropped(reason: str, **more: object) -> Ended:
     return Ended(Outcome("dropped", reason, **more))  # type: ignore[arg-type]
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum of RFC 1071, one 16-bit word after another."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(word for (word,) in struct.iter_unpack("!H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def with_checksum(header: bytes) -> bytes:
@@ -99,6 +90,17 @@ class Pipeline:
             return self.decide(packet)
         except Ended as ended:
             return ended.outcome
+
+    def handed_over(self, number: int, frame: bytes) -> bytes:
+        """An exception, as the kernel gets it: with its checksums completed."""
+        ip = frame[14:]
+        if not self.tables.ports[number].partial_checksums or frame[12:14] != b"\x08\x00" or len(ip) < 20:
+            return frame
+        header = (ip[0] & 15) * 4
+        total, _, fragment = struct.unpack_from("!HHH", ip, 2)
+        if ip[0] >> 4 != 4 or not 20 <= header <= total <= len(ip) or fragment & 0x3FFF:
+            return frame
+        return frame[:14] + complete(ip[:total]) + ip[total:]
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -260,7 +262,7 @@ class Pipeline:
             if total - header < L4_BYTES.get(protocol, 0):
                 raise dropped("l4_truncated")
             if not more and packet.port.partial_checksums:
-                packet.payload = ip = self.complete(ip)
+                packet.payload = ip = complete(ip)
         if packet.ethernet[:6] == packet.vnet.gateway_mac != NO_MAC:
             if ip[8] <= 1:
                 raise dropped("ttl_exceeded")
@@ -275,24 +277,6 @@ class Pipeline:
         if ip[9] in L4_BYTES:
             return struct.unpack_from("!HH", l4)  # type: ignore[return-value]
         return 0, 0
-
-    @staticmethod
-    def complete(ip: bytes) -> bytes:
-        """Finish a TCP or UDP checksum whose field holds the sum of the pseudo-header."""
-        at = {TCP: 16, UDP: 6}.get(ip[9])
-        if at is None:
-            return ip
-        header = (ip[0] & 15) * 4
-        l4 = ip[header:]
-        pseudo = ip[12:20] + struct.pack("!HH", ip[9], len(l4))
-        (found,) = struct.unpack_from("!H", l4, at)
-        if found != ~checksum(pseudo) & 0xFFFF:
-            return ip
-        l4 = l4[:at] + b"\0\0" + l4[at + 2 :]
-        whole = checksum(pseudo + l4)
-        if whole == 0 and ip[9] == UDP:
-            whole = 0xFFFF
-        return ip[:header] + l4[:at] + struct.pack("!H", whole) + l4[at + 2 :]
 
     @staticmethod
     def join_ecn(packet: Packet, outer: int) -> None:

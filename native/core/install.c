@@ -64,7 +64,6 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->set_locations);
 	free(in->ingress_locators);
 	free(in->location_era);
-	free(in->tunnel_era);
 	free(in->vnet);
 	free(in->ingress_generation);
 	free(in->locator_generation);
@@ -221,7 +220,6 @@ tables_open(struct fp_installer *in)
 	in->udp_port_users = calloc(65536, sizeof(*in->udp_port_users));
 	in->assembly = calloc(FP_CLIENTS, sizeof(*in->assembly));
 	in->location_era = calloc(view->locations, sizeof(*in->location_era));
-	in->tunnel_era = calloc(view->tunnels, sizeof(*in->tunnel_era));
 	in->ingress_locations = calloc(view->ingresses, sizeof(*in->ingress_locations));
 	in->set_locations = calloc(view->tunnel_sets, sizeof(*in->set_locations));
 	in->ingress_locators = calloc(view->ingresses, sizeof(*in->ingress_locators));
@@ -229,7 +227,7 @@ tables_open(struct fp_installer *in)
 	    !in->location_generation || !in->location_revision || !in->location_token ||
 	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
 	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly || !in->location_era ||
-	    !in->tunnel_era || !in->ingress_locations || !in->set_locations || !in->ingress_locators)
+	    !in->ingress_locations || !in->set_locations || !in->ingress_locators)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||

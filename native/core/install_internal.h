@@ -125,7 +125,6 @@ struct fp_installer {
 	uint32_t location_high;     // no location in use has a higher index
 	uint32_t tunnel_high;
 	uint32_t peerings;
-	uint32_t tunnels_era, *tunnel_era; // another whenever revisions are another store's
 	struct fp_chain location_chain;    // of each V-net
 	struct fp_chain target_chain;      // locations of each attachment and of each set
 	uint32_t *ingress_locations, *set_locations; // their first

@@ -73,6 +73,7 @@ fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *rec
 		.profile_id = record->profile_id,
 		.node_id = record->node_id,
 		.revision = record->head.revision,
+		.incarnation = record->incarnation,
 		.udp_port = record->udp_port,
 		.mtu_bytes = record->mtu_bytes,
 		.protocol = record->protocol,
@@ -92,8 +93,8 @@ fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *rec
 		return FP_REFUSED_CONFLICT;
 	name_it(in, index);
 	in->tunnel_seen_s[index] = in->now_s;
-	if (in->tunnel_era[index] == in->tunnels_era && info.revision < now->revision)
-		return FP_REFUSED_LATE;
+	if (info.incarnation == now->incarnation && info.revision < now->revision)
+		return FP_REFUSED_LATE; // revisions of two stores say nothing of each other
 	return tunnel_change(in, index, &info);
 }
 
@@ -264,7 +265,6 @@ tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
 	if (index > in->tunnel_high)
 		in->tunnel_high = index;
 	in->tunnel_workers[index] = own_bit(in);
-	in->tunnel_era[index] = in->tunnels_era;
 	path_add(in, index);
 	announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, 0);
 	return 0;
@@ -290,7 +290,7 @@ tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_in
 	}
 	fp_store(&now->node_id, info->node_id);
 	fp_store(&now->revision, info->revision);
-	in->tunnel_era[index] = in->tunnels_era;
+	fp_store(&now->incarnation, info->incarnation);
 	fp_store(&now->udp_port, info->udp_port);
 	fp_store(&now->mtu_bytes, info->mtu_bytes);
 	fp_store(&now->ttl, info->ttl);

@@ -62,11 +62,9 @@ fp_vnet_snapshot_begin(struct fp_installer *in, const struct fp_record_snapshot 
 	if (index == 0)
 		return 0; // nothing stands there; its VNET_SET comes within the snapshot
 	struct fp_vnet_state *state = &in->vnet[index];
-	if (record->incarnation != in->arena->view.vnet[index].incarnation) {
-		// Revisions of another store are never compared with these.
+	// Revisions of another store are never compared with these.
+	if (record->incarnation != in->arena->view.vnet[index].incarnation)
 		state->era++;
-		in->tunnels_era++;
-	}
 	state->generation++;
 	state->swept = 0;
 	state->ingress_at = state->ingress_first;

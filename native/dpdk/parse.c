@@ -3,6 +3,7 @@
 // From a frame to a key: the usual frame in usual.h, all others here. Everything in a frame is
 // hostile: every length is checked before the bytes behind it are read, and what is wrong ends with
 // a name. The order of the checks is that of docs/architecture.md, "Journey of a packet".
+#include "af_packet.h"
 #include "decap.h"
 #include "thread.h"
 #include "usual.h"
@@ -256,7 +257,9 @@ parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *
 	ethertype = load16_be(frame + 12);
 	if (ethertype == ETHERTYPE_VLAN) {
 		if (unlikely(len < ETHERNET_BYTES + VLAN_BYTES))
-			return FP_DROP_frame_truncated;
+			return len == AF_PACKET_S_TAG_BYTES && context->port->cuts_s_tags
+				       ? FP_DROP_vlan_nested
+				       : FP_DROP_frame_truncated;
 		vlan = load16_be(frame + 14) & 0xfff;
 		ethertype = load16_be(frame + 16);
 		tag_bytes = VLAN_BYTES;

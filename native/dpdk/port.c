@@ -11,12 +11,11 @@
 //                ever have run, and threads sleep on the descriptors.
 // net_af_packet  One socket pair per thread (qpairs); the interface is brought up and its MTU
 // raised if needed, never
-//                lowered; frames of the ring are made large enough for the MTU.
+//                lowered; the rest stands in af_packet.c.
 // net_af_xdp     The interface is brought up.
 #define _GNU_SOURCE // O_ASYNC, IFNAMSIZ
 #include "eal.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,13 +33,12 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 
+#include "af_packet.h"
+#include "port_device.h"
+
 #define DESCRIPTORS 1024
 #define TAP_RX_DESCRIPTORS 64 // each holds a buffer
 #define FDS_MAX 4096
-#define AF_PACKET_FRAME_DEFAULT 2048
-#define AF_PACKET_FRAME_HEAD 80 // what the ring's frame header takes, rounded up
-#define AF_PACKET_ALIGNMENT 16u // TPACKET_ALIGNMENT
-#define AF_PACKET_BLOCK_FRAMES 256 // so many of any size that is so aligned are whole pages
 #ifndef AF_XDP
 #define AF_XDP 44
 #endif
@@ -53,8 +51,6 @@ static int device_arguments(char *out, size_t size, const struct fp_port_config 
 			    uint16_t threads, struct fp_error *error);
 static int port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t threads,
 		      struct rte_mempool *mempool, struct fp_error *error);
-static bool device_is(const char *device, const char *driver);
-static bool argument_value(const char *device, const char *key, char *value, size_t size);
 static int interface_prepare(const char *interface, uint16_t mtu_bytes);
 static int interface_mac(const char *interface, struct rte_ether_addr *mac);
 static bool interface_persists(const char *interface);
@@ -106,6 +102,15 @@ fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t
 		return rc;
 	}
 	wake_fds_find(port, &before, config->interrupt);
+	if (strcmp(port->driver, "net_af_packet") == 0) {
+		struct af_packet_ring ring = af_packet_ring(config->device, config->mtu_bytes);
+		rc = af_packet_take_over(port, &ring, error);
+		if (rc < 0) {
+			fp_port_close(port);
+			return rc;
+		}
+		port->cuts_s_tags = 1;
+	}
 	port->live = 1;
 	return 0;
 }
@@ -150,7 +155,7 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 	bool af_packet = strcmp(port->driver, "net_af_packet") == 0;
 	port->partial_checksums = af_packet;
 	if (af_packet || strcmp(port->driver, "net_af_xdp") == 0)
-		argument_value(config->device, "iface", port->interface, sizeof(port->interface));
+		port_device_argument(config->device, "iface", port->interface, sizeof(port->interface));
 
 	if (threads > info.max_tx_queues || (tap && threads > FP_PORT_QUEUES_MAX))
 		return fp_error_set(
@@ -243,9 +248,9 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 		 struct fp_error *error)
 {
 	char interface[IFNAMSIZ], value[32], more[96] = "";
-	bool named = argument_value(config->device, "iface", interface, sizeof(interface));
+	bool named = port_device_argument(config->device, "iface", interface, sizeof(interface));
 
-	if (device_is(config->device, "net_af_packet") || device_is(config->device, "net_af_xdp")) {
+	if (port_device_is(config->device, "net_af_packet") || port_device_is(config->device, "net_af_xdp")) {
 		if (!named)
 			return fp_error_set(error, -EINVAL, "append iface=NAME to the device",
 					    "port %s: device \"%s\" does not say which interface",
@@ -260,21 +265,22 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 				"port %s: interface %s cannot be used: %s", config->name, interface,
 				rc == -ENODEV ? "there is none of this name" : strerror(-rc));
 	}
-	if (device_is(config->device, "net_af_packet")) {
+	if (port_device_is(config->device, "net_af_packet")) {
+		struct af_packet_ring ring = af_packet_ring(config->device, config->mtu_bytes);
 		size_t n = 0;
-		if (!argument_value(config->device, "qpairs", value, sizeof(value)))
+		if (!port_device_argument(config->device, "qpairs", value, sizeof(value)))
 			n = (size_t)snprintf(more, sizeof(more), ",qpairs=%u", threads);
-		// What is more than a frame needs has to fit into a packet buffer, or the driver refuses.
-		unsigned int frame = RTE_ALIGN_CEIL(config->mtu_bytes + RTE_ETHER_HDR_LEN + 8u +
-							    AF_PACKET_FRAME_HEAD,
-						    AF_PACKET_ALIGNMENT);
-		if (frame > AF_PACKET_FRAME_DEFAULT &&
-		    !argument_value(config->device, "framesz", value, sizeof(value)))
-			snprintf(more + n, sizeof(more) - n, ",framesz=%u,blocksz=%u", frame,
-				 frame * AF_PACKET_BLOCK_FRAMES);
-	} else if (device_is(config->device, "net_tap") && named) {
+		if (!port_device_argument(config->device, "framesz", value, sizeof(value)))
+			n += (size_t)snprintf(more + n, sizeof(more) - n, ",framesz=%u",
+					      ring.frame_bytes);
+		if (!port_device_argument(config->device, "blocksz", value, sizeof(value)))
+			n += (size_t)snprintf(more + n, sizeof(more) - n, ",blocksz=%u",
+					      ring.block_bytes);
+		if (!port_device_argument(config->device, "framecnt", value, sizeof(value)))
+			snprintf(more + n, sizeof(more) - n, ",framecnt=%u", ring.frames);
+	} else if (port_device_is(config->device, "net_tap") && named) {
 		struct rte_ether_addr mac = {0};
-		if (!argument_value(config->device, "mac", value, sizeof(value)) &&
+		if (!port_device_argument(config->device, "mac", value, sizeof(value)) &&
 		    interface_mac(interface, &mac) == 0)
 			snprintf(more, sizeof(more), ",mac=" RTE_ETHER_ADDR_PRT_FMT "%s",
 				 RTE_ETHER_ADDR_BYTES(&mac),
@@ -284,34 +290,6 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 		return fp_error_set(error, -E2BIG, "",
 				    "port %s: the device's arguments are too long", config->name);
 	return 0;
-}
-
-static bool
-device_is(const char *device, const char *driver)
-{
-	size_t n = strlen(driver);
-	return strncmp(device, driver, n) == 0 &&
-	       (device[n] == 0 || device[n] == ',' || isdigit((unsigned char)device[n]));
-}
-
-// The value of key=value in devargs; false if it is not there.
-static bool
-argument_value(const char *device, const char *key, char *value, size_t size)
-{
-	size_t n = strlen(key);
-	for (const char *at = strchr(device, ','); at; at = strchr(at, ',')) {
-		at++;
-		if (strncmp(at, key, n) != 0 || at[n] != '=')
-			continue;
-		at += n + 1;
-		size_t length = strcspn(at, ",");
-		if (length == 0 || length >= size)
-			return false;
-		memcpy(value, at, length);
-		value[length] = 0;
-		return true;
-	}
-	return false;
 }
 
 static int

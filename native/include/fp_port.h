@@ -30,6 +30,7 @@ struct fp_port {
 	uint8_t up;
 	uint8_t partial_checksums; // af_packet: complete L4 checksums that a local kernel left
 				   // partial
+	uint8_t cuts_s_tags; // af_packet: of a frame with an 802.1ad tag it hands over the MACs
 	uint8_t live;
 	uint8_t dma; // a device writes the frames, not this processor: they are not in its cache
 	uint16_t mtu_bytes; // largest IP packet

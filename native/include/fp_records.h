@@ -185,7 +185,8 @@ struct fp_record_tunnel {
 	uint8_t dscp;
 	uint8_t dscp_copy;
 	uint64_t backup_id; // reserved, 0
-	uint8_t zero[40];
+	uint64_t incarnation; // of the store that head.revision belongs to
+	uint8_t zero[32];
 };
 static_assert(sizeof(struct fp_record_tunnel) == 128, "tunnel");
 

@@ -352,7 +352,8 @@ struct fp_tunnel_info {
 	uint8_t dscp_copy;
 	uint32_t references; // locations and sets that name it
 	uint64_t backup_id;  // reserved
-	uint8_t zero[40];
+	uint64_t incarnation; // store incarnation that the revision belongs to
+	uint8_t zero[32];
 };
 static_assert(sizeof(struct fp_tunnel_info) == 128, "fp_tunnel_info");
 

@@ -230,7 +230,8 @@ cdef extern from "fp_types.h" nogil:
         uint8_t dscp_copy
         uint32_t references
         uint64_t backup_id
-        uint8_t zero[40]
+        uint64_t incarnation
+        uint8_t zero[32]
 
     cdef enum fp_set_mode:
         FP_SET_ENTROPY
@@ -392,7 +393,8 @@ cdef extern from "fp_records.h" nogil:
         uint8_t dscp
         uint8_t dscp_copy
         uint64_t backup_id
-        uint8_t zero[40]
+        uint64_t incarnation
+        uint8_t zero[32]
 
     cdef struct fp_record_tunnel_group:
         fp_record_head head

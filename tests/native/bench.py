@@ -308,7 +308,7 @@ class Bench:
         }
         hows = [how for how in ("forwarded", "delivered", "relayed", "answered") if after[how] != before[how]]
         if exceptions:
-            assert exceptions == [(port, frame)]
+            assert exceptions == [(port, self.model.handed_over(port, frame))]
             hows.append("exception")
         if reasons:
             hows.append("dropped")

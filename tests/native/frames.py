@@ -6,7 +6,8 @@ from __future__ import annotations
 import struct
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
-from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
+from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
@@ -103,8 +104,10 @@ def assert_valid(frame: bytes) -> Packet:
 
 __all__ = [
     "ARP",
+    "GRE",
     "ICMP",
     "IP",
+    "SCTP",
     "TCP",
     "UDP",
     "VXLAN",
@@ -112,6 +115,7 @@ __all__ = [
     "Ether",
     "IPOption_NOP",
     "Raw",
+    "SCTPChunkData",
     "arp_frame",
     "assert_valid",
     "dotted",

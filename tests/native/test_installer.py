@@ -1077,3 +1077,25 @@ def test_held_key_can_end_without_a_flow(arena, red_key):
 
     assert arena.taken()["released"] == [(9, Action.DROP << 56 | 41, red_key.tobytes())]
     assert all_rows(arena.dump.flows) == []
+
+
+def test_tunnels_of_another_store_are_not_compared_by_number(arena):
+    """A new store numbers its V-nets anew, so that none says that it was of another one before."""
+
+    def mtu():
+        return next(row["mtu_bytes"] for row in all_rows(arena.dump.tunnels) if row["object_id"] == TUNNEL)
+
+    arena.apply(tunnel(TUNNEL, revision=15, incarnation=1, mtu_bytes=1500))
+
+    steps = [
+        vnet(RED, object_id=77, incarnation=2),
+        snapshot_begin(RED, 2),
+        tunnel(TUNNEL, revision=4, incarnation=2, mtu_bytes=900),
+        snapshot_end(RED, 4, 2),
+    ]
+    assert not arena.apply(join(steps)).any()
+
+    assert mtu() == 900
+    assert not applied(arena, tunnel(TUNNEL, revision=3, incarnation=2, mtu_bytes=1400))
+    assert refusals(arena) == ["LATE"]
+    assert mtu() == 900

@@ -51,9 +51,9 @@ def test_locations_that_are_new_become_records() -> None:
     columns = {name: told[name] for name in ("object_id", "target_id", "node_id", "wire_id", "kind", "mac")}
     wanted = make(RecordType.LOCATION_SET, 40, vni=7, revision=9, **columns)
     tables = Tables()
-    (records,) = tables.answer(np.zeros(0, wire.TUNNEL), locations)
+    (records,) = tables.answer(np.zeros(0, wire.TUNNEL), locations, 7)
     assert records.tobytes() == wanted.tobytes()
-    assert tables.answer(np.zeros(0, wire.TUNNEL), locations) == []
+    assert tables.answer(np.zeros(0, wire.TUNNEL), locations, 7) == []
 
 
 def test_rows_are_chosen_by_number_and_have_constants() -> None:

@@ -88,7 +88,7 @@ def test_an_answer_from_before_its_removal_does_not_bring_a_tunnel_back(resolver
     def told(revision: int) -> bool:
         row = np.zeros(1, wire.TUNNEL)
         row["object_id"], row["revision"], row["udp_port"], row["mtu_bytes"] = 70, revision, 4789, 1500
-        return bool(resolver._tables.answer(row, np.zeros(0, wire.LOCATION)))
+        return bool(resolver._tables.answer(row, np.zeros(0, wire.LOCATION), 1))
 
     resolver.changed(push(VNI, 3, REMOVED))
     resolver.changed(push(OTHER, 3, REMOVED))
@@ -101,12 +101,12 @@ def test_an_answer_from_before_its_removal_does_not_bring_a_tunnel_back(resolver
 def test_that_a_tunnel_was_gone_already_makes_nothing_else_unknown(resolver: Resolver) -> None:
     row = np.zeros(1, wire.TUNNEL)
     row["object_id"], row["revision"] = 71, 1
-    assert resolver._tables.answer(row, np.zeros(0, wire.LOCATION))
+    assert resolver._tables.answer(row, np.zeros(0, wire.LOCATION), 1)
     refused = make(
         RecordType.REFUSED, refused_type=RecordType.TUNNEL_REMOVE, why=Refusal.UNKNOWN_OBJECT, object=70
     )
     resolver.records(records(refused), 0.0)
-    assert not resolver._tables.answer(row, np.zeros(0, wire.LOCATION))
+    assert not resolver._tables.answer(row, np.zeros(0, wire.LOCATION), 1)
 
 
 # ---- resync at one revision

@@ -140,7 +140,7 @@ class Asking:
                 return batch
             settled, decisions = batch.part(np.flatnonzero(~undecided)), decisions[~undecided]
         rows, numbers = self._questions.settle(settled)
-        for records in self._tables.answer(answer.tunnels, answer.locations):
+        for records in self._tables.answer(answer.tunnels, answer.locations, answer.incarnation):
             self._out.emit(records)
         each = decisions if len(numbers) == len(decisions) else decisions[numbers]
         records, bad = installs(rows, each, answer.locations, answer.incarnation)

@@ -49,8 +49,11 @@ class Tables:
         self._newest = Revisions(LOCATION)  # told by pushes: it has them only where in use
         self._gone: dict[int, int] = {}  # tunnels that were removed -> at which revision
 
-    def answer(self, tunnels: Rows, locations: Rows) -> list[Rows]:
-        """Return TUNNEL_SET and LOCATION_SET records for what the data plane does not have yet."""
+    def answer(self, tunnels: Rows, locations: Rows, incarnation: int) -> list[Rows]:
+        """Return TUNNEL_SET and LOCATION_SET records for what the data plane does not have yet.
+
+        `incarnation`: of the store that the rows' revisions belong to.
+        """
         records = []
         if len(tunnels):
             new = self._tunnels.newer(tunnels)
@@ -58,6 +61,7 @@ class Tables:
                 new = self._not_gone(tunnels, new)
             if len(new):
                 records.append(_TUNNELS.rows(tunnels, new))
+                records[-1]["incarnation"] = incarnation
         if len(locations):
             new = self._locations.newer(locations)
             if len(new) and len(self._newest):

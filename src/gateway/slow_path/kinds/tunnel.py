@@ -9,7 +9,7 @@ from gateway.slow_path.kinds.kind import OperationKind, Records
 from gateway.slow_path.kinds.values import address
 
 
-def _tunnel(op: wire.TunnelOperation, head: dict[str, int], _incarnation: int) -> Records:
+def _tunnel(op: wire.TunnelOperation, head: dict[str, int], incarnation: int) -> Records:
     return make(
         RecordType.TUNNEL_SET,
         revision=head["revision"] if op.revision is None else op.revision,
@@ -24,6 +24,7 @@ def _tunnel(op: wire.TunnelOperation, head: dict[str, int], _incarnation: int) -
         ttl=op.ttl,
         dscp=op.dscp,
         dscp_copy=op.dscp_copy,
+        incarnation=incarnation,
     )
 
 

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is special about net_af_packet: how large the frames of its rings are, and its sockets.
+#pragma once
+
+#include "fp_port.h"
+
+// The rings of a queue: received frames, then those to send, as the driver is told by devargs.
+struct af_packet_ring {
+	unsigned int frame_bytes, frames, block_bytes, blocks;
+};
+
+// What is left of a frame with an 802.1ad tag: two MACs and the tag that the driver makes of it.
+#define AF_PACKET_S_TAG_BYTES 16
+
+// The rings for a port: as the device's arguments say, else large enough for the MTU.
+struct af_packet_ring af_packet_ring(const char *device, uint16_t mtu_bytes);
+
+// Puts sockets of our own in the place of the driver's, whose descriptors stand in port->wake_fd.
+// Before anything polls the port. 0, or -errno with *error filled in.
+int af_packet_take_over(const struct fp_port *port, const struct af_packet_ring *ring,
+			struct fp_error *error);
