@@ -117,14 +117,14 @@ class Pipeline:
             vlan, tag = tci & 0xFFF, 4
         attachment = self.tables.attachments.get((number, vlan))
         if port.role == UNDERLAY or (port.role == BOTH and attachment is None):
-            return self.parse_underlay(port, frame, ethertype, 14 + tag)
+            return self.parse_underlay(port, frame, ethertype, vlan, 14 + tag)
         if ethertype in (0x8100, 0x88A8):
             raise dropped("vlan_nested")
         if attachment is None:
             raise dropped("no_attachment")
         return self.parse_inner(port, attachment, frame[:12] + frame[12 + tag :], port.mtu, None)
 
-    def parse_underlay(self, port: Port, frame: bytes, ethertype: int, at: int) -> Packet:
+    def parse_underlay(self, port: Port, frame: bytes, ethertype: int, vlan: int, at: int) -> Packet:
         exception = Ended(Outcome("exception"))
         if frame[:6] != port.mac:
             if frame[0] & 1:
@@ -146,6 +146,8 @@ class Pipeline:
         _, udp_port, udp_length = struct.unpack_from("!HHH", ip, header)
         if udp_port not in self.tables.udp_ports:
             raise exception
+        if port.underlay_vlans is not None and vlan not in port.underlay_vlans:
+            raise dropped("underlay_vlan")
         if fragment & 0x2000:
             raise dropped("outer_fragment")
         if not header <= total <= len(ip):

@@ -15,6 +15,7 @@ class Port:
     mac: bytes
     mtu: int = 1500
     partial_checksums: bool = False
+    underlay_vlans: frozenset[int] | None = None  # None: any
 
 
 @dataclass(frozen=True)

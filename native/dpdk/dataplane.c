@@ -311,6 +311,7 @@ threads_start(struct fp_dataplane *dp, struct fp_error *error)
 	struct fp_housekeeping *hk = &dp->housekeeping;
 	struct fp_installer_hooks hooks;
 
+	fp_underlay_vlans_adopt(dp);
 	hk->arena = dp->arena;
 	hk->ports = dp->ports;
 	hk->polls = dp->poll;

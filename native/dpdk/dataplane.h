@@ -20,3 +20,6 @@ struct fp_dataplane {
 	int next_client;
 	bool started;
 };
+
+// underlay_vlan.c: before the threads start.
+void fp_underlay_vlans_adopt(struct fp_dataplane *dp);

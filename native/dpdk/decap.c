@@ -9,11 +9,11 @@ static uint32_t protocol_of(struct fp_thread *t, struct parse_context *context, 
 static uint32_t locator_ingress(struct fp_thread *t, const struct parse_context *context,
 				const uint8_t *ip, const uint8_t *udp);
 
-// The frame is IPv4 to this port's MAC; the IP header stands at byte l3. Leaves the inner frame in
+// The frame is IPv4 to this port's MAC, in this VLAN; the IP header stands at byte l3. Leaves the inner frame in
 // the mbuf.
 uint32_t
-decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t l3,
-      uint8_t *outer_ecn)
+decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t vlan,
+      uint32_t l3, uint8_t *outer_ecn)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, l3);
 	uint32_t len = p->mbuf->data_len - l3;
@@ -36,6 +36,8 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 	if (protocol_of(t, context, load16_be(udp + 2)) != FP_PROTOCOL_VXLAN)
 		return PARSE_EXCEPTION;
 
+	if (unlikely(!fp_port_is_underlay_vlan(context->port, vlan)))
+		return FP_DROP_underlay_vlan;
 	if (unlikely(fragment & IPV4_MF))
 		return FP_DROP_outer_fragment;
 	total_bytes = load16_be(ip + 2);

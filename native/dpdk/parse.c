@@ -25,10 +25,15 @@ static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *
 			       struct packet *p, const struct inside *inside, uint32_t outer_ecn,
 			       uint32_t outer_ttl);
 static uint32_t parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p);
+// Where a frame's type stands behind its tag, if it has one.
+struct tag {
+	uint32_t vlan, bytes; // 0: there is none
+	uint16_t ethertype;
+};
 static uint32_t parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
-			       const struct inside *inside, uint16_t ethertype, uint32_t tag_bytes);
+			       const struct inside *inside, struct tag tag);
 static uint32_t parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p,
-			       uint16_t ethertype, uint32_t tag_bytes);
+			       struct tag tag);
 static uint32_t parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
 			    const struct fp_port *port, uint32_t mtu_bytes);
 static uint32_t parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
@@ -80,6 +85,7 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 					.port_mac = load_mac(port->mac.addr_bytes) << 16,
 					.locators = locator_current(t, port),
 					.attachments = attachment_name_of(t, port)};
+	const bool untagged_underlay = fp_port_is_underlay_vlan(port, 0);
 	struct packet *end;
 
 	for (uint32_t i = 0; port->dma && i < n; i++)
@@ -87,11 +93,11 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 	if (port->role != FP_PORT_UNDERLAY)
 		context.untagged = *attachment_of(t, &context, 0);
 	// One loop for each kind of port.
-	if (port->role == FP_PORT_UNDERLAY)
+	if (port->role == FP_PORT_UNDERLAY && untagged_underlay)
 		end = parse_all(t, &context, USUAL_UNDERLAY, false, mbufs, n, packets);
 	else if (context.untagged.ingress != 0)
 		end = parse_all(t, &context, USUAL_INSIDE, true, mbufs, n, packets);
-	else if (port->role == FP_PORT_BOTH)
+	else if (port->role == FP_PORT_BOTH && untagged_underlay)
 		end = parse_all(t, &context, USUAL_UNDERLAY, true, mbufs, n, packets);
 	else
 		end = parse_all(t, &context, USUAL_NOTHING, true, mbufs, n, packets);
@@ -245,8 +251,8 @@ static uint32_t
 parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p)
 {
 	const uint8_t *frame;
-	uint32_t len, vlan = 0, tag_bytes = 0;
-	uint16_t ethertype;
+	struct tag tag = {0};
+	uint32_t len;
 
 	if (unlikely(p->mbuf->nb_segs > 1) && rte_pktmbuf_linearize(p->mbuf) != 0)
 		return FP_DROP_no_buffer;
@@ -254,36 +260,36 @@ parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *
 	len = p->mbuf->data_len;
 	if (unlikely(len < ETHERNET_BYTES))
 		return FP_DROP_frame_truncated;
-	ethertype = load16_be(frame + 12);
-	if (ethertype == ETHERTYPE_VLAN) {
+	tag.ethertype = load16_be(frame + 12);
+	if (tag.ethertype == ETHERTYPE_VLAN) {
 		if (unlikely(len < ETHERNET_BYTES + VLAN_BYTES))
 			return len == AF_PACKET_S_TAG_BYTES && context->port->cuts_s_tags
 				       ? FP_DROP_vlan_nested
 				       : FP_DROP_frame_truncated;
-		vlan = load16_be(frame + 14) & 0xfff;
-		ethertype = load16_be(frame + 16);
-		tag_bytes = VLAN_BYTES;
+		tag = (struct tag){.vlan = load16_be(frame + 14) & 0xfff,
+				   .bytes = VLAN_BYTES,
+				   .ethertype = load16_be(frame + 16)};
 	}
 	if (context->port->role == FP_PORT_UNDERLAY)
-		return parse_underlay(t, context, p, ethertype, tag_bytes);
-	return parse_attached(t, context, p,
-			      vlan != 0 ? attachment_of(t, context, vlan) : &context->untagged,
-			      ethertype, tag_bytes);
+		return parse_underlay(t, context, p, tag);
+	return parse_attached(
+		t, context, p,
+		tag.vlan != 0 ? attachment_of(t, context, tag.vlan) : &context->untagged, tag);
 }
 
 static uint32_t
 parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
-	       const struct inside *inside, uint16_t ethertype, uint32_t tag_bytes)
+	       const struct inside *inside, struct tag tag)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *);
 
 	if (inside->ingress == 0 && context->port->role == FP_PORT_BOTH)
-		return parse_underlay(t, context, p, ethertype, tag_bytes);
-	if (unlikely(ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ))
+		return parse_underlay(t, context, p, tag);
+	if (unlikely(tag.ethertype == ETHERTYPE_VLAN || tag.ethertype == ETHERTYPE_QINQ))
 		return FP_DROP_vlan_nested;
 	if (unlikely(inside->ingress == 0))
 		return FP_DROP_no_attachment;
-	if (tag_bytes != 0) {
+	if (tag.bytes != 0) {
 		memmove(frame + VLAN_BYTES, frame, 12);
 		rte_pktmbuf_adj(p->mbuf, VLAN_BYTES);
 	}
@@ -294,7 +300,7 @@ parse_attached(struct fp_thread *t, struct parse_context *context, struct packet
 
 static uint32_t
 parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p,
-	       uint16_t ethertype, uint32_t tag_bytes)
+	       struct tag tag)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
 	uint64_t destination = load_mac(frame);
@@ -304,9 +310,9 @@ parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet
 
 	if (destination << 16 != context->port_mac)
 		return mac_is_group(destination) ? PARSE_EXCEPTION : FP_DROP_not_for_this_mac;
-	if (ethertype != ETHERTYPE_IPV4)
+	if (tag.ethertype != ETHERTYPE_IPV4)
 		return PARSE_EXCEPTION;
-	rc = decap(t, context, p, ETHERNET_BYTES + tag_bytes, &outer_ecn);
+	rc = decap(t, context, p, tag.vlan, ETHERNET_BYTES + tag.bytes, &outer_ecn);
 	if (unlikely(rc != 0))
 		return rc;
 	inside = inside_of(t, context->port, p->key.ingress, 0);

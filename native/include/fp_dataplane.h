@@ -152,6 +152,9 @@ void fp_dataplane_housekeeping(struct fp_dataplane *dataplane,
 
 // The TAP queue for a port's exception traffic; takes fd over (closed with the port or when
 // replaced). -ENOENT: no such port; -ESHUTDOWN: it does not run.
+// Which VLANs of an underlay port its tunnels come in; 0: untagged.
+int fp_dataplane_set_underlay_vlans(struct fp_dataplane *dataplane, uint32_t port,
+				    const uint16_t *vlans, uint32_t n);
 int fp_exception_set(struct fp_dataplane *dataplane, uint32_t port, int fd);
 
 // ---- clients ---------------------------------------------------------------------------------

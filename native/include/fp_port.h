@@ -19,6 +19,7 @@
 #define FP_PORTS_MAX 32
 #define FP_DEVICE_BYTES 256
 #define FP_PORT_QUEUES_MAX 16
+#define FP_VLANS 4096
 
 enum fp_port_role { FP_PORT_INSIDE = 1, FP_PORT_UNDERLAY = 2, FP_PORT_BOTH = 3 };
 
@@ -42,6 +43,10 @@ struct fp_port {
 					 // cannot wake
 	char driver[32];
 	char interface[16]; // the kernel's that af_packet or af_xdp sits on; empty: none
+	// Tunnel packets come in these VLANs, a bit each; 0: untagged. Control says them; until then those
+	// of the next hops in adopted tables, or any.
+	uint64_t underlay_vlan[FP_VLANS / 64];
+	uint8_t underlay_vlans_known;
 };
 
 struct fp_port_config {
@@ -66,4 +71,12 @@ int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint
 		 uint16_t threads, struct rte_mempool *mempool, struct fp_error *error);
 // Whether the device, or the kernel's interface that it sits on, has a link now. Any thread.
 bool fp_port_has_link(const struct fp_port *port);
+// Which VLANs are the underlay's. Any thread, one at a time; poll threads see it as it is written.
+void fp_port_set_underlay_vlans(struct fp_port *port, const uint16_t *vlans, uint32_t n);
+static inline bool
+fp_port_is_underlay_vlan(const struct fp_port *port, uint32_t vlan)
+{
+	return !__atomic_load_n(&port->underlay_vlans_known, __ATOMIC_ACQUIRE) ||
+	       (__atomic_load_n(&port->underlay_vlan[vlan / 64], __ATOMIC_RELAXED) >> vlan % 64 & 1);
+}
 void fp_port_close(struct fp_port *port); // stops and unplugs; no thread may poll it any more

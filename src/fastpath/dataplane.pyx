@@ -406,6 +406,21 @@ cdef class DataPlane:
             rc = fp_exception_set(self.c, index, fd)
         _done(rc)
 
+    def set_underlay_vlans(self, str port, vlans):
+        """Say in which VLANs (0: untagged) tunnel packets come in by a port. Raises KeyError, ValueError, OSError."""
+        self._need_running()
+        names = [configured.name for configured in self.settings.ports]
+        if port not in names:
+            raise KeyError(port)
+        cdef uint16_t numbers[FP_VLANS]
+        cdef uint32_t n = 0
+        for vlan in sorted(set(vlans)):
+            if not 0 <= vlan < FP_VLANS:
+                raise ValueError(f"VLAN {vlan}")
+            numbers[n] = vlan
+            n += 1
+        _done(fp_dataplane_set_underlay_vlans(self.c, names.index(port), numbers, n))
+
     def add_client(self, uint8_t worker, memory, int wake_client_fd, int wake_self_fd):
         """Give a client's rings (fastpath.rings.RingMemory) to the threads; returns its id. The caller keeps
         memory and descriptors until remove_client, or until the worker's next add_client. Raises OSError."""

@@ -105,6 +105,7 @@ cdef extern from "fp_port.h" nogil:
     enum:
         FP_PORTS_MAX
         FP_DEVICE_BYTES
+        FP_VLANS
 
     cdef enum fp_port_role:
         FP_PORT_INSIDE
@@ -135,6 +136,8 @@ cdef extern from "fp_port.h" nogil:
         uint8_t interrupt
         uint16_t mtu_bytes
         fp_ether_addr mac
+
+    void fp_port_set_underlay_vlans(fp_port *port, const uint16_t *vlans, uint32_t n)
 
     cdef struct fp_error:
         char text[256]
@@ -276,6 +279,7 @@ cdef extern from "fp_dataplane.h" nogil:
     int fp_dataplane_port_state(fp_dataplane *dataplane, uint32_t index, fp_port_state *state)
     void fp_dataplane_housekeeping(fp_dataplane *dataplane, fp_housekeeping_counters *counters)
     int fp_exception_set(fp_dataplane *dataplane, uint32_t port, int fd)
+    int fp_dataplane_set_underlay_vlans(fp_dataplane *dataplane, uint32_t port, const uint16_t *vlans, uint32_t n)
     int fp_client_add(fp_dataplane *dataplane, const fp_client_config *config)
     int fp_client_remove(fp_dataplane *dataplane, int client)
     int fp_client_at(fp_dataplane *dataplane, uint32_t i, fp_client_state *state)

@@ -189,6 +189,13 @@ cdef class Probe:
         """Queue a frame as housekeeping does. kind 0: as it is, target a port; else a location kind."""
         self._check(rig_send_inner(self.rig, kind, target, wire_id, <const uint8_t *>frame, len(frame)), "send")
 
+    def set_underlay_vlans(self, uint32_t port, vlans):
+        """Say in which VLANs tunnel packets come in by a port."""
+        cdef uint16_t numbers[64]
+        for i, vlan in enumerate(vlans):
+            numbers[i] = vlan
+        fp_port_set_underlay_vlans(rig_port_at(self.rig, port), numbers, len(vlans))
+
     def ingress_by_vlan(self, uint32_t port, uint32_t vlan):
         """Return the index of an attachment's ingress, 0 if there is none."""
         return fp_ingress_by_vlan(rig_arena(self.rig), port, vlan)

@@ -44,4 +44,5 @@ cdef extern from "rig.h" nogil:
     const char *rig_counter(rig *r, uint32_t *cursor, uint64_t *value)
     fp_arena *rig_arena(rig *r)
     fp_thread *rig_thread(rig *r)
+    fp_port *rig_port_at "rig_port"(rig *r, uint32_t port)
     uint32_t rig_mbufs_in_use(const rig *r)

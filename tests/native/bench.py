@@ -60,6 +60,9 @@ class Bench:
         self.model = model.Pipeline(self.tables)
         specs = [PortSpec(p.role, p.mac, p.mtu, p.partial_checksums) for p in ports]
         self.probe = Probe(specs, **limits)
+        for number, port in enumerate(ports):
+            if port.underlay_vlans is not None:
+                self.probe.set_underlay_vlans(number, sorted(port.underlay_vlans))
         self.now = 1000 * SECOND
         self.objects: dict[object, int] = {}
         self.entropy_seen: dict[bytes, int] = {}

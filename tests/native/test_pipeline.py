@@ -609,6 +609,25 @@ def test_port_of_both_roles_is_told_apart_by_vlan(world):
     assert (inside.how, underlay.how) == ("forwarded", "delivered")
 
 
+@pytest.mark.parametrize(("port", "to"), [(2, OUR_MAC), (3, BOTH_MAC)])
+@pytest.mark.parametrize("underlay", [frozenset({0}), frozenset({77}), frozenset({0, 77})])
+def test_tunnel_packets_come_in_the_vlans_of_the_underlay_only(make_bench, port, to, underlay):
+    world = World(make_bench, underlay_vlans=underlay)
+    world.bench.allow(key(world.near, C_IP, A_IP), world.a)
+    inner = udp_frame((C, C_IP), (A, A_IP))
+
+    for vlan in (None, 0, 77, 78, 4000):
+        tunneled = vxlan_frame(inner, (NEAR_MAC, NEAR), (to, LOCAL), 100, vlan=vlan)
+        outcome = world.bench.compare(port, tunneled)
+        assert outcome.reason == ("" if (vlan or 0) in underlay else "underlay_vlan")
+        unknown = vxlan_frame(inner, (NEAR_MAC, "192.0.2.99"), (to, LOCAL), 100, vlan=vlan)
+        assert world.bench.compare(port, unknown).reason == (
+            "unknown_vtep" if (vlan or 0) in underlay else "underlay_vlan"
+        )
+        routing = udp_frame((NEAR_MAC, NEAR), (to, LOCAL), ports=(179, 179), vlan=vlan)
+        assert world.bench.compare(port, routing).how == "exception", "the kernel knows its VLANs"
+
+
 def test_foreign_vtep_has_its_own_id_and_port(world):
     world.bench.allow(key(world.foreign, "10.0.0.6", A_IP), world.a)
     inner = udp_frame((mac(6), "10.0.0.6"), (A, A_IP))

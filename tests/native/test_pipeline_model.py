@@ -225,6 +225,7 @@ def test_native_agrees_with_the_model(data):
             gateway_address=draw(st.sampled_from(["10.0.0.254", "0.0.0.0"])),
             far_vlan=draw(st.sampled_from([0, 77])),
             partial=draw(st.booleans()),
+            underlay_vlans=draw(mostly([None], [frozenset({0}), frozenset({9}), frozenset({0, 9})])),
             icmp_per_s=0,
             mbufs=255,
         )

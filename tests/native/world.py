@@ -37,13 +37,14 @@ class World:
         gateway_address: str = "10.0.0.254",
         far_vlan: int = 77,
         partial: bool = False,
+        underlay_vlans: frozenset[int] | None = None,
         **limits: object,
     ) -> None:
         ports = [
             Port(INSIDE, mac(0xF0), 1500, partial),
             Port(INSIDE, mac(0xF1), 1500),
-            Port(UNDERLAY, OUR_MAC, 1600, partial),
-            Port(BOTH, BOTH_MAC, 1500),
+            Port(UNDERLAY, OUR_MAC, 1600, partial, underlay_vlans),
+            Port(BOTH, BOTH_MAC, 1500, False, underlay_vlans),
         ]
         self.bench: Bench = make_bench(ports, **limits)
         bench = self.bench

@@ -44,6 +44,7 @@ class FakeDataPlane:
         self.neighbours: dict[str, str] = {}  # address -> MAC that answers on the wire
         self.queues: dict[str, int] = {}
         self.next_hops: dict[tuple[str, str], dict[str, Any]] = {}
+        self.underlay_vlans: dict[str, list[int]] = {}
         self.silent = False
         self._memory: Any = None
         self._connections: list[socket.socket] = []
@@ -122,6 +123,9 @@ class FakeDataPlane:
             if before is not None:
                 os.close(before)
             self.queues[question["exception"]] = descriptors[0]
+            connection.send(msgpack.packb({"ok": True}))
+        elif "underlay_vlans" in question:
+            self.underlay_vlans[question["underlay_vlans"]] = question["vlans"]
             connection.send(msgpack.packb({"ok": True}))
         elif question.get("dump") == "counters":
             connection.send(msgpack.packb(self.counters))

@@ -205,6 +205,22 @@ def test_the_exception_tap_has_the_ports_mac_mtu_and_addresses(world: World) -> 
     assert "rack" not in world.ip("link")
 
 
+def test_the_data_plane_learns_in_which_vlans_the_underlay_is(world: World) -> None:
+    plane = world.start_plane()
+    world.start_control()
+    world.until(lambda: plane.underlay_vlans == {"uplink": [0]}, "the address stands on the interface itself")
+    try:
+        world.ip("link", "add", "link", "uplink", "name", "uplink.20", "type", "vlan", "id", "20")
+    except subprocess.CalledProcessError:
+        pytest.skip("this kernel has no VLAN interfaces: modprobe 8021q")
+    world.ip("address", "add", "198.51.100.5/24", "dev", "uplink.20")
+    world.until(
+        lambda: plane.underlay_vlans == {"uplink": [0, 20]}, "a VLAN interface with an address counts"
+    )
+    world.ip("link", "del", "uplink.20")
+    world.until(lambda: plane.underlay_vlans == {"uplink": [0]}, "as long as it is there")
+
+
 def test_a_tunnel_follows_routes_and_neighbours_of_the_kernel(world: World) -> None:
     plane = with_tunnel(world)
     assert plane.next_hops[PAIR]["mtu_bytes"] == 1500

@@ -20,6 +20,7 @@ from gateway.underlay.nexthop import (
     UnderlayPort,
     Way,
     resolve,
+    underlay_vlans,
 )
 
 LOCAL, REMOTE = ip_address("192.0.2.1"), ip_address("203.0.113.7")
@@ -84,6 +85,26 @@ def test_the_routes_mtu_goes_before_the_links() -> None:
 def test_a_vlan_on_an_exception_interface_is_the_port_with_a_tag() -> None:
     found = resolve(PAIR, Route("unicast", (Way(13, ROUTER_0),), 0), tables(neighbour(13, ROUTER_0)), PORTS)
     assert found.hops == (Hop(0, 100, MAC_0, "02:00:00:00:01:00"),)
+
+
+def test_tunnels_come_in_the_vlans_that_have_an_address() -> None:
+    known = tables()
+    assert underlay_vlans("up0", known) == (0,)
+    known.addresses.add((13, ip_interface("198.51.100.1/31")))
+    assert underlay_vlans("up0", known) == (0, 100)
+    known.addresses = {(13, ip_interface("198.51.100.1/31")), (10, ip_interface("fe80::1/64"))}
+    assert underlay_vlans("up0", known) == (100,)
+
+
+def test_where_no_interface_has_an_address_tunnels_come_in_all_vlans_that_there_are() -> None:
+    """Locators may stand on lo, with unnumbered links."""
+    known = tables()
+    known.addresses = {(1, ip_interface("192.0.2.1/32"))}
+    assert underlay_vlans("up0", known) == (0, 100)
+    assert underlay_vlans("up0", known, frozenset({100, 7})) == (100,), "what next hops use is the underlay"
+    known.addresses.add((13, ip_interface("198.51.100.1/31")))
+    assert underlay_vlans("up0", known, frozenset({0})) == (0, 100)
+    assert underlay_vlans("up9", known) == ()
 
 
 @pytest.mark.parametrize("state", ["reachable", "stale", "delay", "probe", "permanent", "noarp"])

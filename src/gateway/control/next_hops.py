@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from gateway.control.exceptions import ExceptionPorts
 from gateway.control.rings import ControlRings, DataPlaneUnreachable
 from gateway.state.state import State
-from gateway.underlay.nexthop import Pair, Resolution
+from gateway.underlay.nexthop import Pair, Resolution, underlay_vlans
 from gateway.underlay.underlay import Underlay
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ class NextHops:
         self._read_pairs_s: float | None = None
         self._reading = False
         self._sent: dict[Pair, bool] = {}  # whether the data plane was told of hops
+        self._vlans: dict[str, tuple[int, ...]] = {}  # by port: those that the data plane was told
+        self._used_vlans: dict[int, frozenset[int]] = {}  # by port: those of next hops
         self._bad_since: dict[Pair, float] = {}
         self._sleeping = False
 
@@ -104,6 +106,7 @@ class NextHops:
             for pair, resolution in self._underlay.advance(now):
                 self._resolved(pair, resolution, now)
             self._send_late_losses(now)
+            self._tell_vlans()
             if self._rings is not None:
                 self._rings.flush()
         except DataPlaneUnreachable as error:
@@ -116,6 +119,7 @@ class NextHops:
         self._rings = ControlRings(self._state.configuration.data_plane_socket)
         self._connected_s = now
         self._sent.clear()
+        self._vlans.clear()
         self._bad_since.clear()
         self._underlay.set_ports(self._exceptions.connect(self._rings))
         self._repair_s = now + REPAIR_S
@@ -169,11 +173,27 @@ class NextHops:
                 if resolution is not None and not resolution.hops:
                     self._tell(pair, resolution)
 
+    def _tell_vlans(self) -> None:
+        """Say in which VLANs of each underlay port tunnel packets may come, where that has changed."""
+        if self._rings is None:
+            return
+        for port in self._underlay.resolver.ports:
+            used = self._used_vlans.get(port.index, frozenset())
+            vlans = underlay_vlans(port.interface, self._underlay.resolver.tables, used)
+            if not vlans or self._vlans.get(port.name) == vlans:
+                continue
+            self._vlans[port.name] = vlans
+            refused = self._rings.tell_vlans(port.name, vlans)
+            if refused:
+                log.warning("port=%s underlay VLANs %s: %s", port.name, vlans, refused)
+
     def _tell(self, pair: Pair, resolution: Resolution) -> None:
         """Send to the data plane and say what it means for people."""
         if self._rings is None:
             return
         self._rings.send(pair, resolution)
+        for hop in resolution.hops:
+            self._used_vlans[hop.port] = self._used_vlans.get(hop.port, frozenset()) | {hop.vlan}
         resolved, before = bool(resolution.hops), self._sent.get(pair)
         self._sent[pair] = resolved
         if resolved == before:

@@ -79,6 +79,11 @@ class ControlRings:
             os.close(queue)
         return "" if answer.get("ok") else str(answer.get("error", "no reason given"))
 
+    def tell_vlans(self, port: str, vlans: tuple[int, ...]) -> str:
+        """Say in which VLANs of a port the underlay is; return why the data plane did not take it, or ""."""
+        answer = self._client.ask({"underlay_vlans": port, "vlans": list(vlans)})
+        return "" if answer.get("ok") else str(answer.get("error", "no reason given"))
+
     def close(self) -> None:
         self._client.close()
 

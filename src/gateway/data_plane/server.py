@@ -287,10 +287,13 @@ class DataPlaneServer:
             return self._dump_answer(question)
         if "exception" in question:
             return self._take_exception(client, question, descriptors)
+        if "underlay_vlans" in question:
+            return self._take_vlans(client, question)
         if "set" in question:
             return self._set(client, question)
         raise Refusal(
-            "the question is none that the data plane knows", "dump, exception or set; see docs/protocol.md"
+            "the question is none that the data plane knows",
+            "dump, exception, underlay_vlans or set; see docs/protocol.md",
         )
 
     def _dump_answer(self, question: Answer) -> Answer:
@@ -385,6 +388,17 @@ class DataPlaneServer:
             raise Refusal("the descriptor is no queue of a TAP", "open /dev/net/tun and TUNSETIFF") from None
         self._plane.set_exception(port, descriptors[0])
         descriptors.clear()  # the data plane's now
+        return {"v": PROTOCOL_VERSION, "ok": True}
+
+    def _take_vlans(self, client: Client, question: Answer) -> Answer:
+        if client.role != "control":
+            raise Refusal("only control says which VLANs are the underlay's", 'greet as "control"')
+        port, vlans = question["underlay_vlans"], question.get("vlans")
+        if port not in self._names:
+            raise Refusal(f"there is no port {str(port)[:40]!r}", f"one of {', '.join(self._names)}")
+        if not isinstance(vlans, list) or not all(type(one) is int for one in vlans):
+            raise Refusal("vlans is no list of numbers", "0 stands for untagged")
+        self._plane.set_underlay_vlans(port, vlans)
         return {"v": PROTOCOL_VERSION, "ok": True}
 
     def _set(self, client: Client, question: Answer) -> Answer:

@@ -116,6 +116,23 @@ class Tables:
         return any(interface.ip == address for _, interface in self.addresses)
 
 
+def underlay_vlans(interface: str, tables: Tables, used: frozenset[int] = frozenset()) -> tuple[int, ...]:
+    """Return in which VLANs of an exception interface the underlay is, 0: untagged.
+
+    Those with an address, and of those that are there the ones that next hops have `used`; if there is none
+    (locators stand on lo, and nothing is resolved yet) all that are there. Empty: it is not known.
+    """
+    below = next((link for link in tables.links.values() if link.name == interface), None)
+    if below is None:
+        return ()
+    vlans = {link.index: link.vlan for link in tables.links.values() if link.parent == below.index}
+    vlans[below.index] = 0
+    known = {
+        vlans[index] for index, address in tables.addresses if index in vlans and not address.ip.is_link_local
+    }
+    return tuple(sorted(known | (used & set(vlans.values())) or set(vlans.values())))
+
+
 def resolve(pair: Pair, route: Route | None, tables: Tables, ports: Iterable[UnderlayPort]) -> Resolution:
     """Return the next hops towards `pair.remote`, or why there are none."""
     remote = pair.remote
