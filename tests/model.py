@@ -331,8 +331,8 @@ class Pipeline:
                 self.fragments[datagram] = self.ports(ip)
             return (ip[9], *self.ports(ip))
         ports = self.fragments.get(datagram)
-        if ports is None:
-            raise dropped("fragment_unknown")
+        if ports is None:  # it waits for its first one, for 100 ms
+            raise Ended(Outcome("held"))
         return (ip[9], *ports)
 
     # -- act -----------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ take_over(int fd, unsigned int interface, const struct af_packet_ring *ring, int
 					    .sll_ifindex = (int)interface};
 	size_t bytes = 2 * (size_t)ring->block_bytes * ring->blocks;
 	const int version = TPACKET_V2;
-	void *start, *map;
+	void *start = NULL, *map;
 	int rc = rings_of(fd, bytes, &start);
 
 	if (rc < 0)

@@ -6,8 +6,13 @@
 // A full set forgets the oldest entry of the V-net that has the most in it: a tenant that sends first
 // fragments without end forgets its own, and leaves the others at least as many places in each set as
 // it keeps.
+//
+// A later one that comes before its first one waits for it, for a moment, bounded by thread and by V-net. What
+// waits is kept together and in order: there is little of it, and a look through it costs less than lists would.
 #include "thread.h"
 
+static bool still_from_there(const struct fp_thread *t, const struct waiting_fragment *w);
+static void waiting_left(struct fp_thread *t, uint32_t n);
 static void key_make(const struct fp_thread *t, const struct packet *p, struct fragment *key);
 static struct fragment *set_of(struct fp_thread *t, const struct fragment *key);
 static bool same(const struct fragment *a, const struct fragment *b);
@@ -47,6 +52,96 @@ fragment_ports(struct fp_thread *t, struct packet *p)
 		return true;
 	}
 	return false;
+}
+
+// The packet is a later fragment without ports. Takes it: it goes on with its first one, or ends.
+void
+fragment_wait(struct fp_thread *t, const struct packet *p, uint64_t received_ns)
+{
+	struct waiting_fragment *w = &t->waiting[t->waiting_n];
+	uint32_t of_vnet = 0;
+
+	for (uint32_t i = 0; i < t->waiting_n; i++)
+		of_vnet += t->waiting[i].packet.vnet == p->vnet;
+	if (t->waiting_n == FRAGMENTS_WAITING || of_vnet >= FRAGMENTS_WAITING_VNET) {
+		drop_packet(t, p, FP_DROP_fragment_unknown);
+		return;
+	}
+	*w = (struct waiting_fragment){.packet = *p,
+				       .received_ns = received_ns,
+				       .until_ns = t->now_ns + FRAGMENT_WAIT_NS};
+	key_make(t, p, &w->datagram);
+	t->counters.held++;
+	waiting_left(t, t->waiting_n + 1);
+}
+
+// Takes up to FP_BURST of those whose first one has been seen by now. Returns how many.
+uint32_t
+fragments_known(struct fp_thread *t, struct packet *packets, uint64_t *received_ns)
+{
+	uint32_t n = 0, left = 0;
+
+	for (uint32_t i = 0; i < t->waiting_n; i++) {
+		struct waiting_fragment *w = &t->waiting[i];
+
+		if (!still_from_there(t, w)) {
+			drop(t, w->packet.mbuf, 0, FP_DROP_ingress_gone);
+		} else if (n < FP_BURST && fragment_ports(t, &w->packet)) {
+			packets[n] = w->packet;
+			received_ns[n++] = w->received_ns;
+		} else {
+			t->waiting[left++] = *w;
+		}
+	}
+	t->counters.released += n;
+	waiting_left(t, left);
+	return n;
+}
+
+// Ends those whose first one does not come.
+void
+fragments_tick(struct fp_thread *t)
+{
+	uint32_t late = 0;
+
+	while (late < t->waiting_n && t->waiting[late].until_ns <= t->now_ns) {
+		const struct waiting_fragment *w = &t->waiting[late++];
+
+		if (still_from_there(t, w))
+			drop_packet(t, &w->packet, FP_DROP_fragment_unknown);
+		else
+			drop(t, w->packet.mbuf, 0, FP_DROP_ingress_gone);
+	}
+	if (late == 0)
+		return;
+	memmove(t->waiting, t->waiting + late, (t->waiting_n - late) * sizeof(*t->waiting));
+	waiting_left(t, t->waiting_n - late);
+}
+
+// All that wait.
+void
+fragments_drop(struct fp_thread *t, enum fp_drop_reason reason)
+{
+	for (uint32_t i = 0; i < t->waiting_n; i++)
+		drop_packet(t, &t->waiting[i].packet, reason);
+	waiting_left(t, 0);
+}
+
+static void
+waiting_left(struct fp_thread *t, uint32_t n)
+{
+	t->waiting_n = n;
+	t->counters.held_now = t->hold.packets + n;
+}
+
+// Indexes may be others' by now.
+static bool
+still_from_there(const struct fp_thread *t, const struct waiting_fragment *w)
+{
+	const struct fp_ingress *ingress = &t->view.ingress[w->packet.key.ingress];
+
+	return ingress_live(ingress) && ingress->object_id == w->datagram.ingress_object &&
+	       ingress->vni == w->datagram.vni && ingress->vnet == w->packet.vnet;
 }
 
 // Index and owner of the ingress: an index may be given to another while an entry stands.

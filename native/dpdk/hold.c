@@ -153,7 +153,7 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 	of_vnet->packets++;
 	hold->packets++;
 	t->counters.held++;
-	t->counters.held_now = hold->packets;
+	t->counters.held_now = hold->packets + t->waiting_n;
 	if (first) {
 		slot_ask(t, slot);
 		slot_time(t, slot);
@@ -525,6 +525,6 @@ packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, uint64_
 		s->tail = 0;
 	s->packets -= n;
 	hold->packets -= n;
-	t->counters.held_now = hold->packets;
+	t->counters.held_now = hold->packets + t->waiting_n;
 	return n;
 }

@@ -16,7 +16,8 @@ static void settle(struct fp_thread *t, struct packet *packets, const uint64_t *
 		   const fp_action_word *words, uint32_t n);
 static bool decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word,
 		    uint64_t received_ns);
-static bool narrow(struct fp_thread *t, struct packet *p);
+static bool narrow(struct fp_thread *t, struct packet *p, uint64_t received_ns);
+static void fragments_go_on(struct fp_thread *t);
 static void connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 			const uint64_t *received_ns);
 static inline uint64_t stage_passed(struct fp_thread *t, enum fp_stage stage, uint64_t since);
@@ -156,9 +157,9 @@ decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word wor
 	return true;
 }
 
-// Makes the key one of connection level. false: the packet has ended.
+// Makes the key one of connection level. false: the packet has ended, or waits for its first fragment.
 static bool
-narrow(struct fp_thread *t, struct packet *p)
+narrow(struct fp_thread *t, struct packet *p, uint64_t received_ns)
 {
 	if (unlikely(!(p->flags & PACKET_IP) || (p->key.flags & FP_KEY_CONNECTION))) {
 		drop_packet(t, p, FP_DROP_not_supported);
@@ -168,7 +169,7 @@ narrow(struct fp_thread *t, struct packet *p)
 		if (!(p->flags & PACKET_LATER)) {
 			fragment_remember(t, p);
 		} else if (!fragment_ports(t, p)) {
-			drop_packet(t, p, FP_DROP_fragment_unknown);
+			fragment_wait(t, p, received_ns);
 			return false;
 		}
 	}
@@ -188,12 +189,14 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 	uint64_t hashes[FP_BURST] = {0};
 	fp_action_word words[FP_BURST];
 	uint32_t entries[FP_BURST], at[FP_BURST], n = 0;
+	bool first_fragments = false;
 
 	for (; which != 0; which &= which - 1) {
 		uint32_t i = (uint32_t)__builtin_ctzll(which);
 
-		if (!narrow(t, &packets[i]))
+		if (!narrow(t, &packets[i], received_ns != NULL ? received_ns[i] : t->now_ns))
 			continue;
+		first_fragments |= (packets[i].flags & (PACKET_FRAGMENT | PACKET_LATER)) == PACKET_FRAGMENT;
 		at[n] = i;
 		keys[n++] = &packets[i].key;
 	}
@@ -213,6 +216,20 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 		if (unlikely(act(t, p, &words[i], 1) != 0)) // once is enough
 			drop_packet(t, p, FP_DROP_not_supported);
 	}
+	if (unlikely(first_fragments && t->waiting_n != 0))
+		fragments_go_on(t);
+}
+
+// Later fragments that waited for first ones go on behind them.
+static void
+fragments_go_on(struct fp_thread *t)
+{
+	struct packet packets[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
+	uint64_t received_ns[FP_BURST];
+	uint32_t n;
+
+	while ((n = fragments_known(t, packets, received_ns)) != 0)
+		connections(t, packets, (1ull << n) - 1, received_ns);
 }
 
 // Cycles of one burst in FP_STAGE_CLOCK_EVERY, counted for all of them. Returns the time.

@@ -62,10 +62,11 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->egress_set = lines_make(EGRESS_SETS, sizeof(*t->egress_set));
 	t->attachment_seen = lines_make(ATTACHMENTS_SEEN, sizeof(*t->attachment_seen));
 	t->locator_seen = lines_make(LOCATORS_SEEN, sizeof(*t->locator_seen));
+	t->waiting = calloc(FRAGMENTS_WAITING, sizeof(*t->waiting));
 	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL ||
 	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->icmp_rate.vnet == NULL || t->tunnel_of == NULL ||
 	    t->egress == NULL || t->egress_set == NULL || t->attachment_seen == NULL ||
-	    t->locator_seen == NULL)
+	    t->locator_seen == NULL || t->waiting == NULL)
 		goto err;
 	rc = hold_create(t, &config->hold);
 	if (rc != 0)
@@ -87,8 +88,10 @@ fp_thread_destroy(struct fp_thread *t)
 		return;
 	burst_destroy(t, t->started);
 	burst_destroy(t, t->found);
-	if (t->counters.vnet != NULL)
+	if (t->counters.vnet != NULL) {
+		fragments_drop(t, FP_DROP_shutdown);
 		hold_destroy(t);
+	}
 	for (uint32_t i = 0; i < FP_PORTS_MAX; i++)
 		rte_pktmbuf_free_bulk(t->tx[i].mbuf, t->tx[i].n);
 	while (t->outgoing != NULL && rte_ring_sc_dequeue_elem(t->outgoing, &out, sizeof(out)) == 0)
@@ -107,6 +110,7 @@ fp_thread_destroy(struct fp_thread *t)
 	free(t->egress_set);
 	free(t->attachment_seen);
 	free(t->locator_seen);
+	free(t->waiting);
 	free(t);
 }
 
@@ -134,6 +138,7 @@ fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 			hold_release(t, &release[i]);
 	}
 	hold_tick(t);
+	fragments_tick(t);
 	send_outgoing(t);
 }
 

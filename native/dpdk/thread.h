@@ -129,6 +129,16 @@ struct fragment {
 	uint8_t used;
 };
 
+// Later fragments that came before their first one, in the order in which they came.
+#define FRAGMENTS_WAITING 128
+#define FRAGMENTS_WAITING_VNET 32 // of one V-net
+#define FRAGMENT_WAIT_NS (100 * MILLISECOND_NS)
+struct waiting_fragment {
+	struct packet packet;
+	struct fragment datagram;
+	uint64_t received_ns, until_ns;
+};
+
 // Locators asked about lately, and so not to be asked about again.
 #define LOCATOR_SLOTS 256
 #define LOCATOR_QUIET_NS (5 * SECOND_NS)
@@ -210,6 +220,8 @@ struct fp_thread {
 	uint64_t exceptions_paid_ns[2]; // control protocols apart: [1]
 	struct fragment fragment[FRAGMENT_SETS][FRAGMENT_WAYS];
 	uint32_t fragments_seen;
+	struct waiting_fragment *waiting; // FRAGMENTS_WAITING
+	uint32_t waiting_n;
 	struct locator_asked locator[LOCATOR_SLOTS];
 	struct fp_counters counters;
 };
@@ -330,6 +342,10 @@ void too_big(struct fp_thread *t, struct packet *p, fp_action_word word, uint32_
 // fragment.c
 void fragment_remember(struct fp_thread *t, const struct packet *p);
 bool fragment_ports(struct fp_thread *t, struct packet *p);
+void fragment_wait(struct fp_thread *t, const struct packet *p, uint64_t received_ns);
+uint32_t fragments_known(struct fp_thread *t, struct packet *packets, uint64_t *received_ns);
+void fragments_tick(struct fp_thread *t);
+void fragments_drop(struct fp_thread *t, enum fp_drop_reason reason);
 
 // checksum.c
 void checksum_complete(uint8_t *ip, uint32_t len);

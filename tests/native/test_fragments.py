@@ -51,6 +51,17 @@ def narrowed(world, source=A_IP, destination=C_IP, ingress=None, to=None):
     world.bench.allow(replace(key, connection=(17, *PORTS)), to or world.c)
 
 
+def wait(world, ms=100):
+    """Let as much time pass."""
+    world.bench.now += ms * 1_000_000
+    world.bench.probe.step(world.bench.now)
+    world.bench.assert_accounted(world.bench.probe.counters())
+
+
+def unknown(world):
+    return world.bench.probe.counters()["dropped"].get("fragment_unknown", 0)
+
+
 def through(world, frames):
     """How many of these leave."""
     world.bench.probe.sent()
@@ -87,6 +98,7 @@ def test_the_oldest_are_forgotten_within_a_second_too(world):
         through(world, [fragment(start + i, first=True) for i in range(1000)])
     assert through(world, [fragment(9_900 + i, first=False) for i in range(100)]) >= 98
     assert through(world, [fragment(i, first=False) for i in range(100)]) == 0
+    wait(world)
     assert world.bench.probe.counters()["dropped"]["fragment_unknown"] >= 100
 
 
@@ -141,4 +153,86 @@ def test_first_fragment_of_an_ingress_is_none_of_the_one_that_gets_its_index(wor
     assert bench.ingress_index(other) == index
     narrowed(world, ingress=other)
     assert through(world, [fragment(7, first=False, vlan=vlan)]) == 0
+    wait(world)
     assert through(world, [fragment(7, first=True, vlan=vlan), fragment(7, first=False, vlan=vlan)]) == 2
+
+
+def parts(number, order, vlan=RED):
+    """A datagram of three fragments, in this order."""
+    head, first = whole(True, vlan, A_IP)
+    made = []
+    for place in order:
+        packet = IP(first)
+        packet.id, packet.frag = number, place * 3
+        packet.flags = "MF" if place < 2 else 0
+        del packet.chksum
+        made.append(head + bytes(packet)[:20] + bytes([place]) * 24)
+        if place == 0:
+            made[-1] = head + bytes(packet)[:20] + first[20:44]
+    return made
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+@pytest.mark.parametrize("apart", [False, True])
+def test_datagram_in_any_order_is_whole(world, order, apart):
+    narrowed(world)
+    frames = parts(5, order)
+
+    if apart:
+        for frame in frames:
+            world.bench.send((0, frame))
+            wait(world, 20)
+    else:
+        world.bench.send(*[(0, frame) for frame in frames])
+
+    sent = [frame[64:] for _, frame in world.bench.probe.sent()]
+    first = order.index(0)
+    if apart:  # of one burst those that need not wait go first
+        assert [frame[-1] for frame in sent[1 : 1 + first]] == list(order[:first]), "as they came"
+    assert len(sent) == 3
+    counters = world.bench.probe.counters()
+    assert (counters["held_now"], unknown(world)) == (0, 0)
+
+
+def test_later_fragment_waits_no_longer_than_a_moment(world):
+    narrowed(world)
+    assert through(world, parts(5, (2, 1))) == 0
+    wait(world, 99)
+    assert (world.bench.probe.counters()["held_now"], unknown(world)) == (2, 0)
+    wait(world, 1)
+    assert (world.bench.probe.counters()["held_now"], unknown(world)) == (0, 2)
+    assert through(world, parts(5, (0,))) == 1
+
+
+def test_what_waits_is_bounded_for_each_tenant(world):
+    narrowed(world)
+    narrowed(world, ingress=world.at_blue, to=world.blue_c)
+    through(world, [fragment(i, first=False, vlan=BLUE) for i in range(1000)])
+    assert world.bench.probe.counters()["held_now"] == 32
+    assert unknown(world) == 968
+
+    assert through(world, parts(5, (1, 2, 0))) == 3
+
+
+def test_later_fragment_goes_on_with_a_first_one_that_waits_for_its_decision(world):
+    world.bench.add_flow(Key(world.at_a, "bridged", ip(A_IP), ip(C_IP)), Action("narrow"))
+    assert through(world, parts(5, (1, 0, 2))) == 0
+    rows = records.select(np.frombuffer(world.bench.probe.records(0), records.RECORD), RecordType.MISS)
+    assert len(rows) == 1, "one connection asks once"
+    connection = Key(world.at_a, "bridged", ip(A_IP), ip(C_IP), (17, *PORTS))
+    world.bench.add_flow(connection, Action("forward", destination=world.c), token=int(rows["token"][0]))
+    world.bench.probe.step(world.bench.now)
+    assert len(world.bench.probe.sent()) == 3
+
+
+def test_what_waits_is_accounted_when_its_attachment_goes_or_the_thread_ends(world):
+    narrowed(world, ingress=world.at_blue, to=world.blue_c)
+    through(world, parts(5, (1, 2), vlan=BLUE))
+    world.bench.apply(
+        records.make(
+            RecordType.ATTACHMENT_REMOVE, vni=200, revision=1, object_id=world.bench.object_id(world.at_blue)
+        )
+    )
+    wait(world)
+    counters = world.bench.probe.counters()
+    assert (counters["held_now"], counters["dropped"]["ingress_gone"]) == (0, 2)
