@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +27,7 @@ static struct fp_dataplane *dp;
 static struct fp_client_config client;
 
 static void
-dataplane_start(void)
+dataplane_start(const char *arena_path)
 {
 	static struct fp_port_config ports[] = {
 		{.name = "rack", .device = "net_ring0", .role = FP_PORT_INSIDE, .mtu_bytes = 1500},
@@ -40,6 +42,7 @@ dataplane_start(void)
 			  .ports = FP_PORTS_MAX,
 			  .threads = 2,
 			  .refusal_share_percent = 10},
+		.arena_path = arena_path,
 		.ports = ports,
 		.ports_n = 2,
 		.threads = 1,
@@ -198,8 +201,8 @@ stopped_data_plane_says_so(void)
 	printf("a stopped data plane has no client and takes none\n");
 }
 
-int
-main(void)
+static void
+eal_start(void)
 {
 	struct fp_eal_config eal = {
 		.memory_mb = 128, .hugepages = FP_HUGEPAGES_NEVER, .log_prefix = "dpdk: "};
@@ -210,7 +213,79 @@ main(void)
 	snprintf(prefix, sizeof(prefix), "test-%d", (int)getpid());
 	eal.file_prefix = prefix;
 	assert(fp_eal_start(&eal, &report, &error) == 0);
-	dataplane_start();
+}
+
+static void
+vnet_put(uint32_t vni)
+{
+	struct fp_record_vnet vnet = {.object_id = vni, .incarnation = 1};
+
+	put(&vnet, FP_RECORD_VNET_SET, vni, 0);
+}
+
+static void
+fault_now(void *)
+{
+	static volatile int *volatile nowhere;
+
+	*nowhere = 1;
+}
+
+// A process of its own: its writer faults after a record of the second V-net.
+static void
+crash_once(const char *path)
+{
+	const pid_t child = fork();
+	int status;
+
+	assert(child >= 0);
+	if (child == 0) {
+		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+		alarm(WAIT_S);
+		eal_start();
+		dataplane_start(path);
+		vnet_put(10);
+		vnet_put(20);
+		fp_dataplane_call(dp, fault_now, NULL);
+		_exit(0);
+	}
+	assert(waitpid(child, &status, 0) == child);
+	assert(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
+}
+
+static void
+crashes_say_whose_they_were(void)
+{
+	char path[] = "/tmp/fp-dataplane-XXXXXX";
+	struct fp_arena_config config = {.flows = 1024,
+					 .locations = 64,
+					 .tunnels = TUNNELS,
+					 .vnets = VNETS,
+					 .ingresses = 16,
+					 .ports = FP_PORTS_MAX,
+					 .threads = 2,
+					 .refusal_share_percent = 10};
+	struct fp_arena *arena;
+	const int fd = mkstemp(path);
+
+	assert(fd >= 0);
+	close(fd);
+	for (int i = 0; i < 3; i++)
+		crash_once(path);
+	assert(fp_arena_open(path, &config, &arena) == 0);
+	const struct fp_adoption_report *report = fp_arena_adoption(arena);
+	assert(report->how == FP_ARENA_ADOPTED && report->left_out == 1 && report->vnets == 1);
+	fp_arena_close(arena);
+	remove(path);
+	printf("three crashes cost one V-net its tables\n");
+}
+
+int
+main(void)
+{
+	crashes_say_whose_they_were();
+	eal_start();
+	dataplane_start(NULL);
 	client_make();
 	last_of_a_full_table_is_counted();
 	stopped_data_plane_says_so();
