@@ -145,7 +145,8 @@ fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 bool
 fp_thread_has_work(const struct fp_thread *t)
 {
-	return !rte_ring_empty(t->releases) || !rte_ring_empty(t->outgoing);
+	return !rte_ring_empty(t->releases) || !rte_ring_empty(t->outgoing) ||
+	       t->workers_written != 0;
 }
 
 bool
@@ -192,15 +193,25 @@ fp_thread_doorbell_fd(const struct fp_thread *t, uint32_t worker)
 uint32_t
 fp_thread_doorbells(struct fp_thread *t)
 {
-	uint32_t wanted = 0;
+	uint32_t wanted = 0, later = 0;
 
 	while (unlikely(t->workers_written != 0)) {
 		uint32_t worker = (uint32_t)__builtin_ctz(t->workers_written);
+		struct worker *w = &t->worker[worker];
 
 		t->workers_written &= t->workers_written - 1;
-		if (t->worker[worker].attached && fp_ring_wanted(&t->worker[worker].ring))
+		if (!w->attached)
+			continue;
+		if (w->rung_ns != 0 && t->now_ns - w->rung_ns < DOORBELL_EVERY_NS) {
+			later |= 1u << worker;
+			continue;
+		}
+		if (fp_ring_wanted(&w->ring)) {
 			wanted |= 1u << worker;
+			w->rung_ns = t->now_ns;
+		}
 	}
+	t->workers_written = later;
 	return wanted;
 }
 

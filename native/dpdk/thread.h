@@ -148,10 +148,13 @@ struct locator_asked {
 	uint64_t until_ns;
 };
 
+// A worker that says it sleeps is woken no more often than this: each time is a system call.
+#define DOORBELL_EVERY_NS 20000ull
 struct worker {
 	struct fp_ring_end ring;
 	int doorbell_fd;
 	bool attached;
+	uint64_t rung_ns; // when its doorbell was rung last
 };
 
 // Housekeeping -> this thread: a frame to send.

@@ -308,6 +308,12 @@ rig_doorbells(struct rig *rig)
 	return fp_thread_doorbells(rig->thread);
 }
 
+void
+rig_worker_sleeps(struct rig *rig, uint32_t worker)
+{
+	fp_ring_sleep(&rig->worker[worker], true);
+}
+
 bool
 rig_emitted(struct rig *rig, struct fp_record *record)
 {

@@ -63,6 +63,7 @@ bool rig_exception(struct rig *rig, uint32_t *port, uint8_t *buffer, uint32_t *l
 // From a worker's ring; doorbell: whether it was to be rung.
 bool rig_record(struct rig *rig, uint32_t worker, struct fp_record *record);
 uint32_t rig_doorbells(struct rig *rig);
+void rig_worker_sleeps(struct rig *rig, uint32_t worker); // says that it does
 // A record that the installer emitted.
 bool rig_emitted(struct rig *rig, struct fp_record *record);
 int rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id,

@@ -185,6 +185,10 @@ cdef class Probe:
         """Return the bit mask of workers to be woken, and clear it."""
         return rig_doorbells(self.rig)
 
+    def worker_sleeps(self, uint32_t worker):
+        """Let a worker say that it sleeps and wants its doorbell rung."""
+        rig_worker_sleeps(self.rig, worker)
+
     def send_inner(self, uint8_t kind, uint32_t target, uint32_t wire_id, bytes frame):
         """Queue a frame as housekeeping does. kind 0: as it is, target a port; else a location kind."""
         self._check(rig_send_inner(self.rig, kind, target, wire_id, <const uint8_t *>frame, len(frame)), "send")

@@ -38,6 +38,7 @@ cdef extern from "rig.h" nogil:
     bint rig_exception(rig *r, uint32_t *port, uint8_t *buffer, uint32_t *len_bytes)
     bint rig_record(rig *r, uint32_t worker, fp_record *record)
     uint32_t rig_doorbells(rig *r)
+    void rig_worker_sleeps(rig *r, uint32_t worker)
     bint rig_emitted(rig *r, fp_record *record)
     int rig_send_inner(rig *r, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
                        uint32_t len_bytes)

@@ -64,6 +64,21 @@ def test_second_miss_of_a_key_asks_once(world):
     assert world.bench.probe.doorbells() == 0
 
 
+def test_worker_that_always_sleeps_is_not_rung_for_every_burst(world):
+    probe = world.bench.probe
+    rung = 0
+    for i in range(100):  # a microsecond each
+        probe.worker_sleeps(0)
+        world.bench.now += 1_000
+        world.bench.send((0, frame(i, destination=f"10.0.1.{i + 1}")))
+        rung += probe.doorbells()
+    assert rung == 5
+    world.bench.now += 20_000
+    probe.step(world.bench.now)
+    assert probe.doorbells() == 1  # what came meanwhile is not forgotten
+    assert len(misses(world)) == 100
+
+
 def test_miss_record_says_all_that_a_decision_needs(world):
     whole = frame(1)
     world.bench.send((0, whole))
