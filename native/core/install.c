@@ -77,6 +77,7 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->set_seen_s);
 	free(in->tunnel_workers);
 	free(in->tunnel_leaving);
+	free(in->tunnel_adopted);
 	free(in->udp_port_users);
 	free(in->assembly);
 	free(in);
@@ -219,6 +220,7 @@ tables_open(struct fp_installer *in)
 	in->tunnel_leaving = calloc(view->tunnels, sizeof(*in->tunnel_leaving));
 	in->udp_port_users = calloc(65536, sizeof(*in->udp_port_users));
 	in->assembly = calloc(FP_CLIENTS, sizeof(*in->assembly));
+	in->tunnel_adopted = calloc(view->tunnels, sizeof(*in->tunnel_adopted));
 	in->location_era = calloc(view->locations, sizeof(*in->location_era));
 	in->ingress_locations = calloc(view->ingresses, sizeof(*in->ingress_locations));
 	in->set_locations = calloc(view->tunnel_sets, sizeof(*in->set_locations));
@@ -227,7 +229,7 @@ tables_open(struct fp_installer *in)
 	    !in->location_generation || !in->location_revision || !in->location_token ||
 	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
 	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly || !in->location_era ||
-	    !in->ingress_locations || !in->set_locations || !in->ingress_locators)
+	    !in->tunnel_adopted || !in->ingress_locations || !in->set_locations || !in->ingress_locators)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||

@@ -119,6 +119,7 @@ struct fp_installer {
 	uint16_t *tunnel_route_mtu; // of the route to the next hop, 0: unknown
 	uint16_t *tunnel_workers;   // bit: a worker that names it; an adopted one is named by nobody yet
 	uint8_t *tunnel_leaving;    // named by nobody: goes with its last reference
+	uint8_t *tunnel_adopted;    // and not all workers have said since which they name
 	uint16_t workers_whole;     // bit: a worker that has said which tunnels it names
 	uint32_t *udp_port_users;   // [65536] locators
 	uint32_t locators;

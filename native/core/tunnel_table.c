@@ -51,6 +51,7 @@ fp_tunnels_open(struct fp_installer *in)
 		uint16_t mtu = fp_tunnel_mtu(*word_at(in, i));
 		in->tunnel_route_mtu[i] = mtu < info->mtu_bytes ? mtu : 0;
 		in->tunnel_seen_s[i] = in->arena->now_s;
+		in->tunnel_adopted[i] = 1;
 		in->tunnel_high = i;
 		fp_id_map_put(&in->tunnels, info->object_id, 0, i);
 		path_add(in, i);
@@ -105,7 +106,7 @@ fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *record)
 	if (index == 0)
 		return FP_REFUSED_UNKNOWN_OBJECT;
 	in->tunnel_workers[index] &= (uint16_t)~own_bit(in);
-	if (in->tunnel_workers[index] == 0)
+	if (in->tunnel_workers[index] == 0 && !in->tunnel_adopted[index]) // else another one may still name it
 		tunnel_leave(in, index);
 	return 0;
 }
@@ -139,6 +140,7 @@ fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot
 		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i))
 			continue;
 		in->tunnel_workers[i] &= all; // there may have been more workers
+		in->tunnel_adopted[i] = 0;
 		if (in->tunnel_workers[i] == 0)
 			tunnel_leave(in, i);
 	}
@@ -265,6 +267,7 @@ tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
 	if (index > in->tunnel_high)
 		in->tunnel_high = index;
 	in->tunnel_workers[index] = own_bit(in);
+	in->tunnel_adopted[index] = 0;
 	path_add(in, index);
 	announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, 0);
 	return 0;
