@@ -4,14 +4,17 @@
 // Cython class fastpath.dataplane.DataPlane wraps. All calls from control threads of one process;
 // fp_dataplane_* may be called from several, they take a lock.
 //
-//	fp_eal_start(&eal_config, &eal_report, &error);        // once a process; slow: a spare does
-//it early 	fp_dataplane_create(&config, &dataplane, &error);      // mempool; no port, no arena yet
-//	fp_dataplane_start(dataplane, &error);                 // arena (adopted), ports, threads
-//	fp_client_add(dataplane, &client);                     // a slow path or control has
-//connected
+// clang-format off
+//
+//	fp_eal_start(&eal_config, &eal_report, &error);   // once a process; slow: a spare does it early
+//	fp_dataplane_create(&config, &dataplane, &error); // mempool; no port, no arena yet
+//	fp_dataplane_start(dataplane, &error);            // arena (adopted), ports, threads
+//	fp_client_add(dataplane, &client);                // a slow path or control has connected
 //	...
-//	fp_dataplane_stop(dataplane);                          // arena stays as it is, to be
-//adopted 	fp_dataplane_destroy(dataplane);
+//	fp_dataplane_stop(dataplane);                     // the arena stays as it is, to be adopted
+//	fp_dataplane_destroy(dataplane);
+//
+// clang-format on
 #pragma once
 
 #include "fp_install.h"
