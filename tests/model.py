@@ -51,6 +51,20 @@ def with_checksum(header: bytes) -> bytes:
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:]
 
 
+def with_checksum_updated(before: bytes, after: bytes) -> bytes:
+    """The checksum of a header that was `before`: as far from right as it was (RFC 1624 equation 3)."""
+    if not checksum(before):
+        return with_checksum(after)
+    (was,) = struct.unpack_from("!H", before, 10)
+    total = ~was & 0xFFFF
+    for (old,), (new,) in zip(struct.iter_unpack("!H", before), struct.iter_unpack("!H", after), strict=True):
+        if old != new:
+            total += (~old & 0xFFFF) + new
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return after[:10] + struct.pack("!H", ~total & 0xFFFF) + after[12:]
+
+
 def is_unicast(address: bytes) -> bool:
     return address[0] not in (0, 127) and address[0] < 224
 
@@ -183,7 +197,7 @@ class Pipeline:
         (ethertype,) = struct.unpack_from("!H", frame, 12)
         if ethertype in (0x8100, 0x88A8):
             raise dropped("vlan_nested" if outer_ttl is None else "inner_vlan")
-        if source == NO_MAC or source[0] & 1:
+        if (source == NO_MAC and not ingress.believed) or source[0] & 1:
             raise dropped("bad_source_mac")
         packet = Packet(
             ingress,
@@ -249,10 +263,11 @@ class Pipeline:
             raise dropped("ip_bad_length")
         if total > len(ip):
             raise dropped("ip_truncated_segment" if mtu and total > mtu else "ip_bad_length")
-        if checksum(ip[:header]):
+        believed = packet.ingress.believed
+        if not believed and checksum(ip[:header]):
             raise dropped("ip_bad_checksum")
         source, destination, protocol = ip[12:16], ip[16:20], ip[9]
-        if not is_unicast(source) or not is_unicast(destination):
+        if not believed and not (is_unicast(source) and is_unicast(destination)):
             raise dropped("ip_bad_address")
         if mtu and total > mtu:
             raise dropped("frame_oversized")
@@ -290,8 +305,8 @@ class Pipeline:
         joined = {(CE, ECT0): CE, (CE, ECT1): CE, (ECT1, ECT0): ECT1}.get((outer, inner), inner)
         if joined != inner:
             header = (ip[0] & 15) * 4
-            ip = ip[:1] + bytes([ip[1] & ~3 | joined]) + ip[2:]
-            packet.payload = with_checksum(ip[:header]) + ip[header:]
+            new = ip[:1] + bytes([ip[1] & ~3 | joined]) + ip[2:]
+            packet.payload = with_checksum_updated(ip[:header], new[:header]) + new[header:]
 
     # -- decide --------------------------------------------------------------------------------
 
@@ -373,8 +388,8 @@ class Pipeline:
             source = self.tables.vnets[location.vni].gateway_mac
             ip = packet.payload
             header = (ip[0] & 15) * 4
-            ip = ip[:8] + bytes([ip[8] - 1]) + ip[9:]
-            packet.payload = with_checksum(ip[:header]) + ip[header:]
+            new = ip[:8] + bytes([ip[8] - 1]) + ip[9:]
+            packet.payload = with_checksum_updated(ip[:header], new[:header]) + new[header:]
         packet.ethernet = destination + source + packet.ethernet[12:]
 
     @staticmethod

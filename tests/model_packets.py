@@ -34,13 +34,16 @@ class Attachment:
     vlan: int
     mtu: int = 0
 
+    believed = False
+
 
 @dataclass(frozen=True)
 class Remote:
-    """An ingress: (remote node, V-net)."""
+    """An ingress: (remote node, V-net). Believed: a gateway of ours has checked what comes from there."""
 
     vni: int
     node: int
+    believed: bool = True
 
 
 @dataclass(frozen=True)

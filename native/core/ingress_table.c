@@ -197,7 +197,7 @@ fp_ingress_set(struct fp_installer *in, const struct fp_record_ingress *record)
 {
 	struct fp_arena *arena = in->arena;
 	const struct fp_locator_key *key = &record->key;
-	const uint8_t allowed = FP_INGRESS_RELAY | FP_INGRESS_FOREIGN;
+	const uint8_t allowed = FP_INGRESS_RELAY | FP_INGRESS_FOREIGN | FP_INGRESS_CHECK;
 	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
 	if (vnet == 0)
 		return FP_REFUSED_UNKNOWN_VNET;

@@ -59,39 +59,40 @@ locator_current(const struct fp_thread *t, const struct fp_port *port)
 	return (uint64_t)t->generation << 32 | port->index;
 }
 
-// Where the packet came in; the inner frame is what is left in the buffer. NULL: not usual, nothing
-// has changed.
+// Fragment, TTL, protocol: whole UDP.
+#define WHOLE_UDP (PROTOCOL_UDP << 24)
+#define WHOLE_UDP_MASK (0xffu << 24 | FRAGMENT_MASK)
+
+// Where the packet came in; the inner frame is what is left in the buffer, USUAL_BYTES at least.
+// NULL: not usual, nothing has changed. Usual is what ends where its outer headers say, no trailer.
 static inline const struct inside *
 usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte_mbuf *mbuf,
 	    uint32_t *outer_tos, uint32_t *outer_ttl)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	uint32_t len = mbuf->data_len, total, udp_bytes, inner_bytes;
+	const uint32_t len = mbuf->data_len;
 	const struct locator_seen *seen;
 	struct usual_words w;
 	uint64_t vxlan;
 
-	if (unlikely(len < TUNNEL_BYTES + ETHERNET_BYTES))
+	if (unlikely(len < TUNNEL_BYTES + USUAL_BYTES))
 		return NULL;
 	w = usual_load(frame, 0);
 	vxlan = locator_vxlan(frame + 42);
 	seen = locator_seen_at(t, w.addresses, vxlan);
-	total = usual_total_bytes(&w);
-	udp_bytes = load16_be(frame + 38);
-	if (unlikely(w.macs << 16 != context->port_mac || !usual_ipv4(frame, &w) ||
-		     usual_protocol(&w) != PROTOCOL_UDP))
+	if (unlikely(w.macs << 16 != context->port_mac || (w.head & IPV4_20_MASK) != IPV4_20 ||
+		     ((uint32_t)w.middle & WHOLE_UDP_MASK) != WHOLE_UDP || !usual_sum(frame)))
 		return NULL;
-	if (unlikely(total > len - ETHERNET_BYTES || udp_bytes + IPV4_BYTES > total ||
-		     udp_bytes < UDP_BYTES + VXLAN_BYTES + ETHERNET_BYTES))
+	if (unlikely(load16(frame + 16) != be16((uint16_t)(len - ETHERNET_BYTES)) ||
+		     load16(frame + 38) != be16((uint16_t)(len - ETHERNET_BYTES - IPV4_BYTES))))
 		return NULL;
 	if (unlikely(
 		    !locator_is(seen, w.addresses, vxlan, load16(frame + 36), context->locators)) &&
 	    !locator_is(++seen, w.addresses, vxlan, load16(frame + 36), context->locators))
 		return NULL;
-	inner_bytes = udp_bytes - UDP_BYTES - VXLAN_BYTES;
 	mbuf->data_off = (uint16_t)(mbuf->data_off + TUNNEL_BYTES);
-	mbuf->data_len = (uint16_t)inner_bytes;
-	mbuf->pkt_len = inner_bytes;
+	mbuf->data_len = (uint16_t)(len - TUNNEL_BYTES);
+	mbuf->pkt_len = len - TUNNEL_BYTES;
 	*outer_tos = usual_tos(&w);
 	*outer_ttl = usual_ttl(&w);
 	return &seen->inside;

@@ -37,6 +37,6 @@ usual_deliver(struct fp_thread *t, struct packet *p, const struct fp_location *l
 		rewrite_inner(t, p->flags, frame, location, half, VLAN_BYTES);
 		tag_put(mbuf, frame, egress);
 	}
-	tx_put(t, egress->batch, p, mbuf, tx_way(TX_DELIVERED, 0, 0) | egress->way);
+	tx_put(t, egress->batch, p, mbuf, egress->way);
 	return true;
 }

@@ -23,7 +23,7 @@ struct egress {
 	uint64_t name;              // egress_name(); 0: never made
 	uint64_t alone;             // the same if there is no other next hop and no fault; else 0
 	struct tx_batch *batch;     // of its port
-	uint32_t way;               // tx_way(), without a kind
+	uint32_t way;           // tx_way() of the usual kind: forwarded or delivered
 	uint32_t tag;               // attachment: the VLAN tag as it lies in a frame
 	uint16_t added_bytes;       // tunnel: 50, 54 with a tag; attachment: 0, 4 with a tag
 	uint16_t mtu_bytes;         // longest inner IP packet; 0 with a fault
@@ -70,11 +70,19 @@ egress_slot(const struct fp_thread *t, uint32_t tunnel, uint32_t hop)
 	return &t->egress[hop * EGRESS_TUNNELS + tunnel % EGRESS_TUNNELS];
 }
 
-// Bits 8 to 23: those above choose a member, the 14 lowest are on the wire.
+// To choose among few by. While a port is counted up the entropy itself goes on in equal steps, by
+// some of which most packets would take one way.
+static inline uint32_t
+egress_mixed(uint32_t entropy)
+{
+	return (entropy ^ entropy >> 15) * 0x2c1b3c6du;
+}
+
+// By bits 8 to 23: those above choose a member.
 static inline uint32_t
 egress_hop(uint32_t entropy, uint32_t hops)
 {
-	return (uint16_t)(entropy >> 8) * hops >> 16;
+	return (uint16_t)(egress_mixed(entropy) >> 8) * hops >> 16;
 }
 
 static inline const struct egress *
@@ -115,7 +123,7 @@ egress_member(struct fp_thread *t, uint32_t set, uint32_t entropy)
 		return egress->tunnel[0];
 	if (unlikely(egress->name != name))
 		egress_make_set(t, egress, set);
-	pick = _mm_set1_epi16((int16_t)((uint64_t)entropy * egress->weights >> 32));
+	pick = _mm_set1_epi16((int16_t)((uint64_t)egress_mixed(entropy) * egress->weights >> 32));
 	past = (uint32_t)_mm_movemask_epi8(
 		_mm_packs_epi16(_mm_cmpgt_epi16(pick, _mm_load_si128(last)),
 				_mm_cmpgt_epi16(pick, _mm_load_si128(last + 1))));

@@ -50,7 +50,7 @@ encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *loc
 	}
 	outer_put(p->mbuf, frame, egress, p->mbuf->data_len, half->wire_id, entropy,
 		  p->flags & PACKET_IP ? outer_tos(egress, frame) : egress->tos, ttl);
-	tx_put(t, egress->batch, p, p->mbuf, tx_way(kind, 0, 0) | egress->way);
+	tx_put(t, egress->batch, p, p->mbuf, tx_way_as(egress->way, kind));
 }
 
 void
@@ -63,7 +63,8 @@ deliver(struct fp_thread *t, struct packet *p, const struct fp_location *locatio
 		drop_packet(t, p, egress->fault);
 		return;
 	}
-	// Routed packets go back into the segment: its two ends do not reach each other by themselves.
+	// Routed packets go back into the segment: its two ends do not reach each other by
+	// themselves.
 	if (half->target == p->key.ingress && !(p->flags & PACKET_ROUTED)) {
 		drop_packet(t, p, FP_DROP_hairpin);
 		return;
@@ -110,7 +111,7 @@ encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoin
 	}
 	outer_put(mbuf, rte_pktmbuf_mtod(mbuf, uint8_t *), egress, mbuf->data_len, out->wire_id, 0,
 		  egress->tos, 255);
-	tx_put(t, egress->batch, &p, p.mbuf, tx_way(TX_OWN, 0, 0) | egress->way);
+	tx_put(t, egress->batch, &p, p.mbuf, tx_way_as(egress->way, TX_OWN));
 }
 
 void
@@ -141,5 +142,5 @@ leave_by(struct fp_thread *t, struct packet *p, const struct egress *egress, enu
 		memmove(frame - VLAN_BYTES, frame, 12);
 		tag_put(p->mbuf, frame, egress);
 	}
-	tx_put(t, egress->batch, p, p->mbuf, tx_way(kind, 0, 0) | egress->way);
+	tx_put(t, egress->batch, p, p->mbuf, tx_way_as(egress->way, kind));
 }

@@ -138,6 +138,7 @@ inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingres
 	if (vnet == NULL || !vnet_live(vnet))
 		return inside;
 	inside.vnet = i->vnet;
+	inside.believed = ingress_believed(i);
 	inside.flags =
 		PACKET_IP | PACKET_PORTS | (i->kind == FP_INGRESS_NODE ? PACKET_TUNNELED : 0);
 	if (load_mac(vnet->gateway_mac) != 0)
@@ -174,7 +175,8 @@ parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way
 
 	if (likely(mbuf->nb_segs == 1)) {
 		if (attached && (inside = tagged_inside(t, context, mbuf)) != NULL) {
-			if (likely((bytes = usual_parse(p, mbuf, inside, VLAN_BYTES)) != 0)) {
+			if (likely((bytes = usual_parse(p, mbuf, inside, VLAN_BYTES, false)) !=
+				   0)) {
 				run_add(t, run, inside->vnet, bytes);
 				return 0;
 			}
@@ -185,7 +187,8 @@ parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way
 			inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
 		}
 	}
-	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside, 0)) != 0)) {
+	if (likely(inside != NULL &&
+		   (bytes = usual_parse(p, mbuf, inside, 0, way == USUAL_UNDERLAY)) != 0)) {
 		if (way == USUAL_UNDERLAY) {
 			p->outer_ttl = (uint8_t)outer_ttl;
 			if (unlikely((outer_tos & ECN_MASK) != ECN_NOT_ECT) &&

@@ -4,9 +4,8 @@
 // is usual does not come here (usual.h).
 #include "parse.h"
 
-static uint32_t parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
-			   const struct fp_port *port, uint64_t destination_mac,
-			   uint32_t mtu_bytes);
+static uint32_t parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *port,
+			   uint64_t destination_mac, uint32_t mtu_bytes, bool believed);
 static bool llc_carries_ip(const uint8_t *llc, uint32_t len);
 static uint32_t parse_ports(struct packet *p, const uint8_t *l4, uint32_t len);
 
@@ -30,7 +29,7 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 		return p->flags & PACKET_TUNNELED ? FP_DROP_inner_vlan : FP_DROP_vlan_nested;
 	destination = load_mac(frame);
 	source = load_mac(frame + 6);
-	if (unlikely(source == 0 || mac_is_group(source)))
+	if (unlikely((source == 0 && !ingress_believed(ingress)) || mac_is_group(source)))
 		return FP_DROP_bad_source_mac;
 
 	memset(p->key.source, 0, offsetof(struct fp_flow_key, ingress));
@@ -45,7 +44,7 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 	if (unlikely(ethertype == ETHERTYPE_IPV6))
 		return FP_DROP_ipv6_not_carried;
 	if (likely(ethertype == ETHERTYPE_IPV4))
-		return parse_ipv4(t, p, vnet, port, destination, mtu_bytes);
+		return parse_ipv4(p, vnet, port, destination, mtu_bytes, ingress_believed(ingress));
 	if ((ethertype < ETHERTYPE_LEAST || ethertype == ETHERTYPE_LLC) &&
 	    llc_carries_ip(frame + ETHERNET_BYTES, len - ETHERNET_BYTES))
 		return FP_DROP_llc_carries_ip;
@@ -58,8 +57,8 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 }
 
 static uint32_t
-parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
-	   const struct fp_port *port, uint64_t destination_mac, uint32_t mtu_bytes)
+parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *port,
+	   uint64_t destination_mac, uint32_t mtu_bytes, bool believed)
 {
 	uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, uint8_t *, ETHERNET_BYTES);
 	uint32_t len = p->mbuf->data_len - ETHERNET_BYTES;
@@ -78,9 +77,10 @@ parse_ipv4(struct fp_thread *t, struct packet *p, const struct fp_vnet *vnet,
 	if (unlikely(total_bytes > len))
 		return mtu_bytes != 0 && total_bytes > mtu_bytes ? FP_DROP_ip_truncated_segment
 								 : FP_DROP_ip_bad_length;
-	if (unlikely(!checksum_is_right(ip, header_bytes)))
+	if (unlikely(!believed && !checksum_is_right(ip, header_bytes)))
 		return FP_DROP_ip_bad_checksum;
-	if (unlikely(!ipv4_is_unicast(load32(ip + 12)) || !ipv4_is_unicast(load32(ip + 16))))
+	if (unlikely(!believed &&
+		     (!ipv4_is_unicast(load32(ip + 12)) || !ipv4_is_unicast(load32(ip + 16)))))
 		return FP_DROP_ip_bad_address;
 	if (unlikely(mtu_bytes != 0 && total_bytes > mtu_bytes))
 		return FP_DROP_frame_oversized;

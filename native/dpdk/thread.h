@@ -56,7 +56,8 @@ struct inside {
 	uint8_t port;         // index of the port
 	uint64_t gateway_mac; // of the V-net, << 16; broadcast: it has none
 	uint16_t usual_bytes; // longest IP packet that is usual; 0: none is
-	uint8_t zero3[6];
+	bool believed;        // ingress_believed()
+	uint8_t zero3[5];
 } __attribute__((aligned(16)));
 static_assert(sizeof(struct inside) == 32, "inside");
 
@@ -83,6 +84,12 @@ static inline uint32_t
 tx_way(enum tx_kind kind, uint32_t tunnel, uint32_t added_bytes)
 {
 	return (uint32_t)kind << 29 | added_bytes / 2 << TX_TUNNEL_BITS | tunnel;
+}
+// The same of another kind.
+static inline uint32_t
+tx_way_as(uint32_t way, enum tx_kind kind)
+{
+	return (way & ~(7u << 29)) | (uint32_t)kind << 29;
 }
 // Whether they count the same but for tunnel and length.
 static inline bool
@@ -248,6 +255,17 @@ static inline bool
 ingress_live(const struct fp_ingress *ingress)
 {
 	return __atomic_load_n(&ingress->flags, __ATOMIC_RELAXED) & FP_INGRESS_LIVE;
+}
+
+// A gateway of ours has checked what comes from there: the sum of the inner IPv4 header, that its
+// addresses are unicast, that the source MAC is not zero. Lengths are checked all the same, memory
+// rests on them (docs/security.md).
+static inline bool
+ingress_believed(const struct fp_ingress *ingress)
+{
+	return ingress->kind == FP_INGRESS_NODE &&
+	       !(__atomic_load_n(&ingress->flags, __ATOMIC_RELAXED) &
+		 (FP_INGRESS_FOREIGN | FP_INGRESS_CHECK));
 }
 
 static inline bool

@@ -63,16 +63,21 @@ usual_tos(const struct usual_words *w)
 	return (uint8_t)(w->head >> 24);
 }
 
-// Whole IPv4 without options whose header sums up: 64 + 64 + 32 bits, end-around (RFC 1071 section
-// 2); what a rotated copy adds is the carry.
+// Whole IPv4 without options.
 static inline bool
-usual_ipv4(const uint8_t *frame, const struct usual_words *w)
+usual_ipv4(const struct usual_words *w)
+{
+	return (w->head & IPV4_20_MASK) == IPV4_20 && (w->middle & FRAGMENT_MASK) == 0;
+}
+
+// Whether its header sums up: 64 + 64 + 32 bits, end-around (RFC 1071 section 2); what a rotated
+// copy adds is the carry.
+static inline bool
+usual_sum(const uint8_t *frame)
 {
 	uint64_t sum = load64(frame + 14), word = load64(frame + 22);
 	uint32_t half;
 
-	if ((w->head & IPV4_20_MASK) != IPV4_20 || (w->middle & FRAGMENT_MASK) != 0)
-		return false;
 	sum += word;
 	word = (uint64_t)load32(frame + 30) + (sum < word);
 	sum += word;
@@ -117,29 +122,33 @@ usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame,
 }
 
 // Fills the packet, takes the tag out of the frame and returns the frame's length; or 0, with
-// packet and buffer as they were.
+// packet and buffer as they were. What came out of a tunnel may have been checked by a gateway of
+// ours.
 static inline __attribute__((always_inline)) uint32_t
 usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside,
-	    uint32_t tag_bytes)
+	    uint32_t tag_bytes, bool tunneled)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *) + tag_bytes;
 	uint32_t len = mbuf->data_len, total;
 	struct usual_words w;
 
-	if (unlikely(len < USUAL_BYTES + tag_bytes))
+	if (!tunneled && unlikely(len < USUAL_BYTES + tag_bytes))
 		return 0;
 	len -= tag_bytes;
 	w = usual_load(frame, tag_bytes);
 	total = usual_total_bytes(&w);
-	if (unlikely((w.macs & GROUP_BITS) != 0 || load64(frame - tag_bytes + 6) << 16 == 0 ||
-		     !usual_ipv4(frame, &w)))
+	if (unlikely((w.macs & GROUP_BITS) != 0 || !usual_ipv4(&w)))
 		return 0;
 	if (unlikely(total > len - ETHERNET_BYTES || total > inside->usual_bytes ||
 		     total < usual_least_bytes[usual_protocol(&w)]))
 		return 0;
-	if (unlikely(usual_not_unicast[(uint8_t)w.addresses] |
-		     usual_not_unicast[(uint8_t)(w.addresses >> 32)]))
-		return 0;
+	if (!tunneled || unlikely(!inside->believed)) {
+		if (unlikely(load64(frame - tag_bytes + 6) << 16 == 0 || !usual_sum(frame)))
+			return 0;
+		if (unlikely(usual_not_unicast[(uint8_t)w.addresses] |
+			     usual_not_unicast[(uint8_t)(w.addresses >> 32)]))
+			return 0;
+	}
 	if (w.macs << 16 == inside->gateway_mac) {
 		if (unlikely(usual_ttl(&w) <= 1))
 			return 0;

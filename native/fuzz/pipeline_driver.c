@@ -247,6 +247,7 @@ tables_fill(void)
 	remote = fp_ingress_by_locator(rig_arena(rig), &ingress.key);
 	address_put(ingress.key.remote, 192, 0, 2, 3);
 	ingress.node_id = 51;
+	ingress.ingress_flags = FP_INGRESS_CHECK; // the other one is believed
 	record_apply(FP_RECORD_INGRESS_SET, 100, &ingress, 0);
 	address_put(tunnel.local, 192, 0, 2, 1);
 	address_put(tunnel.remote, 192, 0, 2, 3);

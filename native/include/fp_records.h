@@ -164,7 +164,7 @@ struct fp_record_ingress {
 	struct fp_record_head head;
 	struct fp_locator_key key;
 	uint64_t node_id;
-	uint8_t ingress_flags; // RELAY, FOREIGN
+	uint8_t ingress_flags; // RELAY, FOREIGN, CHECK
 	uint8_t zero0;
 	uint16_t udp_port; // VXLAN: the port that the peer sends to
 	uint8_t zero[60];

@@ -213,6 +213,7 @@ enum fp_ingress_flag {
 	FP_INGRESS_LIVE = 1 << 0,
 	FP_INGRESS_RELAY = 1 << 1,   // authorized relay for this V-net (reserved for class source)
 	FP_INGRESS_FOREIGN = 1 << 2, // not a gateway of ours
+	FP_INGRESS_CHECK = 1 << 3,   // a gateway of ours that is not believed: docs/security.md
 };
 
 // Where a packet came in, and so what it may claim to be. Never changes but for live and relay.

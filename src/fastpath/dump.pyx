@@ -156,6 +156,7 @@ cdef class Dump:
             "references": record.references,
             "relay": bool(record.flags & FP_INGRESS_RELAY),
             "foreign": bool(record.flags & FP_INGRESS_FOREIGN),
+            "check": bool(record.flags & FP_INGRESS_CHECK),
         }
 
 

@@ -137,6 +137,7 @@ cdef extern from "fp_types.h" nogil:
         FP_INGRESS_LIVE
         FP_INGRESS_RELAY
         FP_INGRESS_FOREIGN
+        FP_INGRESS_CHECK
 
     cdef struct fp_ingress:
         uint64_t object_id

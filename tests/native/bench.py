@@ -129,9 +129,11 @@ class Bench:
         *,
         wire_id: int | None = None,
         udp_port: int = 4789,
+        check: bool = False,
     ) -> Remote:
-        found = Remote(vnet.vni, node)
         wire_id = vnet.vni if wire_id is None else wire_id
+        foreign = wire_id != vnet.vni
+        found = Remote(vnet.vni, node, not foreign and not check)
         self.tables.locators[local, remote, wire_id] = found
         self.tables.udp_ports.add(udp_port)
         key = np.zeros(1, records.LOCATOR_KEY)
@@ -145,7 +147,8 @@ class Bench:
                 key=key,
                 node_id=node,
                 udp_port=udp_port,
-                ingress_flags=0 if wire_id == vnet.vni else records.IngressFlag.FOREIGN,
+                ingress_flags=(records.IngressFlag.FOREIGN if foreign else 0)
+                | (records.IngressFlag.CHECK if check else 0),
             )
         )
         return found

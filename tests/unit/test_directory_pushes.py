@@ -43,6 +43,25 @@ def test_a_snapshot_builds_up_what_a_node_hosts(directory: Directory) -> None:
     assert directory.snapshot("gw1", [7002]).vnets.keys() == {7002}
 
 
+def test_what_comes_by_tunnels_of_a_profile_is_checked_again_where_it_says_so(directory: Directory) -> None:
+    def checked(node: str) -> dict[bytes, bool]:
+        ops = directory.snapshot(node).vnets[7001]
+        return {one["remote"]: one["check"] for one in ops if one["op"] == "ingress"}
+
+    gw1, gw2 = pack_address("192.0.2.1"), pack_address("192.0.2.2")
+    assert checked("gw1") == {gw2: False, LEAF: False}  # a foreign node is checked anyway
+    path = '[path.ams1-ber1]\nprofile = "careful"'
+    careful = DOCUMENT.replace("[path.ams1-ber1]", path) + '\n[profile.careful]\nprotocol = "vxlan"\n'
+    directory.apply(careful + "check_inner = true\n", "topology.toml")
+    pushes = directory.poll()
+    pushed = ops_of(pushes, directory.node_id("gw1"), 7001, "ingress")
+    assert {one["remote"] for one in pushed if one["check"]} >= {gw2}
+    assert checked("gw1")[gw2]
+    assert checked("gw2")[gw1]
+    directory.apply(careful, "topology.toml")
+    assert not checked("gw1")[gw2]
+
+
 def test_the_locator_of_a_peer_is_found_by_what_stands_on_the_wire(directory: Directory) -> None:
     mine, peer = pack_address("192.0.2.1"), pack_address("203.0.113.7")
     found = directory.locator("gw1", mine, peer, 1, 99)

@@ -16,6 +16,7 @@ PROFILE = Noun(
         Option("--mtu", "mtu_bytes", "Bytes; default is the path's", "number"),
         Option("--ttl", "ttl", "Of the outer header [64]", "number"),
         Option("--dscp", "dscp", "copy, or 0 to 63", digits=True),
+        Option("--check-inner", "check_inner", "Check again what our gateways have checked", "switch"),
     ),
     columns=(
         Column("profile", "name"),

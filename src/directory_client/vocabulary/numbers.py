@@ -81,6 +81,7 @@ class IngressFlag(IntFlag):
     LIVE = 1 << 0
     RELAY = 1 << 1
     FOREIGN = 1 << 2
+    CHECK = 1 << 3
 
 
 class Protocol(IntEnum):

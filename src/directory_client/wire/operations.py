@@ -79,6 +79,7 @@ class IngressOperation(Operation, tag="ingress", kw_only=True, frozen=True):
     udp_port: U16 = 0
     relay: Flag = False
     foreign: Flag = False
+    check: Flag = False
 
 
 class IngressRemoved(Operation, tag="ingress_removed", kw_only=True, frozen=True):
@@ -92,6 +93,7 @@ class IngressRemoved(Operation, tag="ingress_removed", kw_only=True, frozen=True
     udp_port: U16 = 0
     relay: Flag = False
     foreign: Flag = False
+    check: Flag = False
 
 
 class TunnelOperation(Operation, tag="tunnel", kw_only=True, frozen=True):

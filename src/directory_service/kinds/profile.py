@@ -27,10 +27,11 @@ class Profile:
     ttl: int
     dscp: int
     dscp_copy: bool
+    check_inner: bool  # what comes out of a tunnel of a gateway of ours is checked as what others send
     revision: int
 
 
-BUILT_IN_PROFILE = Profile(None, 0, "built-in", "vxlan", UDP_PORTS["vxlan"], 0, 64, 0, True, 0)
+BUILT_IN_PROFILE = Profile(None, 0, "built-in", "vxlan", UDP_PORTS["vxlan"], 0, 64, 0, True, False, 0)
 
 
 def to_profile(record: Record) -> Profile:
@@ -46,6 +47,7 @@ def to_profile(record: Record) -> Profile:
         values.get("ttl", 64),
         0 if dscp == "copy" else dscp,
         dscp == "copy",
+        values.get("check_inner", False),
         record.revision,
     )
 
@@ -59,6 +61,7 @@ def read_profile(table: Table) -> Values:
         "mtu_bytes": table.integer("mtu_bytes", 0, 576, 65535),
         "ttl": table.integer("ttl", 64, 1, 255),
         "dscp": _read_dscp(table),
+        "check_inner": table.boolean("check_inner", False),
         "cipher": table.string("cipher", "", choices=("aes-128-gcm", "aes-256-gcm", "chacha20-poly1305")),
         "rekey_s": table.integer("rekey_s", 0, 60, 7 * 86400),
     }
@@ -75,7 +78,9 @@ def read_profile(table: Table) -> Values:
                 raise table.problem(
                     key, f"a {protocol} profile has no {key}", 'remove it, or protocol = "esp"'
                 )
-    return without(values, udp_port=0, mtu_bytes=0, ttl=64, dscp="copy", cipher="", rekey_s=0)
+    return without(
+        values, udp_port=0, mtu_bytes=0, ttl=64, dscp="copy", check_inner=False, cipher="", rekey_s=0
+    )
 
 
 def _read_dscp(table: Table) -> int | str:
@@ -94,7 +99,12 @@ def _doubts(record: Record, vnet: Mapping[str, Any]) -> Iterator[str]:
 def _more(world: World, record: Record) -> Values:
     typed = to_profile(record)
     dscp = "copy" if typed.dscp_copy else typed.dscp
-    return {"udp_port": typed.udp_port or None, "ttl": typed.ttl, "dscp": dscp}
+    return {
+        "udp_port": typed.udp_port or None,
+        "ttl": typed.ttl,
+        "dscp": dscp,
+        "check_inner": typed.check_inner,
+    }
 
 
 PROFILE = Kind(profile.PROFILE, read_profile, Tables(), to_typed=to_profile, doubts=_doubts, more=_more)

@@ -34,7 +34,7 @@ _REMOVERS = {  # what undoes an operation, and the fields that name it
     "location": ("location_removed", ("vni", "object_id", "way")),
     "ingress": (
         "ingress_removed",
-        ("vni", "node_id", "local", "remote", "protocol", "wire_id", "udp_port", "relay", "foreign"),
+        ("vni", "node_id", "local", "remote", "protocol", "wire_id", "udp_port", "relay", "foreign", "check"),
     ),
     **{name: undone for kind in TOLD for name, undone in kind.untold.items()},
     "attachment": ("attachment_removed", ("vni", "object_id", "port", "vlan", "mtu_bytes")),
@@ -263,6 +263,7 @@ def _ingresses(
                     "udp_port": link.tunnel.udp_port,
                     "relay": there.name in vnet.relays,
                     "foreign": there.foreign,
+                    "check": link.profile is not None and link.profile.check_inner,
                 }
 
 

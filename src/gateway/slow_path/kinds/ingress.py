@@ -19,7 +19,9 @@ def _ingress(
         RecordType.INGRESS_SET if set_it else RecordType.INGRESS_REMOVE,
         **head,
         node_id=op.node_id,
-        ingress_flags=(IngressFlag.RELAY if op.relay else 0) | (IngressFlag.FOREIGN if op.foreign else 0),
+        ingress_flags=(IngressFlag.RELAY if op.relay else 0)
+        | (IngressFlag.FOREIGN if op.foreign else 0)
+        | (IngressFlag.CHECK if op.check else 0),
         udp_port=op.udp_port,
     )
     key = row["key"]
