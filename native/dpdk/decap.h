@@ -10,7 +10,7 @@
 
 // Locators that packets came from lately, with all that parsing wants to know of them. Good for one
 // generation of the tables.
-#define LOCATORS_SEEN 2048 // pairs of places: a locator stands in one of two
+#define LOCATORS_SEEN 8192 // pairs of places: a locator stands in one of two
 struct locator_seen {
 	uint64_t addresses; // remote, local: as they lie in the outer header
 	uint64_t vxlan;     // locator_vxlan()
@@ -40,9 +40,9 @@ locator_vxlan(const uint8_t *vxlan)
 static inline struct locator_seen *
 locator_seen_at(struct fp_thread *t, uint64_t addresses, uint64_t vxlan)
 {
-	static_assert(LOCATORS_SEEN == 1 << 11);
+	static_assert(LOCATORS_SEEN == 1 << 13);
 	// The id lies over the local address, of which there are few.
-	return &t->locator_seen[(addresses ^ vxlan) * 0x9e3779b97f4a7c15ull >> 53 & ~1ull];
+	return &t->locator_seen[(addresses ^ vxlan) * 0x9e3779b97f4a7c15ull >> 51 & ~1ull];
 }
 
 static inline bool

@@ -23,7 +23,7 @@ struct egress {
 	uint64_t name;              // egress_name(); 0: never made
 	uint64_t alone;             // the same if there is no other next hop and no fault; else 0
 	struct tx_batch *batch;     // of its port
-	uint32_t way;           // tx_way() of the usual kind: forwarded or delivered
+	uint32_t way;               // tx_way() of the usual kind: forwarded or delivered
 	uint32_t tag;               // attachment: the VLAN tag as it lies in a frame
 	uint16_t added_bytes;       // tunnel: 50, 54 with a tag; attachment: 0, 4 with a tag
 	uint16_t mtu_bytes;         // longest inner IP packet; 0 with a fault
@@ -71,18 +71,22 @@ egress_slot(const struct fp_thread *t, uint32_t tunnel, uint32_t hop)
 }
 
 // To choose among few by. While a port is counted up the entropy itself goes on in equal steps, by
-// some of which most packets would take one way.
+// some of which most packets would take one way: a CRC, one instruction, mixes it.
 static inline uint32_t
 egress_mixed(uint32_t entropy)
 {
-	return (entropy ^ entropy >> 15) * 0x2c1b3c6du;
+	return _mm_crc32_u32(0, entropy);
 }
 
-// By bits 8 to 23: those above choose a member.
-static inline uint32_t
-egress_hop(uint32_t entropy, uint32_t hops)
+// The slot of the tunnel's next hop for this entropy, by bits 8 to 23 of it, mixed: those above
+// choose a member.
+static inline const struct egress *
+egress_hop(const struct egress *first, uint32_t entropy)
 {
-	return (uint16_t)(egress_mixed(entropy) >> 8) * hops >> 16;
+	uint32_t hop = (uint16_t)(egress_mixed(entropy) >> 8) * (uint32_t)first->hops; // << 16
+
+	static_assert(EGRESS_TUNNELS * sizeof(*first) == 2 << 16);
+	return (const struct egress *)((const char *)first + (uint64_t)(hop & 0xffff0000) * 2);
 }
 
 static inline const struct egress *
@@ -95,7 +99,7 @@ egress_of_tunnel(struct fp_thread *t, uint32_t tunnel, uint32_t entropy)
 		return egress;
 	if (unlikely(egress->name != name))
 		egress_make_tunnel(t, tunnel);
-	return egress_slot(t, tunnel, egress_hop(entropy, egress->hops));
+	return egress_hop(egress, entropy);
 }
 
 static inline const struct egress *

@@ -66,10 +66,10 @@ attachment_name(const struct parse_context *context, uint16_t id)
 }
 // By the id's lower byte.
 static inline struct attachment_seen *
-attachment_seen_at(const struct fp_thread *t, uint64_t name)
+attachment_seen_at(const struct fp_thread *t, const struct parse_context *context, uint16_t id)
 {
 	static_assert(ATTACHMENTS_SEEN == 256);
-	return &t->attachment_seen[(uint8_t)(name >> 8 ^ name >> 13)];
+	return &t->attachment_seen[(uint8_t)(id >> 8 ^ context->attachments_mixed)];
 }
 
 uint32_t
@@ -79,7 +79,8 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 	struct parse_context context = {.port = port,
 					.port_mac = load_mac(port->mac.addr_bytes) << 16,
 					.locators = locator_current(t, port),
-					.attachments = attachment_name_of(t, port)};
+					.attachments = attachment_name_of(t, port),
+					.attachments_mixed = (uint8_t)(port->index * 37u)};
 	const bool untagged_underlay = fp_port_is_underlay_vlan(port, 0);
 	struct packet *end;
 
@@ -155,13 +156,13 @@ tagged_inside(const struct fp_thread *t, const struct parse_context *context,
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	const struct attachment_seen *seen;
-	uint64_t name;
+	uint16_t id;
 
 	if (mbuf->data_len < USUAL_BYTES + VLAN_BYTES || load16(frame + 12) != be16(ETHERTYPE_VLAN))
 		return NULL;
-	name = attachment_name(context, load16(frame + 14) & VLAN_ID_MASK);
-	seen = attachment_seen_at(t, name);
-	return likely(seen->name == name) ? &seen->inside : NULL;
+	id = load16(frame + 14) & VLAN_ID_MASK;
+	seen = attachment_seen_at(t, context, id);
+	return likely(seen->name == attachment_name(context, id)) ? &seen->inside : NULL;
 }
 
 // A reason, 0 (the packet is filled in and counted), or PARSE_EXCEPTION. What is counted comes from
@@ -322,8 +323,9 @@ parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet
 static const struct inside *
 attachment_of(struct fp_thread *t, const struct parse_context *context, uint32_t vlan)
 {
-	const uint64_t name = attachment_name(context, vlan != 0 ? be16((uint16_t)vlan) : UNTAGGED);
-	struct attachment_seen *seen = attachment_seen_at(t, name);
+	const uint16_t id = vlan != 0 ? be16((uint16_t)vlan) : UNTAGGED;
+	const uint64_t name = attachment_name(context, id);
+	struct attachment_seen *seen = attachment_seen_at(t, context, id);
 
 	if (unlikely(seen->name != name))
 		*seen = (struct attachment_seen){.name = name,

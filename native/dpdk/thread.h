@@ -316,6 +316,7 @@ struct parse_context { // what the packets of a burst have in common
 	struct inside untagged; // attachment; ingress 0: there is none
 	uint16_t udp_port;
 	uint8_t udp_protocol; // of udp_port
+	uint8_t attachments_mixed; // the port's part of a place in attachment_seen
 };
 uint32_t parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
 	       struct packet *packets);
