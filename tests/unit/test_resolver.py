@@ -244,6 +244,21 @@ def test_key_whose_answers_are_always_refused_is_given_up() -> None:
     assert asked == ATTEMPTS_MAX + 1
 
 
+def test_what_was_missed_by_an_attachment_that_is_gone_is_not_asked() -> None:
+    world = World()
+    gone = {**VNET_OPERATIONS[1], "op": "attachment_removed"}
+    back = {**VNET_OPERATIONS[1], "object_id": 901}
+    world.misses(miss((1, 2), token=11))
+    world.resolver.changed(Changed(VNI, INCARNATION, 2, 0, [gone, back]))
+    assert world.send() == []
+    assert world.resolver.waiting() == 0
+    again = miss((1, 2), token=12)
+    again["ingress_object"] = 901
+    world.misses(again)
+    assert world.send() == [1]
+    assert world.asked[1].rows["ingress_object"].tolist() == [901]
+
+
 def test_answer_that_will_never_be_taken_ends_what_waits() -> None:
     world = World()
     refused = make(

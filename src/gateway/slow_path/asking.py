@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from directory_client.events import Resolved
-from fastpath.records import MISS, Action, RecordType
+from fastpath.records import MISS, Action, IngressKind, RecordType
 from fastpath.records import Refusal as Why
 from gateway.slow_path.decisions import drops, endings, installs, refusals_of
 from gateway.slow_path.outgoing import Outgoing
@@ -61,7 +62,8 @@ class Asking:
             return []
         found: list[Batch] = []
         while self._to_ask and len(found) < free:
-            found.append(self._next_message())
+            if (message := self._next_message()) is not None:
+                found.append(message)
         return found
 
     def waiting(self) -> int:
@@ -192,17 +194,34 @@ class Asking:
         self._attempts.clear()
         self._ingresses.clear()
 
-    def _next_message(self) -> Batch:
+    def _next_message(self) -> Batch | None:
         """Take the oldest questions that fit into a message; what is left is only looked at, not copied."""
         taken, room = [], BATCH_ROWS_MAX
         while self._to_ask and room:
-            batch = self._to_ask.popleft()
+            batch = self._still_here(self._to_ask.popleft())
             if len(batch) > room:
                 self._to_ask.appendleft(batch.between(room, len(batch)))
                 batch = batch.between(0, room)
             room -= len(batch)
-            taken.append(batch)
-        return together(taken)
+            if len(batch):
+                taken.append(batch)
+        return together(taken) if taken else None
+
+    def _still_here(self, batch: Batch) -> Batch:
+        """Leave out what came by attachments that were taken away meanwhile: no answer could be installed,
+        and those who came since would wait for it. The hold ends what waits."""
+        rows = batch.rows
+        alike = (rows["ingress_object"] == rows["ingress_object"][0]).all()  # mostly
+        gone = [
+            object_id
+            for vni, object_id in set(_attachments_of(rows[:1] if alike else rows))
+            if not self._told.has_attachment(vni, object_id)
+        ]
+        if not gone:
+            return batch
+        left_out = np.isin(rows["ingress_object"], gone) & (rows["ingress_kind"] == IngressKind.ATTACHMENT)
+        self._give_up(batch.part(np.flatnonzero(left_out)))
+        return batch.part(np.flatnonzero(~left_out))
 
     def _messages_free(self, now_s: float) -> int:
         """Return how many messages may be sent now. An answer that is late hinders nobody any more."""
@@ -270,3 +289,9 @@ class Asking:
         """Nobody waits any more, or too many do: the hold ends them, and asks again if they come again."""
         self._questions.settle(batch)
         self._out.counters["gave_up"] += len(batch)
+
+
+def _attachments_of(rows: Rows) -> Iterator[tuple[int, int]]:
+    """Yield V-net and id of the attachments that rows came by."""
+    here = rows["ingress_kind"] == IngressKind.ATTACHMENT
+    return zip(rows["head"]["vni"][here].tolist(), rows["ingress_object"][here].tolist(), strict=True)

@@ -129,6 +129,11 @@ class Told:
             self._tables.clear_told()
         self._places.refused(rows, now_s)
 
+    def has_attachment(self, vni: int, object_id: int) -> bool:
+        """Tell whether a V-net has this attachment, as far as that is known."""
+        view = self.views.get(vni) if self.has_view else None
+        return view is None or view.has_attachment(object_id)
+
     def lacks_location(self, vnis: Iterable[int]) -> list[bool]:
         """Tell for each V-net whether one of its locations, or a tunnel, found no room lately."""
         return self._room.lacks_location(vnis)

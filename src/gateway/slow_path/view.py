@@ -6,6 +6,7 @@ Holds what stands (registry.KEYS), not events (scopes, announcements).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ class View:
         self.vni = vni
         self.revision = 0
         self._operations: dict[str, dict[tuple[Any, ...], Operation]] = {kind: {} for kind in KEYS}
+        self._attachments: Counter[int] = Counter()  # by id: at how many places each is
 
     def apply(self, operation: Operation) -> None:
         """Take up one operation (already found to be well-formed)."""
@@ -29,14 +31,21 @@ class View:
         if keys is None:
             return
         key = tuple(operation.get(name, 0) for name in keys)
+        stood = key in self._operations[kind]
         if removed:
             self._operations[kind].pop(key, None)
         else:
             self._operations[kind][key] = operation
+        if kind == "attachment" and stood == bool(removed):
+            self._attachments[operation["object_id"]] += -1 if removed else 1
 
     def of_kind(self, kind: str) -> Iterator[Operation]:
         """Yield the operations of one kind that stand."""
         yield from self._operations[kind].values()
+
+    def has_attachment(self, object_id: int) -> bool:
+        """Tell whether the V-net has this attachment here."""
+        return self._attachments[object_id] > 0
 
     def location(self, object_id: int) -> Operation | None:
         """Return where an endpoint or a route is, None if that is not known."""
