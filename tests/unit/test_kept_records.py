@@ -26,7 +26,17 @@ KEPT: Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]] = {
     ),
     "profile": (
         ("p", {"protocol": "nvgre"}),
-        ("p", {"protocol": "vxlan", "udp_port": 8472, "mtu_bytes": 9000, "ttl": 1, "dscp": 63}),
+        (
+            "p",
+            {
+                "protocol": "vxlan",
+                "udp_port": 8472,
+                "mtu_bytes": 9000,
+                "ttl": 1,
+                "dscp": 63,
+                "check_inner": True,
+            },
+        ),
         (
             "p",
             {
