@@ -30,9 +30,9 @@ help: ## this list
 .stamp-venv: pyproject.toml .stamp-debian
 	@echo "setup: Python environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip -q --disable-pip-version-check install $(foreach p,$(BUILD_NEEDS),'$(p)')
+	@$(BIN)/pip -qq --disable-pip-version-check install $(foreach p,$(BUILD_NEEDS),'$(p)')
 	@echo "setup: building"
-	@$(BIN)/pip -q --disable-pip-version-check install --no-build-isolation --editable '.[test,bench]'
+	@$(BIN)/pip -qq --disable-pip-version-check install --no-build-isolation --editable '.[test,bench]'
 	@touch $@
 
 setup: .stamp-venv ## install what is needed, build (editable: rebuilds on import)

@@ -110,7 +110,7 @@ ours_make(struct tables *tables, bool huge)
 	config.flows = tables->entries;
 	config.threads = 1;
 	prctl(PR_SET_THP_DISABLE, !huge, 0, 0, 0);
-	const int rc = fp_arena_open(NULL, &config, &tables->arena);
+	const int rc = fp_arena_open(NULL, &config, 1000000000, &tables->arena);
 	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
 	if (rc < 0)
 		die("fp_arena_open", rc);

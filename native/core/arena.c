@@ -257,9 +257,9 @@ arena_free(struct fp_arena *arena)
 }
 
 int
-fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_arena **arena)
+fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t now_ns, struct fp_arena **arena)
 {
-	const uint64_t now_ns = clock_ns(CLOCK_BOOTTIME);
+	const uint64_t begun_ns = clock_ns(CLOCK_MONOTONIC);
 	struct fp_layout layout;
 	struct fp_arena *a;
 	int rc = fp_layout_make(config, &layout);
@@ -285,7 +285,7 @@ fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_
 		fp_adopt(a);
 	for (int pool = 0; pool < FP_POOL_MAX; pool++)
 		fp_index_pool_ready(&a->pool[pool]);
-	a->adoption.ns = clock_ns(CLOCK_BOOTTIME) - now_ns;
+	a->adoption.ns = clock_ns(CLOCK_MONOTONIC) - begun_ns;
 	*arena = a;
 	return 0;
 err:

@@ -272,7 +272,7 @@ arena_open(struct fp_dataplane *dp, struct fp_error *error)
 	for (int i = 0; i < BUSY_RETRIES && rc == -EBUSY; i++) {
 		if (i)
 			usleep(1000);
-		rc = fp_arena_open(dp->arena_path, &dp->config.arena, &dp->arena);
+		rc = fp_arena_open(dp->arena_path, &dp->config.arena, clock_ns(), &dp->arena);
 	}
 	if (rc < 0)
 		return fp_error_set(error, rc,

@@ -8,7 +8,7 @@
 //
 //	struct fp_arena_config config = FP_ARENA_CONFIG_DEFAULT;
 //	struct fp_arena *arena;
-//	int rc = fp_arena_open("/dev/hugepages/vnet-gw1", &config, &arena);  // makes it, or adopts what is there
+//	int rc = fp_arena_open("/dev/hugepages/vnet-gw1", &config, now_ns, &arena);  // makes it, or adopts what is there
 //	...
 //	fp_arena_close(arena);
 #pragma once
@@ -49,8 +49,9 @@ struct fp_arena;
 // Memory that a configuration costs, by table, in bytes. names[] and bytes[] have room for n rows.
 int fp_arena_cost(const struct fp_arena_config *config, const char **names, size_t *bytes, int n);
 
-// path may be on hugetlbfs or tmpfs; NULL: anonymous memory. -EBUSY: another data plane holds it.
-int fp_arena_open(const char *path, const struct fp_arena_config *config, struct fp_arena **arena);
+// path may be on hugetlbfs or tmpfs; NULL: anonymous memory. now_ns: the caller's clock, by which what is adopted is
+// judged. -EBUSY: another data plane holds it.
+int fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t now_ns, struct fp_arena **arena);
 void fp_arena_close(struct fp_arena *arena); // the file stays, to be adopted
 const struct fp_adoption_report *fp_arena_adoption(const struct fp_arena *arena);
 // The process ends by this signal while it is at work for these V-nets: for whoever opens the arena next. May be

@@ -20,15 +20,17 @@ small_config(uint32_t flows)
 					 .ports = 2, .threads = 4, .refusal_share_percent = 10 };
 }
 
+#define ARENA_NOW_NS (1000ull * 1000000000)
+
 static inline struct fp_arena *
 arena_new(const char *path, const struct fp_arena_config *config)
 {
 	struct fp_arena *arena;
-	const int rc = fp_arena_open(path, config, &arena);
+	const int rc = fp_arena_open(path, config, ARENA_NOW_NS, &arena);
 	if (rc)
 		fprintf(stderr, "fp_arena_open(%s): %s\n", path ? path : "anonymous", strerror(-rc));
 	assert(rc == 0);
-	fp_arena_tick(arena, 1000ull * 1000000000);
+	fp_arena_tick(arena, ARENA_NOW_NS);
 	return arena;
 }
 

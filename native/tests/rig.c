@@ -87,7 +87,7 @@ rig_create(const struct rig_config *config, struct rig **out)
 	for (uint32_t i = 0; i < config->ports; i++)
 		if ((rc = port_make(rig, i)) != 0)
 			goto err;
-	rc = fp_arena_open(NULL, &config->arena, &rig->arena);
+	rc = fp_arena_open(NULL, &config->arena, 0, &rig->arena);
 	if (rc != 0)
 		goto err;
 	hooks = (struct fp_installer_hooks){.context = rig,

@@ -79,7 +79,7 @@ image_adopt(void)
 	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	assert(fd >= 0 && write(fd, last_image, arena->len_bytes) == (ssize_t)arena->len_bytes);
 	close(fd);
-	assert(fp_arena_open(path, &config, &later) == 0);
+	assert(fp_arena_open(path, &config, NOW_NS, &later) == 0);
 	assert(fp_arena_adoption(later)->how == FP_ARENA_ADOPTED);
 	fp_arena_tick(later, NOW_NS);
 	counts_check(later);

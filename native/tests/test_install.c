@@ -148,7 +148,7 @@ world_open(const char *path, uint32_t flows)
 	struct world w;
 	struct fp_arena_config config = FP_ARENA_CONFIG_DEFAULT;
 	config.flows = flows;
-	assert(fp_arena_open(path, &config, &w.arena) == 0);
+	assert(fp_arena_open(path, &config, NOW_NS, &w.arena) == 0);
 	fp_arena_tick(w.arena, NOW_NS);
 	assert(fp_installer_create(w.arena, &hooks, &w.in) == 0);
 	return w;

@@ -77,7 +77,7 @@ world_new(uint32_t flows)
 	struct world w = { .now_ns = START_NS };
 	struct fp_arena_config config = FP_ARENA_CONFIG_DEFAULT;
 	config.flows = flows;
-	assert(fp_arena_open(NULL, &config, &w.arena) == 0);
+	assert(fp_arena_open(NULL, &config, w.now_ns, &w.arena) == 0);
 	fp_arena_tick(w.arena, w.now_ns);
 	assert(fp_installer_create(w.arena, &hooks, &w.in) == 0);
 	struct fp_record_vnet v = { .object_id = 1, .incarnation = 1, .stale_max_s = STALE_MAX_S };

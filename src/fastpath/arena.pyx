@@ -159,7 +159,7 @@ cdef class Arena:
             self.hooks.ports[i].mtu_bytes = mtu_bytes
         self.hooks.port_count = len(self.ports)
         cdef bytes where = b"" if path is None else os.fsencode(path)
-        _check(fp_arena_open(<const char *>where if path is not None else NULL, &limits, &self.arena), path)
+        _check(fp_arena_open(<const char *>where if path is not None else NULL, &limits, now_ns, &self.arena), path)
         self.now_ns = now_ns
         fp_arena_tick(self.arena, now_ns)
         cdef fp_installer_hooks hooks

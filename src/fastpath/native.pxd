@@ -602,7 +602,7 @@ cdef extern from "fp_arena.h" nogil:
     const fp_arena_config *fp_arena_limits(const fp_arena *arena)
     uint32_t fp_arena_reclaim(fp_arena *arena)
     uint64_t fp_arena_incarnation(const fp_arena *arena)
-    int fp_arena_open(const char *path, const fp_arena_config *config, fp_arena **arena)
+    int fp_arena_open(const char *path, const fp_arena_config *config, uint64_t now_ns, fp_arena **arena)
     void fp_arena_close(fp_arena *arena)
     const fp_adoption_report *fp_arena_adoption(const fp_arena *arena)
     uint64_t fp_arena_incarnation(const fp_arena *arena)

@@ -256,6 +256,19 @@ def test_adopted_tables_are_the_ones_that_were_left(tmp_path_factory, steps) -> 
         assert after == before
 
 
+@pytest.mark.parametrize("now_s", [5, 1000, 300_000_000])
+def test_adoption_goes_by_its_callers_clock_however_long_the_machine_is_up(tmp_path, now_s) -> None:
+    path = tmp_path / "arena"
+    now_ns = now_s * 1_000_000_000
+    with open_arena(path=path, now_ns=now_ns) as arena:
+        arena.apply(FAR_AWAY)
+        arena.apply(flow(RED, flow_key(arena.ingress_by_vlan(0, 10)), 100, destination=300, revision=4))
+        before = all_rows(arena.dump.flows)
+    with open_arena(path=path, now_ns=now_ns) as arena:
+        assert len(before) == 1
+        assert all_rows(arena.dump.flows) == before
+
+
 # ---- late answers
 
 
