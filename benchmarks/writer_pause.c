@@ -336,7 +336,7 @@ turn(uint32_t flows, struct figure *effect, struct figure *pause)
 	uint64_t *ns = calloc(ROUNDS_MAX, sizeof(*ns)), effect_ns[EFFECTS];
 	config.flows = flows + flows / 8;
 	config.locations = 4 * VNETS * PLACES;
-	assert(w.round_ns && ns && fp_arena_open(NULL, &config, &w.arena) == 0);
+	assert(w.round_ns && ns && fp_arena_open(NULL, &config, 1000000000, &w.arena) == 0);
 	fp_arena_tick(w.arena, w.now_ns);
 	assert(fp_installer_create(w.arena, &hooks, &w.in) == 0);
 	fill(&w, flows);
