@@ -83,16 +83,22 @@ struct application {
 	int rc;
 };
 
+static uint64_t
+now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void
 apply_now(void *context)
 {
 	struct application *application = context;
-	struct timespec t;
 
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	application->rc =
-		fp_installer_apply(fp_dataplane_installer(dp), application->client, application->record,
-				   (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec);
+	application->rc = fp_installer_apply(fp_dataplane_installer(dp), application->client,
+					     application->record, now_ns());
 }
 
 static void
@@ -272,7 +278,7 @@ crashes_say_whose_they_were(void)
 	close(fd);
 	for (int i = 0; i < 3; i++)
 		crash_once(path);
-	assert(fp_arena_open(path, &config, &arena) == 0);
+	assert(fp_arena_open(path, &config, now_ns(), &arena) == 0);
 	const struct fp_adoption_report *report = fp_arena_adoption(arena);
 	assert(report->how == FP_ARENA_ADOPTED && report->left_out == 1 && report->vnets == 1);
 	fp_arena_close(arena);
