@@ -10,9 +10,6 @@ struct af_packet_ring {
 	unsigned int frame_bytes, frames, block_bytes, blocks;
 };
 
-// What is left of a frame with an 802.1ad tag: two MACs and the tag that the driver makes of it.
-#define AF_PACKET_S_TAG_BYTES 16
-
 // The rings for a port: as the device's arguments say, else large enough for the MTU.
 struct af_packet_ring af_packet_ring(const char *device, uint16_t mtu_bytes);
 

@@ -23,6 +23,9 @@
 
 enum fp_port_role { FP_PORT_INSIDE = 1, FP_PORT_UNDERLAY = 2, FP_PORT_BOTH = 3 };
 
+// What af_packet leaves of a frame with an 802.1ad tag: two MACs and the tag that the driver makes of it.
+#define AF_PACKET_S_TAG_BYTES 16
+
 struct fp_port {
 	char name[FP_PORT_NAME_BYTES];
 	uint16_t index; // ours, 0 .. FP_PORTS_MAX-1; what fp_nexthop.port and fp_ingress.port hold

@@ -53,7 +53,7 @@ struct fp_thread_config {
 	uint32_t exceptions_per_s;     // frames handed to the kernel, and as many of control protocols; 0: 20000
 };
 
-struct fp_thread; // in native/dpdk/thread.h
+struct fp_thread; // in native/packet/thread.h
 
 int fp_thread_create(const struct fp_thread_config *config, struct fp_thread **thread);
 void fp_thread_destroy(struct fp_thread *thread); // frees held packets (counted as shutdown)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,25 @@ def test_inside_a_package_arrows_point_down(path: Path) -> None:
 def test_pure_logic_touches_no_input_or_output(name: str) -> None:
     names = imported(SRC / name)
     assert not names & PURE[name], f"{name} imports {sorted(names & PURE[name])}"
+
+
+# Tables and their writer know no packets; what happens to a packet knows no thread, device or EAL.
+NATIVE = {"core": set(), "packet": {"core"}, "run": {"core", "packet", "dpdk"}, "dpdk": {"core"}}
+
+
+@pytest.mark.parametrize("folder", NATIVE)
+def test_c_includes_only_what_lies_below_it(folder: str) -> None:
+    native = SRC.parent / "native"
+    arrows = {
+        (path.name, found)
+        for path in (native / folder).glob("*.[ch]")
+        for found in re.findall(r'#include "\.\./(\w+)/', path.read_text())
+        if found not in NATIVE[folder]
+    }
+    assert arrows == set()
+    if folder in ("core", "packet"):
+        text = "".join(path.read_text() for path in (native / folder).glob("*.[ch]"))
+        assert not re.findall(r"rte_(?:eal_init|eth_dev_configure|lcore_\w+)\(", text)
 
 
 def test_c_is_declared_in_native_pxd_what_needs_dpdk_beside_it_and_the_test_rig_in_its_own() -> None:

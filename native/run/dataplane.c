@@ -14,7 +14,7 @@
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 
-#include "eal.h"
+#include "../dpdk/eal.h"
 #include "fp_packet_pool.h"
 
 #define MBUF_CACHE 256

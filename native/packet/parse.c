@@ -4,7 +4,6 @@
 // in a frame is hostile: every length is checked before the bytes behind it are read, and what is
 // wrong ends with a name. The order of the checks is that of docs/architecture.md, "Journey of a
 // packet".
-#include "af_packet.h"
 #include "decap.h"
 #include "parse.h"
 #include "thread.h"

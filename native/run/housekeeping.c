@@ -14,7 +14,7 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 
-#include "eal.h"
+#include "../dpdk/eal.h"
 #include "fault.h"
 
 #define TICK_BUSY_NS 10000000ull // there was something to do lately

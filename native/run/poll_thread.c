@@ -26,7 +26,7 @@
 #include <rte_lcore.h>
 #include <rte_pause.h>
 
-#include "eal.h"
+#include "../dpdk/eal.h"
 #include "fault.h"
 
 #define SPIN_US 20

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include "thread.h"
+#include "../packet/thread.h"
 
 static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 #define FAULTS (sizeof(faults) / sizeof(faults[0]))
