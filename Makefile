@@ -43,13 +43,14 @@ build: setup
 test: setup ## everything that is tested: C, sanitizers, Python, namespaces
 	@$(BIN)/python tests/run.py
 
-lint: setup ## ruff, mypy
+lint: setup ## ruff, mypy, clang-format
+	@git ls-files 'native/*.[ch]' 'benchmarks/*.[ch]' | xargs clang-format --dry-run -Werror
 	@$(BIN)/ruff check src tests benchmarks
 	@$(BIN)/mypy src
 	@$(BIN)/mypy -p benchmarks
 
 format: setup ## clang-format and ruff format
-	@git ls-files 'native/*.[ch]' | xargs clang-format -i
+	@git ls-files 'native/*.[ch]' 'benchmarks/*.[ch]' | xargs clang-format -i
 	@$(BIN)/ruff format src tests benchmarks
 
 demo: setup ## two gateways and a kernel VTEP in namespaces; KEEP=1 leaves it running

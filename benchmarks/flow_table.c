@@ -31,15 +31,15 @@
 #include <rte_errno.h>
 #include <rte_pause.h>
 
-#define BURSTS 32     // from one quiescent state to the next, as in a poll thread; three take turns
+#define BURSTS 32 // from one quiescent state to the next, as in a poll thread; three take turns
 #define BATCHES_MAX 512
-#define TURN_MS 3     // and at least so many batches:
+#define TURN_MS 3 // and at least so many batches:
 #define BATCHES_MIN 64
 #define TURNS_MAX 33
-#define CHUNK 1024    // inserts timed at once
+#define CHUNK 1024 // inserts timed at once
 #define UPDATES_PER_S 200000
 
-static const char *const subjects[TABLES] = { "vnet-gateway", "rte_hash" };
+static const char *const subjects[TABLES] = {"vnet-gateway", "rte_hash"};
 
 struct options {
 	uint32_t turns;
@@ -79,16 +79,17 @@ report(const struct tables *tables, enum table table, const char *scenario, stru
 	const double bytes = (double)tables->bytes[table] / tables->entries;
 	const double updates_per_s = figure->tsc ? (double)figure->updates / ((double)figure->tsc / hz) : 0;
 
-	fprintf(stderr, "%-27s %9u  %-12s  %7.1f  %5.1f  %7.2f  %9.0f  %8.3f  %8.3f  %6.1f  %4zu KB\n", scenario,
-		tables->entries, subjects[table], median, spread, hz / median / 1e6, updates_per_s, 100 * hit_ratio,
-		100 * resident_ratio, bytes, tables->page_bytes[table] / 1024);
+	fprintf(stderr, "%-27s %9u  %-12s  %7.1f  %5.1f  %7.2f  %9.0f  %8.3f  %8.3f  %6.1f  %4zu KB\n",
+		scenario, tables->entries, subjects[table], median, spread, hz / median / 1e6, updates_per_s,
+		100 * hit_ratio, 100 * resident_ratio, bytes, tables->page_bytes[table] / 1024);
 	printf("{\"scenario\": \"%s\", \"subject\": \"%s\", \"flows\": %u, \"cycles_per_lookup\": %.2f, "
-	       "\"cycles_per_packet\": %.2f, \"spread\": %.2f, \"per_second\": %.0f, \"turns\": %u, \"burst\": %d, "
+	       "\"cycles_per_packet\": %.2f, \"spread\": %.2f, \"per_second\": %.0f, \"turns\": %u, "
+	       "\"burst\": %d, "
 	       "\"key_bytes\": %zu, \"hit_ratio\": %.6f, \"resident_ratio\": %.6f, \"bytes_per_flow\": %.1f, "
 	       "\"writer_updates_per_s\": %.0f, \"page_bytes\": %zu, \"variant\": \"%s\"}\n",
-	       scenario, subjects[table], tables->entries, median, median, spread, hz / median, figure->turns, BURST,
-	       sizeof(struct fp_flow_key), hit_ratio, resident_ratio, bytes, updates_per_s, tables->page_bytes[table],
-	       table == OURS ? tables->arena->view.flow_lookup->variant : "");
+	       scenario, subjects[table], tables->entries, median, median, spread, hz / median, figure->turns,
+	       BURST, sizeof(struct fp_flow_key), hit_ratio, resident_ratio, bytes, updates_per_s,
+	       tables->page_bytes[table], table == OURS ? tables->arena->view.flow_lookup->variant : "");
 	fflush(stdout);
 }
 
@@ -167,7 +168,8 @@ static inline void
 keys_make(struct batch *batch, uint32_t b)
 {
 	for (int i = 0; i < BURST; i++)
-		key_make(batch->tables, batch->first + (uint32_t)(mix(batch->random++) % batch->tables->entries),
+		key_make(batch->tables,
+			 batch->first + (uint32_t)(mix(batch->random++) % batch->tables->entries),
 			 &batch->burst[b % 3].key[i]);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST); // they are written, looked up or not
 }
@@ -221,10 +223,10 @@ look(struct tables *tables, const struct options *options, const char *scenario,
      struct writer *writer)
 {
 	static struct batch batch;
-	struct figure figure[TABLES] = { 0 };
+	struct figure figure[TABLES] = {0};
 
 	alone |= tables->entries < FP_FLOWS_BEYOND_CACHE; // as a poll thread does it then
-	batch = (struct batch){ .tables = tables, .first = first, .alone = alone, .random = 12345 };
+	batch = (struct batch){.tables = tables, .first = first, .alone = alone, .random = 12345};
 	for (uint32_t b = 0; b < 3; b++)
 		for (uint32_t i = 0; i < BURST; i++)
 			batch.burst[b].pointer[i] = &batch.burst[b].key[i];
@@ -240,12 +242,13 @@ look(struct tables *tables, const struct options *options, const char *scenario,
 			batch.table = (enum table)table;
 			const double cycles = look_turn(&batch, &figure[table]);
 			if (t == 0) {
-				figure[table] = (struct figure){ 0 };
+				figure[table] = (struct figure){0};
 				continue;
 			}
 			figure[table].cycles[figure[table].turns++] = cycles;
 			if (writer) {
-				figure[table].updates += __atomic_load_n(&writer->updates, __ATOMIC_RELAXED) - updates;
+				figure[table].updates +=
+					__atomic_load_n(&writer->updates, __ATOMIC_RELAXED) - updates;
 				figure[table].tsc += rte_rdtsc() - start;
 			}
 		}
@@ -258,7 +261,7 @@ look(struct tables *tables, const struct options *options, const char *scenario,
 static void
 look_with_writer(struct tables *tables, const struct options *options)
 {
-	struct writer writer = { .tables = tables, .cpus = options->writer, .target = -1 };
+	struct writer writer = {.tables = tables, .cpus = options->writer, .target = -1};
 	pthread_t thread;
 
 	if (!options->has_writer) {
@@ -322,7 +325,7 @@ resident_count(struct tables *tables)
 static void
 put_measured(struct tables *tables, const char *scenario, uint32_t first, uint32_t n, bool evict)
 {
-	struct figure figure[TABLES] = { 0 };
+	struct figure figure[TABLES] = {0};
 
 	put(tables, first, n, evict, figure);
 	if (!evict)
@@ -376,12 +379,20 @@ processors_share(struct options *options)
 int
 main(int argc, char **argv)
 {
-	static const uint32_t usual[] = { 1000, 10000, 100000, 1000000, 10000000 };
+	static const uint32_t usual[] = {1000, 10000, 100000, 1000000, 10000000};
 	char memory_mb[16];
-	char *eal[] = { argv[0], "--no-huge", "--no-shconf", "--no-pci", "-m", memory_mb, "--no-telemetry",
-			"--log-level=error", "--file-prefix=bench-flow-table", NULL };
+	char *eal[] = {argv[0],
+		       "--no-huge",
+		       "--no-shconf",
+		       "--no-pci",
+		       "-m",
+		       memory_mb,
+		       "--no-telemetry",
+		       "--log-level=error",
+		       "--file-prefix=bench-flow-table",
+		       NULL};
 	const bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
-	struct options options = { .turns = quick ? 11 : TURNS_MAX };
+	struct options options = {.turns = quick ? 11 : TURNS_MAX};
 	uint32_t sizes[16], count = 0, largest = 0;
 
 	for (int i = quick ? 2 : 1; i < argc && count < 16; i++) {
@@ -397,18 +408,22 @@ main(int argc, char **argv)
 	for (uint32_t i = 0; i < count; i++)
 		largest = sizes[i] > largest ? sizes[i] : largest;
 
-	snprintf(memory_mb, sizeof(memory_mb), "%u", 64 + largest / 20000); // rte_hash's queue of what was removed
+	snprintf(memory_mb, sizeof(memory_mb), "%u",
+		 64 + largest / 20000); // rte_hash's queue of what was removed
 	processors_share(&options);
 	if (rte_eal_init(9, eal) < 0)
 		die("rte_eal_init", rte_errno);
 	if (sched_setaffinity(0, sizeof(options.reader), &options.reader)) // EAL had its own idea
 		die("sched_setaffinity", errno);
 	const size_t heap_bytes = (size_t)largest * 160 + (64 << 20);
-	const int huge_heap = heap_make("huge", heap_bytes, true), small_heap = heap_make("small", heap_bytes, false);
-	fprintf(stderr, "TSC %.2f GHz; keys of %zu bytes, bursts of %d, medians of %u turns and width of their middle half\n",
+	const int huge_heap = heap_make("huge", heap_bytes, true),
+		  small_heap = heap_make("small", heap_bytes, false);
+	fprintf(stderr,
+		"TSC %.2f GHz; keys of %zu bytes, bursts of %d, medians of %u turns and width of their "
+		"middle half\n",
 		(double)rte_get_tsc_hz() / 1e9, sizeof(struct fp_flow_key), BURST, options.turns);
-	fprintf(stderr, "%-27s %9s  %-12s  %7s  %5s  %7s  %9s  %8s  %8s  %6s  %7s\n", "scenario", "flows", "subject",
-		"cycles", "±", "M/s", "updates/s", "hits %", "there %", "B/flow", "pages");
+	fprintf(stderr, "%-27s %9s  %-12s  %7s  %5s  %7s  %9s  %8s  %8s  %6s  %7s\n", "scenario", "flows",
+		"subject", "cycles", "±", "M/s", "updates/s", "hits %", "there %", "B/flow", "pages");
 	for (uint32_t i = 0; i < count; i++)
 		run(sizes[i], &options, huge_heap, small_heap);
 	return 0;

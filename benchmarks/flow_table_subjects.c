@@ -19,14 +19,16 @@ heap_make(const char *name, size_t len_bytes, bool huge)
 {
 	const size_t page_bytes = huge ? HUGE_BYTES : SMALL_BYTES;
 	len_bytes = (len_bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
-	uint8_t *room = mmap(NULL, len_bytes + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *room = mmap(NULL, len_bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (room == MAP_FAILED)
 		die("heap", errno);
 	uint8_t *base = (uint8_t *)(((uintptr_t)room + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES);
 	madvise(base, len_bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	if (rte_malloc_heap_create(name) ||
-	    rte_malloc_heap_memory_add(name, base, len_bytes, NULL, (unsigned)(len_bytes / page_bytes), page_bytes))
+	    rte_malloc_heap_memory_add(name, base, len_bytes, NULL, (unsigned)(len_bytes / page_bytes),
+				       page_bytes))
 		die("rte_malloc_heap", rte_errno);
 	return rte_malloc_heap_get_socket(name);
 }
@@ -57,7 +59,7 @@ key_make(const struct tables *tables, uint32_t n, struct fp_flow_key *key)
 {
 	const uint64_t random = mix(n + 1);
 
-	*key = (struct fp_flow_key){ .key_class = FP_CLASS_BRIDGED, .ingress = tables->ingress };
+	*key = (struct fp_flow_key){.key_class = FP_CLASS_BRIDGED, .ingress = tables->ingress};
 	memcpy(key->source + 12, &random, 4);
 	memcpy(key->destination + 12, (const uint8_t *)&random + 4, 4);
 	key->source[12] = key->destination[12] = 10;
@@ -149,7 +151,7 @@ theirs_make(struct tables *tables)
 	if (posix_memalign((void **)&tables->qsbr, 64, rte_rcu_qsbr_get_memsize(1)))
 		die("memory", ENOMEM);
 	rte_rcu_qsbr_init(tables->qsbr, 1);
-	struct rte_hash_rcu_config rcu = { .v = tables->qsbr, .mode = RTE_HASH_QSBR_MODE_DQ };
+	struct rte_hash_rcu_config rcu = {.v = tables->qsbr, .mode = RTE_HASH_QSBR_MODE_DQ};
 	if (rte_hash_rcu_qsbr_add(tables->hash, &rcu))
 		die("rte_hash_rcu_qsbr_add", rte_errno);
 	rte_rcu_qsbr_thread_register(tables->qsbr, 0);
@@ -158,7 +160,7 @@ theirs_make(struct tables *tables)
 void
 tables_make(struct tables *tables, uint32_t entries, int heap_socket, bool huge)
 {
-	*tables = (struct tables){ .entries = entries, .heap_socket = heap_socket };
+	*tables = (struct tables){.entries = entries, .heap_socket = heap_socket};
 	ours_make(tables, huge);
 	theirs_make(tables);
 }
@@ -208,8 +210,8 @@ static uint32_t
 burst_finish(struct tables *tables, struct burst *burst)
 {
 	fp_action_word word[BURST];
-	return fp_flow_lookup_finish(tables->arena, keys_of(burst), BURST, fp_arena_now_s(tables->arena), burst->hash,
-				     word, burst->entry);
+	return fp_flow_lookup_finish(tables->arena, keys_of(burst), BURST, fp_arena_now_s(tables->arena),
+				     burst->hash, word, burst->entry);
 }
 
 // Each of those that wait goes one step further.

@@ -108,20 +108,19 @@ report(struct subject *subject)
 	const char *scenario = subject->bed.shape->scenario;
 	uint32_t flows = subject->bed.flows;
 
-	hit_ratio = (double)(counters->hits - subject->hits) /
-		    (double)(counters->lookups - subject->lookups);
+	hit_ratio = (double)(counters->hits - subject->hits) / (double)(counters->lookups - subject->lookups);
 	packets = (double)(counters->lookups - subject->lookups);
 	floor = median(subject->without, &floor_spread);
 	cycles = median(subject->with, &spread);
-	fprintf(stderr, "%-36s %8u %9.1f %7.1f %7.1f %8.1f %6.1f %7.1f %5.1f %10.6f\n", scenario,
-		flows, cycles - floor, spread, floor, cycles, stage[FP_STAGE_PARSE] / packets,
+	fprintf(stderr, "%-36s %8u %9.1f %7.1f %7.1f %8.1f %6.1f %7.1f %5.1f %10.6f\n", scenario, flows,
+		cycles - floor, spread, floor, cycles, stage[FP_STAGE_PARSE] / packets,
 		stage[FP_STAGE_LOOKUP] / packets, stage[FP_STAGE_ACT] / packets, hit_ratio);
 	printf("{\"benchmark\": \"pipeline\", \"scenario\": \"%s\", \"flows\": %u, \"cycles\": "
 	       "%.1f, \"spread\": %.1f, \"floor_cycles\": %.1f, \"floor_spread\": %.1f, "
 	       "\"hit_ratio\": %.6f, \"tsc_hz\": %" PRIu64 ", \"burst\": %u, \"inner_bytes\": %u, "
 	       "\"slices\": %u, \"stages\": {\"parse\": %.1f, \"lookup\": %.1f, \"act\": %.1f}}\n",
-	       scenario, flows, cycles - floor, spread, floor, floor_spread, hit_ratio,
-	       rte_get_tsc_hz(), FP_BURST, INNER_BYTES, SLICES, stage[FP_STAGE_PARSE] / packets,
+	       scenario, flows, cycles - floor, spread, floor, floor_spread, hit_ratio, rte_get_tsc_hz(),
+	       FP_BURST, INNER_BYTES, SLICES, stage[FP_STAGE_PARSE] / packets,
 	       stage[FP_STAGE_LOOKUP] / packets, stage[FP_STAGE_ACT] / packets);
 	fflush(stdout);
 }
@@ -196,8 +195,7 @@ main(int argc, char **argv)
 		}
 		flows[n] = (uint32_t)strtoul(argv[i], NULL, 10);
 		if (flows[n] == 0 || n + 1 == sizeof(flows) / sizeof(flows[0])) {
-			fprintf(stderr, "error: %s is no number of flows and no scenario\n",
-				argv[i]);
+			fprintf(stderr, "error: %s is no number of flows and no scenario\n", argv[i]);
 			return 2;
 		}
 		n++;
@@ -214,8 +212,8 @@ main(int argc, char **argv)
 		"TSC %.2f GHz, bursts of %u, %u-byte inner packets, %u slices of %u packets; "
 		"cycles per packet\n",
 		(double)rte_get_tsc_hz() / 1e9, FP_BURST, INNER_BYTES, SLICES, SLICE_PACKETS);
-	fprintf(stderr, "%-36s %8s %9s %7s %7s %8s %6s %7s %5s %10s\n", "scenario", "flows",
-		"pipeline", "spread", "floor", "total", "parse", "lookup", "act", "hit ratio");
+	fprintf(stderr, "%-36s %8s %9s %7s %7s %8s %6s %7s %5s %10s\n", "scenario", "flows", "pipeline",
+		"spread", "floor", "total", "parse", "lookup", "act", "hit ratio");
 	for (uint32_t i = 0; i < n; i++) {
 		which = named;
 		if (named == 0 && flows[i] <= ALL_SHAPES_FLOWS)

@@ -299,13 +299,12 @@ burst_make(const struct bed *bed, struct rte_mbuf **mbufs, const uint32_t *flows
 		uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], uint8_t *);
 
 		rte_memcpy(frame, bed->template, bed->template_bytes);
-		address_put(frame + bed->ip_at, bed->inner_sum,
-			    rte_cpu_to_be_32(here_address(bed, flows[i])),
+		address_put(frame + bed->ip_at, bed->inner_sum, rte_cpu_to_be_32(here_address(bed, flows[i])),
 			    rte_cpu_to_be_32(there_address(bed, flows[i])));
 		if (decap) {
 			uint32_t remote = rte_cpu_to_be_32(REMOTE + tunnel_of(bed, flows[i]));
-			uint16_t checksum = (uint16_t)~fold(bed->outer_sum + (remote & 0xffff) +
-							    (remote >> 16));
+			uint16_t checksum =
+				(uint16_t)~fold(bed->outer_sum + (remote & 0xffff) + (remote >> 16));
 
 			memcpy(frame + 24, &checksum, 2);
 			memcpy(frame + 26, &remote, 4);
@@ -321,8 +320,7 @@ frame_verify(const struct bed *bed, const struct rte_mbuf *mbuf, uint32_t flow)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *), *ip = frame + 14;
 	uint32_t place = place_of(bed, flow), tunnel = tunnel_of(bed, flow);
-	const uint8_t mac[6] = {
-		2, 1, 0, (uint8_t)(place >> 16), (uint8_t)(place >> 8), (uint8_t)place};
+	const uint8_t mac[6] = {2, 1, 0, (uint8_t)(place >> 16), (uint8_t)(place >> 8), (uint8_t)place};
 	uint32_t source = rte_cpu_to_be_32(here_address(bed, flow)),
 		 destination = rte_cpu_to_be_32(there_address(bed, flow)),
 		 remote = rte_cpu_to_be_32(REMOTE + tunnel);
@@ -378,9 +376,7 @@ bed_make(struct bed *bed, const struct shape *shape, uint32_t flows)
 {
 	struct rig_config config = {
 		.port = {{.role = FP_PORT_INSIDE, .mac = {2, 0, 0, 0, 0, 0xf0}, .mtu_bytes = 1500},
-			 {.role = FP_PORT_UNDERLAY,
-			  .mac = {2, 0, 0, 0, 0, 0xf1},
-			  .mtu_bytes = 1600}},
+			 {.role = FP_PORT_UNDERLAY, .mac = {2, 0, 0, 0, 0, 0xf1}, .mtu_bytes = 1600}},
 		.ports = 2,
 		.ring_slots = 64,
 		.mbufs = 1023,
@@ -398,8 +394,7 @@ bed_make(struct bed *bed, const struct shape *shape, uint32_t flows)
 		.hold = {.packets = 0}, // what misses ends
 	};
 
-	*bed = (struct bed){
-		.shape = shape, .flows = flows, .places = RTE_MIN(flows, (uint32_t)PLACES)};
+	*bed = (struct bed){.shape = shape, .flows = flows, .places = RTE_MIN(flows, (uint32_t)PLACES)};
 	assert(rig_create(&config, &bed->rig) == 0);
 	tables_fill(bed);
 	template_make(bed);

@@ -82,8 +82,7 @@ on_send(void *, uint8_t, uint32_t, uint32_t, const uint8_t *, uint32_t)
 }
 
 static const struct fp_installer_hooks hooks = {
-	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send
-};
+	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send};
 
 // ---- rounds ----------------------------------------------------------------------------------
 
@@ -112,8 +111,11 @@ static void
 put(struct writer *w, void *record, uint16_t type, uint32_t vni, uint64_t revision)
 {
 	struct fp_record *r = record;
-	r->head = (struct fp_record_head){ .type = type, .version = FP_RECORD_VERSION, .vni = vni,
-					   .revision = revision, .flags = FP_RECORD_FIRST | FP_RECORD_LAST };
+	r->head = (struct fp_record_head){.type = type,
+					  .version = FP_RECORD_VERSION,
+					  .vni = vni,
+					  .revision = revision,
+					  .flags = FP_RECORD_FIRST | FP_RECORD_LAST};
 	w->batch[w->n++] = *r;
 	while (w->n == BATCH)
 		round_make(w);
@@ -132,31 +134,35 @@ settle(struct writer *w)
 static void
 vnet_put(struct writer *w, uint32_t vni)
 {
-	struct fp_record_vnet v = { .object_id = vni, .incarnation = 1, .stale_max_s = 3600 };
+	struct fp_record_vnet v = {.object_id = vni, .incarnation = 1, .stale_max_s = 3600};
 	put(w, &v, FP_RECORD_VNET_SET, vni, 1);
 }
 
 static void
 attachment_put(struct writer *w, uint32_t vni)
 {
-	struct fp_record_attachment a = { .object_id = vni * 10, .port = "rack", .vlan = (uint16_t)vni };
+	struct fp_record_attachment a = {.object_id = vni * 10, .port = "rack", .vlan = (uint16_t)vni};
 	put(w, &a, FP_RECORD_ATTACHMENT_SET, vni, 1);
 }
 
 static void
 location_put(struct writer *w, uint32_t vni, uint32_t place)
 {
-	struct fp_record_location l = { .object_id = 1000 + place, .target_id = vni * 10, .kind = FP_LOCATION_LOCAL,
-					.mac = { 2, 0, 0, 0, 0, 9 } };
+	struct fp_record_location l = {.object_id = 1000 + place,
+				       .target_id = vni * 10,
+				       .kind = FP_LOCATION_LOCAL,
+				       .mac = {2, 0, 0, 0, 0, 9}};
 	put(w, &l, FP_RECORD_LOCATION_SET, vni, 1);
 }
 
 static struct fp_flow_key
 key_of(const struct writer *w, uint32_t vni, uint32_t number, uint16_t port)
 {
-	struct fp_flow_key key = { .key_class = FP_CLASS_ROUTED, .flags = FP_KEY_CONNECTION, .protocol = 6,
-				   .destination_port = __builtin_bswap16(port),
-				   .ingress = fp_ingress_by_vlan(w->arena, 0, vni) };
+	struct fp_flow_key key = {.key_class = FP_CLASS_ROUTED,
+				  .flags = FP_KEY_CONNECTION,
+				  .protocol = 6,
+				  .destination_port = __builtin_bswap16(port),
+				  .ingress = fp_ingress_by_vlan(w->arena, 0, vni)};
 	const uint32_t source = __builtin_bswap32(number), destination = __builtin_bswap32(number % PLACES);
 	memcpy(key.source + 12, &source, 4);
 	memcpy(key.destination + 12, &destination, 4);
@@ -166,17 +172,22 @@ key_of(const struct writer *w, uint32_t vni, uint32_t number, uint16_t port)
 static void
 flow_put(struct writer *w, uint32_t vni, uint32_t number, uint16_t port, uint64_t revision)
 {
-	struct fp_record_flow r = { .key = key_of(w, vni, number, port), .action = FP_ACTION_DELIVER,
-				    .ingress_object = vni * 10, .destination_object = 1000 + number % PLACES,
-				    .lifetime_ms = 300000, .refresh_ms = 225000, .incarnation = 1 };
+	struct fp_record_flow r = {.key = key_of(w, vni, number, port),
+				   .action = FP_ACTION_DELIVER,
+				   .ingress_object = vni * 10,
+				   .destination_object = 1000 + number % PLACES,
+				   .lifetime_ms = 300000,
+				   .refresh_ms = 225000,
+				   .incarnation = 1};
 	put(w, &r, FP_RECORD_FLOW_INSTALL, vni, revision);
 }
 
 static void
 forbid(struct writer *w, uint32_t vni, uint16_t low, uint16_t high, uint64_t revision)
 {
-	struct fp_record_change r = { .kind = FP_CHANGE_TIGHTEN, .incarnation = 1,
-				      .scope = { .protocol = 6, .port_low = low, .port_high = high } };
+	struct fp_record_change r = {.kind = FP_CHANGE_TIGHTEN,
+				     .incarnation = 1,
+				     .scope = {.protocol = 6, .port_low = low, .port_high = high}};
 	put(w, &r, FP_RECORD_CHANGE, vni, revision);
 }
 
@@ -208,7 +219,7 @@ much_is_done(struct writer *w)
 		forbid(w, FIRST_VNI + 1, port, port, 2);
 	settle(w);
 
-	struct fp_record_snapshot snapshot = { .incarnation = 1 };
+	struct fp_record_snapshot snapshot = {.incarnation = 1};
 	put(w, &snapshot, FP_RECORD_SNAPSHOT_BEGIN, FIRST_VNI + 2, 3);
 	vnet_put(w, FIRST_VNI + 2);
 	attachment_put(w, FIRST_VNI + 2);
@@ -217,14 +228,14 @@ much_is_done(struct writer *w)
 	put(w, &snapshot, FP_RECORD_SNAPSHOT_END, FIRST_VNI + 2, 3);
 	settle(w);
 
-	struct fp_record_vnet gone = { .object_id = FIRST_VNI + 3 };
+	struct fp_record_vnet gone = {.object_id = FIRST_VNI + 3};
 	put(w, &gone, FP_RECORD_VNET_REMOVE, FIRST_VNI + 3, 3);
 	settle(w);
-	struct fp_record_attachment left = { .object_id = (FIRST_VNI + 4) * 10ull };
+	struct fp_record_attachment left = {.object_id = (FIRST_VNI + 4) * 10ull};
 	put(w, &left, FP_RECORD_ATTACHMENT_REMOVE, FIRST_VNI + 4, 3);
 	settle(w);
 
-	struct fp_record_directory_state silent = { .answering = 0, .workers = 1 };
+	struct fp_record_directory_state silent = {.answering = 0, .workers = 1};
 	put(w, &silent, FP_RECORD_DIRECTORY_STATE, 0, 0);
 	settle(w);
 	for (int s = 0; s < 300; s++) {
@@ -249,8 +260,8 @@ watch_on(void *p)
 		fp_action_word word;
 		uint32_t entry;
 		const uint32_t armed = __atomic_load_n(&watch->armed, __ATOMIC_ACQUIRE);
-		const uint32_t hits = fp_flow_lookup_bulk(watch->arena, &key, 1, fp_arena_now_s(watch->arena), &hash,
-							  &word, &entry);
+		const uint32_t hits = fp_flow_lookup_bulk(watch->arena, &key, 1, fp_arena_now_s(watch->arena),
+							  &hash, &word, &entry);
 		if (armed && hits == 0) {
 			watch->missed_ns = clock_ns(CLOCK_MONOTONIC);
 			__atomic_store_n(&watch->armed, 0, __ATOMIC_RELEASE);
@@ -266,7 +277,7 @@ watch_on(void *p)
 static void
 effects_measure(struct writer *w, uint64_t *effect_ns)
 {
-	struct watch watch = { .arena = w->arena, .key = key_of(w, FIRST_VNI, 0, 5000) };
+	struct watch watch = {.arena = w->arena, .key = key_of(w, FIRST_VNI, 0, 5000)};
 	pthread_t reader;
 	assert(pthread_create(&reader, NULL, watch_on, &watch) == 0);
 	for (uint32_t i = 0; i < EFFECTS; i++) {
@@ -320,8 +331,8 @@ print(const char *scenario, uint32_t flows, const struct figure *turn)
 	for (int i = 1; i < TURNS; i++)
 		if (turn[i].most_us < best->most_us)
 			best = &turn[i];
-	fprintf(stderr, "%-14s %9u  %8.1f  %8.1f  %8.1f  %9.1f\n", scenario, flows, best->p50_us, best->p99_us,
-		best->p999_us, best->most_us);
+	fprintf(stderr, "%-14s %9u  %8.1f  %8.1f  %8.1f  %9.1f\n", scenario, flows, best->p50_us,
+		best->p99_us, best->p999_us, best->most_us);
 	printf("{\"scenario\": \"%s\", \"flows\": %u, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, "
 	       "\"seconds\": %.7f, \"turns\": %d}\n",
 	       scenario, flows, best->p50_us, best->p99_us, best->p999_us, best->most_us / 1e6, TURNS);
@@ -332,7 +343,7 @@ static void
 turn(uint32_t flows, struct figure *effect, struct figure *pause)
 {
 	struct fp_arena_config config = FP_ARENA_CONFIG_DEFAULT;
-	struct writer w = { .now_ns = 1000 * SECOND_NS, .round_ns = calloc(ROUNDS_MAX, sizeof(uint32_t)) };
+	struct writer w = {.now_ns = 1000 * SECOND_NS, .round_ns = calloc(ROUNDS_MAX, sizeof(uint32_t))};
 	uint64_t *ns = calloc(ROUNDS_MAX, sizeof(*ns)), effect_ns[EFFECTS];
 	config.flows = flows + flows / 8;
 	config.locations = 4 * VNETS * PLACES;
@@ -365,7 +376,8 @@ run(uint32_t flows)
 int
 main(int argc, char **argv)
 {
-	fprintf(stderr, "%-14s %9s  %8s  %8s  %8s  %9s\n", "scenario", "flows", "p50 us", "p99 us", "p999 us", "most us");
+	fprintf(stderr, "%-14s %9s  %8s  %8s  %8s  %9s\n", "scenario", "flows", "p50 us", "p99 us", "p999 us",
+		"most us");
 	for (int i = 1; i < argc; i++) {
 		const uint32_t flows = (uint32_t)strtoul(argv[i], NULL, 0);
 		if (flows < 1000 || flows > 10000000) {

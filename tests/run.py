@@ -95,8 +95,10 @@ def stage_pytest() -> Outcome:
 def stage_lint() -> Outcome:
     ruff, _ = run([str(BIN / "ruff"), "check", "src", "tests", "demo"])
     mypy, _ = run([str(BIN / "mypy"), "src"])
-    failed = int(ruff != 0) + int(mypy != 0)
-    return Outcome(2 - failed, failed)
+    c = [str(path) for folder in ("native", "benchmarks") for path in (ROOT / folder).rglob("*.[ch]")]
+    style, _ = run(["clang-format", "--dry-run", "-Werror", *sorted(c)])
+    failed = sum(status != 0 for status in (ruff, mypy, style))
+    return Outcome(3 - failed, failed)
 
 
 STAGES: dict[str, Callable[[], Outcome]] = {

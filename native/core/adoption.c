@@ -85,7 +85,8 @@ adopt_ingresses(struct fp_arena *arena)
 static bool
 header_sound(const struct fp_arena *arena, uint32_t header)
 {
-	return header && header < arena->view.headers && !fp_index_live(&arena->pool[FP_POOL_HEADER], header) &&
+	return header && header < arena->view.headers &&
+	       !fp_index_live(&arena->pool[FP_POOL_HEADER], header) &&
 	       arena->view.header[header].len_bytes <= FP_HEADER_BYTES_MAX;
 }
 
@@ -130,8 +131,9 @@ adopt_tunnels(struct fp_arena *arena)
 			// Each tunnel has a group of its own and retires it: of two that name one the second is
 			// without, until it is told its next hops again.
 			group = 0;
-			fp_store(&arena->view.tunnel[i], fp_tunnel_make(fp_tunnel_header(word), 0, fp_tunnel_mtu(word),
-									FP_TUNNEL_UNRESOLVED));
+			fp_store(&arena->view.tunnel[i],
+				 fp_tunnel_make(fp_tunnel_header(word), 0, fp_tunnel_mtu(word),
+						FP_TUNNEL_UNRESOLVED));
 			arena->adoption.dropped_twice++;
 		}
 		if (group)
@@ -183,7 +185,8 @@ adopt_tunnel_sets(struct fp_arena *arena)
 }
 
 static bool
-target_sound(const struct fp_arena *arena, const struct fp_location *location, const struct fp_location_half *half)
+target_sound(const struct fp_arena *arena, const struct fp_location *location,
+	     const struct fp_location_half *half)
 {
 	switch (half->kind) {
 	case FP_LOCATION_LOCAL:
@@ -227,7 +230,8 @@ adopt_locations(struct fp_arena *arena)
 
 		if (location->state == FP_LOCATION_FREE)
 			continue;
-		if (i == 0 || location->selector > 1 || location->state > FP_LOCATION_DYING || !location->object_id)
+		if (i == 0 || location->selector > 1 || location->state > FP_LOCATION_DYING ||
+		    !location->object_id)
 			dropped = &report->dropped_range;
 		else if (!vnet_is(arena, location->vnet, location->vni_way >> 8))
 			dropped = &report->dropped_vnet;

@@ -31,8 +31,8 @@ clock_ns(clockid_t clock)
 static uint64_t
 boot_hash(void)
 {
-	const struct fp_secret fixed = { { FP_ARENA_MAGIC, FP_HASH_LANE_1 } };
-	char text[64] = { 0 };
+	const struct fp_secret fixed = {{FP_ARENA_MAGIC, FP_HASH_LANE_1}};
+	char text[64] = {0};
 	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
@@ -91,7 +91,7 @@ static int
 header_make(struct fp_arena *arena, const struct fp_layout *layout)
 {
 	struct fp_arena_header *header = arena->header;
-	struct fp_arena_header fresh = { .layout = layout->hash, .boot = boot_hash() };
+	struct fp_arena_header fresh = {.layout = layout->hash, .boot = boot_hash()};
 
 	if (getrandom(&fresh.secret, sizeof(fresh.secret), 0) != (ssize_t)sizeof(fresh.secret) ||
 	    getrandom(&fresh.incarnation, sizeof(fresh.incarnation), 0) != (ssize_t)sizeof(fresh.incarnation))
@@ -165,7 +165,8 @@ judge_end(struct fp_arena *arena, uint32_t now_s)
 		suspects_find(arena);
 		return arena->left_out.suspects ? FP_ARENA_ADOPTED : FP_ARENA_COLD_CRASHES;
 	}
-	return ends_lately(arena->header, now_s, false) >= FP_ENDS_KEPT ? FP_ARENA_COLD_CRASHES : FP_ARENA_ADOPTED;
+	return ends_lately(arena->header, now_s, false) >= FP_ENDS_KEPT ? FP_ARENA_COLD_CRASHES
+									: FP_ARENA_ADOPTED;
 }
 
 static enum fp_adoption
@@ -186,7 +187,7 @@ judge(struct fp_arena *arena, const struct fp_layout *layout, uint32_t now_s)
 static int
 arena_map(struct fp_arena *arena, const struct fp_layout *layout, uint32_t now_s)
 {
-	struct stat status = { 0 };
+	struct stat status = {0};
 	enum fp_adoption how = FP_ARENA_NEW;
 	int rc;
 
@@ -231,8 +232,9 @@ private_make(struct fp_arena *arena)
 	int rc = qsbr_make(arena);
 
 	for (int pool = 0; pool < FP_POOL_MAX && rc == 0; pool++) {
-		const bool counted = pool == FP_POOL_VNET || pool == FP_POOL_INGRESS || pool == FP_POOL_LOCATION ||
-				     pool == FP_POOL_TUNNEL || pool == FP_POOL_TUNNEL_SET;
+		const bool counted = pool == FP_POOL_VNET || pool == FP_POOL_INGRESS ||
+				     pool == FP_POOL_LOCATION || pool == FP_POOL_TUNNEL ||
+				     pool == FP_POOL_TUNNEL_SET;
 		rc = fp_index_pool_init(&arena->pool[pool], arena->qsbr,
 					fp_pool_capacity(&arena->config, pool), counted);
 	}
@@ -257,7 +259,8 @@ arena_free(struct fp_arena *arena)
 }
 
 int
-fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t now_ns, struct fp_arena **arena)
+fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t now_ns,
+	      struct fp_arena **arena)
 {
 	const uint64_t begun_ns = clock_ns(CLOCK_MONOTONIC);
 	struct fp_layout layout;
@@ -269,7 +272,7 @@ fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t n
 		return rc;
 	if (posix_memalign((void **)&a, FP_CACHE_LINE, sizeof(*a)))
 		return -ENOMEM;
-	*a = (struct fp_arena){ .config = *config, .fd = -1, .generation = 1 };
+	*a = (struct fp_arena){.config = *config, .fd = -1, .generation = 1};
 	if (path && (a->fd = file_lock(path)) < 0) {
 		rc = a->fd;
 		goto err;

@@ -28,7 +28,7 @@
 #include "store.h"
 
 #define FP_ARENA_MAGIC 0x76676e772d617231ull // "vgnw-ar1"
-#define FP_ENDS_KEPT 8  // of data planes that did not close the arena
+#define FP_ENDS_KEPT 8                       // of data planes that did not close the arena
 #define FP_CRASHES_KEPT 3 // of these: that ended by a fault of their own, one after the other
 
 enum fp_location_state { FP_LOCATION_FREE = 0, FP_LOCATION_LIVE = 1, FP_LOCATION_DYING = 2 };
@@ -43,15 +43,15 @@ struct fp_arena_end {
 
 // First page of the file. Only the one who holds its lock writes.
 struct fp_arena_header {
-	uint64_t magic;       // stored last when the arena is made
-	uint64_t layout;      // hash over every record's size and every capacity
+	uint64_t magic;  // stored last when the arena is made
+	uint64_t layout; // hash over every record's size and every capacity
 	struct fp_secret secret;
 	uint64_t incarnation; // random when made, one more at every open
 	uint32_t clean;       // 1: closed in order
 	uint32_t zero;
-	uint64_t boot;        // hash of the kernel's boot id: the arena's clock starts anew with it
+	uint64_t boot; // hash of the kernel's boot id: the arena's clock starts anew with it
 	uint8_t pad[8];
-	struct fp_arena_end end; // of this one, noted while it ends
+	struct fp_arena_end end;                // of this one, noted while it ends
 	struct fp_arena_end ends[FP_ENDS_KEPT]; // that were found; newest first
 };
 static_assert(sizeof(struct fp_arena_header) <= 4096, "fp_arena_header: a page");
@@ -85,12 +85,12 @@ struct fp_arena {
 	struct fp_arena_view view; // first: readers cast to it
 
 	// Tables that have accessors of their own; owners: vnet_table.c, ingress_table.c.
-	uint32_t *vlans;                 // [port][4096] -> ingress
+	uint32_t *vlans;                  // [port][4096] -> ingress
 	struct fp_locator_slot *locators; // locator_mask + 1 slots, at least four times the ingresses
 	uint32_t locator_mask;
 	uint32_t peering_mask;
-	uint32_t *peerings;   // hash of (from V-net << 16 | to V-net), 0: free; peering_mask + 1 slots
-	uint8_t *udp_ports;   // [65536], host order -> enum fp_protocol
+	uint32_t *peerings; // hash of (from V-net << 16 | to V-net), 0: free; peering_mask + 1 slots
+	uint8_t *udp_ports; // [65536], host order -> enum fp_protocol
 
 	struct fp_arena_header *header;
 	struct fp_arena_config config;

@@ -26,10 +26,8 @@ in_range(uint32_t value, uint32_t low, uint32_t high)
 static bool
 config_valid(const struct fp_arena_config *config)
 {
-	return in_range(config->flows, 1, (1 << 24) - 1) &&
-	       in_range(config->locations, 1, (1 << 24) - 1) &&
-	       in_range(config->tunnels, 1, (1 << 19) - 1) &&
-	       in_range(config->vnets, 1, (1 << 16) - 1) &&
+	return in_range(config->flows, 1, (1 << 24) - 1) && in_range(config->locations, 1, (1 << 24) - 1) &&
+	       in_range(config->tunnels, 1, (1 << 19) - 1) && in_range(config->vnets, 1, (1 << 16) - 1) &&
 	       in_range(config->ingresses, 1, (1 << 24) - 1) && in_range(config->ports, 1, 64) &&
 	       in_range(config->threads, 1, 64) && config->refusal_share_percent <= 100;
 }
@@ -39,18 +37,23 @@ config_valid(const struct fp_arena_config *config)
 static uint64_t
 members_hash(const struct fp_secret *secret, uint64_t hash)
 {
-	const uint64_t own[] = { offsetof(struct fp_locator_slot, ingress), offsetof(struct fp_locator_slot, udp_port),
-				 offsetof(struct fp_locator_slot, passed), offsetof(struct fp_arena_header, secret),
-				 offsetof(struct fp_arena_header, incarnation), offsetof(struct fp_arena_header, clean),
-				 offsetof(struct fp_arena_header, ends), offsetof(struct fp_arena_header, boot) };
+	const uint64_t own[] = {
+		offsetof(struct fp_locator_slot, ingress),     offsetof(struct fp_locator_slot, udp_port),
+		offsetof(struct fp_locator_slot, passed),      offsetof(struct fp_arena_header, secret),
+		offsetof(struct fp_arena_header, incarnation), offsetof(struct fp_arena_header, clean),
+		offsetof(struct fp_arena_header, ends),        offsetof(struct fp_arena_header, boot)};
 	hash ^= fp_hash_bytes(secret, own, sizeof(own));
 	for (const struct fp_layout_member *m = fp_arena_layout_members; m->structure; m++) {
-		const uint64_t words[] = { hash, m->offset, m->size_bytes, text_hash(secret, m->structure),
-					   text_hash(secret, m->member), text_hash(secret, m->type) };
+		const uint64_t words[] = {hash,
+					  m->offset,
+					  m->size_bytes,
+					  text_hash(secret, m->structure),
+					  text_hash(secret, m->member),
+					  text_hash(secret, m->type)};
 		hash = fp_hash_bytes(secret, words, sizeof(words));
 	}
 	for (const struct fp_layout_value *v = fp_arena_layout_values; v->enumeration; v++) {
-		const uint64_t words[] = { hash, (uint64_t)v->value, text_hash(secret, v->name) };
+		const uint64_t words[] = {hash, (uint64_t)v->value, text_hash(secret, v->name)};
 		hash = fp_hash_bytes(secret, words, sizeof(words));
 	}
 	return hash;
@@ -103,36 +106,34 @@ fp_layout_make(const struct fp_arena_config *config, struct fp_layout *layout)
 		return -EINVAL;
 
 	const struct fp_region region[FP_REGION_MAX] = {
-		[FP_REGION_HEADER] = { "header", sizeof(struct fp_arena_header), 1 },
-		[FP_REGION_FLOW_BUCKETS] = { "flow buckets", sizeof(struct fp_flow_bucket),
-					     fp_flow_bucket_count(config) },
-		[FP_REGION_FLOW_ENTRIES] = { "flow entries", sizeof(struct fp_flow_entry),
-					     indexed(config, FP_POOL_FLOW) },
-		[FP_REGION_FLOW_SIDES] = { "flow samples", sizeof(struct fp_flow_side),
-					   indexed(config, FP_POOL_FLOW) },
-		[FP_REGION_VNETS] = { "vnets", sizeof(struct fp_vnet), indexed(config, FP_POOL_VNET) },
-		[FP_REGION_INGRESSES] = { "ingresses", sizeof(struct fp_ingress),
-					  indexed(config, FP_POOL_INGRESS) },
-		[FP_REGION_VLANS] = { "vlans", sizeof(uint32_t), (size_t)config->ports * 4096 },
-		[FP_REGION_LOCATORS] = { "locators", sizeof(struct fp_locator_slot),
-					 power_of_two_at_least((uint64_t)config->ingresses * 4) },
-		[FP_REGION_UDP_PORTS] = { "udp ports", 1, 65536 },
-		[FP_REGION_PEERINGS] = { "peerings", sizeof(uint32_t),
-					 power_of_two_at_least((uint64_t)config->vnets * 8) },
-		[FP_REGION_LOCATIONS] = { "locations", sizeof(struct fp_location),
-					  indexed(config, FP_POOL_LOCATION) },
-		[FP_REGION_TUNNELS] = { "tunnels", sizeof(fp_tunnel_word),
-					indexed(config, FP_POOL_TUNNEL) },
-		[FP_REGION_TUNNEL_INFOS] = { "tunnel infos", sizeof(struct fp_tunnel_info),
-					     indexed(config, FP_POOL_TUNNEL) },
-		[FP_REGION_TUNNEL_SETS] = { "tunnel sets", sizeof(struct fp_tunnel_set),
-					    indexed(config, FP_POOL_TUNNEL_SET) },
-		[FP_REGION_HEADERS] = { "headers", sizeof(struct fp_header),
-					indexed(config, FP_POOL_HEADER) },
-		[FP_REGION_NEXTHOPS] = { "next hops", sizeof(struct fp_nexthop_group),
-					 indexed(config, FP_POOL_NEXTHOPS) },
+		[FP_REGION_HEADER] = {"header", sizeof(struct fp_arena_header), 1},
+		[FP_REGION_FLOW_BUCKETS] = {"flow buckets", sizeof(struct fp_flow_bucket),
+					    fp_flow_bucket_count(config)},
+		[FP_REGION_FLOW_ENTRIES] = {"flow entries", sizeof(struct fp_flow_entry),
+					    indexed(config, FP_POOL_FLOW)},
+		[FP_REGION_FLOW_SIDES] = {"flow samples", sizeof(struct fp_flow_side),
+					  indexed(config, FP_POOL_FLOW)},
+		[FP_REGION_VNETS] = {"vnets", sizeof(struct fp_vnet), indexed(config, FP_POOL_VNET)},
+		[FP_REGION_INGRESSES] = {"ingresses", sizeof(struct fp_ingress),
+					 indexed(config, FP_POOL_INGRESS)},
+		[FP_REGION_VLANS] = {"vlans", sizeof(uint32_t), (size_t)config->ports * 4096},
+		[FP_REGION_LOCATORS] = {"locators", sizeof(struct fp_locator_slot),
+					power_of_two_at_least((uint64_t)config->ingresses * 4)},
+		[FP_REGION_UDP_PORTS] = {"udp ports", 1, 65536},
+		[FP_REGION_PEERINGS] = {"peerings", sizeof(uint32_t),
+					power_of_two_at_least((uint64_t)config->vnets * 8)},
+		[FP_REGION_LOCATIONS] = {"locations", sizeof(struct fp_location),
+					 indexed(config, FP_POOL_LOCATION)},
+		[FP_REGION_TUNNELS] = {"tunnels", sizeof(fp_tunnel_word), indexed(config, FP_POOL_TUNNEL)},
+		[FP_REGION_TUNNEL_INFOS] = {"tunnel infos", sizeof(struct fp_tunnel_info),
+					    indexed(config, FP_POOL_TUNNEL)},
+		[FP_REGION_TUNNEL_SETS] = {"tunnel sets", sizeof(struct fp_tunnel_set),
+					   indexed(config, FP_POOL_TUNNEL_SET)},
+		[FP_REGION_HEADERS] = {"headers", sizeof(struct fp_header), indexed(config, FP_POOL_HEADER)},
+		[FP_REGION_NEXTHOPS] = {"next hops", sizeof(struct fp_nexthop_group),
+					indexed(config, FP_POOL_NEXTHOPS)},
 	};
-	const struct fp_secret fixed = { { FP_ARENA_MAGIC, FP_HASH_LANE_1 + LAYOUT_VERSION } };
+	const struct fp_secret fixed = {{FP_ARENA_MAGIC, FP_HASH_LANE_1 + LAYOUT_VERSION}};
 	uint64_t sizes[FP_REGION_MAX * 2];
 
 	layout->len_bytes = 0;

@@ -99,7 +99,8 @@ fp_pages_map(int fd, size_t len_bytes, void **base)
 static bool
 huge_line(const char *line, size_t *kb)
 {
-	return sscanf(line, "AnonHugePages: %zu kB", kb) == 1 || sscanf(line, "ShmemPmdMapped: %zu kB", kb) == 1 ||
+	return sscanf(line, "AnonHugePages: %zu kB", kb) == 1 ||
+	       sscanf(line, "ShmemPmdMapped: %zu kB", kb) == 1 ||
 	       sscanf(line, "FilePmdMapped: %zu kB", kb) == 1;
 }
 
@@ -111,7 +112,7 @@ fp_arena_pages(const struct fp_arena *arena, struct fp_arena_pages *pages)
 	char line[256];
 	bool inside = false;
 
-	*pages = (struct fp_arena_pages){ .len_bytes = arena->len_bytes };
+	*pages = (struct fp_arena_pages){.len_bytes = arena->len_bytes};
 	if (pool_page_bytes) {
 		pages->huge_page_bytes = pool_page_bytes;
 		pages->huge_bytes = arena->len_bytes;
@@ -124,7 +125,8 @@ fp_arena_pages(const struct fp_arena *arena, struct fp_arena_pages *pages)
 		uintptr_t from, to;
 		size_t kb;
 		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-			inside = from >= base && to <= base + arena->len_bytes + (size_t)sysconf(_SC_PAGESIZE);
+			inside =
+				from >= base && to <= base + arena->len_bytes + (size_t)sysconf(_SC_PAGESIZE);
 		else if (inside && huge_line(line, &kb))
 			pages->huge_bytes += kb * 1024;
 	}

@@ -9,14 +9,15 @@
 #include "flow_internal.h"
 #include "scope.h"
 
-#define SCOPE_NS 4        // comparing with one
+#define SCOPE_NS 4           // comparing with one
 #define STAMP_AGE (1u << 30) // older stamps are kept at this distance, so that numbers may wrap around
 
 static bool is_closed(const struct fp_arena *arena, uint32_t index, fp_action_word word, uint32_t decided);
-static bool in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet, uint32_t to,
-		     uint32_t decided);
+static bool in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet,
+		     uint32_t to, uint32_t decided);
 static bool location_died(const struct fp_arena_view *view, uint32_t location);
-static uint32_t walk_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
+static uint32_t walk_one(void *context, uint32_t index, struct fp_flow_entry *entry,
+			 struct fp_flow_side *side);
 static void publish(struct fp_arena *arena, const struct fp_closing *closing);
 static void pend(struct fp_arena *arena, uint32_t vnet, uint8_t how);
 static void retire(struct fp_arena *arena);
@@ -95,9 +96,8 @@ is_closed(const struct fp_arena *arena, uint32_t index, fp_action_word word, uin
 
 	if ((whole && is_before(decided, whole)) || (whole_to && is_before(decided, whole_to)))
 		return true;
-	if (fp_load(&closings->dead) &&
-	    (!(fp_load(&ingress->flags) & FP_INGRESS_LIVE) || location_died(view, source) ||
-	     location_died(view, destination)))
+	if (fp_load(&closings->dead) && (!(fp_load(&ingress->flags) & FP_INGRESS_LIVE) ||
+					 location_died(view, source) || location_died(view, destination)))
 		return true;
 	return (fp_load(&closings->scopes[vnet]) || fp_load(&closings->scopes[to])) &&
 	       in_scope(arena, entry, vnet, to, decided);
@@ -110,13 +110,15 @@ location_died(const struct fp_arena_view *view, uint32_t location)
 }
 
 static bool
-in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet, uint32_t to, uint32_t decided)
+in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet, uint32_t to,
+	 uint32_t decided)
 {
 	const struct fp_closings *closings = arena->view.closings;
 	const uint32_t first = fp_load(&closings->first), end = fp_load(&closings->end);
 	for (uint32_t i = first; i != end; i++) {
 		const struct fp_closing *one = &closings->closing[i % FP_CLOSINGS_MAX];
-		const bool named = one->to ? one->vnet == vnet && one->to == to : one->vnet == vnet || one->vnet == to;
+		const bool named =
+			one->to ? one->vnet == vnet && one->to == to : one->vnet == vnet || one->vnet == to;
 		if (named && is_before(decided, one->sequence) &&
 		    (!one->older || is_before(fp_load(&entry->revision), one->before)) &&
 		    fp_scope_covers(&one->scope, &entry->key))
@@ -130,21 +132,21 @@ in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32
 void
 fp_close_scope(struct fp_arena *arena, uint32_t vnet, const struct fp_scope *scope)
 {
-	publish(arena, &(struct fp_closing){ .vnet = (uint16_t)vnet, .scope = *scope });
+	publish(arena, &(struct fp_closing){.vnet = (uint16_t)vnet, .scope = *scope});
 }
 
 void
 fp_close_older(struct fp_arena *arena, uint32_t vnet, const struct fp_scope *scope, uint32_t before)
 {
 	publish(arena, &(struct fp_closing){
-			       .vnet = (uint16_t)vnet, .scope = *scope, .older = true, .before = before });
+			       .vnet = (uint16_t)vnet, .scope = *scope, .older = true, .before = before});
 }
 
 void
 fp_close_pair(struct fp_arena *arena, uint32_t from, uint32_t to)
 {
 	publish(arena, &(struct fp_closing){
-			       .vnet = (uint16_t)from, .to = (uint16_t)to, .scope = { .port_high = 0xffff } });
+			       .vnet = (uint16_t)from, .to = (uint16_t)to, .scope = {.port_high = 0xffff}});
 }
 
 void
@@ -271,7 +273,8 @@ bool
 fp_closings_settle(struct fp_arena *arena)
 {
 	struct fp_closings *closings = arena->view.closings;
-	if (closings->phase == FP_CLOSING_GRACE && rte_rcu_qsbr_check(arena->qsbr, closings->token, false) == 1)
+	if (closings->phase == FP_CLOSING_GRACE &&
+	    rte_rcu_qsbr_check(arena->qsbr, closings->token, false) == 1)
 		retire(arena);
 	if (closings->reusable != closings->reusable_next &&
 	    rte_rcu_qsbr_check(arena->qsbr, closings->reusable_token, false) == 1)

@@ -46,22 +46,22 @@ enum fp_closing_phase {
 
 struct fp_closings {
 	// Readers'.
-	uint32_t pending; // 0: nothing to compare with
+	uint32_t pending;    // 0: nothing to compare with
 	uint32_t first, end; // closing[first .. end), modulo FP_CLOSINGS_MAX
-	uint32_t dead;    // sequence, 0: nothing has died
-	uint32_t *whole;  // by V-net: sequence of what closes all of it, 0: nothing does
-	uint16_t *scopes; // by V-net: how many closings name it
-	uint32_t *decided; // by flow entry: sequence when it was decided
+	uint32_t dead;       // sequence, 0: nothing has died
+	uint32_t *whole;     // by V-net: sequence of what closes all of it, 0: nothing does
+	uint16_t *scopes;    // by V-net: how many closings name it
+	uint32_t *decided;   // by flow entry: sequence when it was decided
 	struct fp_closing closing[FP_CLOSINGS_MAX];
 	// The writer's.
-	uint32_t sequence; // of the newest
+	uint32_t sequence;    // of the newest
 	uint16_t *whole_list; // V-nets with `whole`
 	uint32_t wholes;
-	uint8_t phase;       // enum fp_closing_phase
-	uint32_t cursor;     // of the walk
+	uint8_t phase;                    // enum fp_closing_phase
+	uint32_t cursor;                  // of the walk
 	uint32_t walk_sequence, walk_end; // what had been published when the walk began
-	uint64_t token;      // of the grace period after it
-	uint32_t reusable;   // closing[reusable .. first) may still be looked at
+	uint64_t token;                   // of the grace period after it
+	uint32_t reusable;                // closing[reusable .. first) may still be looked at
 	uint32_t reusable_next;
 	uint64_t reusable_token;
 };

@@ -3,9 +3,11 @@
 
 #include "arena_internal.h"
 
-#define VISIT_MAX 65536 // records looked at in one call, so that a filter cannot keep a reader online for long
+#define VISIT_MAX                                                                                            \
+	65536 // records looked at in one call, so that a filter cannot keep a reader online for long
 
-static bool flow_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni, struct fp_dump_flow *row);
+static bool flow_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni,
+		     struct fp_dump_flow *row);
 static uint32_t location_tunnel(const struct fp_arena_view *view, uint32_t location);
 static uint64_t location_object(const struct fp_arena_view *view, uint32_t location);
 static bool location_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni,
@@ -18,14 +20,14 @@ static uint64_t revision_widen(uint64_t newest, uint32_t low);
 static void copy_words(void *to, const void *from, size_t len_bytes);
 
 // Walks a table from *cursor, `each` giving up to FITS rows per record.
-#define WALK(total, fits, each)                                                                    \
-	const struct fp_arena_view *view = fp_arena_tables(arena);                                 \
-	uint32_t found = 0, visited = 0, i = *cursor;                                              \
-	fp_arena_reader_online((struct fp_arena *)(uintptr_t)arena, reader);                       \
-	for (; i < (total) && found + (fits) <= n && visited < VISIT_MAX; i++, visited++)          \
-		each;                                                                              \
-	fp_arena_reader_offline((struct fp_arena *)(uintptr_t)arena, reader);                      \
-	*cursor = i < (total) ? i : FP_DUMP_END;                                                   \
+#define WALK(total, fits, each)                                                                              \
+	const struct fp_arena_view *view = fp_arena_tables(arena);                                           \
+	uint32_t found = 0, visited = 0, i = *cursor;                                                        \
+	fp_arena_reader_online((struct fp_arena *)(uintptr_t)arena, reader);                                 \
+	for (; i < (total) && found + (fits) <= n && visited < VISIT_MAX; i++, visited++)                    \
+		each;                                                                                        \
+	fp_arena_reader_offline((struct fp_arena *)(uintptr_t)arena, reader);                                \
+	*cursor = i < (total) ? i : FP_DUMP_END;                                                             \
 	return found
 
 static uint32_t
@@ -62,7 +64,8 @@ fp_dump_tunnels(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor,
 }
 
 uint32_t
-fp_dump_vnets(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor, struct fp_dump_vnet *rows, uint32_t n)
+fp_dump_vnets(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor, struct fp_dump_vnet *rows,
+	      uint32_t n)
 {
 	WALK(view->vnets, 1, found += vnet_row(view, i, &rows[found]));
 }
@@ -80,7 +83,7 @@ flow_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni, struct 
 	const struct fp_flow_entry *entry = &view->flow_entry[index];
 	const struct fp_flow_side *side = &view->flow_side[index];
 	fp_action_word action = fp_load(&entry->action);
-	*row = (struct fp_dump_flow){ .key = entry->key, .action = action };
+	*row = (struct fp_dump_flow){.key = entry->key, .action = action};
 	if (row->key.ingress >= view->ingresses)
 		return false;
 	const struct fp_ingress *ingress = &view->ingress[row->key.ingress];
@@ -91,7 +94,8 @@ flow_row(const struct fp_arena_view *view, uint32_t index, uint32_t vni, struct 
 	row->vni = ingress->vni;
 	row->revision = revision_widen(view->vnet[ingress->vnet].revision, fp_load(&entry->revision));
 	row->packets = (uint64_t)__atomic_load_n(&side->packets_sampled, __ATOMIC_RELAXED) * FP_SAMPLE_EVERY;
-	row->bytes = (uint64_t)__atomic_load_n(&side->kbytes_sampled, __ATOMIC_RELAXED) * 64 * FP_SAMPLE_EVERY;
+	row->bytes =
+		(uint64_t)__atomic_load_n(&side->kbytes_sampled, __ATOMIC_RELAXED) * 64 * FP_SAMPLE_EVERY;
 	row->idle_s = now_s > used_s ? now_s - used_s : 0;
 	row->expires_in_s = (int32_t)(fp_load(&entry->expire_at_s) - now_s);
 	if (fp_action_of(action) != FP_ACTION_DROP) {

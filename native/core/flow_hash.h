@@ -20,7 +20,7 @@ fp_flow_hash_keys(const struct fp_secret *secret)
 {
 	const __m128i word = _mm_loadu_si128((const __m128i *)(const void *)secret);
 	const __m128i lane = _mm_set_epi64x((long long)FP_HASH_LANE_2, (long long)FP_HASH_LANE_1);
-	return (struct fp_flow_hash_keys){ word, _mm_xor_si128(word, lane) };
+	return (struct fp_flow_hash_keys){word, _mm_xor_si128(word, lane)};
 }
 
 static inline __attribute__((target("aes"))) uint64_t

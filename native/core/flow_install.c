@@ -27,7 +27,7 @@ int
 fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record)
 {
 	const struct fp_vnet *vnet;
-	struct parties parties = { .vnet = fp_vnet_by_vni(in, record->head.vni) };
+	struct parties parties = {.vnet = fp_vnet_by_vni(in, record->head.vni)};
 	if (parties.vnet == 0)
 		return FP_REFUSED_UNKNOWN_VNET;
 	vnet = &in->arena->view.vnet[parties.vnet];
@@ -71,11 +71,12 @@ fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record)
 int
 fp_release_drop(struct fp_installer *in, const struct fp_record_flow *record)
 {
-	if (record->token == 0 || !reason_valid(record->reason) || record->key.ingress >= in->arena->view.ingresses)
+	if (record->token == 0 || !reason_valid(record->reason) ||
+	    record->key.ingress >= in->arena->view.ingresses)
 		return FP_REFUSED_MALFORMED;
 	if (in->arena->view.ingress[record->key.ingress].vni != record->head.vni)
 		return FP_REFUSED_OTHER_VNET;
-	release(in, record, fp_action_make(FP_ACTION_DROP, 0, 0, record->reason), &(struct parties){ 0 });
+	release(in, record, fp_action_make(FP_ACTION_DROP, 0, 0, record->reason), &(struct parties){0});
 	return 0;
 }
 
@@ -98,8 +99,7 @@ key_valid(const struct fp_flow_key *key)
 	const uint8_t allowed = FP_KEY_CONNECTION | FP_KEY_FRAGMENT | FP_KEY_DESTINATION;
 	if (key->zero || key->flags & ~allowed)
 		return false;
-	if (!(key->flags & FP_KEY_CONNECTION) &&
-	    (key->protocol || key->source_port || key->destination_port))
+	if (!(key->flags & FP_KEY_CONNECTION) && (key->protocol || key->source_port || key->destination_port))
 		return false;
 	if (key->flags & FP_KEY_DESTINATION && !fp_bytes_zero(key->source, FP_ADDRESS_BYTES))
 		return false;
@@ -136,7 +136,8 @@ parties_find(const struct fp_installer *in, const struct fp_record_flow *record,
 			return FP_REFUSED_OTHER_VNET;
 	}
 	if (record->source_object) {
-		parties->source = fp_location_by_id(in, record->source_object, record->head.vni, record->ways >> 4);
+		parties->source =
+			fp_location_by_id(in, record->source_object, record->head.vni, record->ways >> 4);
 		if (parties->source == 0)
 			return FP_REFUSED_UNKNOWN_OBJECT;
 	}
@@ -198,5 +199,5 @@ release(struct fp_installer *in, const struct fp_record_flow *record, fp_action_
 static void
 again(struct fp_installer *in, const struct fp_record_flow *record)
 {
-	release(in, record, fp_action_make(FP_ACTION_NONE, 0, 0, 0), &(struct parties){ 0 });
+	release(in, record, fp_action_make(FP_ACTION_NONE, 0, 0, 0), &(struct parties){0});
 }

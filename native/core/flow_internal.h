@@ -22,7 +22,7 @@ struct fp_flow_chain {
 struct fp_flow_private {
 	uint32_t *prev;
 	uint16_t *vnet;
-	uint8_t *kind; // enum fp_flow_kind
+	uint8_t *kind;                                // enum fp_flow_kind
 	struct fp_flow_chain (*chain)[FP_FLOW_KINDS]; // by V-net
 	uint32_t resident[FP_FLOW_KINDS];
 	uint32_t hand;      // next entry that the hand looks at
@@ -79,7 +79,7 @@ enum fp_flow_fault fp_flow_check(const struct fp_arena *arena, const struct fp_f
 
 // What a visit of a pass costs, roughly; a pass ends when what it may spend is spent. Measured at a million flows,
 // with nothing of what is removed in a cache.
-#define FP_EMPTY_NS 1   // a place without a flow
+#define FP_EMPTY_NS 1 // a place without a flow
 #define FP_VISIT_NS 30
 #define FP_REMOVE_NS 1000 // beside the visit
 
@@ -87,7 +87,8 @@ enum fp_flow_fault fp_flow_check(const struct fp_arena *arena, const struct fp_f
 // beside the visit. Returns true when it wrapped around.
 typedef uint32_t (*fp_flow_pass_visit)(void *context, uint32_t index, struct fp_flow_entry *entry,
 				       struct fp_flow_side *side);
-bool fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flow_pass_visit visit, void *context);
+bool fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flow_pass_visit visit,
+		  void *context);
 
 // V-net that a flow leads into; its own if it leads nowhere.
 static inline uint32_t

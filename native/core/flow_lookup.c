@@ -42,8 +42,7 @@ ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t 
 static inline uint32_t
 ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
-	const __m512i differ =
-		_mm512_xor_si512(_mm512_load_si512(bucket), _mm512_set1_epi32((int)signature));
+	const __m512i differ = _mm512_xor_si512(_mm512_load_si512(bucket), _mm512_set1_epi32((int)signature));
 	const __mmask16 ways = _mm512_testn_epi32_mask(differ, _mm512_set1_epi32((int)~index_mask));
 	__atomic_signal_fence(__ATOMIC_ACQUIRE);
 	return ways;
@@ -148,7 +147,8 @@ prefetch(const void *line)
 }
 
 static void
-start(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint64_t *hash, uint32_t *entry)
+start(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint64_t *hash,
+      uint32_t *entry)
 {
 	const struct fp_arena_view *view = &arena->view;
 	const struct fp_flow_bucket *buckets = view->flow_bucket;
@@ -177,7 +177,8 @@ find(const struct fp_arena *arena, uint32_t n, const uint64_t *hash, uint32_t *e
 	const uint32_t index_mask = view->flow_index_mask;
 
 	for (uint32_t i = 0; i < n; i++) {
-		entry[i] = entry_matching(&buckets[entry[i]], fp_flow_signature_of(hash[i], index_mask), index_mask);
+		entry[i] = entry_matching(&buckets[entry[i]], fp_flow_signature_of(hash[i], index_mask),
+					  index_mask);
 		prefetch(&entries[entry[i]]);
 	}
 }
@@ -214,6 +215,6 @@ finish(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint3
 #ifndef FP_FLOW_VARIANT
 #define FP_FLOW_VARIANT baseline
 #endif
-#define LOOKUP_NAMED(name) fp_flow_lookup_##name = { #name, start, find, finish }
+#define LOOKUP_NAMED(name) fp_flow_lookup_##name = {#name, start, find, finish}
 #define LOOKUP(name) LOOKUP_NAMED(name) // with what the name stands for
 const struct fp_flow_lookup LOOKUP(FP_FLOW_VARIANT);

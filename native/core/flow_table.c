@@ -350,7 +350,8 @@ fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_v
 }
 
 bool
-fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flow_pass_visit visit, void *context)
+fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flow_pass_visit visit,
+	     void *context)
 {
 	const struct fp_arena_view *view = &arena->view;
 	uint32_t index = *cursor < view->flows ? *cursor : 0;
@@ -396,7 +397,7 @@ expire_one(void *context, uint32_t index, struct fp_flow_entry *, struct fp_flow
 bool
 fp_flow_expire(struct fp_arena *arena, uint32_t *cursor, uint32_t count, uint32_t grace_s)
 {
-	struct expiry expiry = { arena, grace_s };
+	struct expiry expiry = {arena, grace_s};
 	return fp_flow_walk(arena, cursor, count, expire_one, &expiry);
 }
 

@@ -10,11 +10,13 @@ fp_flow_variant_choose(struct fp_arena_view *view)
 #ifdef FP_FLOW_VARIANTS
 	// Not on processors that slow down for wide registers: those with VBMI2 do not.
 	if (__builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
-	    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("aes")) {
+	    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2") &&
+	    __builtin_cpu_supports("aes")) {
 		view->flow_lookup = &fp_flow_lookup_avx512;
 		return;
 	}
-	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("aes")) {
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+	    __builtin_cpu_supports("aes")) {
 		view->flow_lookup = &fp_flow_lookup_avx2;
 		return;
 	}

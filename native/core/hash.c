@@ -12,7 +12,7 @@ fp_hash_bytes(const struct fp_secret *secret, const void *data, uint32_t len_byt
 	for (; left > 16; left -= 16, bytes += 16)
 		state = fp_hash_mix(fp_hash_load(bytes) ^ s1, fp_hash_load(bytes + 8) ^ state);
 
-	uint8_t last[16] = { 0 };
+	uint8_t last[16] = {0};
 	if (left) // memcpy from NULL is undefined even for no bytes
 		memcpy(last, bytes, left);
 	state = fp_hash_mix(fp_hash_load(last) ^ s1, fp_hash_load(last + 8) ^ state);
@@ -98,7 +98,7 @@ block_load(const void *from)
 uint64_t
 fp_flow_hash_plain(const struct fp_secret *secret, const struct fp_flow_key *key)
 {
-	const struct fp_secret lanes = { { FP_HASH_LANE_1, FP_HASH_LANE_2 } };
+	const struct fp_secret lanes = {{FP_HASH_LANE_1, FP_HASH_LANE_2}};
 	const struct block first = block_load(secret), other = block_add(first, block_load(&lanes));
 	const uint8_t *bytes = (const uint8_t *)key;
 	struct block state = block_add(block_load(bytes), first);

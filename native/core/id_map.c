@@ -14,7 +14,7 @@ fp_id_map_init(struct fp_id_map *map, const struct fp_secret *secret, uint32_t c
 	uint32_t slots = 16;
 	while (slots < 2 * (uint64_t)capacity)
 		slots *= 2;
-	*map = (struct fp_id_map){ .secret = secret, .mask = slots - 1 };
+	*map = (struct fp_id_map){.secret = secret, .mask = slots - 1};
 	// Written now: a slot that is read before its page was ever written gets the kernel's page of zeros, and
 	// the first write there takes that away again, for which it interrupts every poll thread.
 	const size_t bytes = slots * sizeof(*map->slot);
@@ -49,7 +49,7 @@ fp_id_map_put(struct fp_id_map *map, uint64_t id, uint64_t more, uint32_t index)
 {
 	struct fp_id_slot *slot = &map->slot[slot_of(map, id, more)];
 	map->count += slot->index == 0;
-	*slot = (struct fp_id_slot){ .id = id, .more = more, .index = index };
+	*slot = (struct fp_id_slot){.id = id, .more = more, .index = index};
 }
 
 // Closes the gap: whatever probed over the freed slot moves back into it.
@@ -73,7 +73,7 @@ fp_id_map_remove(struct fp_id_map *map, uint64_t id, uint64_t more)
 static uint32_t
 home_of(const struct fp_id_map *map, uint64_t id, uint64_t more)
 {
-	uint64_t words[2] = { id, more };
+	uint64_t words[2] = {id, more};
 	return (uint32_t)fp_hash_bytes(map->secret, words, sizeof(words)) & map->mask;
 }
 

@@ -31,7 +31,7 @@ list_splice(struct fp_index_pool *pool, struct fp_index_list *to, struct fp_inde
 		to->tail = from->tail;
 	to->head = from->head;
 	to->count += from->count;
-	*from = (struct fp_index_list){ 0 };
+	*from = (struct fp_index_list){0};
 }
 
 // Whether what a call supposes of an index is so; else it is counted.
@@ -47,7 +47,7 @@ fp_index_pool_init(struct fp_index_pool *pool, struct rte_rcu_qsbr *qsbr, uint32
 {
 	const size_t n = (size_t)capacity + 1;
 
-	*pool = (struct fp_index_pool){ .capacity = capacity, .qsbr = qsbr };
+	*pool = (struct fp_index_pool){.capacity = capacity, .qsbr = qsbr};
 	pool->next = calloc(n, sizeof(*pool->next));
 	pool->state = calloc(n, sizeof(*pool->state));
 	if (counted)
@@ -81,7 +81,7 @@ fp_index_pool_free(struct fp_index_pool *pool)
 	free(pool->next);
 	free(pool->state);
 	free(pool->references);
-	*pool = (struct fp_index_pool){ 0 };
+	*pool = (struct fp_index_pool){0};
 }
 
 int
@@ -153,7 +153,7 @@ fp_index_reclaim(struct fp_index_pool *pool)
 		if (pool->open.count == 0)
 			break;
 		pool->closed = pool->open;
-		pool->open = (struct fp_index_list){ 0 };
+		pool->open = (struct fp_index_list){0};
 		pool->token = rte_rcu_qsbr_start(pool->qsbr);
 		if (rte_rcu_qsbr_check(pool->qsbr, pool->token, false) == 1) {
 			freed += pool->closed.count;

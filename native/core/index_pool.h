@@ -47,7 +47,8 @@ struct fp_index_pool {
 // counted: an index that stands in a list twice would be given out twice.
 
 // All indexes are free but not yet to be taken: claim those that live, then call fp_index_pool_ready.
-int fp_index_pool_init(struct fp_index_pool *pool, struct rte_rcu_qsbr *qsbr, uint32_t capacity, bool counted);
+int fp_index_pool_init(struct fp_index_pool *pool, struct rte_rcu_qsbr *qsbr, uint32_t capacity,
+		       bool counted);
 void fp_index_claim(struct fp_index_pool *pool, uint32_t index); // adoption
 void fp_index_pool_ready(struct fp_index_pool *pool);
 void fp_index_pool_free(struct fp_index_pool *pool);

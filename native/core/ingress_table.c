@@ -108,10 +108,11 @@ fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni)
 }
 
 int
-fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel, uint32_t wire_id, uint64_t node_id)
+fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel, uint32_t wire_id,
+	      uint64_t node_id)
 {
 	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[tunnel];
-	struct fp_locator_key key = { .wire_id = wire_id, .protocol = info->protocol };
+	struct fp_locator_key key = {.wire_id = wire_id, .protocol = info->protocol};
 	memcpy(key.local, info->local, FP_ADDRESS_BYTES);
 	memcpy(key.remote, info->remote, FP_ADDRESS_BYTES);
 	const uint32_t index = fp_ingress_by_locator(in->arena, &key);
@@ -127,7 +128,7 @@ int
 fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *record)
 {
 	struct fp_arena *arena = in->arena;
-	char name[FP_PORT_NAME_BYTES + 1] = { 0 };
+	char name[FP_PORT_NAME_BYTES + 1] = {0};
 	uint16_t port_mtu = 0;
 	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
 	if (vnet == 0)

@@ -9,7 +9,8 @@
 #define COLLECT_PER_TICK 512
 
 static int tables_open(struct fp_installer *in);
-static void close_unpeered(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
+static void close_unpeered(void *context, uint32_t index, struct fp_flow_entry *entry,
+			   struct fp_flow_side *side);
 static int dispatch(struct fp_installer *in, const struct fp_record *record);
 static bool may_send(const struct fp_installer *in, const struct fp_record *record);
 static bool only_removes(uint16_t type);
@@ -88,7 +89,7 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 		   uint64_t now_ns)
 {
 	const struct fp_record record = *given; // the client may still be writing it
-	in->applying_vni = record.head.vni; // noted if this ends the process
+	in->applying_vni = record.head.vni;     // noted if this ends the process
 	in->now_ns = now_ns;
 	in->now_s = (uint32_t)(now_ns / 1000000000);
 	if (client_worker != FP_CLIENT_CONTROL && client_worker >= FP_CLIENT_WORKERS)
@@ -228,8 +229,9 @@ tables_open(struct fp_installer *in)
 	if (!in->vnet || !in->ingress_generation || !in->locator_generation || !in->peering_generation ||
 	    !in->location_generation || !in->location_revision || !in->location_token ||
 	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
-	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly || !in->location_era ||
-	    !in->tunnel_adopted || !in->ingress_locations || !in->set_locations || !in->ingress_locators)
+	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly ||
+	    !in->location_era || !in->tunnel_adopted || !in->ingress_locations || !in->set_locations ||
+	    !in->ingress_locators)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||
@@ -374,17 +376,17 @@ static int
 refuse(struct fp_installer *in, uint8_t client_worker, const struct fp_record *record, int why)
 {
 	static const int errors[FP_REFUSED_MAX] = {
-		[FP_REFUSED_MALFORMED] = -EINVAL,       [FP_REFUSED_UNKNOWN_VNET] = -ENOENT,
-		[FP_REFUSED_OTHER_VNET] = -EPERM,       [FP_REFUSED_UNKNOWN_OBJECT] = -ENOENT,
-		[FP_REFUSED_LATE] = -ESTALE,            [FP_REFUSED_OTHER_INCARNATION] = -ESTALE,
-		[FP_REFUSED_NO_ROOM] = -ENOSPC,         [FP_REFUSED_QUOTA] = -EDQUOT,
-		[FP_REFUSED_CONFLICT] = -EEXIST,        [FP_REFUSED_OTHER_CLIENT] = -EPERM,
+		[FP_REFUSED_MALFORMED] = -EINVAL, [FP_REFUSED_UNKNOWN_VNET] = -ENOENT,
+		[FP_REFUSED_OTHER_VNET] = -EPERM, [FP_REFUSED_UNKNOWN_OBJECT] = -ENOENT,
+		[FP_REFUSED_LATE] = -ESTALE,      [FP_REFUSED_OTHER_INCARNATION] = -ESTALE,
+		[FP_REFUSED_NO_ROOM] = -ENOSPC,   [FP_REFUSED_QUOTA] = -EDQUOT,
+		[FP_REFUSED_CONFLICT] = -EEXIST,  [FP_REFUSED_OTHER_CLIENT] = -EPERM,
 	};
 	struct fp_record_refused refused = {
-		.head = { .type = FP_RECORD_REFUSED,
-			  .version = FP_RECORD_VERSION,
-			  .vni = record->head.vni,
-			  .revision = record->head.revision },
+		.head = {.type = FP_RECORD_REFUSED,
+			 .version = FP_RECORD_VERSION,
+			 .vni = record->head.vni,
+			 .revision = record->head.revision},
 		.refused_type = record->head.type,
 		.why = (uint16_t)why,
 		.object = object_of(record),

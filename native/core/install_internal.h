@@ -39,16 +39,16 @@ struct fp_mark {
 struct fp_vnet_state {
 	uint64_t snapshot_incarnation;
 	uint64_t snapshot_revision; // of the last one that was applied
-	uint64_t newest_change; // an answer of this revision or a newer one needs no comparison
-	uint16_t generation;    // objects of another generation were not set again since SNAPSHOT_BEGIN
+	uint64_t newest_change;     // an answer of this revision or a newer one needs no comparison
+	uint16_t generation;        // objects of another generation were not set again since SNAPSHOT_BEGIN
 	bool in_snapshot;
-	bool leaving;           // is being removed
-	uint8_t swept;          // enum fp_swept: what its snapshot's end has gone through
-	uint32_t era;           // another whenever its revisions are another store's
-	struct fp_mark mark, mark_next; // of this lap, of the next one
-	uint16_t marks;         // scopes of this lap that concern it
-	uint32_t locations;     // that it has
-	uint32_t peerings;      // from it
+	bool leaving;                           // is being removed
+	uint8_t swept;                          // enum fp_swept: what its snapshot's end has gone through
+	uint32_t era;                           // another whenever its revisions are another store's
+	struct fp_mark mark, mark_next;         // of this lap, of the next one
+	uint16_t marks;                         // scopes of this lap that concern it
+	uint32_t locations;                     // that it has
+	uint32_t peerings;                      // from it
 	uint32_t location_first, ingress_first; // lists of what it has
 	uint32_t location_at, ingress_at;       // where the sweep goes on
 };
@@ -94,10 +94,10 @@ struct fp_installer {
 	struct fp_installer_hooks hooks;
 	uint64_t now_ns;
 	uint32_t now_s;
-	uint8_t client; // whose record is being applied
+	uint8_t client;        // whose record is being applied
 	uint32_t applying_vni; // of the record that is being applied, or was last
-	uint32_t workers; // that share the V-nets, 0: they are anybody's
-	uint32_t left_ns; // what records may still spend before others have their turn
+	uint32_t workers;      // that share the V-nets, 0: they are anybody's
+	uint32_t left_ns;      // what records may still spend before others have their turn
 
 	struct fp_id_map vnets;     // vni
 	struct fp_id_map ingresses; // object id, vni (attachments: 0)
@@ -111,11 +111,11 @@ struct fp_installer {
 	uint16_t *peering_generation; // by slot
 	uint16_t *location_generation;
 	uint64_t *location_revision;
-	uint32_t *location_era; // of its V-net when the revision was told
-	uint64_t *location_token; // grace period after which the idle half may be written
+	uint32_t *location_era;    // of its V-net when the revision was told
+	uint64_t *location_token;  // grace period after which the idle half may be written
 	uint32_t *location_seen_s; // last set or found in use
 	uint32_t *tunnel_seen_s;
-	uint32_t *set_seen_s;      // last told or found in use
+	uint32_t *set_seen_s;       // last told or found in use
 	uint16_t *tunnel_route_mtu; // of the route to the next hop, 0: unknown
 	uint16_t *tunnel_workers;   // bit: a worker that names it; an adopted one is named by nobody yet
 	uint8_t *tunnel_leaving;    // named by nobody: goes with its last reference
@@ -123,17 +123,17 @@ struct fp_installer {
 	uint16_t workers_whole;     // bit: a worker that has said which tunnels it names
 	uint32_t *udp_port_users;   // [65536] locators
 	uint32_t locators;
-	uint32_t location_high;     // no location in use has a higher index
+	uint32_t location_high; // no location in use has a higher index
 	uint32_t tunnel_high;
 	uint32_t peerings;
-	struct fp_chain location_chain;    // of each V-net
-	struct fp_chain target_chain;      // locations of each attachment and of each set
+	struct fp_chain location_chain;              // of each V-net
+	struct fp_chain target_chain;                // locations of each attachment and of each set
 	uint32_t *ingress_locations, *set_locations; // their first
-	struct fp_chain ingress_chain;     // of each V-net
-	struct fp_chain locator_chain;     // of each ingress, by slot + 1
+	struct fp_chain ingress_chain;               // of each V-net
+	struct fp_chain locator_chain;               // of each ingress, by slot + 1
 	uint32_t *ingress_locators;
-	struct fp_chain tunnel_chain;      // of each pair of addresses
-	struct fp_id_map tunnel_paths;     // hash of the addresses -> the first
+	struct fp_chain tunnel_chain;  // of each pair of addresses
+	struct fp_id_map tunnel_paths; // hash of the addresses -> the first
 	uint32_t tunnel_sweep;
 
 	// marking.c
@@ -142,7 +142,7 @@ struct fp_installer {
 	bool marking, marks_due; // a lap is under way; there is something for the next one
 	uint32_t mark_cursor;
 	// upkeep.c
-	uint64_t upkeep_ns; // when the last tick was
+	uint64_t upkeep_ns;   // when the last tick was
 	uint32_t upkeep_owed; // entries to be looked at by now
 	uint32_t upkeep_cursor, collect_location, collect_tunnel, collect_set;
 	uint32_t asked; // refreshes of this tick
@@ -178,8 +178,8 @@ int fp_peerings_open(struct fp_installer *in);
 int fp_peering_set(struct fp_installer *in, const struct fp_record_peering *record);
 int fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *record);
 bool fp_peered(const struct fp_installer *in, uint32_t from, uint32_t to);
-void fp_peerings_sweep(struct fp_installer *in, uint32_t vnet);   // those not set again
-void fp_peerings_drop(struct fp_installer *in, uint32_t vnet);    // all, either way
+void fp_peerings_sweep(struct fp_installer *in, uint32_t vnet); // those not set again
+void fp_peerings_drop(struct fp_installer *in, uint32_t vnet);  // all, either way
 
 // ingress_table.c
 void fp_ingresses_open(struct fp_installer *in);
@@ -192,14 +192,15 @@ uint32_t fp_attachment_by_id(const struct fp_installer *in, uint64_t object_id);
 uint32_t fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni);
 // What leaves by this tunnel with this id on the wire must be what may come back by the two: an ingress of the
 // V-net, of this node (0: any). Else refused, since at the other end it would be another V-net's. 0 or fp_refusal.
-int fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel, uint32_t wire_id, uint64_t node_id);
+int fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel, uint32_t wire_id,
+		  uint64_t node_id);
 
 // location_table.c
 void fp_locations_open(struct fp_installer *in);
 int fp_location_set(struct fp_installer *in, const struct fp_record_location *record);
 int fp_location_remove(struct fp_installer *in, const struct fp_record_location *record);
-int fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all);  // 0 or -EINPROGRESS
-int fp_locations_leave(struct fp_installer *in, uint32_t ingress); // an attachment goes; likewise
+int fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all); // 0 or -EINPROGRESS
+int fp_locations_leave(struct fp_installer *in, uint32_t ingress);        // an attachment goes; likewise
 int fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set);
 void fp_locations_collect(struct fp_installer *in, uint32_t count); // bounded: what nobody uses
 void fp_location_foresee(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
@@ -237,7 +238,7 @@ int fp_packet_out(struct fp_installer *in, const struct fp_record_packet *record
 // marking.c: what a change may have touched is asked again
 void fp_mark_scope(struct fp_installer *in, uint32_t vnet, const struct fp_scope *scope);
 void fp_mark_older(struct fp_installer *in, uint32_t vnet, uint32_t before); // flows of older revisions
-void fp_mark_forget(struct fp_installer *in, uint32_t vnet); // its scopes wait for nothing any more
+void fp_mark_forget(struct fp_installer *in, uint32_t vnet);      // its scopes wait for nothing any more
 bool fp_marking_tick(struct fp_installer *in, uint32_t *left_ns); // true: there is more to do
 
 // upkeep.c

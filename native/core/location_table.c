@@ -11,9 +11,9 @@
 // A V-net may have so many locations for each one that is free: alone it gets four fifths of the table, and
 // however many V-nets want all of it, there is room left for the next.
 #define SHARE_OF_FREE 4
-#define SWEEP_NS 100    // one that is looked at
+#define SWEEP_NS 100 // one that is looked at
 #define DROP_NS 1000
-#define UNUSED_S 300     // a location that no flow names is forgotten after this,
+#define UNUSED_S 300      // a location that no flow names is forgotten after this,
 #define UNUSED_SHORT_S 10 // or after this when the table is three quarters full
 
 static int target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record_location *record,
@@ -131,7 +131,8 @@ fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all)
 		fp_spend(in, SWEEP_NS);
 		state->location_at = in->location_chain.next[i];
 		// What flows name stays until they have been asked again.
-		if (all || (in->location_generation[i] != state->generation && fp_index_references(pool, i) == 0))
+		if (all ||
+		    (in->location_generation[i] != state->generation && fp_index_references(pool, i) == 0))
 			location_drop(in, i);
 	}
 	state->swept |= FP_SWEPT_LOCATIONS;
@@ -157,7 +158,9 @@ fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_se
 			next = in->target_chain.next[i];
 			struct fp_location_half half = *half_now(in, i);
 			half.target = new_set;
-			int rc = pass == 0 ? set_leads_home(in, in->arena->view.location[i].vnet, new_set, half.wire_id) : 0;
+			int rc = pass == 0 ? set_leads_home(in, in->arena->view.location[i].vnet, new_set,
+							    half.wire_id)
+					   : 0;
 			if (rc != 0)
 				return rc;
 			if (pass == 0 && !location_settled(in, i))
@@ -245,7 +248,7 @@ location_add(struct fp_installer *in, uint32_t vnet, const struct fp_record_loca
 		.object_id = record->object_id,
 		.vni_way = record->head.vni << 8 | record->way,
 		.vnet = (uint16_t)vnet,
-		.half = { *half },
+		.half = {*half},
 	};
 	fp_store(&place->state, (uint8_t)FP_LOCATION_FREE);
 	// All but the member that publishes it, which others may be looking at.

@@ -10,7 +10,8 @@
 #define SCOPE_NS 4
 
 static void lap_begin(struct fp_installer *in);
-static uint32_t mark_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
+static uint32_t mark_one(void *context, uint32_t index, struct fp_flow_entry *entry,
+			 struct fp_flow_side *side);
 static bool is_marked(const struct fp_installer *in, uint32_t vnet, const struct fp_flow_entry *entry);
 static void list_forget(struct fp_scope_list *list, uint32_t vnet);
 
@@ -21,7 +22,7 @@ fp_mark_scope(struct fp_installer *in, uint32_t vnet, const struct fp_scope *sco
 	if (list->count == FP_SCOPES_PENDING)
 		in->vnet[vnet].mark_next.all = true;
 	else
-		list->item[list->count++] = (struct fp_scope_pending){ .vnet = vnet, .scope = *scope };
+		list->item[list->count++] = (struct fp_scope_pending){.vnet = vnet, .scope = *scope};
 	in->marks_due = true;
 }
 
@@ -40,7 +41,7 @@ fp_mark_forget(struct fp_installer *in, uint32_t vnet)
 {
 	list_forget(&in->marks, vnet);
 	list_forget(&in->marks_next, vnet);
-	in->vnet[vnet].mark = in->vnet[vnet].mark_next = (struct fp_mark){ 0 };
+	in->vnet[vnet].mark = in->vnet[vnet].mark_next = (struct fp_mark){0};
 	in->vnet[vnet].marks = 0;
 }
 
@@ -63,7 +64,7 @@ lap_begin(struct fp_installer *in)
 	for (uint32_t v = 1; v < in->arena->view.vnets; v++) {
 		struct fp_vnet_state *state = &in->vnet[v];
 		state->mark = state->mark_next;
-		state->mark_next = (struct fp_mark){ 0 };
+		state->mark_next = (struct fp_mark){0};
 		state->marks = 0;
 	}
 	in->marks = in->marks_next;

@@ -7,7 +7,8 @@
 #define FRAME_BYTES_MIN 14
 
 static int span_take(struct fp_assembly *assembly, const struct fp_record_packet *record);
-static int target_find(const struct fp_installer *in, const struct fp_record_packet *record, uint32_t *target);
+static int target_find(const struct fp_installer *in, const struct fp_record_packet *record,
+		       uint32_t *target);
 static bool rate_allows(struct fp_installer *in);
 
 int

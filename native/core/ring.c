@@ -70,8 +70,7 @@ fp_rings_format(void *base, size_t len_bytes, uint32_t miss_rings, uint32_t miss
 }
 
 int
-fp_ring_attach(struct fp_ring_end *end, void *base, size_t len_bytes, uint32_t ring,
-	       enum fp_ring_side side)
+fp_ring_attach(struct fp_ring_end *end, void *base, size_t len_bytes, uint32_t ring, enum fp_ring_side side)
 {
 	struct fp_rings_header *header = base;
 	memset(end, 0, sizeof(*end));
@@ -93,8 +92,8 @@ fp_ring_attach(struct fp_ring_end *end, void *base, size_t len_bytes, uint32_t r
 	if (ring > miss_rings)
 		return -ERANGE;
 	uint32_t slots = ring == miss_rings ? install_slots : miss_slots;
-	end->shared = (struct fp_ring_shared *)((uint8_t *)base + sizeof(*header) +
-						ring * ring_bytes(miss_slots));
+	end->shared =
+		(struct fp_ring_shared *)((uint8_t *)base + sizeof(*header) + ring * ring_bytes(miss_slots));
 	end->mask = slots - 1;
 	end->side = side;
 	end->broken = 0;
@@ -193,8 +192,7 @@ static bool
 other_advance(struct fp_ring_end *end)
 {
 	bool producer = end->side == FP_RING_PRODUCER;
-	uint32_t seen = __atomic_load_n(producer ? &end->shared->tail : &end->shared->head,
-					__ATOMIC_ACQUIRE);
+	uint32_t seen = __atomic_load_n(producer ? &end->shared->tail : &end->shared->head, __ATOMIC_ACQUIRE);
 	// A tail moves from `other` to at most `mine`; a head from `other` to at most `mine` + slots.
 	uint32_t limit = producer ? end->mine : end->mine + end->mask + 1;
 	if (seen - end->other > limit - end->other) {

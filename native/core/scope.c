@@ -26,8 +26,7 @@ fp_scope_covers(const struct fp_scope *scope, const struct fp_flow_key *key)
 		return false;
 	if (key->flags & FP_KEY_CONNECTION) {
 		bool source = scope->flags & FP_SCOPE_SOURCE_PORT;
-		uint16_t port =
-			__builtin_bswap16(source ? key->source_port : key->destination_port);
+		uint16_t port = __builtin_bswap16(source ? key->source_port : key->destination_port);
 		if (scope->protocol && scope->protocol != key->protocol)
 			return false;
 		if (port < scope->port_low || port > scope->port_high)
@@ -42,8 +41,8 @@ fp_scope_covers(const struct fp_scope *scope, const struct fp_flow_key *key)
 
 // The prefixes in the order in which the key's addresses are compared with them.
 static bool
-addresses_covered(const struct fp_scope *scope, const struct fp_flow_key *key,
-		  const uint8_t *first, const uint8_t *second)
+addresses_covered(const struct fp_scope *scope, const struct fp_flow_key *key, const uint8_t *first,
+		  const uint8_t *second)
 {
 	static const uint8_t zero[FP_ADDRESS_BYTES];
 	bool swapped = first != scope->source;
@@ -52,8 +51,7 @@ addresses_covered(const struct fp_scope *scope, const struct fp_flow_key *key,
 	if (!prefix_covers(second, second_bits, key->destination))
 		return false;
 	// No source (granularity destination, an ARP probe): it may be anybody's.
-	return prefix_covers(first, first_bits, key->source) ||
-	       memcmp(key->source, zero, sizeof(zero)) == 0;
+	return prefix_covers(first, first_bits, key->source) || memcmp(key->source, zero, sizeof(zero)) == 0;
 }
 
 static bool

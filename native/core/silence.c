@@ -14,7 +14,7 @@ fp_directory_state(struct fp_installer *in, const struct fp_record_directory_sta
 	if (record->worker >= FP_CLIENT_WORKERS || record->answering > 1)
 		return FP_REFUSED_MALFORMED;
 	if (record->answering) {
-		in->worker[record->worker] = (struct fp_worker_state){ 0 };
+		in->worker[record->worker] = (struct fp_worker_state){0};
 		return 0;
 	}
 	silence(in, record->worker);

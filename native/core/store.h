@@ -19,14 +19,18 @@ void fp_store_hook(void); // the test's: called after every store
 #else
 // A release-store orders what is before it. What is taken out by one store and overwritten next needs order
 // behind it too; on x86 this keeps the compiler from changing it and costs no instruction.
-static inline void fp_store_hook(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
+static inline void
+fp_store_hook(void)
+{
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
 #endif
 
 // One aligned integer member of 1, 2, 4 or 8 bytes, with release order.
-#define fp_store(at, value)                                                                        \
-	({                                                                                         \
-		__atomic_store_n((at), (value), __ATOMIC_RELEASE);                                 \
-		fp_store_hook();                                                                   \
+#define fp_store(at, value)                                                                                  \
+	({                                                                                                   \
+		__atomic_store_n((at), (value), __ATOMIC_RELEASE);                                           \
+		fp_store_hook();                                                                             \
 	})
 
 #define fp_load(at) __atomic_load_n((at), __ATOMIC_ACQUIRE)

@@ -62,8 +62,9 @@ in_force_note(struct fp_installer *in, uint32_t worker)
 	for (uint32_t left = NOTED_AT_ONCE; left && *noted + 1 < in->arena->view.vnets; left--) {
 		const uint32_t v = ++*noted;
 		struct fp_vnet *vnet = &in->arena->view.vnet[v];
-		if (fp_index_live(&in->arena->pool[FP_POOL_VNET], v) && vnet->vni % record->workers == worker &&
-		    vnet->incarnation == record->incarnation && vnet->in_force < record->head.revision)
+		if (fp_index_live(&in->arena->pool[FP_POOL_VNET], v) &&
+		    vnet->vni % record->workers == worker && vnet->incarnation == record->incarnation &&
+		    vnet->in_force < record->head.revision)
 			fp_store(&vnet->in_force, record->head.revision);
 	}
 	return *noted + 1 >= in->arena->view.vnets;

@@ -62,7 +62,7 @@ fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group
 	struct fp_tunnel_set set;
 	if (record->head.flags & FP_RECORD_FIRST) {
 		assembly->group[0] = *record;
-		assembly->group[1] = (struct fp_record_tunnel_group){ 0 };
+		assembly->group[1] = (struct fp_record_tunnel_group){0};
 		assembly->group_open = true;
 	} else {
 		const struct fp_record_tunnel_group *first = &assembly->group[0];
@@ -100,7 +100,8 @@ set_build(const struct fp_installer *in, const struct fp_assembly *assembly, str
 	if (first->object_id == 0 || first->count < 1 || first->count > FP_SET_MEMBERS_MAX ||
 	    (first->mode != FP_SET_ENTROPY && first->mode != FP_SET_FIRST))
 		return FP_REFUSED_MALFORMED;
-	*set = (struct fp_tunnel_set){ .object_id = first->object_id, .mode = first->mode, .count = first->count };
+	*set = (struct fp_tunnel_set){
+		.object_id = first->object_id, .mode = first->mode, .count = first->count};
 	for (uint8_t i = 0; i < first->count; i++) {
 		const struct fp_record_tunnel_group *part = &assembly->group[i / MEMBERS_EACH];
 		set->tunnel[i] = fp_tunnel_by_id(in, part->tunnel[i % MEMBERS_EACH]);

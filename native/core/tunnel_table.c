@@ -12,7 +12,7 @@
 
 #define UNUSED_S 900 // a tunnel that nothing names is forgotten after this
 #define MTU_BYTES_MIN 576
-#define SWEEP_NS 40    // one that is looked at
+#define SWEEP_NS 40 // one that is looked at
 
 static bool tunnel_valid(const struct fp_record_tunnel *record);
 static int tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info);
@@ -89,8 +89,7 @@ fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *rec
 		return tunnel_add(in, &info);
 	const struct fp_tunnel_info *now = &in->arena->view.tunnel_info[index];
 	if (memcmp(now->local, info.local, sizeof(info.local)) != 0 ||
-	    memcmp(now->remote, info.remote, sizeof(info.remote)) != 0 ||
-	    now->profile_id != info.profile_id)
+	    memcmp(now->remote, info.remote, sizeof(info.remote)) != 0 || now->profile_id != info.profile_id)
 		return FP_REFUSED_CONFLICT;
 	name_it(in, index);
 	in->tunnel_seen_s[index] = in->now_s;
@@ -106,7 +105,8 @@ fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *record)
 	if (index == 0)
 		return FP_REFUSED_UNKNOWN_OBJECT;
 	in->tunnel_workers[index] &= (uint16_t)~own_bit(in);
-	if (in->tunnel_workers[index] == 0 && !in->tunnel_adopted[index]) // else another one may still name it
+	if (in->tunnel_workers[index] == 0 &&
+	    !in->tunnel_adopted[index]) // else another one may still name it
 		tunnel_leave(in, index);
 	return 0;
 }
@@ -153,7 +153,7 @@ fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record)
 {
 	if (!group_valid(in, record))
 		return FP_REFUSED_MALFORMED;
-	struct fp_nexthop_group group = { .count = record->count };
+	struct fp_nexthop_group group = {.count = record->count};
 	memcpy(group.hop, record->hop, record->count * sizeof(group.hop[0]));
 	bool found = false;
 	for (uint32_t i = path_first(in, record->local, record->remote); i; i = in->tunnel_chain.next[i]) {
@@ -348,7 +348,8 @@ static uint32_t
 sibling_of(const struct fp_installer *in, uint32_t index)
 {
 	const struct fp_tunnel_info *all = in->arena->view.tunnel_info;
-	for (uint32_t i = path_first(in, all[index].local, all[index].remote); i; i = in->tunnel_chain.next[i])
+	for (uint32_t i = path_first(in, all[index].local, all[index].remote); i;
+	     i = in->tunnel_chain.next[i])
 		if (i != index && fp_tunnel_nexthops(*word_at(in, i)) &&
 		    memcmp(all[i].local, all[index].local, sizeof(all[i].local)) == 0 &&
 		    memcmp(all[i].remote, all[index].remote, sizeof(all[i].remote)) == 0)
@@ -402,9 +403,8 @@ group_valid(const struct fp_installer *in, const struct fp_record_nexthop *recor
 		return false;
 	for (uint8_t i = 0; i < record->count; i++) {
 		const struct fp_nexthop *hop = &record->hop[i];
-		if (hop->port >= in->arena->config.ports || hop->vlan > 4094 ||
-		    hop->destination_mac[0] & 1 || hop->source_mac[0] & 1 ||
-		    fp_bytes_zero(hop->destination_mac, FP_MAC_BYTES))
+		if (hop->port >= in->arena->config.ports || hop->vlan > 4094 || hop->destination_mac[0] & 1 ||
+		    hop->source_mac[0] & 1 || fp_bytes_zero(hop->destination_mac, FP_MAC_BYTES))
 			return false;
 	}
 	return true;
@@ -416,8 +416,9 @@ tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_gr
 {
 	fp_tunnel_word word = *word_at(in, index);
 	uint32_t old = fp_tunnel_nexthops(word), nexthops = old;
-	bool same = group->count == 0 ? old == 0
-				      : old && memcmp(&in->arena->view.nexthops[old], group, sizeof(*group)) == 0;
+	bool same = group->count == 0
+			    ? old == 0
+			    : old && memcmp(&in->arena->view.nexthops[old], group, sizeof(*group)) == 0;
 	if (same && in->tunnel_route_mtu[index] == route_mtu)
 		return 0;
 	if (!same) {
@@ -462,10 +463,10 @@ announce(struct fp_installer *in, uint8_t client, uint32_t index, uint16_t type,
 {
 	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
 	struct fp_record_tunnel record = {
-		.head = { .type = type,
-			  .version = FP_RECORD_VERSION,
-			  .flags = flags,
-			  .revision = info->revision },
+		.head = {.type = type,
+			 .version = FP_RECORD_VERSION,
+			 .flags = flags,
+			 .revision = info->revision},
 		.object_id = info->object_id,
 		.profile_id = info->profile_id,
 		.node_id = info->node_id,

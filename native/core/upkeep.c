@@ -7,16 +7,17 @@
 
 #include "flow_internal.h"
 
-#define LAP_S 15              // less than EXTEND_AHEAD_S, and than what is left of a life at its refresh
+#define LAP_S 15 // less than EXTEND_AHEAD_S, and than what is left of a life at its refresh
 #define REFRESHES_PER_TICK 256
 #define REFRESH_NS 200
-#define REFRESH_AGAIN_S 5     // an unanswered refresh is repeated
-#define IN_USE_S 60           // used this recently: worth asking again
-#define EXTEND_AHEAD_S 30     // while silent, expiry is kept this far ahead
-#define EXPIRED_KEPT_S 10     // an expired flow can be revived so long if its worker is found silent
+#define REFRESH_AGAIN_S 5 // an unanswered refresh is repeated
+#define IN_USE_S 60       // used this recently: worth asking again
+#define EXTEND_AHEAD_S 30 // while silent, expiry is kept this far ahead
+#define EXPIRED_KEPT_S 10 // an expired flow can be revived so long if its worker is found silent
 
 static void owe(struct fp_installer *in);
-static uint32_t upkeep_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
+static uint32_t upkeep_one(void *context, uint32_t index, struct fp_flow_entry *entry,
+			   struct fp_flow_side *side);
 static bool to_be_asked(const struct fp_installer *in, const struct fp_flow_entry *entry,
 			const struct fp_flow_side *side);
 static void refresh(struct fp_installer *in, const struct fp_flow_entry *entry, struct fp_flow_side *side);
@@ -81,14 +82,13 @@ refresh(struct fp_installer *in, const struct fp_flow_entry *entry, struct fp_fl
 {
 	const struct fp_ingress *ingress = &in->arena->view.ingress[entry->key.ingress];
 	const struct fp_vnet *vnet = &in->arena->view.vnet[ingress->vnet];
-	const uint32_t to = fp_action_of(entry->action) == FP_ACTION_DROP ?
-				    0 :
-				    fp_action_destination(entry->action);
+	const uint32_t to =
+		fp_action_of(entry->action) == FP_ACTION_DROP ? 0 : fp_action_destination(entry->action);
 	struct fp_record_miss record = {
-		.head = { .type = FP_RECORD_REFRESH,
-			  .version = FP_RECORD_VERSION,
-			  .vni = vnet->vni,
-			  .revision = vnet->revision },
+		.head = {.type = FP_RECORD_REFRESH,
+			 .version = FP_RECORD_VERSION,
+			 .vni = vnet->vni,
+			 .revision = vnet->revision},
 		.key = entry->key,
 		.ingress_object = ingress->object_id,
 		.ingress_kind = ingress->kind,

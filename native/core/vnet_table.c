@@ -6,7 +6,8 @@
 
 static int vnet_add(struct fp_installer *in, const struct fp_record_vnet *record);
 static int vnet_close(struct fp_installer *in, uint32_t index);
-static void settings_store(struct fp_installer *in, struct fp_vnet *vnet, const struct fp_record_vnet *record);
+static void settings_store(struct fp_installer *in, struct fp_vnet *vnet,
+			   const struct fp_record_vnet *record);
 static void changes_forget(struct fp_vnet *vnet);
 
 void

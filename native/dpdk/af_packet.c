@@ -33,11 +33,11 @@
 #include "port_device.h"
 
 #define FRAME_DEFAULT 2048u
-#define FRAME_HEAD 80u       // what the ring's frame header takes, rounded up
-#define ALIGNMENT 16u        // TPACKET_ALIGNMENT
+#define FRAME_HEAD 80u // what the ring's frame header takes, rounded up
+#define ALIGNMENT 16u  // TPACKET_ALIGNMENT
 #define FRAMES_DEFAULT 512u
 #define BLOCK_DEFAULT 4096u
-#define BLOCK_FRAMES 256u    // so many of any size that is so aligned are whole pages
+#define BLOCK_FRAMES 256u // so many of any size that is so aligned are whole pages
 #define MACS_BYTES 12
 
 static unsigned int number(const char *device, const char *key, unsigned int otherwise);
@@ -51,37 +51,32 @@ struct af_packet_ring
 af_packet_ring(const char *device, uint16_t mtu_bytes)
 {
 	// What is more than a frame needs has to fit into a packet buffer, or the driver refuses.
-	unsigned int needed =
-		RTE_ALIGN_CEIL(mtu_bytes + ETH_HLEN + 8u + FRAME_HEAD, ALIGNMENT);
+	unsigned int needed = RTE_ALIGN_CEIL(mtu_bytes + ETH_HLEN + 8u + FRAME_HEAD, ALIGNMENT);
 	struct af_packet_ring ring = {
 		.frame_bytes = number(device, "framesz", RTE_MAX(needed, FRAME_DEFAULT)),
 		.frames = number(device, "framecnt", FRAMES_DEFAULT),
 	};
-	ring.block_bytes = number(device, "blocksz",
-				  ring.frame_bytes == FRAME_DEFAULT
-					  ? BLOCK_DEFAULT
-					  : ring.frame_bytes * BLOCK_FRAMES);
+	ring.block_bytes =
+		number(device, "blocksz",
+		       ring.frame_bytes == FRAME_DEFAULT ? BLOCK_DEFAULT : ring.frame_bytes * BLOCK_FRAMES);
 	if (ring.frame_bytes != 0 && ring.block_bytes >= ring.frame_bytes)
 		ring.blocks = ring.frames / (ring.block_bytes / ring.frame_bytes);
 	return ring;
 }
 
 int
-af_packet_take_over(const struct fp_port *port, const struct af_packet_ring *ring,
-		    struct fp_error *error)
+af_packet_take_over(const struct fp_port *port, const struct af_packet_ring *ring, struct fp_error *error)
 {
 	unsigned int interface = if_nametoindex(port->interface);
 	int fanout = port->rx_queues > 1 ? -1 : 0; // 0: none is needed
 
 	for (uint16_t q = 0; q < port->rx_queues; q++) {
-		int rc = port->wake_fd[q] < 0
-				 ? -EBADF
-				 : take_over(port->wake_fd[q], interface, ring, &fanout);
+		int rc =
+			port->wake_fd[q] < 0 ? -EBADF : take_over(port->wake_fd[q], interface, ring, &fanout);
 		if (rc < 0)
-			return fp_error_set(error, rc,
-					    "leave blocksz, framesz and framecnt to the gateway",
-					    "port %s: a packet socket on %s cannot be set up: %s",
-					    port->name, port->interface, strerror(-rc));
+			return fp_error_set(error, rc, "leave blocksz, framesz and framecnt to the gateway",
+					    "port %s: a packet socket on %s cannot be set up: %s", port->name,
+					    port->interface, strerror(-rc));
 	}
 	return 0;
 }
@@ -108,10 +103,8 @@ take_over(int fd, unsigned int interface, const struct af_packet_ring *ring, int
 		return -errno;
 	rc = -EIO;
 	if (setsockopt(own, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
-	    options_copy(fd, own) < 0 ||
-	    setsockopt(own, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0 ||
-	    setsockopt(own, SOL_PACKET, PACKET_TX_RING, &req, sizeof(req)) < 0 ||
-	    filter_attach(own) < 0)
+	    options_copy(fd, own) < 0 || setsockopt(own, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0 ||
+	    setsockopt(own, SOL_PACKET, PACKET_TX_RING, &req, sizeof(req)) < 0 || filter_attach(own) < 0)
 		goto err;
 	map = mmap(start, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_LOCKED | MAP_FIXED, own, 0);
 	if (map == MAP_FAILED)
@@ -143,8 +136,8 @@ rings_of(int fd, size_t bytes, void **start)
 	if (!maps)
 		return -errno;
 	while (rc < 0 && fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %*s %*s %*s %" SCNuMAX, &from, &to,
-			   &inode) != 3 ||
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %*s %*s %*s %" SCNuMAX, &from, &to, &inode) !=
+			    3 ||
 		    inode != status.st_ino || !strstr(line, "socket:"))
 			continue;
 		*start = (void *)from;
@@ -208,8 +201,7 @@ number(const char *device, const char *key, unsigned int otherwise)
 	char value[32];
 	unsigned int read;
 
-	if (!port_device_argument(device, key, value, sizeof(value)) ||
-	    sscanf(value, "%u", &read) != 1)
+	if (!port_device_argument(device, key, value, sizeof(value)) || sscanf(value, "%u", &read) != 1)
 		return otherwise;
 	return read;
 }

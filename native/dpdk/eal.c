@@ -64,8 +64,7 @@ static ssize_t log_write(void *cookie, const char *data, size_t len_bytes);
 static void log_line(void);
 
 int
-fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report,
-	     struct fp_error *error)
+fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, struct fp_error *error)
 {
 	char memory[16], lcores[280], prefix[64];
 	const char *argument[ARGUMENTS_MAX];
@@ -73,8 +72,7 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report,
 
 	memset(report, 0, sizeof(*report));
 	report->memory_mb = config->memory_mb;
-	report->hugepages =
-		config->hugepages != FP_HUGEPAGES_NEVER && hugepages_suffice(config->memory_mb);
+	report->hugepages = config->hugepages != FP_HUGEPAGES_NEVER && hugepages_suffice(config->memory_mb);
 	report->pci = config->pci;
 	if (config->hugepages == FP_HUGEPAGES_ALWAYS && !report->hugepages)
 		return fp_error_set(error, -ENOMEM,
@@ -82,8 +80,7 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report,
 				    "fewer than %u MB of hugepages are free", config->memory_mb);
 
 	// Without hugepages no buffer crosses a page, so that a page holds one of the usual size.
-	snprintf(memory, sizeof(memory), "%u",
-		 report->hugepages ? config->memory_mb : config->memory_mb * 2);
+	snprintf(memory, sizeof(memory), "%u", report->hugepages ? config->memory_mb : config->memory_mb * 2);
 	snprintf(prefix, sizeof(prefix), "--file-prefix=%s", config->file_prefix);
 	argument[n++] = "vnet-gateway";
 	argument[n++] = prefix;
@@ -145,8 +142,7 @@ fp_error_set(struct fp_error *error, int rc, const char *fix, const char *format
 	snprintf(error->fix, sizeof(error->fix), "%s", fix);
 	pthread_mutex_lock(&eal_log.lock);
 	if (eal_log.last[0] && n >= 0 && (size_t)n < sizeof(error->text))
-		snprintf(error->text + n, sizeof(error->text) - (size_t)n, " (%.200s)",
-			 eal_log.last);
+		snprintf(error->text + n, sizeof(error->text) - (size_t)n, " (%.200s)", eal_log.last);
 	pthread_mutex_unlock(&eal_log.lock);
 	return rc;
 }

@@ -7,6 +7,6 @@
 
 // Fills *error from a format, with DPDK's last complaint appended in brackets if there was one
 // since fp_eal_log_forget. Returns rc.
-__attribute__((format(printf, 4, 5))) int fp_error_set(struct fp_error *error, int rc,
-						       const char *fix, const char *format, ...);
+__attribute__((format(printf, 4, 5))) int fp_error_set(struct fp_error *error, int rc, const char *fix,
+						       const char *format, ...);
 void fp_eal_log_forget(void);

@@ -47,8 +47,8 @@ struct fd_set_seen {
 	uint8_t open[FDS_MAX];
 };
 
-static int device_arguments(char *out, size_t size, const struct fp_port_config *config,
-			    uint16_t threads, struct fp_error *error);
+static int device_arguments(char *out, size_t size, const struct fp_port_config *config, uint16_t threads,
+			    struct fp_error *error);
 static int port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t threads,
 		      struct rte_mempool *mempool, struct fp_error *error);
 static int interface_prepare(const char *interface, uint16_t mtu_bytes);
@@ -60,8 +60,8 @@ static void wake_fds_find(struct fp_port *port, const struct fd_set_seen *before
 static bool wakes(const struct fp_port *port, int fd);
 
 int
-fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index,
-	     uint16_t threads, struct rte_mempool *mempool, struct fp_error *error)
+fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
+	     struct rte_mempool *mempool, struct fp_error *error)
 {
 	char device[FP_DEVICE_BYTES + 64];
 	struct fd_set_seen before;
@@ -83,14 +83,13 @@ fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t
 	fds_seen(&before);
 	rc = rte_dev_probe(device);
 	if (rc < 0)
-		return fp_error_set(
-			error, rc,
-			rc == -EEXIST ? "give every port a device of its own"
-				      : "look at the lines above; is the name right, the driver "
-					"installed, "
-					"the interface there, and the process allowed to use it?",
-			"port %s: device \"%s\" cannot be opened: %s", port->name, config->device,
-			strerror(-rc));
+		return fp_error_set(error, rc,
+				    rc == -EEXIST ? "give every port a device of its own"
+						  : "look at the lines above; is the name right, the driver "
+						    "installed, "
+						    "the interface there, and the process allowed to use it?",
+				    "port %s: device \"%s\" cannot be opened: %s", port->name, config->device,
+				    strerror(-rc));
 	rc = port_find(device, &port->dpdk_port);
 	if (rc < 0)
 		return fp_error_set(error, rc, "name a network device",
@@ -146,10 +145,9 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 
 	int rc = rte_eth_dev_info_get(id, &info);
 	if (rc < 0)
-		return fp_error_set(error, rc, "", "port %s: device \"%s\" does not answer",
-				    port->name, config->device);
-	snprintf(port->driver, sizeof(port->driver), "%s",
-		 info.driver_name ? info.driver_name : "");
+		return fp_error_set(error, rc, "", "port %s: device \"%s\" does not answer", port->name,
+				    config->device);
+	snprintf(port->driver, sizeof(port->driver), "%s", info.driver_name ? info.driver_name : "");
 	port->dma = strncmp(config->device, "net_", 4) != 0; // virtual ones copy
 	bool tap = strcmp(port->driver, "net_tap") == 0;
 	bool af_packet = strcmp(port->driver, "net_af_packet") == 0;
@@ -158,12 +156,11 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 		port_device_argument(config->device, "iface", port->interface, sizeof(port->interface));
 
 	if (threads > info.max_tx_queues || (tap && threads > FP_PORT_QUEUES_MAX))
-		return fp_error_set(
-			error, -ENOSPC,
-			"configure fewer poll_cpus, or more queues in the device's arguments",
-			"port %s: device \"%s\" has %u transmit queues, and %u poll threads need "
-			"one each",
-			port->name, config->device, info.max_tx_queues, threads);
+		return fp_error_set(error, -ENOSPC,
+				    "configure fewer poll_cpus, or more queues in the device's arguments",
+				    "port %s: device \"%s\" has %u transmit queues, and %u poll threads need "
+				    "one each",
+				    port->name, config->device, info.max_tx_queues, threads);
 	port->tx_queues = threads;
 	port->rx_queues = RTE_MIN(threads, info.max_rx_queues);
 	port->rx_queues = RTE_MIN(port->rx_queues, (uint16_t)FP_PORT_QUEUES_MAX);
@@ -181,22 +178,20 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 	conf.intr_conf.rxq = config->interrupt;
 	rc = rte_eth_dev_configure(id, port->rx_queues, port->tx_queues, &conf);
 	if (rc < 0)
-		return fp_error_set(
-			error, rc,
-			tap ? "at most 1500 with net_tap; larger with a NIC or net_af_packet"
-			    : "lower mtu_bytes",
-			"port %s: device \"%s\" refuses %u queues with an MTU of %u bytes: %s",
-			port->name, config->device, port->rx_queues, port->mtu_bytes,
-			strerror(-rc));
+		return fp_error_set(error, rc,
+				    tap ? "at most 1500 with net_tap; larger with a NIC or net_af_packet"
+					: "lower mtu_bytes",
+				    "port %s: device \"%s\" refuses %u queues with an MTU of %u bytes: %s",
+				    port->name, config->device, port->rx_queues, port->mtu_bytes,
+				    strerror(-rc));
 	rte_eth_dev_adjust_nb_rx_tx_desc(id, &rx_slots, &tx_slots);
 	if (tap)
 		rx_slots = TAP_RX_DESCRIPTORS;
 	for (uint16_t q = 0; q < port->rx_queues && rc >= 0; q++)
-		rc = rte_eth_rx_queue_setup(id, q, rx_slots, (unsigned)rte_eth_dev_socket_id(id),
-					    NULL, mempool);
+		rc = rte_eth_rx_queue_setup(id, q, rx_slots, (unsigned)rte_eth_dev_socket_id(id), NULL,
+					    mempool);
 	for (uint16_t q = 0; q < port->tx_queues && rc >= 0; q++)
-		rc = rte_eth_tx_queue_setup(id, q, tx_slots, (unsigned)rte_eth_dev_socket_id(id),
-					    NULL);
+		rc = rte_eth_tx_queue_setup(id, q, tx_slots, (unsigned)rte_eth_dev_socket_id(id), NULL);
 	if (rc < 0)
 		return fp_error_set(
 			error, rc,
@@ -207,8 +202,8 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 	rc = rte_eth_dev_start(id);
 	if (rc < 0)
 		return fp_error_set(error, rc, "look at the lines above",
-				    "port %s: device \"%s\" does not start: %s", port->name,
-				    config->device, strerror(-rc));
+				    "port %s: device \"%s\" does not start: %s", port->name, config->device,
+				    strerror(-rc));
 	// Drivers that show every frame anyway, or cannot, say so: nothing is lost.
 	if (!tap)
 		rte_eth_promiscuous_enable(id);
@@ -259,9 +254,8 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 		if (rc < 0)
 			return fp_error_set(
 				error, rc,
-				rc == -ENODEV
-					? "ip link shows the interfaces of this network namespace"
-					: "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW",
+				rc == -ENODEV ? "ip link shows the interfaces of this network namespace"
+					      : "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW",
 				"port %s: interface %s cannot be used: %s", config->name, interface,
 				rc == -ENODEV ? "there is none of this name" : strerror(-rc));
 	}
@@ -271,11 +265,9 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 		if (!port_device_argument(config->device, "qpairs", value, sizeof(value)))
 			n = (size_t)snprintf(more, sizeof(more), ",qpairs=%u", threads);
 		if (!port_device_argument(config->device, "framesz", value, sizeof(value)))
-			n += (size_t)snprintf(more + n, sizeof(more) - n, ",framesz=%u",
-					      ring.frame_bytes);
+			n += (size_t)snprintf(more + n, sizeof(more) - n, ",framesz=%u", ring.frame_bytes);
 		if (!port_device_argument(config->device, "blocksz", value, sizeof(value)))
-			n += (size_t)snprintf(more + n, sizeof(more) - n, ",blocksz=%u",
-					      ring.block_bytes);
+			n += (size_t)snprintf(more + n, sizeof(more) - n, ",blocksz=%u", ring.block_bytes);
 		if (!port_device_argument(config->device, "framecnt", value, sizeof(value)))
 			snprintf(more + n, sizeof(more) - n, ",framecnt=%u", ring.frames);
 	} else if (port_device_is(config->device, "net_tap") && named) {
@@ -283,12 +275,11 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 		if (!port_device_argument(config->device, "mac", value, sizeof(value)) &&
 		    interface_mac(interface, &mac) == 0)
 			snprintf(more, sizeof(more), ",mac=" RTE_ETHER_ADDR_PRT_FMT "%s",
-				 RTE_ETHER_ADDR_BYTES(&mac),
-				 interface_persists(interface) ? ",persist" : "");
+				 RTE_ETHER_ADDR_BYTES(&mac), interface_persists(interface) ? ",persist" : "");
 	}
 	if ((size_t)snprintf(out, size, "%s%s", config->device, more) >= size)
-		return fp_error_set(error, -E2BIG, "",
-				    "port %s: the device's arguments are too long", config->name);
+		return fp_error_set(error, -E2BIG, "", "port %s: the device's arguments are too long",
+				    config->name);
 	return 0;
 }
 

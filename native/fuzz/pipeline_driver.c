@@ -18,8 +18,7 @@
 
 // What the first byte of an input says, besides the time that passes (its upper half).
 #define PORT 7
-#define MEND_CHECKSUMS                                                                             \
-	8 // IPv4 header checksums are made right, so that what is behind them is reached
+#define MEND_CHECKSUMS 8 // IPv4 header checksums are made right, so that what is behind them is reached
 
 // A buffer of its own for every frame: headroom, then exactly the frame.
 struct exact {
@@ -47,9 +46,7 @@ pipeline_driver_start(void)
 	struct rig_config config = {
 		.port =
 			{
-				{.role = FP_PORT_INSIDE,
-				 .mac = {2, 0, 0, 0, 0, 0xf0},
-				 .mtu_bytes = 1500},
+				{.role = FP_PORT_INSIDE, .mac = {2, 0, 0, 0, 0, 0xf0}, .mtu_bytes = 1500},
 				{.role = FP_PORT_UNDERLAY,
 				 .mac = {2, 0, 0, 0, 0, 0xf1},
 				 .mtu_bytes = 1600,
@@ -125,8 +122,7 @@ pipeline_driver_stop(void)
 {
 	const struct fp_counters *c = fp_thread_counters(rig_thread(rig));
 
-	assert(c->forwarded && c->delivered && c->relayed && c->answered && c->icmp_sent &&
-	       c->exceptions);
+	assert(c->forwarded && c->delivered && c->relayed && c->answered && c->icmp_sent && c->exceptions);
 	assert(c->narrowed && c->held && c->expired && c->miss_records);
 	for (uint32_t i = 0; i < FP_REASONS_MAX; i++)
 		if (c->dropped[i] != 0)
@@ -140,8 +136,7 @@ static void
 accounting_check(void)
 {
 	const struct fp_counters *c = fp_thread_counters(rig_thread(rig));
-	uint64_t ended = c->forwarded + c->delivered + c->relayed + c->answered + c->exceptions +
-			 c->held_now;
+	uint64_t ended = c->forwarded + c->delivered + c->relayed + c->answered + c->exceptions + c->held_now;
 
 	for (uint32_t i = 0; i < FP_REASONS_MAX; i++)
 		ended += c->dropped[i];
@@ -186,11 +181,10 @@ mbuf_exact(const uint8_t *frame, size_t len)
 	exact->buffer = malloc(RTE_PKTMBUF_HEADROOM + len);
 	assert(exact->buffer != NULL);
 	memcpy(exact->buffer + RTE_PKTMBUF_HEADROOM, frame, len);
-	exact->shared =
-		(struct rte_mbuf_ext_shared_info){.free_cb = exact_free, .fcb_opaque = exact};
+	exact->shared = (struct rte_mbuf_ext_shared_info){.free_cb = exact_free, .fcb_opaque = exact};
 	rte_mbuf_ext_refcnt_set(&exact->shared, 1);
-	rte_pktmbuf_attach_extbuf(mbuf, exact->buffer, RTE_BAD_IOVA,
-				  (uint16_t)(RTE_PKTMBUF_HEADROOM + len), &exact->shared);
+	rte_pktmbuf_attach_extbuf(mbuf, exact->buffer, RTE_BAD_IOVA, (uint16_t)(RTE_PKTMBUF_HEADROOM + len),
+				  &exact->shared);
 	mbuf->data_off = RTE_PKTMBUF_HEADROOM;
 	mbuf->data_len = (uint16_t)len;
 	mbuf->pkt_len = (uint32_t)len;
@@ -213,9 +207,8 @@ tables_fill(void)
 	struct fp_record_vnet vnet = {.object_id = 1, .incarnation = 7};
 	struct fp_record_snapshot snapshot = {.incarnation = 7};
 	struct fp_record_attachment attachment = {.object_id = 10, .port = "port0"};
-	struct fp_record_ingress ingress = {.key = {.wire_id = 100, .protocol = FP_PROTOCOL_VXLAN},
-					    .node_id = 50,
-					    .udp_port = 4789};
+	struct fp_record_ingress ingress = {
+		.key = {.wire_id = 100, .protocol = FP_PROTOCOL_VXLAN}, .node_id = 50, .udp_port = 4789};
 	struct fp_record_tunnel tunnel = {.object_id = 20,
 					  .profile_id = 1,
 					  .node_id = 51,
@@ -257,10 +250,8 @@ tables_fill(void)
 	nexthop.hop[0] = (struct fp_nexthop){.destination_mac = {2, 0, 0, 0, 0, 0xe1}, .port = 1};
 	record_apply(FP_RECORD_NEXTHOP_SET, 0, &nexthop, 0);
 	record_apply(FP_RECORD_LOCATION_SET, 100, &location, 0);
-	location = (struct fp_record_location){.object_id = 31,
-					       .target_id = 11,
-					       .kind = FP_LOCATION_LOCAL,
-					       .mac = {2, 0, 0, 0, 0, 1}};
+	location = (struct fp_record_location){
+		.object_id = 31, .target_id = 11, .kind = FP_LOCATION_LOCAL, .mac = {2, 0, 0, 0, 0, 1}};
 	record_apply(FP_RECORD_LOCATION_SET, 100, &location, 0);
 	here = fp_ingress_by_vlan(rig_arena(rig), 0, 0);
 	assert(here != 0 && remote != 0);
@@ -278,8 +269,8 @@ tables_fill(void)
 }
 
 static void
-flow_add(uint32_t ingress, uint64_t ingress_object, uint8_t key_class, uint8_t source,
-	 uint8_t destination, uint8_t action, uint64_t to, uint16_t reason)
+flow_add(uint32_t ingress, uint64_t ingress_object, uint8_t key_class, uint8_t source, uint8_t destination,
+	 uint8_t action, uint64_t to, uint16_t reason)
 {
 	struct fp_record_flow flow = {
 		.key = {.key_class = key_class, .ingress = ingress},
@@ -305,11 +296,8 @@ record_apply(uint16_t type, uint32_t vni, const void *body, uint8_t flags)
 	struct fp_record record;
 
 	memcpy(&record, body, sizeof(record));
-	record.head = (struct fp_record_head){.type = type,
-					      .version = FP_RECORD_VERSION,
-					      .flags = flags,
-					      .vni = vni,
-					      .revision = 1};
+	record.head = (struct fp_record_head){
+		.type = type, .version = FP_RECORD_VERSION, .flags = flags, .vni = vni, .revision = 1};
 	if (rig_apply(rig, &record, NOW_NS) != 0) {
 		fprintf(stderr, "the installer refused a record of type %u\n", type);
 		abort();
@@ -342,20 +330,8 @@ sum16(const uint8_t *p, size_t len)
 static size_t
 ethernet(uint8_t *p, uint8_t to, uint8_t from, uint16_t ethertype)
 {
-	const uint8_t head[14] = {2,
-				  0,
-				  0,
-				  0,
-				  0,
-				  to,
-				  2,
-				  0,
-				  0,
-				  0,
-				  0,
-				  from,
-				  (uint8_t)(ethertype >> 8),
-				  (uint8_t)ethertype};
+	const uint8_t head[14] = {
+		2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, (uint8_t)(ethertype >> 8), (uint8_t)ethertype};
 
 	memcpy(p, head, sizeof(head));
 	return sizeof(head);
@@ -439,8 +415,8 @@ pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
 				 10, 0,
 				 0,  seeds[i].destination};
 	*p++ = seeds[i].port;
-	inner_bytes =
-		14 + (seeds[i].snap ? 8u : 0u) + (seeds[i].arp ? 28u : (seeds[i].protocol == 6 ? 40u : 28u) + seeds[i].payload);
+	inner_bytes = 14 + (seeds[i].snap ? 8u : 0u) +
+		      (seeds[i].arp ? 28u : (seeds[i].protocol == 6 ? 40u : 28u) + seeds[i].payload);
 	if (seeds[i].tunnel) {
 		p += ethernet(p, 0xf0 + seeds[i].port, 0xe1, 0x0800);
 		p += ipv4_udp(p, outer, 17, 0x4000, 4789, 8 + inner_bytes);
@@ -450,7 +426,9 @@ pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
 	}
 	inner = p;
 	p += ethernet(p, seeds[i].to, seeds[i].source,
-		      seeds[i].snap ? (uint16_t)(inner_bytes - 14) : seeds[i].arp ? 0x0806 : 0x0800);
+		      seeds[i].snap  ? (uint16_t)(inner_bytes - 14)
+		      : seeds[i].arp ? 0x0806
+				     : 0x0800);
 	if (seeds[i].snap) {
 		memcpy(p, "\xaa\xaa\x03\0\0\0\x08\x00", 8);
 		p += 8;

@@ -12,8 +12,7 @@ main(int argc, char **argv)
 	char path[512];
 	size_t size;
 
-	for (uint32_t i = 0; argc == 2 && (size = pipeline_driver_seed(i, data, sizeof(data))) != 0;
-	     i++) {
+	for (uint32_t i = 0; argc == 2 && (size = pipeline_driver_seed(i, data, sizeof(data))) != 0; i++) {
 		FILE *file;
 
 		snprintf(path, sizeof(path), "%s/seed-%02u", argv[1], i);

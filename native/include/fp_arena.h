@@ -25,15 +25,22 @@ struct fp_arena_config {
 	uint32_t tunnels;   // < 2^19: each may hold two header slots and two next-hop groups
 	uint32_t vnets;     // < 2^16
 	uint32_t ingresses;
-	uint32_t ports;     // <= 64
-	uint32_t threads;   // readers, <= 64
+	uint32_t ports;                 // <= 64
+	uint32_t threads;               // readers, <= 64
 	uint32_t refusal_share_percent; // of a V-net's quota (or of the table) for drop decisions
 };
-#define FP_ARENA_CONFIG_DEFAULT                                                                    \
-	{ .flows = 1 << 16, .locations = 1 << 16, .tunnels = 1024, .vnets = 256, .ingresses = 4096,    \
-	  .ports = 16, .threads = 8, .refusal_share_percent = 10 }
+#define FP_ARENA_CONFIG_DEFAULT                                                                              \
+	{                                                                                                    \
+		.flows = 1 << 16, .locations = 1 << 16, .tunnels = 1024, .vnets = 256, .ingresses = 4096,    \
+		.ports = 16, .threads = 8, .refusal_share_percent = 10                                       \
+	}
 
-enum fp_adoption { FP_ARENA_NEW = 0, FP_ARENA_ADOPTED = 1, FP_ARENA_COLD_LAYOUT = 2, FP_ARENA_COLD_CRASHES = 3 };
+enum fp_adoption {
+	FP_ARENA_NEW = 0,
+	FP_ARENA_ADOPTED = 1,
+	FP_ARENA_COLD_LAYOUT = 2,
+	FP_ARENA_COLD_CRASHES = 3
+};
 
 // What adoption kept and what it dropped, by check.
 struct fp_adoption_report {
@@ -51,7 +58,8 @@ int fp_arena_cost(const struct fp_arena_config *config, const char **names, size
 
 // path may be on hugetlbfs or tmpfs; NULL: anonymous memory. now_ns: the caller's clock, by which what is adopted is
 // judged. -EBUSY: another data plane holds it.
-int fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t now_ns, struct fp_arena **arena);
+int fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t now_ns,
+		  struct fp_arena **arena);
 void fp_arena_close(struct fp_arena *arena); // the file stays, to be adopted
 const struct fp_adoption_report *fp_arena_adoption(const struct fp_arena *arena);
 // The process ends by this signal while it is at work for these V-nets: for whoever opens the arena next. May be
@@ -89,11 +97,11 @@ void fp_arena_reader_quiescent(struct fp_arena *arena, uint32_t thread);
 struct fp_arena;
 struct fp_flow_lookup {
 	const char *variant; // its name
-	void (*start)(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint64_t *hash,
-		      uint32_t *entry);
+	void (*start)(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n,
+		      uint64_t *hash, uint32_t *entry);
 	void (*find)(const struct fp_arena *arena, uint32_t n, const uint64_t *hash, uint32_t *entry);
-	uint32_t (*finish)(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
-			   const uint64_t *hash, fp_action_word *word, uint32_t *entry);
+	uint32_t (*finish)(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n,
+			   uint32_t now_s, const uint64_t *hash, fp_action_word *word, uint32_t *entry);
 };
 
 // Where the tables stand in this process, so that a poll thread follows an index inline: arrays of the records
@@ -113,8 +121,8 @@ struct fp_arena_view {
 	uint32_t vnets, ingresses, locations, tunnels, headers, nexthop_groups, tunnel_sets, flows;
 	uint32_t flow_buckets;
 	uint32_t flow_index_mask; // bits of a bucket's way that are the index of an entry
-	uint32_t *now_s;      // see fp_arena_now_s
-	uint32_t *generation; // see fp_arena_generation
+	uint32_t *now_s;          // see fp_arena_now_s
+	uint32_t *generation;     // see fp_arena_generation
 	uint32_t *flows_resident; // as of the last tick
 	const struct fp_flow_lookup *flow_lookup;
 	struct fp_closings *closings; // core/closing.h
@@ -157,11 +165,11 @@ fp_arena_secret(const struct fp_arena *arena)
 
 // Reader's view, by index; NULL (tunnel word: 0) for an index out of range. Valid until the next quiescent
 // state.
-#define FP_ARENA_AT(type, name, table, counted)                                                    \
-	static inline type *name(const struct fp_arena *arena, uint32_t index)                     \
-	{                                                                                          \
-		const struct fp_arena_view *view = fp_arena_tables(arena);                           \
-		return index < view->counted ? &view->table[index] : NULL;                         \
+#define FP_ARENA_AT(type, name, table, counted)                                                              \
+	static inline type *name(const struct fp_arena *arena, uint32_t index)                               \
+	{                                                                                                    \
+		const struct fp_arena_view *view = fp_arena_tables(arena);                                   \
+		return index < view->counted ? &view->table[index] : NULL;                                   \
 	}
 FP_ARENA_AT(const struct fp_vnet, fp_vnet_at, vnet, vnets)
 FP_ARENA_AT(const struct fp_ingress, fp_ingress_at, ingress, ingresses)

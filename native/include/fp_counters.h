@@ -14,18 +14,30 @@
 #include "fp_delay.h"
 #include "fp_types.h"
 
-struct fp_port_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_full, exceptions; };
-struct fp_pair_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; };
+struct fp_port_counters {
+	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_full, exceptions;
+};
+struct fp_pair_counters {
+	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
+};
 
 // One burst in so many is timed by stage, and counts for all.
 #define FP_STAGE_CLOCK_EVERY 16
-enum fp_stage { FP_STAGE_RX, FP_STAGE_PARSE, FP_STAGE_LOOKUP, FP_STAGE_ACT, FP_STAGE_TX, FP_STAGE_OTHER, FP_STAGE_MAX };
+enum fp_stage {
+	FP_STAGE_RX,
+	FP_STAGE_PARSE,
+	FP_STAGE_LOOKUP,
+	FP_STAGE_ACT,
+	FP_STAGE_TX,
+	FP_STAGE_OTHER,
+	FP_STAGE_MAX
+};
 
 struct fp_reason_vnet {
 	uint64_t object_id; // of the V-net
 	uint64_t packets;   // 0: free
 	uint32_t vni;
-	uint16_t vnet;      // its index
+	uint16_t vnet; // its index
 	uint16_t reason;
 };
 #define FP_REASON_VNETS 1024
@@ -39,7 +51,7 @@ struct fp_counters {
 	struct fp_reason_vnet reason_vnet[FP_REASON_VNETS];
 	uint64_t reason_vnet_full;
 	struct fp_port_counters port[FP_COUNTER_PORTS];
-	struct fp_pair_counters *vnet;   // by V-net index, 0 .. capacity
+	struct fp_pair_counters *vnet; // by V-net index, 0 .. capacity
 	// By tunnel index, likewise. tx = sent into it. rx is an estimate: packets of the ingress whose answers go into
 	// this tunnel, as learnt from decisions, and not what was dropped before it had one.
 	struct fp_pair_counters *tunnel;

@@ -47,8 +47,7 @@ struct fp_eal_report {
 	uint8_t pci;       // the PCI bus was looked at
 };
 
-int fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report,
-		 struct fp_error *error);
+int fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, struct fp_error *error);
 
 // ---- the data plane --------------------------------------------------------------------------
 
@@ -65,9 +64,9 @@ struct fp_idle {
 	uint8_t mode; // enum fp_idle_mode
 	uint32_t max_sleep_us;
 };
-#define FP_IDLE_DEFAULT                                                                            \
-	{                                                                                          \
-		.mode = FP_IDLE_SLEEP, .max_sleep_us = 900                                         \
+#define FP_IDLE_DEFAULT                                                                                      \
+	{                                                                                                    \
+		.mode = FP_IDLE_SLEEP, .max_sleep_us = 900                                                   \
 	}
 
 struct fp_dataplane_config {
@@ -107,8 +106,7 @@ void fp_dataplane_destroy(struct fp_dataplane *dataplane);
 
 // Megabytes of packet memory that a configuration needs (for fp_eal_config.memory_mb).
 uint32_t fp_dataplane_memory_mb(const struct fp_dataplane_config *config);
-void fp_dataplane_start_report(const struct fp_dataplane *dataplane,
-			       struct fp_start_report *report);
+void fp_dataplane_start_report(const struct fp_dataplane *dataplane, struct fp_start_report *report);
 struct fp_arena *fp_dataplane_arena(struct fp_dataplane *dataplane);
 const struct fp_port *fp_dataplane_port(const struct fp_dataplane *dataplane,
 					uint32_t index); // NULL: none
@@ -129,8 +127,7 @@ struct fp_thread_state {
 	uint64_t cycles_hz;
 	uint64_t stage_cycles[FP_STAGE_MAX];
 };
-int fp_dataplane_thread(struct fp_dataplane *dataplane, uint32_t thread,
-			struct fp_thread_state *state);
+int fp_dataplane_thread(struct fp_dataplane *dataplane, uint32_t thread, struct fp_thread_state *state);
 
 // One port, for `show ports`: what its driver counts, and the sum over threads of what they do.
 struct fp_port_state {
@@ -138,8 +135,7 @@ struct fp_port_state {
 	uint32_t speed_mbps; // 0: unknown
 	struct fp_port_counters counters;
 };
-int fp_dataplane_port_state(struct fp_dataplane *dataplane, uint32_t index,
-			    struct fp_port_state *state);
+int fp_dataplane_port_state(struct fp_dataplane *dataplane, uint32_t index, struct fp_port_state *state);
 
 // What housekeeping counts itself.
 struct fp_housekeeping_counters {
@@ -150,14 +146,13 @@ struct fp_housekeeping_counters {
 	uint64_t broken_rings, cpu_ns;
 	uint64_t indexes_misused; // see fp_arena_indexes_misused
 };
-void fp_dataplane_housekeeping(struct fp_dataplane *dataplane,
-			       struct fp_housekeeping_counters *counters);
+void fp_dataplane_housekeeping(struct fp_dataplane *dataplane, struct fp_housekeeping_counters *counters);
 
 // The TAP queue for a port's exception traffic; takes fd over (closed with the port or when
 // replaced). -ENOENT: no such port; -ESHUTDOWN: it does not run.
 // Which VLANs of an underlay port its tunnels come in; 0: untagged.
-int fp_dataplane_set_underlay_vlans(struct fp_dataplane *dataplane, uint32_t port,
-				    const uint16_t *vlans, uint32_t n);
+int fp_dataplane_set_underlay_vlans(struct fp_dataplane *dataplane, uint32_t port, const uint16_t *vlans,
+				    uint32_t n);
 int fp_exception_set(struct fp_dataplane *dataplane, uint32_t port, int fd);
 
 // ---- clients ---------------------------------------------------------------------------------

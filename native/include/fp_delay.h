@@ -26,8 +26,7 @@ static inline uint32_t
 fp_delay_bucket(uint64_t ns)
 {
 	const uint64_t steps = ns >> FP_DELAY_STEP_LOG2;
-	const uint32_t power =
-		63u - (uint32_t)__builtin_clzll(steps | 1u << FP_DELAY_PER_POWER_LOG2);
+	const uint32_t power = 63u - (uint32_t)__builtin_clzll(steps | 1u << FP_DELAY_PER_POWER_LOG2);
 	const uint32_t shift = power - FP_DELAY_PER_POWER_LOG2;
 	const uint64_t bucket = ((uint64_t)shift << FP_DELAY_PER_POWER_LOG2) + (steps >> shift);
 	return bucket < FP_DELAY_BUCKETS ? (uint32_t)bucket : FP_DELAY_BUCKETS - 1;
@@ -40,8 +39,7 @@ fp_delay_from_ns(uint32_t bucket)
 	const uint32_t per_power = 1u << FP_DELAY_PER_POWER_LOG2;
 	if (bucket < per_power)
 		return (uint64_t)bucket << FP_DELAY_STEP_LOG2;
-	return (uint64_t)(per_power + bucket % per_power)
-	       << (bucket / per_power - 1 + FP_DELAY_STEP_LOG2);
+	return (uint64_t)(per_power + bucket % per_power) << (bucket / per_power - 1 + FP_DELAY_STEP_LOG2);
 }
 
 static inline void

@@ -24,10 +24,10 @@ struct fp_dump_flow {
 	fp_action_word action;
 	uint64_t revision;
 	uint64_t source_object, destination_object; // 0: none
-	uint64_t packets, bytes; // estimates
-	uint32_t tunnel;         // of the destination location as it stands, 0: none
-	uint32_t idle_s;         // since the last packet
-	int32_t expires_in_s;    // 0 and less: expired
+	uint64_t packets, bytes;                    // estimates
+	uint32_t tunnel;                            // of the destination location as it stands, 0: none
+	uint32_t idle_s;                            // since the last packet
+	int32_t expires_in_s;                       // 0 and less: expired
 	uint32_t zero;
 };
 
@@ -64,7 +64,7 @@ uint32_t fp_dump_locations(const struct fp_arena *arena, uint32_t reader, uint32
 			   struct fp_dump_location *rows, uint32_t n);
 uint32_t fp_dump_tunnels(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor,
 			 struct fp_dump_tunnel *rows, uint32_t n);
-uint32_t fp_dump_vnets(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor, struct fp_dump_vnet *rows,
-		       uint32_t n);
+uint32_t fp_dump_vnets(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor,
+		       struct fp_dump_vnet *rows, uint32_t n);
 uint32_t fp_dump_ingresses(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor, uint32_t vni,
 			   struct fp_dump_ingress *rows, uint32_t n);

@@ -24,7 +24,8 @@ fp_flow_bucket_of(const struct fp_arena_view *view, uint64_t hash)
 static inline bool
 fp_flow_beyond_cache(const struct fp_arena *arena)
 {
-	return __atomic_load_n(fp_arena_tables(arena)->flows_resident, __ATOMIC_RELAXED) >= FP_FLOWS_BEYOND_CACHE;
+	return __atomic_load_n(fp_arena_tables(arena)->flows_resident, __ATOMIC_RELAXED) >=
+	       FP_FLOWS_BEYOND_CACHE;
 }
 
 // A look-up of n keys is three calls. Each asks for cache lines that the next one reads, so that whoever has two
@@ -32,8 +33,8 @@ fp_flow_beyond_cache(const struct fp_arena *arena)
 //
 // start: hash[i] becomes the key's fp_hash_flow, entry[i] the number of its bucket.
 static inline void
-fp_flow_lookup_start(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint64_t *hash,
-		     uint32_t *entry)
+fp_flow_lookup_start(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n,
+		     uint64_t *hash, uint32_t *entry)
 {
 	fp_arena_tables(arena)->flow_lookup->start(arena, key, n, hash, entry);
 }
@@ -46,16 +47,16 @@ fp_flow_lookup_find(const struct fp_arena *arena, uint32_t n, const uint64_t *ha
 // finish: word[i] becomes the action word and entry[i] the index of a hit, 0 of a miss. An entry whose expire_at_s has
 // come is a miss. Stamps the age of what is found, asks for the destination's location. Returns the number of hits.
 static inline uint32_t
-fp_flow_lookup_finish(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
-		      const uint64_t *hash, fp_action_word *word, uint32_t *entry)
+fp_flow_lookup_finish(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n,
+		      uint32_t now_s, const uint64_t *hash, fp_action_word *word, uint32_t *entry)
 {
 	return fp_arena_tables(arena)->flow_lookup->finish(arena, key, n, now_s, hash, word, entry);
 }
 
 // All three at once.
 static inline uint32_t
-fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n, uint32_t now_s,
-		    uint64_t *hash, fp_action_word *word, uint32_t *entry)
+fp_flow_lookup_bulk(const struct fp_arena *arena, const struct fp_flow_key *const *key, uint32_t n,
+		    uint32_t now_s, uint64_t *hash, fp_action_word *word, uint32_t *entry)
 {
 	fp_flow_lookup_start(arena, key, n, hash, entry);
 	fp_flow_lookup_find(arena, n, hash, entry);
@@ -104,8 +105,10 @@ uint32_t fp_flow_reclaim(struct fp_arena *arena);
 
 // Walks `count` entries from where it stopped; calls back for each live one. Used for scans (scoped change),
 // refresh and dumps. Returns true when it wrapped around. The visitor may remove or change what it sees.
-typedef void (*fp_flow_visit)(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_flow_side *side);
-bool fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_visit visit, void *context);
+typedef void (*fp_flow_visit)(void *context, uint32_t index, struct fp_flow_entry *entry,
+			      struct fp_flow_side *side);
+bool fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_visit visit,
+		  void *context);
 
 // Removes a live entry if it expired more than grace_s ago; true: it did.
 bool fp_flow_expire_at(struct fp_arena *arena, uint32_t entry, uint32_t grace_s);

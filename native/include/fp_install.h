@@ -48,12 +48,14 @@ struct fp_installer_hooks {
 	// Port index of a configured name, -1 if there is none; *mtu_bytes of it.
 	int (*port_by_name)(void *context, const char *name, uint16_t *mtu_bytes);
 	// A frame to send: complete inner frame, to an attachment or a tunnel (indexes).
-	void (*send)(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame, uint32_t len_bytes);
+	void (*send)(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+		     uint32_t len_bytes);
 	// An index is given out, and not published yet: its counters begin at zero. May be NULL.
 	void (*counters_begin)(void *context, enum fp_counted what, uint32_t index);
 };
 
-int fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hooks, struct fp_installer **installer);
+int fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hooks,
+			struct fp_installer **installer);
 // How many workers share the V-nets: worker w has those with vni % workers == w, and records of others are refused
 // from it. 0, as at first: no V-net is anybody's own.
 void fp_installer_share(struct fp_installer *installer, uint32_t workers);
@@ -62,7 +64,8 @@ void fp_installer_destroy(struct fp_installer *installer);
 // 0: applied. -EAGAIN: keep it at the head of its ring and try again after the next tick. -EINPROGRESS: keep it
 // there and apply it again, others in between: it has spent what one record may.
 // Any other negative: refused, counted, and told to the client by a REFUSED record (by emit).
-int fp_installer_apply(struct fp_installer *installer, uint8_t client_worker, const struct fp_record *record, uint64_t now_ns);
+int fp_installer_apply(struct fp_installer *installer, uint8_t client_worker, const struct fp_record *record,
+		       uint64_t now_ns);
 
 // The client is gone or another one has taken its place: what it has begun and not ended is forgotten.
 void fp_installer_leave(struct fp_installer *installer, uint8_t client_worker);

@@ -11,4 +11,5 @@
 struct rte_mempool;
 
 // NULL: rte_errno says why.
-struct rte_mempool *fp_packet_pool_create(const char *name, uint32_t buffers, uint32_t cache, uint16_t room_bytes);
+struct rte_mempool *fp_packet_pool_create(const char *name, uint32_t buffers, uint32_t cache,
+					  uint16_t room_bytes);

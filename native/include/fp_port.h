@@ -34,9 +34,9 @@ struct fp_port {
 	uint8_t up;
 	uint8_t partial_checksums; // af_packet: complete L4 checksums that a local kernel left
 				   // partial
-	uint8_t cuts_s_tags; // af_packet: of a frame with an 802.1ad tag it hands over the MACs
+	uint8_t cuts_s_tags;       // af_packet: of a frame with an 802.1ad tag it hands over the MACs
 	uint8_t live;
-	uint8_t dma; // a device writes the frames, not this processor: they are not in its cache
+	uint8_t dma;        // a device writes the frames, not this processor: they are not in its cache
 	uint16_t mtu_bytes; // largest IP packet
 	uint16_t rx_queues, tx_queues;
 	struct rte_ether_addr mac;
@@ -70,8 +70,8 @@ struct fp_error {
 
 // Plugs, configures and starts. Control thread, EAL started. -errno with *error filled in: nothing
 // stays behind.
-int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index,
-		 uint16_t threads, struct rte_mempool *mempool, struct fp_error *error);
+int fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
+		 struct rte_mempool *mempool, struct fp_error *error);
 // Whether the device, or the kernel's interface that it sits on, has a link now. Any thread.
 bool fp_port_has_link(const struct fp_port *port);
 // Which VLANs are the underlay's. Any thread, one at a time; poll threads see it as it is written.

@@ -24,42 +24,47 @@ enum fp_record_type {
 	FP_RECORD_UNKNOWN_LOCATOR = 3, // struct fp_record_locator: outer source that nobody announced
 	FP_RECORD_PACKET = 4,          // struct fp_record_packet: (part of) a frame
 	FP_RECORD_REFUSED = 5,         // struct fp_record_refused: a record of yours was not applied
-	FP_RECORD_TUNNEL_CHANGED = 6,  // struct fp_record_tunnel: to control: a tunnel came (wants a next hop) or, GONE, went
-	FP_RECORD_SYNCED = 7,          // struct fp_record_sync: all that came before that SYNC is in force
-	FP_RECORD_TUNNEL_UP = 8,       // struct fp_record_tunnel: to the workers that name it: it has a next hop now
+	FP_RECORD_TUNNEL_CHANGED =
+		6, // struct fp_record_tunnel: to control: a tunnel came (wants a next hop) or, GONE, went
+	FP_RECORD_SYNCED = 7, // struct fp_record_sync: all that came before that SYNC is in force
+	FP_RECORD_TUNNEL_UP =
+		8, // struct fp_record_tunnel: to the workers that name it: it has a next hop now
 
 	// client -> data plane, applied in order
-	FP_RECORD_VNET_SET = 32,        // struct fp_record_vnet
-	FP_RECORD_VNET_REMOVE = 33,     // struct fp_record_vnet (only vni, object_id)
-	FP_RECORD_SNAPSHOT_BEGIN = 34,  // struct fp_record_snapshot: marks all that stands in the V-net; VNI 0: the
-	                                // worker's tunnels
-	FP_RECORD_SNAPSHOT_END = 35,    // sweeps what was not set again; sets floor and revision; VNI 0: sweeps
-	                                // tunnels that no worker names, once all have said which they do
-	FP_RECORD_ATTACHMENT_SET = 36,  // struct fp_record_attachment
+	FP_RECORD_VNET_SET = 32,    // struct fp_record_vnet
+	FP_RECORD_VNET_REMOVE = 33, // struct fp_record_vnet (only vni, object_id)
+	FP_RECORD_SNAPSHOT_BEGIN =
+		34, // struct fp_record_snapshot: marks all that stands in the V-net; VNI 0: the
+		    // worker's tunnels
+	FP_RECORD_SNAPSHOT_END = 35, // sweeps what was not set again; sets floor and revision; VNI 0: sweeps
+	// tunnels that no worker names, once all have said which they do
+	FP_RECORD_ATTACHMENT_SET = 36, // struct fp_record_attachment
 	FP_RECORD_ATTACHMENT_REMOVE = 37,
-	FP_RECORD_INGRESS_SET = 38,     // struct fp_record_ingress
+	FP_RECORD_INGRESS_SET = 38, // struct fp_record_ingress
 	FP_RECORD_INGRESS_REMOVE = 39,
-	FP_RECORD_TUNNEL_SET = 40,      // struct fp_record_tunnel
-	FP_RECORD_TUNNEL_REMOVE = 41,   // the worker names it no longer; it goes when nobody does, nor any location
+	FP_RECORD_TUNNEL_SET = 40, // struct fp_record_tunnel
+	FP_RECORD_TUNNEL_REMOVE =
+		41, // the worker names it no longer; it goes when nobody does, nor any location
 	FP_RECORD_TUNNEL_GROUP_SET = 42, // struct fp_record_tunnel_group: a tunnel set
-	FP_RECORD_LOCATION_SET = 43,    // struct fp_record_location
+	FP_RECORD_LOCATION_SET = 43,     // struct fp_record_location
 	FP_RECORD_LOCATION_REMOVE = 44,
-	FP_RECORD_NEXTHOP_SET = 45,     // struct fp_record_nexthop
-	FP_RECORD_PEERING_SET = 46,     // struct fp_record_peering
+	FP_RECORD_NEXTHOP_SET = 45, // struct fp_record_nexthop
+	FP_RECORD_PEERING_SET = 46, // struct fp_record_peering
 	FP_RECORD_PEERING_REMOVE = 47,
-	FP_RECORD_FLOW_INSTALL = 48,    // struct fp_record_flow: a decision; releases what waits for its token
-	FP_RECORD_CHANGE = 49,          // struct fp_record_change
-	FP_RECORD_RELEASE_DROP = 50,    // struct fp_record_flow: ends a held key without installing (reason)
-	FP_RECORD_DIRECTORY_STATE = 51, // struct fp_record_directory_state: answers or not (flows are extended)
-	FP_RECORD_PACKET_OUT = 52,      // struct fp_record_packet: send this frame
-	FP_RECORD_SYNC = 53,            // struct fp_record_sync: say SYNCED once all before it is in force
+	FP_RECORD_FLOW_INSTALL = 48, // struct fp_record_flow: a decision; releases what waits for its token
+	FP_RECORD_CHANGE = 49,       // struct fp_record_change
+	FP_RECORD_RELEASE_DROP = 50, // struct fp_record_flow: ends a held key without installing (reason)
+	FP_RECORD_DIRECTORY_STATE =
+		51,                // struct fp_record_directory_state: answers or not (flows are extended)
+	FP_RECORD_PACKET_OUT = 52, // struct fp_record_packet: send this frame
+	FP_RECORD_SYNC = 53,       // struct fp_record_sync: say SYNCED once all before it is in force
 };
 
 enum fp_record_flag {
 	FP_RECORD_IF_PRESENT = 1 << 0, // LOCATION_SET: only if the location is in use here
-	FP_RECORD_LAST = 1 << 1,       // CHANGE, PACKET, TUNNEL_GROUP_SET: last of several that belong together
-	FP_RECORD_FIRST = 1 << 2,      // likewise: first
-	FP_RECORD_GONE = 1 << 3,       // TUNNEL_CHANGED: it went; without: it came
+	FP_RECORD_LAST = 1 << 1,  // CHANGE, PACKET, TUNNEL_GROUP_SET: last of several that belong together
+	FP_RECORD_FIRST = 1 << 2, // likewise: first
+	FP_RECORD_GONE = 1 << 3,  // TUNNEL_CHANGED: it went; without: it came
 };
 
 struct fp_record_head {
@@ -104,10 +109,10 @@ static_assert(sizeof(struct fp_record_locator) == 128, "locator");
 struct fp_record_refused {
 	struct fp_record_head head; // vni and revision of the refused record
 	uint16_t refused_type;
-	uint16_t why;    // enum fp_refusal
+	uint16_t why; // enum fp_refusal
 	uint32_t zero0;
-	uint64_t object; // the id it named
-	uint64_t token;  // FLOW_INSTALL: still held
+	uint64_t object;        // the id it named
+	uint64_t token;         // FLOW_INSTALL: still held
 	struct fp_flow_key key; // FLOW_INSTALL
 	uint8_t zero[44];
 };
@@ -115,16 +120,16 @@ static_assert(sizeof(struct fp_record_refused) == 128, "refused");
 
 // Why a record was not applied. Each has a counter.
 enum fp_refusal {
-	FP_REFUSED_MALFORMED = 1,       // a value out of its range
+	FP_REFUSED_MALFORMED = 1, // a value out of its range
 	FP_REFUSED_UNKNOWN_VNET = 2,
-	FP_REFUSED_OTHER_VNET = 3,      // names something of a V-net that is no peer
-	FP_REFUSED_UNKNOWN_OBJECT = 4,  // location, tunnel, attachment, port or ingress that is not there
-	FP_REFUSED_LATE = 5,            // a later change covers it: ask again
+	FP_REFUSED_OTHER_VNET = 3,        // names something of a V-net that is no peer
+	FP_REFUSED_UNKNOWN_OBJECT = 4,    // location, tunnel, attachment, port or ingress that is not there
+	FP_REFUSED_LATE = 5,              // a later change covers it: ask again
 	FP_REFUSED_OTHER_INCARNATION = 6, // needs a snapshot first
-	FP_REFUSED_NO_ROOM = 7,         // table full (not flows: they make room)
-	FP_REFUSED_OTHER_CLIENT = 8,    // not this client's to send: the type, the V-net or the worker it names
+	FP_REFUSED_NO_ROOM = 7,           // table full (not flows: they make room)
+	FP_REFUSED_OTHER_CLIENT = 8, // not this client's to send: the type, the V-net or the worker it names
 	FP_REFUSED_QUOTA = 9,
-	FP_REFUSED_CONFLICT = 10,       // same id, other key
+	FP_REFUSED_CONFLICT = 10, // same id, other key
 	FP_REFUSED_MAX = 11,
 };
 
@@ -184,7 +189,7 @@ struct fp_record_tunnel {
 	uint8_t ttl;
 	uint8_t dscp;
 	uint8_t dscp_copy;
-	uint64_t backup_id; // reserved, 0
+	uint64_t backup_id;   // reserved, 0
 	uint64_t incarnation; // of the store that head.revision belongs to
 	uint8_t zero[32];
 };
@@ -239,17 +244,17 @@ static_assert(sizeof(struct fp_record_peering) == 128, "peering");
 struct fp_record_flow {
 	struct fp_record_head head; // V-net of the key, revision of the decision
 	struct fp_flow_key key;
-	uint16_t reason; // FP_ACTION_DROP: enum fp_drop_reason
-	uint8_t action;  // enum fp_action
-	uint8_t ways;    // source way << 4 | destination way
-	uint64_t ingress_object;       // must be the object of key.ingress
-	uint64_t source_object;        // 0: none
-	uint64_t destination_object;   // 0: none
-	uint32_t destination_vni;      // 0: the key's V-net
+	uint16_t reason;             // FP_ACTION_DROP: enum fp_drop_reason
+	uint8_t action;              // enum fp_action
+	uint8_t ways;                // source way << 4 | destination way
+	uint64_t ingress_object;     // must be the object of key.ingress
+	uint64_t source_object;      // 0: none
+	uint64_t destination_object; // 0: none
+	uint32_t destination_vni;    // 0: the key's V-net
 	uint32_t lifetime_ms;
-	uint32_t refresh_ms;           // 0: never refreshed
+	uint32_t refresh_ms; // 0: never refreshed
 	uint32_t zero0;
-	uint64_t token;                // 0: nobody waits
+	uint64_t token; // 0: nobody waits
 	uint64_t incarnation;
 	uint8_t zero[8];
 };

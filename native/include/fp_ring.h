@@ -41,18 +41,20 @@ struct fp_ring_end {
 	uint32_t mine;  // own index
 	uint32_t other; // the other's, as last seen and checked
 	uint8_t side;
-	uint8_t broken; // the other side's index was impossible: nothing is read or written any more
-	uint8_t unrung; // producer: something was written since fp_ring_wanted() was last asked
+	uint8_t broken;     // the other side's index was impossible: nothing is read or written any more
+	uint8_t unrung;     // producer: something was written since fp_ring_wanted() was last asked
 	uint64_t overflows; // records that found no room (producer)
 };
 
 // 0: impossible numbers (rings 1 .. FP_RINGS_MAX-1; slots a power of two, 16 .. 2^20).
 size_t fp_rings_bytes(uint32_t miss_rings, uint32_t miss_slots, uint32_t install_slots);
-int fp_rings_format(void *base, size_t len_bytes, uint32_t miss_rings, uint32_t miss_slots, uint32_t install_slots);
+int fp_rings_format(void *base, size_t len_bytes, uint32_t miss_rings, uint32_t miss_slots,
+		    uint32_t install_slots);
 // Each side attaches once to freshly formatted memory: both indexes start at 0.
 // -EPROTO: another version; -EINVAL: no rings, or sizes that contradict len_bytes; -ERANGE: no such ring.
 // ring: 0 .. miss_rings-1, or miss_rings for the install ring. Checks the header against len_bytes.
-int fp_ring_attach(struct fp_ring_end *end, void *base, size_t len_bytes, uint32_t ring, enum fp_ring_side side);
+int fp_ring_attach(struct fp_ring_end *end, void *base, size_t len_bytes, uint32_t ring,
+		   enum fp_ring_side side);
 
 uint32_t fp_ring_write(struct fp_ring_end *end, const struct fp_record *records, uint32_t n);
 uint32_t fp_ring_room(struct fp_ring_end *end); // producer: how many could be written now

@@ -36,21 +36,23 @@ struct fp_hold_limits {
 	uint32_t wait_ms;
 	uint32_t misses_per_ingress_s; // new keys that one ingress may ask for; 0: no limit
 };
-#define FP_HOLD_LIMITS_DEFAULT                                                                     \
-	{ .packets = 8192, .packets_per_vnet = 2048, .packets_per_ingress = 1024, .packets_per_flow = 16, .wait_ms = 1000,   \
-	  .misses_per_ingress_s = 50000 }
+#define FP_HOLD_LIMITS_DEFAULT                                                                               \
+	{                                                                                                    \
+		.packets = 8192, .packets_per_vnet = 2048, .packets_per_ingress = 1024,                      \
+		.packets_per_flow = 16, .wait_ms = 1000, .misses_per_ingress_s = 50000                       \
+	}
 
 struct fp_thread_config {
 	uint32_t index;
 	struct fp_arena *arena;
-	struct fp_port *ports;         // FP_PORTS_MAX of them, shared
+	struct fp_port *ports; // FP_PORTS_MAX of them, shared
 	struct rte_mempool *mempool;
 	struct fp_hold_limits hold;
-	uint32_t workers;              // slow-path workers: worker of a V-net is vnet->worker
-	uint16_t tx_queue;             // of every port
-	uint32_t icmp_per_s;           // limit of what we originate ourselves
-	uint32_t threads;              // poll threads that share a V-net's quota_misses_per_s; 0: one
-	uint32_t exceptions_per_s;     // frames handed to the kernel, and as many of control protocols; 0: 20000
+	uint32_t workers;          // slow-path workers: worker of a V-net is vnet->worker
+	uint16_t tx_queue;         // of every port
+	uint32_t icmp_per_s;       // limit of what we originate ourselves
+	uint32_t threads;          // poll threads that share a V-net's quota_misses_per_s; 0: one
+	uint32_t exceptions_per_s; // frames handed to the kernel, and as many of control protocols; 0: 20000
 };
 
 struct fp_thread; // in native/packet/thread.h
@@ -59,7 +61,8 @@ int fp_thread_create(const struct fp_thread_config *config, struct fp_thread **t
 void fp_thread_destroy(struct fp_thread *thread); // frees held packets (counted as shutdown)
 
 // Parses a burst and begins to look it up; acts on the one received before, whose tables' lines have come meanwhile.
-void fp_thread_receive(struct fp_thread *thread, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n);
+void fp_thread_receive(struct fp_thread *thread, const struct fp_port *port, struct rte_mbuf **mbufs,
+		       uint16_t n);
 // Whether a full burst had better wait for the next one: the flows are too many for the caches near. With few of them
 // nothing is gained, and what waits is crowded out itself.
 bool fp_thread_takes_turns(const struct fp_thread *thread);
@@ -72,7 +75,8 @@ bool fp_thread_has_work(const struct fp_thread *thread);
 
 // Attaches or detaches (ring NULL) the miss ring of a worker. Only while the thread is parked between two
 // bursts (fp_poll_pause) or from itself.
-void fp_thread_worker_attach(struct fp_thread *thread, uint32_t worker, const struct fp_ring_end *ring, int doorbell_fd);
+void fp_thread_worker_attach(struct fp_thread *thread, uint32_t worker, const struct fp_ring_end *ring,
+			     int doorbell_fd);
 // New limits; packets is cut to what the thread was created with. Under the same rule as worker_attach.
 void fp_thread_hold_limits(struct fp_thread *thread, const struct fp_hold_limits *limits);
 int fp_thread_doorbell_fd(const struct fp_thread *thread, uint32_t worker); // -1: nobody attached
@@ -86,7 +90,8 @@ uint32_t fp_thread_release(struct fp_thread *thread, const struct fp_release *re
 // Housekeeping only. true: the mbuf is taken; false: no room, the mbuf stays the caller's. send_inner takes a
 // complete inner frame; kind LOCAL: target is an ingress index; TUNNEL: a tunnel index, wire_id the VNI on the wire.
 bool fp_thread_send(struct fp_thread *thread, uint16_t port_index, struct rte_mbuf *mbuf);
-bool fp_thread_send_inner(struct fp_thread *thread, uint8_t kind, uint32_t target, uint32_t wire_id, struct rte_mbuf *mbuf);
+bool fp_thread_send_inner(struct fp_thread *thread, uint8_t kind, uint32_t target, uint32_t wire_id,
+			  struct rte_mbuf *mbuf);
 
 // Frames addressed to this gateway itself: consumer is housekeeping. mbuf->port is our port index.
 uint32_t fp_thread_exceptions(struct fp_thread *thread, struct rte_mbuf **mbufs, uint32_t n);
@@ -96,4 +101,5 @@ struct fp_counters *fp_thread_counters(struct fp_thread *thread);
 // at zero. Every thread has passed a quiescent state since the one before it was taken out.
 void fp_thread_counters_begin(struct fp_thread *thread, enum fp_counted what, uint32_t index);
 // A pair of a thread's counters as it stands. false: it is free, or its V-net is gone.
-bool fp_reason_vnet_read(const struct fp_reason_vnet *pair, const struct fp_arena *arena, struct fp_reason_vnet *copy);
+bool fp_reason_vnet_read(const struct fp_reason_vnet *pair, const struct fp_arena *arena,
+			 struct fp_reason_vnet *copy);

@@ -59,11 +59,11 @@ enum fp_action {
 	FP_ACTION_ENCAPSULATE = 2, // to the tunnel of the destination location
 	FP_ACTION_DELIVER = 3,     // to the attachment of the destination location
 	FP_ACTION_RELAY = 4,       // decapsulate and encapsulate to the destination location's tunnel
-	FP_ACTION_ANSWER = 5,      // ARP: answer with the destination location's MAC (0: the V-net's gateway MAC)
-	FP_ACTION_NARROW = 6,      // policy needs ports: look again with a connection key
-	FP_ACTION_REWRITE = 7,     // reserved: addresses become location addresses
-	FP_ACTION_RESTORE = 8,     // reserved
-	FP_ACTION_SECURE = 9,      // reserved: into ESP
+	FP_ACTION_ANSWER = 5,  // ARP: answer with the destination location's MAC (0: the V-net's gateway MAC)
+	FP_ACTION_NARROW = 6,  // policy needs ports: look again with a connection key
+	FP_ACTION_REWRITE = 7, // reserved: addresses become location addresses
+	FP_ACTION_RESTORE = 8, // reserved
+	FP_ACTION_SECURE = 9,  // reserved: into ESP
 	FP_ACTION_MAX = 10,
 };
 
@@ -82,10 +82,26 @@ fp_action_make(uint8_t action, uint8_t flags, uint32_t source, uint32_t destinat
 	return (uint64_t)action << 56 | (uint64_t)flags << 48 | (uint64_t)(source & 0xffffff) << 24 |
 	       (destination & 0xffffff);
 }
-static inline uint8_t fp_action_of(fp_action_word w) { return (uint8_t)(w >> 56); }
-static inline uint8_t fp_action_flags(fp_action_word w) { return (uint8_t)(w >> 48); }
-static inline uint32_t fp_action_source(fp_action_word w) { return (uint32_t)(w >> 24) & 0xffffff; }
-static inline uint32_t fp_action_destination(fp_action_word w) { return (uint32_t)w & 0xffffff; }
+static inline uint8_t
+fp_action_of(fp_action_word w)
+{
+	return (uint8_t)(w >> 56);
+}
+static inline uint8_t
+fp_action_flags(fp_action_word w)
+{
+	return (uint8_t)(w >> 48);
+}
+static inline uint32_t
+fp_action_source(fp_action_word w)
+{
+	return (uint32_t)(w >> 24) & 0xffffff;
+}
+static inline uint32_t
+fp_action_destination(fp_action_word w)
+{
+	return (uint32_t)w & 0xffffff;
+}
 
 // ---- flow table ------------------------------------------------------------------------------
 
@@ -179,23 +195,24 @@ enum fp_vnet_closing {
 // Looked at by poll threads: the first line. The rest is housekeeping's.
 struct fp_vnet {
 	uint32_t vni; // 24 bits
-	uint32_t closings; // how often something was closed from here or into here; never set back, whoever has the index
+	uint32_t
+		closings; // how often something was closed from here or into here; never set back, whoever has the index
 	uint8_t flags; // enum fp_vnet_flag
 	uint8_t gateway_mac[6];
-	uint8_t worker; // which slow-path worker serves it: vni % workers
+	uint8_t worker;              // which slow-path worker serves it: vni % workers
 	uint8_t gateway_address[16]; // zero: none
-	uint64_t object_id; // the directory's id, never reused
-	uint64_t incarnation; // store incarnation that the revisions below belong to
-	uint64_t revision;    // newest revision seen
+	uint64_t object_id;          // the directory's id, never reused
+	uint64_t incarnation;        // store incarnation that the revisions below belong to
+	uint64_t revision;           // newest revision seen
 	uint32_t quota_flows;
 	uint32_t quota_misses_per_s;
 	// second line
-	uint64_t floor;       // an answer older than this is refused
-	uint32_t stale_max_s; // how long flows outlive a silent directory
-	uint32_t flows;       // resident now
+	uint64_t floor;          // an answer older than this is refused
+	uint32_t stale_max_s;    // how long flows outlive a silent directory
+	uint32_t flows;          // resident now
 	uint32_t drops_resident; // of these: refusals
-	uint32_t change_next; // next place to write in changes[]
-	uint8_t closing; // enum fp_vnet_closing
+	uint32_t change_next;    // next place to write in changes[]
+	uint8_t closing;         // enum fp_vnet_closing
 	uint8_t zero[31];
 	uint64_t in_force; // what was tightened up to this revision is closed; 0: not known
 	struct fp_change changes[FP_CHANGES_KEPT];
@@ -220,12 +237,12 @@ enum fp_ingress_flag {
 struct fp_ingress {
 	uint64_t object_id; // attachment id or node id
 	uint32_t vni;
-	uint16_t vnet; // index
-	uint8_t kind;  // enum fp_ingress_kind
-	uint8_t flags; // enum fp_ingress_flag
-	uint16_t port; // attachment: port index
-	uint16_t vlan; // attachment: 0 untagged
-	uint16_t mtu_bytes; // attachment: largest inner IP packet
+	uint16_t vnet;       // index
+	uint8_t kind;        // enum fp_ingress_kind
+	uint8_t flags;       // enum fp_ingress_flag
+	uint16_t port;       // attachment: port index
+	uint16_t vlan;       // attachment: 0 untagged
+	uint16_t mtu_bytes;  // attachment: largest inner IP packet
 	uint16_t references; // locators that lead here
 	uint64_t node_id;    // node: same as object_id; attachment: 0
 	uint8_t zero[32];
@@ -301,10 +318,26 @@ fp_tunnel_make(uint32_t header, uint32_t nexthops, uint16_t mtu_bytes, uint8_t s
 	return (uint64_t)(header & 0xfffff) << 44 | (uint64_t)(nexthops & 0xfffff) << 24 |
 	       (uint64_t)mtu_bytes << 8 | state;
 }
-static inline uint32_t fp_tunnel_header(fp_tunnel_word w) { return (uint32_t)(w >> 44); }
-static inline uint32_t fp_tunnel_nexthops(fp_tunnel_word w) { return (uint32_t)(w >> 24) & 0xfffff; }
-static inline uint16_t fp_tunnel_mtu(fp_tunnel_word w) { return (uint16_t)(w >> 8); }
-static inline uint8_t fp_tunnel_state(fp_tunnel_word w) { return (uint8_t)w; }
+static inline uint32_t
+fp_tunnel_header(fp_tunnel_word w)
+{
+	return (uint32_t)(w >> 44);
+}
+static inline uint32_t
+fp_tunnel_nexthops(fp_tunnel_word w)
+{
+	return (uint32_t)(w >> 24) & 0xfffff;
+}
+static inline uint16_t
+fp_tunnel_mtu(fp_tunnel_word w)
+{
+	return (uint16_t)(w >> 8);
+}
+static inline uint8_t
+fp_tunnel_state(fp_tunnel_word w)
+{
+	return (uint8_t)w;
+}
 
 // Outer header of a tunnel, ready to copy. Immutable once published: a change takes a free slot.
 #define FP_HEADER_BYTES_MAX 72
@@ -339,7 +372,7 @@ static_assert(sizeof(struct fp_nexthop_group) == 128, "fp_nexthop_group");
 
 // What housekeeping knows of a tunnel beside its word.
 struct fp_tunnel_info {
-	uint64_t object_id;  // id under which clients name it
+	uint64_t object_id; // id under which clients name it
 	uint64_t profile_id;
 	uint8_t local[16];
 	uint8_t remote[16];
@@ -351,8 +384,8 @@ struct fp_tunnel_info {
 	uint8_t ttl;
 	uint8_t dscp;
 	uint8_t dscp_copy;
-	uint32_t references; // locations and sets that name it
-	uint64_t backup_id;  // reserved
+	uint32_t references;  // locations and sets that name it
+	uint64_t backup_id;   // reserved
 	uint64_t incarnation; // store incarnation that the revision belongs to
 	uint8_t zero[32];
 };

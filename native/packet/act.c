@@ -9,8 +9,7 @@ static void forward(struct fp_thread *t, struct packet *p, fp_action_word word);
 static void forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
 			   const struct fp_location_half *half, const struct fp_location *location);
 static void act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word);
-static uint32_t source_fault(const struct fp_thread *t, const struct packet *p,
-			     fp_action_word word);
+static uint32_t source_fault(const struct fp_thread *t, const struct packet *p, fp_action_word word);
 static void count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word);
 
 // A decision that names its source's location is for packets from that MAC.
@@ -24,8 +23,7 @@ source_fits(const struct fp_thread *t, const struct packet *p, fp_action_word wo
 		return true;
 	half = location_half(t, index);
 	return half != NULL &&
-	       load64(half->mac) << 16 ==
-		       load64(rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, 6)) << 16;
+	       load64(half->mac) << 16 == load64(rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, 6)) << 16;
 }
 
 uint64_t

@@ -96,8 +96,7 @@ complete_inner(uint8_t *ip, uint32_t len, uint32_t deep)
 		return;
 	header_bytes = (ip[0] & 15) * 4u;
 	if (header_bytes < IPV4_BYTES || header_bytes > len || load16_be(ip + 2) != len ||
-	    (load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)) != 0 ||
-	    !checksum_is_right(ip, header_bytes))
+	    (load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)) != 0 || !checksum_is_right(ip, header_bytes))
 		return;
 	complete(ip, len, deep + 1);
 }

@@ -6,14 +6,14 @@
 #include "thread.h"
 
 static uint32_t protocol_of(struct fp_thread *t, struct parse_context *context, uint16_t udp_port);
-static uint32_t locator_ingress(struct fp_thread *t, const struct parse_context *context,
-				const uint8_t *ip, const uint8_t *udp);
+static uint32_t locator_ingress(struct fp_thread *t, const struct parse_context *context, const uint8_t *ip,
+				const uint8_t *udp);
 
 // The frame is IPv4 to this port's MAC, in this VLAN; the IP header stands at byte l3. Leaves the inner frame in
 // the mbuf.
 uint32_t
-decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t vlan,
-      uint32_t l3, uint8_t *outer_ecn)
+decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t vlan, uint32_t l3,
+      uint8_t *outer_ecn)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, l3);
 	uint32_t len = p->mbuf->data_len - l3;
@@ -51,8 +51,7 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 	if (unlikely(udp_bytes < UDP_BYTES + VXLAN_BYTES || udp_bytes > total_bytes - header_bytes))
 		return FP_DROP_vxlan_malformed;
 	vxlan = udp + UDP_BYTES;
-	if (unlikely(!(vxlan[0] &
-		       0x08))) // the I flag; what is reserved is ignored (RFC 7348 section 5)
+	if (unlikely(!(vxlan[0] & 0x08))) // the I flag; what is reserved is ignored (RFC 7348 section 5)
 		return FP_DROP_vxlan_malformed;
 
 	p->key.ingress = locator_ingress(t, context, ip, udp);
@@ -119,8 +118,7 @@ locator_ingress(struct fp_thread *t, const struct parse_context *context, const 
 	memcpy(key.remote + 12, ip + 12, 4);
 	i = fp_ingress_by_locator(t->arena, &key);
 	ingress = ingress_at(t, i);
-	if (i == 0 || ingress == NULL || ingress->kind != FP_INGRESS_NODE ||
-	    !ingress_live(ingress)) {
+	if (i == 0 || ingress == NULL || ingress->kind != FP_INGRESS_NODE || !ingress_live(ingress)) {
 		locator_unknown(t, &key);
 		return 0;
 	}

@@ -86,8 +86,7 @@ usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte
 	if (unlikely(load16(frame + 16) != be16((uint16_t)(len - ETHERNET_BYTES)) ||
 		     load16(frame + 38) != be16((uint16_t)(len - ETHERNET_BYTES - IPV4_BYTES))))
 		return NULL;
-	if (unlikely(
-		    !locator_is(seen, w.addresses, vxlan, load16(frame + 36), context->locators)) &&
+	if (unlikely(!locator_is(seen, w.addresses, vxlan, load16(frame + 36), context->locators)) &&
 	    !locator_is(++seen, w.addresses, vxlan, load16(frame + 36), context->locators))
 		return NULL;
 	mbuf->data_off = (uint16_t)(mbuf->data_off + TUNNEL_BYTES);

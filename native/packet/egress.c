@@ -7,8 +7,8 @@
 // Where things stand in a header slot of VXLAN over IPv4.
 enum { SLOT_TOS = 1, SLOT_TTL = 8 };
 
-static uint32_t hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel,
-			 fp_tunnel_word word, uint32_t hop);
+static uint32_t hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_word word,
+			 uint32_t hop);
 static uint32_t tag_of(uint32_t vlan);
 
 void
@@ -34,8 +34,7 @@ egress_make_tunnel(struct fp_thread *t, uint32_t tunnel)
 
 // Returns what is wrong with it, or 0.
 static uint32_t
-hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_word word,
-	 uint32_t number)
+hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_word word, uint32_t number)
 {
 	uint32_t header_index = fp_tunnel_header(word), group_index = fp_tunnel_nexthops(word), tag;
 	const struct fp_nexthop_group *group;
@@ -68,10 +67,9 @@ hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_
 	if (!tx_possible(t, hop->port))
 		return FP_DROP_tunnel_unresolved;
 	egress->batch = &t->tx[hop->port];
-	egress->mtu_bytes =
-		(uint16_t)(fp_tunnel_mtu(word) > VXLAN_IPV4_BYTES + ETHERNET_BYTES
-				   ? fp_tunnel_mtu(word) - VXLAN_IPV4_BYTES - ETHERNET_BYTES
-				   : 0);
+	egress->mtu_bytes = (uint16_t)(fp_tunnel_mtu(word) > VXLAN_IPV4_BYTES + ETHERNET_BYTES
+					       ? fp_tunnel_mtu(word) - VXLAN_IPV4_BYTES - ETHERNET_BYTES
+					       : 0);
 	egress->checksum_base = header->checksum_base;
 	egress->tos = header->bytes[SLOT_TOS];
 	egress->tos_own = header->dscp_copy ? 0 : header->bytes[SLOT_TOS] & (uint8_t)~ECN_MASK;
@@ -119,12 +117,11 @@ egress_make_set(const struct fp_thread *t, struct egress_set *egress, uint32_t s
 	const struct fp_tunnel_set *s = &t->view.tunnel_set[set];
 	uint32_t n = 0, tunnel;
 
-	*egress = (struct egress_set){
-		.name = egress_name(t, set), .alone = egress_name(t, set), .weights = 1};
+	*egress =
+		(struct egress_set){.name = egress_name(t, set), .alone = egress_name(t, set), .weights = 1};
 	for (uint32_t i = 0; i < FP_SET_MEMBERS_MAX; i++)
 		egress->last[i] = INT16_MAX;
-	if (set == 0 || set >= t->view.tunnel_sets || s->count == 0 ||
-	    s->count > FP_SET_MEMBERS_MAX)
+	if (set == 0 || set >= t->view.tunnel_sets || s->count == 0 || s->count > FP_SET_MEMBERS_MAX)
 		return;
 	egress->tunnel[0] = s->tunnel[0];
 	for (uint32_t i = 0; i < s->count; i++) {

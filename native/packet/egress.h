@@ -105,8 +105,7 @@ egress_of_tunnel(struct fp_thread *t, uint32_t tunnel, uint32_t entropy)
 static inline const struct egress *
 egress_of_attachment(struct fp_thread *t, uint32_t ingress)
 {
-	struct egress *egress =
-		&t->egress[FP_NEXTHOPS_MAX * EGRESS_TUNNELS + ingress % EGRESS_ATTACHMENTS];
+	struct egress *egress = &t->egress[FP_NEXTHOPS_MAX * EGRESS_TUNNELS + ingress % EGRESS_ATTACHMENTS];
 
 	if (unlikely(egress->name != egress_name(t, ingress)))
 		egress_make_attachment(t, egress, ingress);
@@ -128,8 +127,7 @@ egress_member(struct fp_thread *t, uint32_t set, uint32_t entropy)
 	if (unlikely(egress->name != name))
 		egress_make_set(t, egress, set);
 	pick = _mm_set1_epi16((int16_t)((uint64_t)egress_mixed(entropy) * egress->weights >> 32));
-	past = (uint32_t)_mm_movemask_epi8(
-		_mm_packs_epi16(_mm_cmpgt_epi16(pick, _mm_load_si128(last)),
-				_mm_cmpgt_epi16(pick, _mm_load_si128(last + 1))));
+	past = (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_cmpgt_epi16(pick, _mm_load_si128(last)),
+							   _mm_cmpgt_epi16(pick, _mm_load_si128(last + 1))));
 	return egress->tunnel[__builtin_popcount(past) % FP_SET_MEMBERS_MAX];
 }

@@ -60,9 +60,8 @@ outer_tos(const struct egress *egress, const uint8_t *inner)
 // What changes in the inner frame on its way to a location, whatever carries it there. With a tag
 // its first 12 bytes move in front of it, by as many bytes as `tag_bytes` says.
 static inline __attribute__((always_inline)) void
-rewrite_inner(struct fp_thread *t, uint32_t flags, uint8_t *frame,
-	      const struct fp_location *location, const struct fp_location_half *half,
-	      uint32_t tag_bytes)
+rewrite_inner(struct fp_thread *t, uint32_t flags, uint8_t *frame, const struct fp_location *location,
+	      const struct fp_location_half *half, uint32_t tag_bytes)
 {
 	uint64_t mac = load64(half->mac); // and two bytes more
 	uint64_t source = load64(frame + 6);
@@ -108,8 +107,7 @@ usual_encapsulate(struct fp_thread *t, struct packet *p, const struct fp_locatio
 		tunnel = egress_member(t, tunnel, entropy);
 	}
 	egress = egress_of_tunnel(t, tunnel, entropy);
-	if (unlikely((flags & (PACKET_IP | PACKET_PORTS | PACKET_TUNNELED)) !=
-			     (PACKET_IP | PACKET_PORTS) ||
+	if (unlikely((flags & (PACKET_IP | PACKET_PORTS | PACKET_TUNNELED)) != (PACKET_IP | PACKET_PORTS) ||
 		     egress == NULL || length > egress->mtu_bytes || mbuf->data_off < EGRESS_ROOM))
 		return false;
 	rewrite_inner(t, flags, frame, location, half, 0);

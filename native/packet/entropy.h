@@ -31,10 +31,8 @@ entropy_hash(const struct fp_thread *t, uint64_t a, uint64_t b)
 static inline uint32_t
 entropy_of_ports(const struct fp_thread *t, const struct packet *p, const uint8_t *frame)
 {
-	static_assert(offsetof(struct packet, protocol) ==
-		      offsetof(struct packet, source_port) + 4);
-	return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12),
-			    load64(&p->source_port) & 0xffffffffff);
+	static_assert(offsetof(struct packet, protocol) == offsetof(struct packet, source_port) + 4);
+	return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12), load64(&p->source_port) & 0xffffffffff);
 }
 
 static inline uint32_t
@@ -43,7 +41,6 @@ entropy_of(const struct fp_thread *t, const struct packet *p, const uint8_t *fra
 	if (p->flags & PACKET_PORTS)
 		return entropy_of_ports(t, p, frame);
 	if (p->flags & PACKET_IP)
-		return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12),
-				    (uint64_t)p->protocol << 32);
+		return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12), (uint64_t)p->protocol << 32);
 	return entropy_hash(t, load_mac(frame), load_mac(frame + 6));
 }

@@ -36,8 +36,7 @@ exception(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf *mbuf
 		header_bytes = (ip[0] & 15) * 4u;
 		total_bytes = load16_be(ip + 2);
 		if (ip[0] >> 4 == 4 && header_bytes >= IPV4_BYTES && total_bytes >= header_bytes &&
-		    total_bytes <= len - ETHERNET_BYTES &&
-		    !(load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)))
+		    total_bytes <= len - ETHERNET_BYTES && !(load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)))
 			checksum_complete(ip, total_bytes);
 	}
 	mbuf->port = port->index;

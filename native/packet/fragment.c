@@ -17,8 +17,7 @@ static void key_make(const struct fp_thread *t, const struct packet *p, struct f
 static struct fragment *set_of(struct fp_thread *t, const struct fragment *key);
 static bool same(const struct fragment *a, const struct fragment *b);
 static bool lives(const struct fp_thread *t, const struct fragment *f);
-static struct fragment *place_in(const struct fp_thread *t, struct fragment *set,
-				 const struct fragment *f);
+static struct fragment *place_in(const struct fp_thread *t, struct fragment *set, const struct fragment *f);
 
 // The packet is a first fragment whose decision needs its ports.
 void
@@ -67,9 +66,8 @@ fragment_wait(struct fp_thread *t, const struct packet *p, uint64_t received_ns)
 		drop_packet(t, p, FP_DROP_fragment_unknown);
 		return;
 	}
-	*w = (struct waiting_fragment){.packet = *p,
-				       .received_ns = received_ns,
-				       .until_ns = t->now_ns + FRAGMENT_WAIT_NS};
+	*w = (struct waiting_fragment){
+		.packet = *p, .received_ns = received_ns, .until_ns = t->now_ns + FRAGMENT_WAIT_NS};
 	key_make(t, p, &w->datagram);
 	t->counters.held++;
 	waiting_left(t, t->waiting_n + 1);
@@ -205,8 +203,7 @@ place_in(const struct fp_thread *t, struct fragment *set, const struct fragment 
 			return &set[i];
 		for (uint32_t k = 0; k < FRAGMENT_WAYS; k++)
 			has += set[k].vni == set[i].vni;
-		if (has > most ||
-		    (has == most && (int32_t)(set[i].sequence - oldest->sequence) < 0)) {
+		if (has > most || (has == most && (int32_t)(set[i].sequence - oldest->sequence) < 0)) {
 			most = has;
 			oldest = &set[i];
 		}

@@ -17,14 +17,14 @@ struct hold_packet {
 static const uint16_t ask_after_ms[] = {20, 60, 140};
 #define ASK_STAGES (sizeof(ask_after_ms) / sizeof(ask_after_ms[0]))
 
-static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash,
-			  uint64_t received_ns);
+static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t received_ns);
 static struct hold_share *share_of(struct hold_share *share, uint64_t object_id, uint32_t vni);
 static void slot_free(struct fp_thread *t, uint32_t slot);
 static bool slot_current(const struct fp_thread *t, uint32_t slot);
 static void slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason);
 static bool names_locations(fp_action_word word);
-static bool still_holds(const struct fp_thread *t, const struct hold_slot *s, const struct fp_release *release);
+static bool still_holds(const struct fp_thread *t, const struct hold_slot *s,
+			const struct fp_release *release);
 static bool location_is(const struct fp_thread *t, uint32_t index, uint64_t object_id);
 static fp_action_word word_now(struct fp_thread *t, const struct fp_flow_key *key);
 static bool ring_has_room_for(struct hold_share *share, struct fp_ring_end *ring);
@@ -52,8 +52,8 @@ hold_create(struct fp_thread *t, const struct fp_hold_limits *limits)
 	hold->packet = calloc(room + 1, sizeof(*hold->packet));
 	hold->vnet = calloc(t->view.vnets, sizeof(*hold->vnet));
 	hold->ingress = calloc(t->view.ingresses, sizeof(*hold->ingress));
-	if (hold->chain == NULL || hold->slot == NULL || hold->packet == NULL ||
-	    hold->vnet == NULL || hold->ingress == NULL)
+	if (hold->chain == NULL || hold->slot == NULL || hold->packet == NULL || hold->vnet == NULL ||
+	    hold->ingress == NULL)
 		return -ENOMEM; // the caller calls hold_destroy
 	for (uint32_t i = room; i > 0; i--) {
 		hold->slot[i].next = hold->free_slot;
@@ -106,8 +106,7 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 	const struct fp_vnet *vnet = &t->view.vnet[p->vnet];
 	const struct fp_ingress *from = &t->view.ingress[p->key.ingress];
 	struct hold_share *of_vnet = share_of(&hold->vnet[p->vnet], vnet->object_id, vnet->vni);
-	struct hold_share *of_ingress =
-		share_of(&hold->ingress[p->key.ingress], from->object_id, from->vni);
+	struct hold_share *of_ingress = share_of(&hold->ingress[p->key.ingress], from->object_id, from->vni);
 	struct hold_packet *held;
 	bool first = slot == 0;
 	uint32_t i, reason = 0;
@@ -128,8 +127,7 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 		return;
 	}
 	if (first) {
-		if (!rate_take(&of_ingress->paid_ns, t->now_ns,
-			       limits->misses_per_ingress_s) ||
+		if (!rate_take(&of_ingress->paid_ns, t->now_ns, limits->misses_per_ingress_s) ||
 		    !rate_take(&of_vnet->paid_ns, t->now_ns,
 			       vnet->quota_misses_per_s != 0
 				       ? RTE_MAX(vnet->quota_misses_per_s / t->threads, 1u)
@@ -187,8 +185,7 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 void
 hold_release(struct fp_thread *t, const struct fp_release *release)
 {
-	uint32_t slot = (uint32_t)(release->token >> 32) & 0xffffff,
-		 generation = (uint32_t)release->token;
+	uint32_t slot = (uint32_t)(release->token >> 32) & 0xffffff, generation = (uint32_t)release->token;
 	struct hold *hold = &t->hold;
 	struct hold_slot *s;
 	fp_action_word word;
@@ -196,8 +193,7 @@ hold_release(struct fp_thread *t, const struct fp_release *release)
 	if (release->token >> 56 != t->index || slot == 0 || slot > hold->room)
 		return;
 	s = &hold->slot[slot];
-	if (!s->used || s->generation != generation ||
-	    memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
+	if (!s->used || s->generation != generation || memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
 		return; // ended meanwhile
 	word = release->action;
 	if (names_locations(word)) {
@@ -285,8 +281,7 @@ static struct hold_share *
 share_of(struct hold_share *share, uint64_t object_id, uint32_t vni)
 {
 	if (unlikely(share->object_id != object_id || share->vni != vni))
-		*share = (struct hold_share){
-			.object_id = object_id, .vni = vni, .owner = share->owner + 1};
+		*share = (struct hold_share){.object_id = object_id, .vni = vni, .owner = share->owner + 1};
 	return share;
 }
 
@@ -315,8 +310,8 @@ slot_current(const struct fp_thread *t, uint32_t slot)
 	const struct hold_slot *s = &t->hold.slot[slot];
 	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
 
-	return ingress_live(ingress) && ingress->object_id == s->ingress_object &&
-	       ingress->vni == s->vni && ingress->vnet == s->vnet;
+	return ingress_live(ingress) && ingress->object_id == s->ingress_object && ingress->vni == s->vni &&
+	       ingress->vnet == s->vnet;
 }
 
 static void
@@ -361,8 +356,8 @@ still_holds(const struct fp_thread *t, const struct hold_slot *s, const struct f
 static bool
 location_is(const struct fp_thread *t, uint32_t index, uint64_t object_id)
 {
-	return index == 0 || (location_half(t, index) != NULL &&
-			      t->view.location[index].object_id == object_id);
+	return index == 0 ||
+	       (location_half(t, index) != NULL && t->view.location[index].object_id == object_id);
 }
 
 static fp_action_word
@@ -461,11 +456,9 @@ slot_time(struct fp_thread *t, uint32_t slot)
 	struct hold_slot *s = &t->hold.slot[slot];
 	uint64_t expire_ns = s->held_ns + t->hold.limits.wait_ms * MILLISECOND_NS;
 
-	while (s->stage < ASK_STAGES &&
-	       s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS <= t->now_ns)
+	while (s->stage < ASK_STAGES && s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS <= t->now_ns)
 		s->stage++; // a late tick asks once, not three times
-	s->due_ns = s->stage < ASK_STAGES ? s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS
-					  : expire_ns;
+	s->due_ns = s->stage < ASK_STAGES ? s->held_ns + ask_after_ms[s->stage] * MILLISECOND_NS : expire_ns;
 	s->due_ns = RTE_MIN(s->due_ns, expire_ns);
 	wheel_add(&t->hold, slot);
 }

@@ -25,7 +25,8 @@ too_big(struct fp_thread *t, struct packet *p, fp_action_word word, uint32_t mtu
 		return;
 	}
 	answer = *p;
-	if (!icmp_allowed(p, ip) || !shared_rate_take(&t->icmp_rate, p->vnet, t->view.vnet[p->vnet].object_id, t->now_ns,
+	if (!icmp_allowed(p, ip) ||
+	    !shared_rate_take(&t->icmp_rate, p->vnet, t->view.vnet[p->vnet].object_id, t->now_ns,
 			      t->icmp_per_s) ||
 	    !icmp_make(t, &answer, mtu_bytes)) {
 		drop_packet(t, p, FP_DROP_mtu_frag_needed);

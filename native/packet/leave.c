@@ -6,8 +6,7 @@
 #include "encap.h"
 #include "thread.h"
 
-static void leave_by(struct fp_thread *t, struct packet *p, const struct egress *egress,
-		     enum tx_kind kind);
+static void leave_by(struct fp_thread *t, struct packet *p, const struct egress *egress, enum tx_kind kind);
 
 void
 encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *location,
@@ -21,11 +20,9 @@ encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *loc
 		drop_packet(t, p, FP_DROP_relay_loop);
 		return;
 	}
-	egress = egress_of_tunnel(t,
-				  half->kind == FP_LOCATION_TUNNEL
-					  ? half->target
-					  : egress_member(t, half->target, entropy),
-				  entropy);
+	egress = egress_of_tunnel(
+		t, half->kind == FP_LOCATION_TUNNEL ? half->target : egress_member(t, half->target, entropy),
+		entropy);
 	if (egress->fault != 0) {
 		give_up(t, p, kind, egress->fault);
 		return;
@@ -104,8 +101,7 @@ encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoin
 	struct packet p = {.mbuf = mbuf, .length = (uint16_t)(mbuf->data_len - ETHERNET_BYTES)};
 
 	if (egress->fault != 0 || mbuf->data_off < EGRESS_ROOM || mbuf->data_len < ETHERNET_BYTES ||
-	    __atomic_load_n(&t->view.tunnel_info[out->target].object_id, __ATOMIC_RELAXED) !=
-		    out->object) {
+	    __atomic_load_n(&t->view.tunnel_info[out->target].object_id, __ATOMIC_RELAXED) != out->object) {
 		rte_pktmbuf_free(mbuf);
 		return;
 	}

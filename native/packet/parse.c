@@ -15,16 +15,14 @@ struct run {
 	uint32_t vnet; // 0: of none
 	uint64_t packets, bytes;
 };
-static struct packet *parse_all(struct fp_thread *t, struct parse_context *context,
-				enum usual_way way, bool attached, struct rte_mbuf **mbufs,
-				uint32_t n, struct packet *p);
+static struct packet *parse_all(struct fp_thread *t, struct parse_context *context, enum usual_way way,
+				bool attached, struct rte_mbuf **mbufs, uint32_t n, struct packet *p);
 static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way,
 			  bool attached, struct run *run, struct packet *p, struct rte_mbuf *mbuf);
 static void run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes);
 static void run_end(struct fp_thread *t, struct run run);
-static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *context,
-			       struct packet *p, const struct inside *inside, uint32_t outer_ecn,
-			       uint32_t outer_ttl);
+static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *context, struct packet *p,
+			       const struct inside *inside, uint32_t outer_ecn, uint32_t outer_ttl);
 static uint32_t parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p);
 // Where a frame's type stands behind its tag, if it has one.
 struct tag {
@@ -37,8 +35,7 @@ static uint32_t parse_underlay(struct fp_thread *t, struct parse_context *contex
 			       struct tag tag);
 static const struct inside *attachment_of(struct fp_thread *t, const struct parse_context *context,
 					  uint32_t vlan);
-static struct inside attachment_find(struct fp_thread *t, const struct fp_port *port,
-				     uint32_t vlan);
+static struct inside attachment_find(struct fp_thread *t, const struct fp_port *port, uint32_t vlan);
 
 const uint8_t usual_not_unicast[256] = {[0] = 1, [127] = 1, [224 ... 255] = 1};
 const uint16_t usual_least_bytes[256] = {
@@ -126,21 +123,18 @@ parse_all(struct fp_thread *t, struct parse_context *context, enum usual_way way
 
 // Where packets of an ingress may claim to be. mtu_bytes 0: any length will do.
 struct inside
-inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingress,
-	  uint32_t mtu_bytes)
+inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingress, uint32_t mtu_bytes)
 {
 	const struct fp_ingress *i = ingress_at(t, ingress);
 	const struct fp_vnet *vnet = i != NULL ? vnet_at(t, i->vnet) : NULL;
-	struct inside inside = {.gateway_mac = MAC_BROADCAST << 16,
-				.ingress = ingress,
-				.port = (uint8_t)port->index};
+	struct inside inside = {
+		.gateway_mac = MAC_BROADCAST << 16, .ingress = ingress, .port = (uint8_t)port->index};
 
 	if (vnet == NULL || !vnet_live(vnet))
 		return inside;
 	inside.vnet = i->vnet;
 	inside.believed = ingress_believed(i);
-	inside.flags =
-		PACKET_IP | PACKET_PORTS | (i->kind == FP_INGRESS_NODE ? PACKET_TUNNELED : 0);
+	inside.flags = PACKET_IP | PACKET_PORTS | (i->kind == FP_INGRESS_NODE ? PACKET_TUNNELED : 0);
 	if (load_mac(vnet->gateway_mac) != 0)
 		inside.gateway_mac = load_mac(vnet->gateway_mac) << 16;
 	if (!port->partial_checksums)
@@ -150,8 +144,7 @@ inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingres
 
 // Where a tagged frame came in. NULL: it has no tag, or is the first of its VLAN.
 static inline const struct inside *
-tagged_inside(const struct fp_thread *t, const struct parse_context *context,
-	      const struct rte_mbuf *mbuf)
+tagged_inside(const struct fp_thread *t, const struct parse_context *context, const struct rte_mbuf *mbuf)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	const struct attachment_seen *seen;
@@ -175,8 +168,7 @@ parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way
 
 	if (likely(mbuf->nb_segs == 1)) {
 		if (attached && (inside = tagged_inside(t, context, mbuf)) != NULL) {
-			if (likely((bytes = usual_parse(p, mbuf, inside, VLAN_BYTES, false)) !=
-				   0)) {
+			if (likely((bytes = usual_parse(p, mbuf, inside, VLAN_BYTES, false)) != 0)) {
 				run_add(t, run, inside->vnet, bytes);
 				return 0;
 			}
@@ -187,8 +179,7 @@ parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way
 			inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
 		}
 	}
-	if (likely(inside != NULL &&
-		   (bytes = usual_parse(p, mbuf, inside, 0, way == USUAL_UNDERLAY)) != 0)) {
+	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside, 0, way == USUAL_UNDERLAY)) != 0)) {
 		if (way == USUAL_UNDERLAY) {
 			p->outer_ttl = (uint8_t)outer_ttl;
 			if (unlikely((outer_tos & ECN_MASK) != ECN_NOT_ECT) &&
@@ -270,9 +261,8 @@ parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *
 	}
 	if (context->port->role == FP_PORT_UNDERLAY)
 		return parse_underlay(t, context, p, tag);
-	return parse_attached(
-		t, context, p,
-		tag.vlan != 0 ? attachment_of(t, context, tag.vlan) : &context->untagged, tag);
+	return parse_attached(t, context, p,
+			      tag.vlan != 0 ? attachment_of(t, context, tag.vlan) : &context->untagged, tag);
 }
 
 static uint32_t
@@ -292,13 +282,11 @@ parse_attached(struct fp_thread *t, struct parse_context *context, struct packet
 		rte_pktmbuf_adj(p->mbuf, VLAN_BYTES);
 	}
 	p->key.ingress = inside->ingress;
-	return parse_frame(t, p, &t->view.ingress[inside->ingress], context->port,
-			   context->port->mtu_bytes);
+	return parse_frame(t, p, &t->view.ingress[inside->ingress], context->port, context->port->mtu_bytes);
 }
 
 static uint32_t
-parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p,
-	       struct tag tag)
+parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p, struct tag tag)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
 	uint64_t destination = load_mac(frame);

@@ -57,8 +57,8 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 }
 
 static uint32_t
-parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *port,
-	   uint64_t destination_mac, uint32_t mtu_bytes, bool believed)
+parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *port, uint64_t destination_mac,
+	   uint32_t mtu_bytes, bool believed)
 {
 	uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, uint8_t *, ETHERNET_BYTES);
 	uint32_t len = p->mbuf->data_len - ETHERNET_BYTES;
@@ -79,8 +79,7 @@ parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *p
 								 : FP_DROP_ip_bad_length;
 	if (unlikely(!believed && !checksum_is_right(ip, header_bytes)))
 		return FP_DROP_ip_bad_checksum;
-	if (unlikely(!believed &&
-		     (!ipv4_is_unicast(load32(ip + 12)) || !ipv4_is_unicast(load32(ip + 16)))))
+	if (unlikely(!believed && (!ipv4_is_unicast(load32(ip + 12)) || !ipv4_is_unicast(load32(ip + 16)))))
 		return FP_DROP_ip_bad_address;
 	if (unlikely(mtu_bytes != 0 && total_bytes > mtu_bytes))
 		return FP_DROP_frame_oversized;
@@ -95,11 +94,9 @@ parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *p
 	fragment = load16_be(ip + 6);
 	if (unlikely(fragment & (IPV4_MF | IPV4_OFFSET))) {
 		// The last byte would stand beyond the largest packet there is.
-		if ((fragment & IPV4_OFFSET) * 8u + total_bytes - header_bytes >
-		    65535u - header_bytes)
+		if ((fragment & IPV4_OFFSET) * 8u + total_bytes - header_bytes > 65535u - header_bytes)
 			return FP_DROP_ip_bad_length;
-		p->flags |=
-			fragment & IPV4_OFFSET ? PACKET_FRAGMENT | PACKET_LATER : PACKET_FRAGMENT;
+		p->flags |= fragment & IPV4_OFFSET ? PACKET_FRAGMENT | PACKET_LATER : PACKET_FRAGMENT;
 	}
 	if (likely(!(p->flags & PACKET_LATER))) {
 		rc = parse_ports(p, ip + header_bytes, total_bytes - header_bytes);

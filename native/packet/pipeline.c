@@ -22,12 +22,10 @@ static void connections(struct fp_thread *t, struct packet *packets, uint64_t wh
 			const uint64_t *received_ns);
 static inline uint64_t stage_passed(struct fp_thread *t, enum fp_stage stage, uint64_t since);
 static bool pair_gone(const struct fp_thread *t, const struct fp_reason_vnet *pair);
-static void sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries,
-		   uint32_t n);
+static void sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries, uint32_t n);
 
 void
-fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs,
-		  uint16_t n)
+fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n)
 {
 	struct burst *b = &t->burst[t->next_burst], *found = t->found;
 	uint64_t at = 0;
@@ -112,8 +110,8 @@ burst_finish(struct fp_thread *t, struct burst *b)
 
 // Packets that waited for the same decision, in order.
 void
-pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns,
-		 uint32_t n, fp_action_word word)
+pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns, uint32_t n,
+		 fp_action_word word)
 {
 	fp_action_word words[FP_BURST];
 	uint64_t which;
@@ -127,8 +125,8 @@ pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *re
 
 // Some packets have no decision, or packets of the same key wait for one: one by one, in order.
 static void
-settle(struct fp_thread *t, struct packet *packets, const uint64_t *hashes,
-       const fp_action_word *words, uint32_t n)
+settle(struct fp_thread *t, struct packet *packets, const uint64_t *hashes, const fp_action_word *words,
+       uint32_t n)
 {
 	uint64_t which = 0;
 
@@ -142,8 +140,7 @@ settle(struct fp_thread *t, struct packet *packets, const uint64_t *hashes,
 // Whether a packet may be acted on now. If its key is held and there is a decision, what was held
 // goes first; if there is none it is held.
 static bool
-decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word,
-	uint64_t received_ns)
+decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word, uint64_t received_ns)
 {
 	uint32_t slot = t->hold.keys != 0 ? hold_find(t, &p->key, hash) : 0;
 
@@ -182,8 +179,7 @@ narrow(struct fp_thread *t, struct packet *p, uint64_t received_ns)
 
 // Those of a burst whose policy needs ports: bit per packet. received_ns NULL: now.
 static void
-connections(struct fp_thread *t, struct packet *packets, uint64_t which,
-	    const uint64_t *received_ns)
+connections(struct fp_thread *t, struct packet *packets, uint64_t which, const uint64_t *received_ns)
 {
 	const struct fp_flow_key *keys[FP_BURST] = {NULL};
 	uint64_t hashes[FP_BURST] = {0};
@@ -202,16 +198,14 @@ connections(struct fp_thread *t, struct packet *packets, uint64_t which,
 	}
 	if (n == 0)
 		return;
-	t->counters.hits +=
-		fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
+	t->counters.hits += fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
 	t->counters.lookups += n;
 	t->counters.narrowed += n;
 	for (uint32_t i = 0; i < n; i++) {
 		struct packet *p = &packets[at[i]];
 
 		sample(t, p, &entries[i], 1);
-		if (!decided(t, p, hashes[i], words[i],
-			     received_ns != NULL ? received_ns[at[i]] : t->now_ns))
+		if (!decided(t, p, hashes[i], words[i], received_ns != NULL ? received_ns[at[i]] : t->now_ns))
 			continue;
 		if (unlikely(act(t, p, &words[i], 1) != 0)) // once is enough
 			drop_packet(t, p, FP_DROP_not_supported);
@@ -254,10 +248,8 @@ sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entrie
 		t->random = t->random * 1664525u + 1013904223u;
 		if (side == t->view.flow_side) // entry 0: a miss
 			continue;
-		__atomic_store_n(&side->packets_sampled, side->packets_sampled + 1,
-				 __ATOMIC_RELAXED);
-		__atomic_store_n(&side->kbytes_sampled,
-				 side->kbytes_sampled + (p->mbuf->data_len + 63u) / 64,
+		__atomic_store_n(&side->packets_sampled, side->packets_sampled + 1, __ATOMIC_RELAXED);
+		__atomic_store_n(&side->kbytes_sampled, side->kbytes_sampled + (p->mbuf->data_len + 63u) / 64,
 				 __ATOMIC_RELAXED);
 		t->tunnel_of[p->key.ingress] = 0; // learnt again: locations move
 	}

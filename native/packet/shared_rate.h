@@ -21,8 +21,7 @@ struct shared_rate {
 
 // per_s 0: no limit.
 static inline bool
-shared_rate_take(struct shared_rate *rate, uint32_t vnet, uint64_t object_id, uint64_t now_ns,
-		 uint64_t per_s)
+shared_rate_take(struct shared_rate *rate, uint32_t vnet, uint64_t object_id, uint64_t now_ns, uint64_t per_s)
 {
 	const uint64_t now_s = now_ns / SECOND_NS + 1; // never 0: has not asked
 	struct vnet_rate *own = &rate->vnet[vnet];

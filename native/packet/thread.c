@@ -35,8 +35,7 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->tx_queue = config->tx_queue;
 	t->threads = RTE_MAX(config->threads, 1u);
 	t->icmp_per_s = config->icmp_per_s;
-	t->exceptions_per_s =
-		config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIONS_PER_S;
+	t->exceptions_per_s = config->exceptions_per_s != 0 ? config->exceptions_per_s : EXCEPTIONS_PER_S;
 	t->secret = *fp_arena_secret(config->arena);
 	t->entropy = entropy_secret(&t->secret);
 	t->random = config->index + 1;
@@ -57,14 +56,13 @@ fp_thread_create(const struct fp_thread_config *config, struct fp_thread **threa
 	t->counters.tunnel = calloc(t->view.tunnels, sizeof(*t->counters.tunnel));
 	t->icmp_rate.vnet = calloc(t->view.vnets, sizeof(*t->icmp_rate.vnet));
 	t->tunnel_of = calloc(t->view.ingresses, sizeof(*t->tunnel_of));
-	t->egress = lines_make(EGRESS_TUNNELS * FP_NEXTHOPS_MAX + EGRESS_ATTACHMENTS,
-			       sizeof(*t->egress));
+	t->egress = lines_make(EGRESS_TUNNELS * FP_NEXTHOPS_MAX + EGRESS_ATTACHMENTS, sizeof(*t->egress));
 	t->egress_set = lines_make(EGRESS_SETS, sizeof(*t->egress_set));
 	t->attachment_seen = lines_make(ATTACHMENTS_SEEN, sizeof(*t->attachment_seen));
 	t->locator_seen = lines_make(LOCATORS_SEEN, sizeof(*t->locator_seen));
 	t->waiting = calloc(FRAGMENTS_WAITING, sizeof(*t->waiting));
-	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL ||
-	    t->counters.vnet == NULL || t->counters.tunnel == NULL || t->icmp_rate.vnet == NULL || t->tunnel_of == NULL ||
+	if (t->releases == NULL || t->outgoing == NULL || t->exceptions == NULL || t->counters.vnet == NULL ||
+	    t->counters.tunnel == NULL || t->icmp_rate.vnet == NULL || t->tunnel_of == NULL ||
 	    t->egress == NULL || t->egress_set == NULL || t->attachment_seen == NULL ||
 	    t->locator_seen == NULL || t->waiting == NULL)
 		goto err;
@@ -96,8 +94,7 @@ fp_thread_destroy(struct fp_thread *t)
 		rte_pktmbuf_free_bulk(t->tx[i].mbuf, t->tx[i].n);
 	while (t->outgoing != NULL && rte_ring_sc_dequeue_elem(t->outgoing, &out, sizeof(out)) == 0)
 		rte_pktmbuf_free(out.mbuf);
-	while (t->exceptions != NULL &&
-	       rte_ring_sc_dequeue_elem(t->exceptions, &mbuf, sizeof(mbuf)) == 0)
+	while (t->exceptions != NULL && rte_ring_sc_dequeue_elem(t->exceptions, &mbuf, sizeof(mbuf)) == 0)
 		rte_pktmbuf_free(mbuf);
 	free(t->releases);
 	free(t->outgoing);
@@ -130,8 +127,8 @@ fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 	t->now_s = fp_arena_now_s(t->arena);
 	t->generation = fp_arena_generation(t->arena);
 	for (uint32_t taken = 0, n; taken < TICK_RELEASES; taken += n) {
-		n = rte_ring_sc_dequeue_burst_elem(t->releases, release, sizeof(release[0]),
-						   RELEASE_BURST, NULL);
+		n = rte_ring_sc_dequeue_burst_elem(t->releases, release, sizeof(release[0]), RELEASE_BURST,
+						   NULL);
 		if (n == 0)
 			break;
 		for (uint32_t i = 0; i < n; i++)
@@ -145,8 +142,7 @@ fp_thread_tick(struct fp_thread *t, uint64_t now_ns)
 bool
 fp_thread_has_work(const struct fp_thread *t)
 {
-	return !rte_ring_empty(t->releases) || !rte_ring_empty(t->outgoing) ||
-	       t->workers_written != 0;
+	return !rte_ring_empty(t->releases) || !rte_ring_empty(t->outgoing) || t->workers_written != 0;
 }
 
 bool
@@ -163,8 +159,7 @@ fp_thread_flush(struct fp_thread *t)
 }
 
 void
-fp_thread_worker_attach(struct fp_thread *t, uint32_t worker, const struct fp_ring_end *ring,
-			int doorbell_fd)
+fp_thread_worker_attach(struct fp_thread *t, uint32_t worker, const struct fp_ring_end *ring, int doorbell_fd)
 {
 	if (worker >= FP_WORKERS_MAX)
 		return;
@@ -172,8 +167,7 @@ fp_thread_worker_attach(struct fp_thread *t, uint32_t worker, const struct fp_ri
 	t->workers_written &= ~(1u << worker);
 	if (ring == NULL)
 		return;
-	t->worker[worker] =
-		(struct worker){.ring = *ring, .doorbell_fd = doorbell_fd, .attached = true};
+	t->worker[worker] = (struct worker){.ring = *ring, .doorbell_fd = doorbell_fd, .attached = true};
 	hold_ask_all(t, worker);
 }
 
@@ -255,8 +249,7 @@ fp_thread_exceptions(struct fp_thread *t, struct rte_mbuf **mbufs, uint32_t n)
 void
 fp_thread_counters_begin(struct fp_thread *t, enum fp_counted what, uint32_t index)
 {
-	struct fp_pair_counters *pair =
-		what == FP_COUNTED_VNET ? t->counters.vnet : t->counters.tunnel;
+	struct fp_pair_counters *pair = what == FP_COUNTED_VNET ? t->counters.vnet : t->counters.tunnel;
 
 	if (index < (what == FP_COUNTED_VNET ? t->view.vnets : t->view.tunnels))
 		pair[index] = (struct fp_pair_counters){0};

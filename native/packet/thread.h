@@ -16,8 +16,7 @@
 #include "wire.h"
 
 #define VXLAN_IPV4_BYTES (IPV4_BYTES + UDP_BYTES + VXLAN_BYTES)
-#define TUNNEL_BYTES                                                                               \
-	(ETHERNET_BYTES + VXLAN_IPV4_BYTES) // in front of an inner frame, without a tag
+#define TUNNEL_BYTES (ETHERNET_BYTES + VXLAN_IPV4_BYTES) // in front of an inner frame, without a tag
 
 enum packet_flag {
 	PACKET_IP = 1 << 0,       // IPv4, header checked, at byte 14 of the frame
@@ -215,7 +214,7 @@ struct fp_thread {
 	// egress_name(); 0: not known.
 	uint64_t *tunnel_of;
 	struct hold hold;
-	struct burst burst[BURSTS]; // taken in turns
+	struct burst burst[BURSTS];    // taken in turns
 	struct burst *started, *found; // what waits, by the last step of its look-up; NULL: none
 	uint32_t next_burst;
 	struct tx_batch tx[FP_PORTS_MAX];
@@ -263,9 +262,8 @@ ingress_live(const struct fp_ingress *ingress)
 static inline bool
 ingress_believed(const struct fp_ingress *ingress)
 {
-	return ingress->kind == FP_INGRESS_NODE &&
-	       !(__atomic_load_n(&ingress->flags, __ATOMIC_RELAXED) &
-		 (FP_INGRESS_FOREIGN | FP_INGRESS_CHECK));
+	return ingress->kind == FP_INGRESS_NODE && !(__atomic_load_n(&ingress->flags, __ATOMIC_RELAXED) &
+						     (FP_INGRESS_FOREIGN | FP_INGRESS_CHECK));
 }
 
 static inline bool
@@ -310,12 +308,12 @@ location_half(const struct fp_thread *t, uint32_t i)
 #define PARSE_EXCEPTION 0x100
 struct parse_context { // what the packets of a burst have in common
 	const struct fp_port *port;
-	uint64_t port_mac;              // << 16
+	uint64_t port_mac;      // << 16
 	uint64_t locators;      // decap.h, locator_current()
 	uint64_t attachments;   // attachment_name() of no VLAN
 	struct inside untagged; // attachment; ingress 0: there is none
 	uint16_t udp_port;
-	uint8_t udp_protocol; // of udp_port
+	uint8_t udp_protocol;      // of udp_port
 	uint8_t attachments_mixed; // the port's part of a place in attachment_seen
 };
 uint32_t parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
@@ -338,8 +336,8 @@ void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct ou
 void deliver_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
 
 // pipeline.c
-void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns,
-		      uint32_t n, fp_action_word word);
+void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns, uint32_t n,
+		      fp_action_word word);
 void drop(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t vnet, enum fp_drop_reason reason);
 static inline void
 drop_packet(struct fp_thread *t, const struct packet *p, enum fp_drop_reason reason)

@@ -8,8 +8,7 @@
 
 static void count_sent(struct fp_thread *t, struct fp_port_counters *port_counters,
 		       const struct tx_note *notes, uint32_t n);
-static void count_kind(struct fp_thread *t, const struct tx_note *note, uint32_t packets,
-		       uint32_t bytes);
+static void count_kind(struct fp_thread *t, const struct tx_note *note, uint32_t packets, uint32_t bytes);
 
 void
 tx_flush(struct fp_thread *t, uint32_t port)
@@ -22,8 +21,7 @@ tx_flush(struct fp_thread *t, uint32_t port)
 	batch->n = 0;
 	t->tx_waiting &= ~(1ull << port);
 	if (likely(t->ports[port].live))
-		sent = rte_eth_tx_burst(t->ports[port].dpdk_port, t->tx_queue, batch->mbuf,
-					(uint16_t)n);
+		sent = rte_eth_tx_burst(t->ports[port].dpdk_port, t->tx_queue, batch->mbuf, (uint16_t)n);
 	count_sent(t, port_counters, batch->note, sent);
 	for (uint32_t i = sent; i < n; i++) {
 		port_counters->tx_full++;

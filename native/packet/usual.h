@@ -91,17 +91,13 @@ usual_sum(const uint8_t *frame)
 // The packet's line, in four moves: addresses, ports, protocol and length come out of the frame,
 // all else out of `inside`.
 static inline void
-usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame,
-	   const struct inside *inside)
+usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame, const struct inside *inside)
 {
-	static_assert(offsetof(struct packet, key) == 8 &&
-		      offsetof(struct fp_flow_key, key_class) == 37 &&
-		      offsetof(struct fp_flow_key, ingress) == 40 &&
-		      offsetof(struct packet, length) == 54 &&
-		      offsetof(struct packet, source_port) == 56 &&
-		      offsetof(struct packet, protocol) == 60 &&
-		      offsetof(struct packet, flags) == 61 &&
-		      offsetof(struct inside, flags) == 13 && offsetof(struct inside, port) == 15);
+	static_assert(offsetof(struct packet, key) == 8 && offsetof(struct fp_flow_key, key_class) == 37 &&
+		      offsetof(struct fp_flow_key, ingress) == 40 && offsetof(struct packet, length) == 54 &&
+		      offsetof(struct packet, source_port) == 56 && offsetof(struct packet, protocol) == 60 &&
+		      offsetof(struct packet, flags) == 61 && offsetof(struct inside, flags) == 13 &&
+		      offsetof(struct inside, port) == 15);
 #define NONE -1, -1, -1, -1
 	const __m128i source = _mm_setr_epi8(NONE, 0, 1, 2, 3, NONE, NONE),
 		      destination = _mm_setr_epi8(NONE, 4, 5, 6, 7, NONE, NONE),
@@ -125,8 +121,8 @@ usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame,
 // packet and buffer as they were. What came out of a tunnel may have been checked by a gateway of
 // ours.
 static inline __attribute__((always_inline)) uint32_t
-usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside,
-	    uint32_t tag_bytes, bool tunneled)
+usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside, uint32_t tag_bytes,
+	    bool tunneled)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *) + tag_bytes;
 	uint32_t len = mbuf->data_len, total;

@@ -157,8 +157,7 @@ static inline bool
 checksum_is_right(const void *ip, uint32_t len)
 {
 	const uint8_t *p = ip;
-	uint64_t sum = (uint64_t)load32(p) + load32(p + 4) + load32(p + 8) + load32(p + 12) +
-		       load32(p + 16);
+	uint64_t sum = (uint64_t)load32(p) + load32(p + 4) + load32(p + 8) + load32(p + 12) + load32(p + 16);
 
 	if (__builtin_expect(len != IPV4_BYTES, 0))
 		sum += checksum_sum32(p + IPV4_BYTES, len - IPV4_BYTES);

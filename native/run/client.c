@@ -22,8 +22,7 @@ struct client_change {
 static void client_attach(void *context);
 static void client_detach(void *context);
 static void client_clear(struct fp_housekeeping *hk, struct fp_client *client);
-static int workers_attach(struct fp_dataplane *dp, uint8_t worker,
-			  const struct fp_client_config *config);
+static int workers_attach(struct fp_dataplane *dp, uint8_t worker, const struct fp_client_config *config);
 
 int
 fp_client_add(struct fp_dataplane *dp, const struct fp_client_config *config)
@@ -105,8 +104,8 @@ fp_client_drain(struct fp_housekeeping *hk, struct fp_client *client, uint64_t n
 	}
 	bool any = client->batch_next < client->batch_n;
 	while (client->batch_next < client->batch_n && !hk->backlog.waits) {
-		int rc = fp_installer_apply(hk->installer, client->worker,
-					    &client->batch[client->batch_next], now_ns);
+		int rc = fp_installer_apply(hk->installer, client->worker, &client->batch[client->batch_next],
+					    now_ns);
 		if (rc == -EINPROGRESS) // others have their turn, then it goes on
 			break;
 		if (rc == -EAGAIN) {
@@ -180,14 +179,13 @@ client_attach(void *context)
 	client->id = change->id;
 	client->wake_client_fd = config->wake_client_fd;
 	client->wake_self_fd = config->wake_self_fd;
-	change->rc = fp_ring_attach(&client->install, config->base, config->len_bytes,
-				    change->miss_rings, FP_RING_CONSUMER);
+	change->rc = fp_ring_attach(&client->install, config->base, config->len_bytes, change->miss_rings,
+				    FP_RING_CONSUMER);
 	if (change->rc == 0)
 		change->rc = fp_ring_attach(&client->out, config->base, config->len_bytes,
 					    change->miss_rings - 1, FP_RING_PRODUCER);
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-	if (change->rc == 0 &&
-	    epoll_ctl(hk->epoll_fd, EPOLL_CTL_ADD, config->wake_self_fd, &event) < 0)
+	if (change->rc == 0 && epoll_ctl(hk->epoll_fd, EPOLL_CTL_ADD, config->wake_self_fd, &event) < 0)
 		change->rc = -errno;
 	client->live = change->rc == 0;
 }
@@ -223,8 +221,7 @@ workers_attach(struct fp_dataplane *dp, uint8_t worker, const struct fp_client_c
 	for (uint32_t i = 0; i < dp->config.threads; i++) {
 		struct fp_ring_end end;
 		if (config) {
-			int one = fp_ring_attach(&end, config->base, config->len_bytes, i,
-						 FP_RING_PRODUCER);
+			int one = fp_ring_attach(&end, config->base, config->len_bytes, i, FP_RING_PRODUCER);
 			if (one < 0)
 				rc = one;
 		}

@@ -67,8 +67,7 @@ fp_dataplane_port_state(struct fp_dataplane *dp, uint32_t index, struct fp_port_
 	if (rte_eth_link_get_nowait(port->dpdk_port, &link) == 0 && link.link_speed != UINT32_MAX)
 		state->speed_mbps = link.link_speed;
 	for (uint32_t i = 0; i < dp->config.threads; i++) {
-		const struct fp_port_counters *one =
-			&fp_thread_counters(dp->poll[i].thread)->port[index];
+		const struct fp_port_counters *one = &fp_thread_counters(dp->poll[i].thread)->port[index];
 		state->counters.rx_packets += one->rx_packets;
 		state->counters.rx_bytes += one->rx_bytes;
 		state->counters.tx_packets += one->tx_packets;
@@ -86,8 +85,7 @@ fp_dataplane_housekeeping(struct fp_dataplane *dp, struct fp_housekeeping_counte
 	struct timespec t;
 	*counters = dp->housekeeping.counters;
 	counters->indexes_misused = dp->arena ? fp_arena_indexes_misused(dp->arena) : 0;
-	if (dp->housekeeping.started &&
-	    pthread_getcpuclockid(dp->housekeeping.pthread, &clock) == 0 &&
+	if (dp->housekeeping.started && pthread_getcpuclockid(dp->housekeeping.pthread, &clock) == 0 &&
 	    clock_gettime(clock, &t) == 0)
 		counters->cpu_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
@@ -95,8 +93,7 @@ fp_dataplane_housekeeping(struct fp_dataplane *dp, struct fp_housekeeping_counte
 // Members are read while their threads write them: each is a word, and a sum is a moment old
 // anyway.
 static void
-counters_add(struct fp_counters *sum, const struct fp_counters *one,
-	     const struct fp_arena *arena)
+counters_add(struct fp_counters *sum, const struct fp_counters *one, const struct fp_arena *arena)
 {
 	const struct fp_arena_view *view = fp_arena_tables(arena);
 #define ADD(member) sum->member += __atomic_load_n(&one->member, __ATOMIC_RELAXED)
@@ -169,8 +166,7 @@ fp_reason_vnet_read(const struct fp_reason_vnet *pair, const struct fp_arena *ar
 	copy->vnet = __atomic_load_n(&pair->vnet, __ATOMIC_RELAXED);
 	copy->reason = __atomic_load_n(&pair->reason, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if (copy->packets == 0 ||
-	    __atomic_load_n(&pair->packets, __ATOMIC_RELAXED) < copy->packets ||
+	if (copy->packets == 0 || __atomic_load_n(&pair->packets, __ATOMIC_RELAXED) < copy->packets ||
 	    __atomic_load_n(&pair->object_id, __ATOMIC_RELAXED) != copy->object_id)
 		return false;
 	const struct fp_vnet *vnet = fp_vnet_at(arena, copy->vnet);
@@ -179,8 +175,7 @@ fp_reason_vnet_read(const struct fp_reason_vnet *pair, const struct fp_arena *ar
 }
 
 static void
-reason_vnet_add(struct fp_counters *sum, const struct fp_reason_vnet *pair,
-		const struct fp_arena *arena)
+reason_vnet_add(struct fp_counters *sum, const struct fp_reason_vnet *pair, const struct fp_arena *arena)
 {
 	struct fp_reason_vnet now = {0}, *one = &now;
 	if (!fp_reason_vnet_read(pair, arena, &now))

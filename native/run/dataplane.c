@@ -68,11 +68,10 @@ fp_dataplane_create(const struct fp_dataplane_config *config, struct fp_dataplan
 					    (uint16_t)(RTE_PKTMBUF_HEADROOM + data_room(config)));
 	dp->report.mempool_ns = clock_ns() - start_ns;
 	if (!dp->mempool) {
-		rc = fp_error_set(
-			error, -rte_errno,
-			"lower memory.packet_buffers, hold.packets or the number of poll_cpus",
-			"no memory for %u packet buffers: %s", dp->report.mbufs,
-			rte_strerror(rte_errno));
+		rc = fp_error_set(error, -rte_errno,
+				  "lower memory.packet_buffers, hold.packets or the number of poll_cpus",
+				  "no memory for %u packet buffers: %s", dp->report.mbufs,
+				  rte_strerror(rte_errno));
 		fp_dataplane_destroy(dp);
 		return rc;
 	}
@@ -221,9 +220,9 @@ fp_dataplane_call(struct fp_dataplane *dp, void (*call)(void *context), void *co
 static uint32_t
 mbufs_needed(const struct fp_dataplane_config *config)
 {
-	uint32_t bound = config->threads * (config->hold.packets + MBUF_CACHE * 2 +
-					    config->ports_n * QUEUE_MBUFS) +
-			 1024;
+	uint32_t bound =
+		config->threads * (config->hold.packets + MBUF_CACHE * 2 + config->ports_n * QUEUE_MBUFS) +
+		1024;
 	return config->packet_buffers > bound ? config->packet_buffers : bound;
 }
 
@@ -232,8 +231,7 @@ data_room(const struct fp_dataplane_config *config)
 {
 	uint32_t room = DATA_ROOM_MIN;
 	for (uint32_t i = 0; i < config->ports_n; i++) {
-		uint32_t need =
-			RTE_ALIGN(config->ports[i].mtu_bytes + FRAME_EXTRA + TAIL_EXTRA, 64u);
+		uint32_t need = RTE_ALIGN(config->ports[i].mtu_bytes + FRAME_EXTRA + TAIL_EXTRA, 64u);
 		if (need > room)
 			room = need;
 	}
@@ -244,14 +242,12 @@ static int
 config_check(const struct fp_dataplane_config *config, struct fp_error *error)
 {
 	error->text[0] = error->fix[0] = 0;
-	if (config->ports_n == 0 || config->ports_n > FP_PORTS_MAX ||
-	    config->ports_n > config->arena.ports)
+	if (config->ports_n == 0 || config->ports_n > FP_PORTS_MAX || config->ports_n > config->arena.ports)
 		return fp_error_set(error, -EINVAL, "configure between 1 and 32 ports",
 				    "%u ports are configured", config->ports_n);
 	if (config->threads == 0 || config->threads > FP_THREADS_MAX ||
 	    config->threads > config->arena.threads)
-		return fp_error_set(error, -EINVAL,
-				    "configure fewer poll_cpus or raise capacity.threads",
+		return fp_error_set(error, -EINVAL, "configure fewer poll_cpus or raise capacity.threads",
 				    "%u poll threads are configured, and there is room for %u",
 				    config->threads, config->arena.threads);
 	if (config->workers == 0 || config->workers > FP_WORKERS_MAX)
@@ -277,9 +273,8 @@ arena_open(struct fp_dataplane *dp, struct fp_error *error)
 	if (rc < 0)
 		return fp_error_set(error, rc,
 				    rc == -EBUSY ? "stop the other data plane of this name first"
-				    : rc == -ENOMEM || rc == -ENOSPC
-					    ? "lower [capacity], or make room"
-					    : "look at its owner and mode",
+				    : rc == -ENOMEM || rc == -ENOSPC ? "lower [capacity], or make room"
+								     : "look at its owner and mode",
 				    "arena %s cannot be opened: %s",
 				    dp->arena_path ? dp->arena_path : "(memory)", strerror(-rc));
 	return 0;
@@ -297,10 +292,9 @@ ports_open(struct fp_dataplane *dp, struct fp_error *error)
 			continue;
 		for (uint16_t q = 0; q < dp->ports[i].rx_queues; q++)
 			if (dp->ports[i].wake_fd[q] < 0)
-				return fp_error_set(
-					error, -ENOTSUP, "threads.idle = \"sleep\"",
-					"port %s: device \"%s\" has no interrupts to wait for",
-					dp->ports[i].name, dp->port_config[i].device);
+				return fp_error_set(error, -ENOTSUP, "threads.idle = \"sleep\"",
+						    "port %s: device \"%s\" has no interrupts to wait for",
+						    dp->ports[i].name, dp->port_config[i].device);
 	}
 	return 0;
 }
@@ -332,8 +326,8 @@ threads_start(struct fp_dataplane *dp, struct fp_error *error)
 	if (rc == 0)
 		fp_installer_share(dp->installer, dp->config.workers);
 	if (rc < 0)
-		return fp_error_set(error, rc, "lower [capacity]",
-				    "the installer cannot be made: %s", strerror(-rc));
+		return fp_error_set(error, rc, "lower [capacity]", "the installer cannot be made: %s",
+				    strerror(-rc));
 	hk->installer = dp->installer;
 	fp_fault_watch(hk);
 	for (uint32_t i = 0; i < dp->config.threads; i++) {

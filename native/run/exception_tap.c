@@ -66,11 +66,9 @@ frames_out(struct fp_housekeeping *hk, uint32_t thread)
 	struct rte_mbuf *mbufs[BATCH];
 	uint32_t n = fp_thread_exceptions(hk->polls[thread].thread, mbufs, BATCH);
 	for (uint32_t i = 0; i < n; i++) {
-		struct fp_port *port =
-			mbufs[i]->port < FP_PORTS_MAX ? &hk->ports[mbufs[i]->port] : NULL;
+		struct fp_port *port = mbufs[i]->port < FP_PORTS_MAX ? &hk->ports[mbufs[i]->port] : NULL;
 		if (port && port->exception_fd >= 0 &&
-		    write(port->exception_fd, rte_pktmbuf_mtod(mbufs[i], void *),
-			  mbufs[i]->data_len) > 0)
+		    write(port->exception_fd, rte_pktmbuf_mtod(mbufs[i], void *), mbufs[i]->data_len) > 0)
 			hk->counters.exception_out++;
 		else
 			hk->counters.exception_lost++;
@@ -90,8 +88,8 @@ frames_in(struct fp_housekeeping *hk, struct fp_port *port)
 			hk->counters.exception_lost++;
 			break;
 		}
-		ssize_t n = read(port->exception_fd, rte_pktmbuf_mtod(mbuf, void *),
-				 rte_pktmbuf_tailroom(mbuf));
+		ssize_t n =
+			read(port->exception_fd, rte_pktmbuf_mtod(mbuf, void *), rte_pktmbuf_tailroom(mbuf));
 		if (n <= 0) {
 			rte_pktmbuf_free(mbuf);
 			if (n == 0 || (errno != EAGAIN && errno != EINTR && errno != EIO)) {

@@ -32,8 +32,8 @@ static void links_look(struct fp_housekeeping *hk);
 static void hook_release(void *context, const struct fp_release *release);
 static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
 static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
-static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id,
-		      const uint8_t *frame, uint32_t len_bytes);
+static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+		      uint32_t len_bytes);
 static void hook_counters_begin(void *context, enum fp_counted what, uint32_t index);
 static uint64_t clock_ns(void);
 
@@ -198,9 +198,7 @@ tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked)
 		waits |= hk->client[i].live && hk->client[i].waits;
 		hk->client[i].waits = false;
 	}
-	hk->next_tick_ns = now_ns + (waits           ? TICK_WAIT_NS
-				     : hk->busy_tick ? TICK_BUSY_NS
-						     : TICK_IDLE_NS);
+	hk->next_tick_ns = now_ns + (waits ? TICK_WAIT_NS : hk->busy_tick ? TICK_BUSY_NS : TICK_IDLE_NS);
 	hk->busy_tick = false;
 	if (more)
 		hk->next_tick_ns = now_ns;
@@ -222,9 +220,8 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 	for (int i = 0; i < FP_CLIENTS_MAX; i++) {
 		struct fp_client *client = &hk->client[i];
 		if (!client->live || client->broken || hk->backlog.waits)
-			continue; // while releases wait nothing is read
-		if (client->batch_next <
-		    client->batch_n) { // has something that waits for a tick anyway
+			continue;                           // while releases wait nothing is read
+		if (client->batch_next < client->batch_n) { // has something that waits for a tick anyway
 			pending |= !client->waits;
 			continue;
 		}
@@ -236,9 +233,8 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 	polls_wake(hk);
 	if (!pending) {
 		uint64_t now = clock_ns();
-		int timeout_ms = now >= hk->next_tick_ns
-					 ? 0
-					 : (int)((hk->next_tick_ns - now + 999999) / 1000000);
+		int timeout_ms =
+			now >= hk->next_tick_ns ? 0 : (int)((hk->next_tick_ns - now + 999999) / 1000000);
 		if (hk->backlog.waits || hk->syncing)
 			timeout_ms = timeout_ms > 1 ? 1 : timeout_ms;
 		hk->counters.sleeps++;
@@ -274,8 +270,7 @@ releases_hand_over(struct fp_housekeeping *hk)
 		uint32_t thread = (uint32_t)(release[first].token >> 56);
 		while (end < hk->backlog.n && release[end].token >> 56 == thread)
 			end++;
-		uint32_t taken =
-			fp_thread_release(hk->polls[thread].thread, &release[first], end - first);
+		uint32_t taken = fp_thread_release(hk->polls[thread].thread, &release[first], end - first);
 		hk->backlog.next += taken;
 		hk->counters.releases += taken;
 		if (taken)
@@ -335,8 +330,7 @@ hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const 
 {
 	struct fp_housekeeping *hk = context;
 	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(hk->mempool);
-	char *data = mbuf && len_bytes <= UINT16_MAX ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes)
-						     : NULL;
+	char *data = mbuf && len_bytes <= UINT16_MAX ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes) : NULL;
 	if (data) {
 		memcpy(data, frame, len_bytes);
 		if (fp_thread_send_inner(hk->polls[0].thread, kind, target, wire_id, mbuf)) {

@@ -71,15 +71,13 @@ int fp_housekeeping_init(struct fp_housekeeping *housekeeping,
 			 struct fp_error *error); // before the poll threads
 int fp_housekeeping_start(struct fp_housekeeping *housekeeping, struct fp_error *error);
 void fp_housekeeping_stop(struct fp_housekeeping *housekeeping);
-void fp_housekeeping_call(struct fp_housekeeping *housekeeping, void (*call)(void *context),
-			  void *context);
+void fp_housekeeping_call(struct fp_housekeeping *housekeeping, void (*call)(void *context), void *context);
 void fp_housekeeping_hooks(struct fp_housekeeping *housekeeping, struct fp_installer_hooks *hooks);
 
 // client.c: housekeeping's thread
 bool fp_client_drain(struct fp_housekeeping *housekeeping, struct fp_client *client,
 		     uint64_t now_ns); // true: did something
-void fp_client_emit(struct fp_housekeeping *housekeeping, uint8_t worker,
-		    const struct fp_record *record);
+void fp_client_emit(struct fp_housekeeping *housekeeping, uint8_t worker, const struct fp_record *record);
 void fp_client_doorbells(struct fp_housekeeping *housekeeping);
 
 // exception.c: housekeeping's thread

@@ -32,7 +32,7 @@
 #define SPIN_US 20
 #define FIRST_SLEEP_US 50
 #define QUIESCENT_EVERY 32     // rounds
-#define DEAF_NS 1000000000ull   // how long a device that is gone is not waited for
+#define DEAF_NS 1000000000ull  // how long a device that is gone is not waited for
 #define IDLE_WAKEABLE_US 50000 // with nothing to poll by time: the rest of the thread's timers
 #define HELD_US 1000           // with packets in the hold: its timers
 
@@ -70,8 +70,8 @@ fp_poll_start(struct fp_poll *poll, struct fp_error *error)
 	poll->order = FP_POLL_RUN;
 	int rc = pthread_create(&poll->pthread, NULL, poll_main, poll);
 	if (rc != 0)
-		return fp_error_set(error, -rc, "", "poll thread %u cannot be made: %s",
-				    poll->index, strerror(rc));
+		return fp_error_set(error, -rc, "", "poll thread %u cannot be made: %s", poll->index,
+				    strerror(rc));
 	poll->started = true;
 	pthread_mutex_lock(&poll->lock);
 	while (!poll->up)
@@ -79,8 +79,7 @@ fp_poll_start(struct fp_poll *poll, struct fp_error *error)
 	pthread_mutex_unlock(&poll->lock);
 	if (poll->rc < 0)
 		return fp_error_set(error, poll->rc, "raise capacity.threads",
-				    "poll thread %u cannot run: %s", poll->index,
-				    strerror(-poll->rc));
+				    "poll thread %u cannot run: %s", poll->index, strerror(-poll->rc));
 	return 0;
 }
 
@@ -199,8 +198,7 @@ poll_main(void *argument)
 			idle_since = before = after;
 			sleep_us = FIRST_SLEEP_US;
 			if (received && !poll->first_packet_ns)
-				__atomic_store_n(&poll->first_packet_ns,
-						 poll_clock_ns(&poll->clock, after),
+				__atomic_store_n(&poll->first_packet_ns, poll_clock_ns(&poll->clock, after),
 						 __ATOMIC_RELAXED);
 			continue;
 		}
@@ -250,8 +248,7 @@ receive(struct fp_poll *poll, uint64_t tsc, bool finish)
 		struct fp_port *port = poll->queue[i].port;
 		if (unlikely(timed))
 			start = rte_rdtsc();
-		uint16_t n =
-			rte_eth_rx_burst(port->dpdk_port, poll->queue[i].queue, mbufs, FP_BURST);
+		uint16_t n = rte_eth_rx_burst(port->dpdk_port, poll->queue[i].queue, mbufs, FP_BURST);
 		if (n == 0)
 			continue;
 		if (unlikely(timed))
@@ -294,8 +291,8 @@ doorbells_ring(struct fp_poll *poll)
 static uint32_t
 sleep_limit_us(const struct fp_poll *poll, uint32_t step_us)
 {
-	uint32_t limit = poll->all_wake ? IDLE_WAKEABLE_US
-					: __atomic_load_n(&poll->max_sleep_us, __ATOMIC_RELAXED);
+	uint32_t limit =
+		poll->all_wake ? IDLE_WAKEABLE_US : __atomic_load_n(&poll->max_sleep_us, __ATOMIC_RELAXED);
 	if (fp_thread_counters(poll->thread)->held_now)
 		limit = RTE_MIN(limit, (uint32_t)HELD_US);
 	return poll->all_wake ? limit : RTE_MIN(limit, step_us);
@@ -318,8 +315,7 @@ thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 		int n = ppoll(poll->wait, poll->waits, &timeout, NULL);
 		if (n > 0)
 			devices_gone(poll);
-		if (n > 0 && poll->wait[0].revents &&
-		    read(poll->wake_fd, &count, sizeof(count)) < 0)
+		if (n > 0 && poll->wait[0].revents && read(poll->wake_fd, &count, sizeof(count)) < 0)
 			n = 0; // taken meanwhile
 	}
 	fp_arena_reader_online(poll->arena, poll->index);
@@ -413,6 +409,6 @@ thread_prepare(struct fp_poll *poll)
 	cpu_set_t set;
 	CPU_ZERO(&set);
 	CPU_SET(poll->cpu, &set);
-	poll->pinned = poll->cpu < CPU_SETSIZE &&
-		       pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
+	poll->pinned =
+		poll->cpu < CPU_SETSIZE && pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
 }

@@ -34,7 +34,8 @@ struct fp_poll {
 	bool all_wake;       // every queue has a wake_fd
 	struct pollfd *wait; // own eventfd first, then those that can wake
 	uint32_t waits;
-	uint64_t deaf_until_ns; // descriptors of devices that are gone are left out of it until then, 0: none is
+	uint64_t
+		deaf_until_ns; // descriptors of devices that are gone are left out of it until then, 0: none is
 
 	pthread_t pthread;
 	bool started, pinned;

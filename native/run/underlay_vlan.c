@@ -28,8 +28,7 @@ fp_underlay_vlans_adopt(struct fp_dataplane *dp)
 }
 
 int
-fp_dataplane_set_underlay_vlans(struct fp_dataplane *dp, uint32_t port, const uint16_t *vlans,
-				uint32_t n)
+fp_dataplane_set_underlay_vlans(struct fp_dataplane *dp, uint32_t port, const uint16_t *vlans, uint32_t n)
 {
 	if (port >= dp->config.ports_n)
 		return -ENODEV;

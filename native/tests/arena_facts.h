@@ -10,9 +10,22 @@
 
 #define FACTS_MAX 2048
 
-enum kind { VNET, CHANGE, ATTACHMENT, LOCATOR, UDP_PORT, PEERING, TUNNEL, TUNNEL_SET, LOCATION, FLOW, FLOW_LIFE };
-static const char *const kind_names[] = { "vnet", "change", "attachment", "locator", "udp port", "peering",
-					  "tunnel", "tunnel set", "location", "flow", "flow life" };
+enum kind {
+	VNET,
+	CHANGE,
+	ATTACHMENT,
+	LOCATOR,
+	UDP_PORT,
+	PEERING,
+	TUNNEL,
+	TUNNEL_SET,
+	LOCATION,
+	FLOW,
+	FLOW_LIFE
+};
+static const char *const kind_names[] = {"vnet",     "change",  "attachment", "locator",
+					 "udp port", "peering", "tunnel",     "tunnel set",
+					 "location", "flow",    "flow life"};
 
 struct fact {
 	enum kind kind;
@@ -24,13 +37,13 @@ struct facts {
 	struct fact fact[FACTS_MAX];
 };
 
-static const struct fp_secret fixed = { { 11, 22 } };
+static const struct fp_secret fixed = {{11, 22}};
 
 static void
 fact_add(struct facts *facts, enum kind kind, uint64_t name, const void *value, uint32_t len_bytes)
 {
 	assert(facts->count < FACTS_MAX);
-	facts->fact[facts->count++] = (struct fact){ kind, name, fp_hash_bytes(&fixed, value, len_bytes) };
+	facts->fact[facts->count++] = (struct fact){kind, name, fp_hash_bytes(&fixed, value, len_bytes)};
 }
 
 static const struct fact *
@@ -66,7 +79,7 @@ static void
 ingress_facts(struct facts *facts, const struct fp_arena *a, uint32_t index)
 {
 	const struct fp_ingress *ingress = &a->view.ingress[index];
-	const uint64_t value[4] = { ingress->vni, ingress->port, ingress->vlan, ingress->mtu_bytes };
+	const uint64_t value[4] = {ingress->vni, ingress->port, ingress->vlan, ingress->mtu_bytes};
 
 	if (ingress->kind != FP_INGRESS_ATTACHMENT)
 		return;
@@ -82,10 +95,11 @@ locator_facts(struct facts *facts, const struct fp_arena *a)
 		if (slot->ingress == 0)
 			continue;
 		const struct fp_ingress *ingress = &a->view.ingress[slot->ingress];
-		const uint64_t value[2] = { ingress->vni, ingress->object_id };
+		const uint64_t value[2] = {ingress->vni, ingress->object_id};
 		assert(fp_ingress_by_locator(a, &slot->key) == slot->ingress);
 		assert(fp_index_live(&a->pool[FP_POOL_INGRESS], slot->ingress));
-		fact_add(facts, LOCATOR, fp_hash_bytes(&fixed, &slot->key, sizeof(slot->key)), value, sizeof(value));
+		fact_add(facts, LOCATOR, fp_hash_bytes(&fixed, &slot->key, sizeof(slot->key)), value,
+			 sizeof(value));
 	}
 	for (uint32_t port = 0; port < 65536; port++)
 		if (a->udp_ports[port])
@@ -105,8 +119,8 @@ tunnel_facts(struct facts *facts, const struct fp_arena *a, uint32_t index)
 		struct fp_header header;
 		struct fp_nexthop_group nexthops;
 		uint64_t mtu_bytes, state;
-	} value = { *fp_header_at(a, fp_tunnel_header(word)), group ? *fp_nexthops_at(a, group) : none,
-		    fp_tunnel_mtu(word), fp_tunnel_state(word) };
+	} value = {*fp_header_at(a, fp_tunnel_header(word)), group ? *fp_nexthops_at(a, group) : none,
+		   fp_tunnel_mtu(word), fp_tunnel_state(word)};
 
 	fact_add(facts, TUNNEL, a->view.tunnel_info[index].object_id, &value, sizeof(value));
 }
@@ -115,7 +129,7 @@ static void
 tunnel_set_facts(struct facts *facts, const struct fp_arena *a, uint32_t index)
 {
 	const struct fp_tunnel_set *set = &a->view.tunnel_set[index];
-	uint64_t value[2 * FP_SET_MEMBERS_MAX + 1] = { set->mode };
+	uint64_t value[2 * FP_SET_MEMBERS_MAX + 1] = {set->mode};
 
 	for (uint8_t i = 0; i < set->count; i++) {
 		value[2 * i + 1] = a->view.tunnel_info[set->tunnel[i]].object_id;
@@ -160,13 +174,15 @@ static bool
 flow_leads_somewhere(const struct fp_arena *a, const struct fp_flow_entry *entry)
 {
 	const struct fp_index_pool *locations = &a->pool[FP_POOL_LOCATION];
-	const uint32_t source = fp_action_source(entry->action), destination = fp_action_destination(entry->action);
+	const uint32_t source = fp_action_source(entry->action),
+		       destination = fp_action_destination(entry->action);
 
 	if (!fp_index_live(&a->pool[FP_POOL_INGRESS], entry->key.ingress))
 		return false;
 	if (fp_action_of(entry->action) == FP_ACTION_DROP)
 		return true;
-	if ((source && !fp_index_live(locations, source)) || (destination && !fp_index_live(locations, destination)))
+	if ((source && !fp_index_live(locations, source)) ||
+	    (destination && !fp_index_live(locations, destination)))
 		return false;
 	const uint32_t from = a->view.ingress[entry->key.ingress].vnet;
 	const uint32_t to = destination ? a->view.location[destination].vnet : from;
@@ -212,7 +228,7 @@ facts_gather(struct facts *facts, struct fp_arena *a, bool whole)
 		struct facts *facts;
 		struct fp_arena *a;
 		bool whole;
-	} walk = { facts, a, whole };
+	} walk = {facts, a, whole};
 	uint32_t cursor = 0;
 
 	facts->count = 0;

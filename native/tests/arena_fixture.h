@@ -16,8 +16,14 @@
 static inline struct fp_arena_config
 small_config(uint32_t flows)
 {
-	return (struct fp_arena_config){ .flows = flows, .locations = 64, .tunnels = 4, .vnets = 4, .ingresses = 8,
-					 .ports = 2, .threads = 4, .refusal_share_percent = 10 };
+	return (struct fp_arena_config){.flows = flows,
+					.locations = 64,
+					.tunnels = 4,
+					.vnets = 4,
+					.ingresses = 8,
+					.ports = 2,
+					.threads = 4,
+					.refusal_share_percent = 10};
 }
 
 #define ARENA_NOW_NS (1000ull * 1000000000)
@@ -69,7 +75,7 @@ location_new(struct fp_arena *arena, uint32_t vnet, uint32_t attachment)
 	uint32_t index;
 	assert(fp_index_take(&arena->pool[FP_POOL_LOCATION], &index) == 0);
 	struct fp_location *location = &arena->view.location[index];
-	*location = (struct fp_location){ .object_id = 3000 + index, .vnet = (uint16_t)vnet };
+	*location = (struct fp_location){.object_id = 3000 + index, .vnet = (uint16_t)vnet};
 	location->vni_way = arena->view.vnet[vnet].vni << 8;
 	location->half[0].kind = FP_LOCATION_LOCAL;
 	location->half[0].target = attachment;
@@ -90,7 +96,7 @@ location_retire(struct fp_arena *arena, uint32_t location)
 static inline struct fp_flow_key
 key_of(uint32_t ingress, uint32_t number)
 {
-	struct fp_flow_key key = { .key_class = FP_CLASS_BRIDGED, .ingress = ingress };
+	struct fp_flow_key key = {.key_class = FP_CLASS_BRIDGED, .ingress = ingress};
 	memcpy(key.source + 12, &number, sizeof(number));
 	key.destination[15] = 1;
 	return key;
@@ -114,8 +120,8 @@ random_next(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
-#define RUN(test)                                                                                  \
-	do {                                                                                       \
-		fprintf(stderr, "%s\n", #test);                                                    \
-		test();                                                                            \
+#define RUN(test)                                                                                            \
+	do {                                                                                                 \
+		fprintf(stderr, "%s\n", #test);                                                              \
+		test();                                                                                      \
 	} while (0)

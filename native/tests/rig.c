@@ -46,17 +46,16 @@ static void hook_counters_begin(void *context, enum fp_counted what, uint32_t in
 static void hook_release(void *context, const struct fp_release *release);
 static void hook_emit(void *context, uint8_t worker, const struct fp_record *record);
 static int hook_port(void *context, const char *name, uint16_t *mtu_bytes);
-static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id,
-		      const uint8_t *frame, uint32_t len_bytes);
+static void hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+		      uint32_t len_bytes);
 
 int
 rig_eal(void)
 {
 	char prefix[64];
-	char *arguments[] = {
-		"rig", "--no-huge",   "--no-shconf",   "--no-pci",      "--no-telemetry", "-m",
-		"256", "--log-level", "lib.eal:error", "--file-prefix", prefix,           "-l",
-		"0",   NULL};
+	char *arguments[] = {"rig", "--no-huge",   "--no-shconf",   "--no-pci",      "--no-telemetry", "-m",
+			     "256", "--log-level", "lib.eal:error", "--file-prefix", prefix,           "-l",
+			     "0",   NULL};
 	cpu_set_t cpus;
 	int rc;
 
@@ -170,7 +169,8 @@ rig_apply(struct rig *rig, const struct fp_record *record, uint64_t now_ns)
 
 	fp_arena_tick(rig->arena, now_ns);
 	for (int i = 0; i < 8;) {
-		rc = fp_installer_apply(rig->installer, record->head.type == FP_RECORD_NEXTHOP_SET ? 0xff : 0, record, now_ns);
+		rc = fp_installer_apply(rig->installer, record->head.type == FP_RECORD_NEXTHOP_SET ? 0xff : 0,
+					record, now_ns);
 		if (rc == -EINPROGRESS)
 			continue;
 		if (rc != -EAGAIN)
@@ -199,12 +199,10 @@ rig_attach(struct rig *rig, uint32_t worker, bool attached)
 	rig->attached[worker] = false;
 	if (!attached)
 		return 0;
-	if (fp_rings_format(rig->rings[worker], rig->rings_bytes, 1, rig->config.miss_slots, 64) !=
+	if (fp_rings_format(rig->rings[worker], rig->rings_bytes, 1, rig->config.miss_slots, 64) != 0 ||
+	    fp_ring_attach(&rig->worker[worker], rig->rings[worker], rig->rings_bytes, 0, FP_RING_CONSUMER) !=
 		    0 ||
-	    fp_ring_attach(&rig->worker[worker], rig->rings[worker], rig->rings_bytes, 0,
-			   FP_RING_CONSUMER) != 0 ||
-	    fp_ring_attach(&producer, rig->rings[worker], rig->rings_bytes, 0, FP_RING_PRODUCER) !=
-		    0)
+	    fp_ring_attach(&producer, rig->rings[worker], rig->rings_bytes, 0, FP_RING_PRODUCER) != 0)
 		return -EINVAL;
 	fp_ring_sleep(&rig->worker[worker], true);
 	rig->attached[worker] = true;
@@ -213,8 +211,7 @@ rig_attach(struct rig *rig, uint32_t worker, bool attached)
 }
 
 int
-rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes,
-	   uint32_t segments)
+rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes, uint32_t segments)
 {
 	struct rte_mbuf *head = NULL, *mbuf;
 	uint32_t part = (len_bytes + segments - 1) / segments, done = 0, n;
@@ -324,8 +321,8 @@ rig_emitted(struct rig *rig, struct fp_record *record)
 }
 
 int
-rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id,
-	       const uint8_t *frame, uint32_t len_bytes)
+rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+	       uint32_t len_bytes)
 {
 	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(rig->mempool);
 	char *data = mbuf != NULL ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes) : NULL;
@@ -363,8 +360,7 @@ rig_counter(struct rig *rig, uint32_t *cursor, uint64_t *value)
 
 	if (*cursor >= sizeof(rows) / sizeof(rows[0]))
 		return NULL;
-	*value = *(const uint64_t *)((const char *)fp_thread_counters(rig->thread) +
-				     rows[*cursor].offset);
+	*value = *(const uint64_t *)((const char *)fp_thread_counters(rig->thread) + rows[*cursor].offset);
 	return rows[(*cursor)++].name;
 }
 
@@ -413,8 +409,8 @@ port_make(struct rig *rig, uint32_t i)
 	port->exception_fd = -1;
 	memcpy(port->mac.addr_bytes, config->mac, sizeof(config->mac));
 	snprintf(name, sizeof(name), "rig%u-rx%u", rig->number, i);
-	rig->rx[i] = rte_ring_create(name, rig->config.ring_slots, SOCKET_ID_ANY,
-				     RING_F_SP_ENQ | RING_F_SC_DEQ);
+	rig->rx[i] =
+		rte_ring_create(name, rig->config.ring_slots, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
 	if (rig->config.null_ports) {
 		snprintf(rig->device[i], sizeof(rig->device[i]), "net_null%u",
 			 rig->number * RIG_PORTS_MAX + i);
@@ -437,8 +433,7 @@ port_make(struct rig *rig, uint32_t i)
 	port->live = 1;
 	rc = rte_eth_dev_configure(port->dpdk_port, 1, 1, &conf);
 	if (rc == 0)
-		rc = rte_eth_rx_queue_setup(port->dpdk_port, 0, 512, SOCKET_ID_ANY, NULL,
-					    rig->mempool);
+		rc = rte_eth_rx_queue_setup(port->dpdk_port, 0, 512, SOCKET_ID_ANY, NULL, rig->mempool);
 	if (rc == 0)
 		rc = rte_eth_tx_queue_setup(port->dpdk_port, 0, 512, SOCKET_ID_ANY, NULL);
 	return rc == 0 ? rte_eth_dev_start(port->dpdk_port) : rc;

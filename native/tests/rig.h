@@ -53,8 +53,7 @@ void rig_maintain(struct rig *rig,
 int rig_attach(struct rig *rig, uint32_t worker, bool attached); // its ring; new and empty
 
 // segments > 1: chained mbufs. -ENOBUFS, -ENOSPC.
-int rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes,
-	       uint32_t segments);
+int rig_inject(struct rig *rig, uint32_t port, const uint8_t *frame, uint32_t len_bytes, uint32_t segments);
 void rig_step(struct rig *rig, uint64_t now_ns);
 // What came out since, in order of ports and time: false if there is no more. buffer:
 // RIG_FRAME_BYTES.
@@ -66,8 +65,8 @@ uint32_t rig_doorbells(struct rig *rig);
 void rig_worker_sleeps(struct rig *rig, uint32_t worker); // says that it does
 // A record that the installer emitted.
 bool rig_emitted(struct rig *rig, struct fp_record *record);
-int rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id,
-		   const uint8_t *frame, uint32_t len_bytes);
+int rig_send_inner(struct rig *rig, uint8_t kind, uint32_t target, uint32_t wire_id, const uint8_t *frame,
+		   uint32_t len_bytes);
 
 // Counters by name, the next one from *cursor on; NULL past the last.
 const char *rig_counter(struct rig *rig, uint32_t *cursor, uint64_t *value);

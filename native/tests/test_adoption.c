@@ -49,7 +49,8 @@ arena_fill(struct fp_arena *arena)
 	for (uint32_t n = 0; n < FLOWS; n++) {
 		const struct fp_flow_key key = key_of(ingress, n);
 		const struct fp_flow_value value = {
-			.action = fp_action_make(n % 2 ? FP_ACTION_ENCAPSULATE : FP_ACTION_DELIVER, 0, 0, location[n % 2]),
+			.action = fp_action_make(n % 2 ? FP_ACTION_ENCAPSULATE : FP_ACTION_DELIVER, 0, 0,
+						 location[n % 2]),
 			.expire_at_s = UINT32_MAX,
 			.vnet = vnet,
 		};
@@ -103,11 +104,13 @@ slot_of(uint32_t number, uint32_t *way)
 	const struct fp_arena_header *head = record_at(FP_REGION_HEADER, 0);
 	const struct fp_flow_key key = key_of(ingress, number);
 	const uint64_t hash = fp_hash_flow(&head->secret, &key);
-	struct fp_flow_bucket *bucket = record_at(
-		FP_REGION_FLOW_BUCKETS, (uint32_t)((hash >> 32) * layout.region[FP_REGION_FLOW_BUCKETS].records >> 32));
+	struct fp_flow_bucket *bucket =
+		record_at(FP_REGION_FLOW_BUCKETS,
+			  (uint32_t)((hash >> 32) * layout.region[FP_REGION_FLOW_BUCKETS].records >> 32));
 
 	for (*way = 0; *way < FP_BUCKET_WAYS; (*way)++) {
-		const struct fp_flow_entry *entry = record_at(FP_REGION_FLOW_ENTRIES, bucket->way[*way] & index_mask());
+		const struct fp_flow_entry *entry =
+			record_at(FP_REGION_FLOW_ENTRIES, bucket->way[*way] & index_mask());
 		if (bucket->way[*way] && memcmp(&entry->key, &key, sizeof(key)) == 0)
 			return bucket;
 	}
@@ -129,7 +132,8 @@ test_an_untouched_image_is_kept_whole(void)
 	struct fp_arena *arena = image_adopt();
 	const struct fp_adoption_report *report = fp_arena_adoption(arena);
 
-	assert(report->vnets == 1 && report->ingresses == 1 && report->tunnels == 1 && report->locations == 2);
+	assert(report->vnets == 1 && report->ingresses == 1 && report->tunnels == 1 &&
+	       report->locations == 2);
 	assert(report->flows == FLOWS);
 	assert(report->dropped_range + report->dropped_twice + report->dropped_key + report->dropped_vnet +
 		       report->dropped_location + report->dropped_tunnel ==
@@ -180,7 +184,8 @@ test_a_key_in_two_entries_stands_in_one(void)
 	image_open();
 	struct fp_flow_bucket *bucket = slot_of(7, &way);
 	const uint32_t spare = FLOWS + 50;
-	memcpy(record_at(FP_REGION_FLOW_ENTRIES, spare), record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()), 64);
+	memcpy(record_at(FP_REGION_FLOW_ENTRIES, spare),
+	       record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()), 64);
 	while (bucket->way[free_way])
 		free_way++;
 	bucket->way[free_way] = (bucket->way[way] & ~index_mask()) | spare;
@@ -197,7 +202,8 @@ test_a_key_that_does_not_fit_its_slot_is_dropped(void)
 	image_open();
 	slot_of(7, &way)->way[way] ^= 1u << 31;
 	struct fp_flow_bucket *bucket = slot_of(9, &way);
-	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()))->key.source[0] ^= 1;
+	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()))
+		->key.source[0] ^= 1;
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_key == 2 && fp_arena_adoption(arena)->flows == FLOWS - 2);
 	image_close(arena);
@@ -284,7 +290,8 @@ consistency_check(struct fp_arena *arena)
 	}
 	for (uint32_t i = 1; i < view->tunnels; i++)
 		if (fp_index_live(&arena->pool[FP_POOL_TUNNEL], i)) {
-			assert(fp_header_at(arena, fp_tunnel_header(fp_tunnel_at(arena, i)))->len_bytes <= FP_HEADER_BYTES_MAX);
+			assert(fp_header_at(arena, fp_tunnel_header(fp_tunnel_at(arena, i)))->len_bytes <=
+			       FP_HEADER_BYTES_MAX);
 			const uint32_t group = fp_tunnel_nexthops(fp_tunnel_at(arena, i));
 			assert(fp_nexthops_at(arena, group));
 			for (uint32_t k = 1; group && k < i; k++)
@@ -294,8 +301,9 @@ consistency_check(struct fp_arena *arena)
 	// and it can be used: everything goes in and out again
 	for (uint32_t n = 0; n < 600 && fp_index_live(&arena->pool[FP_POOL_INGRESS], ingress); n++) {
 		const struct fp_flow_key key = key_of(ingress, n);
-		const struct fp_flow_value value = { .action = fp_action_make(FP_ACTION_DROP, 0, 0, 1),
-						     .expire_at_s = UINT32_MAX, .vnet = view->ingress[ingress].vnet };
+		const struct fp_flow_value value = {.action = fp_action_make(FP_ACTION_DROP, 0, 0, 1),
+						    .expire_at_s = UINT32_MAX,
+						    .vnet = view->ingress[ingress].vnet};
 		assert(fp_flow_insert(arena, &key, &value) == 0);
 		assert(n % 3 || fp_flow_remove(arena, &key) == 0);
 	}
@@ -307,16 +315,20 @@ test_a_next_hop_group_of_two_tunnels_is_the_first_ones(void)
 {
 	image_open();
 	fp_tunnel_word *words = record_at(FP_REGION_TUNNELS, 0), word = words[tunnel];
-	const uint32_t group = fp_tunnel_nexthops(word), other = tunnel + 1, its_header = fp_tunnel_header(word) + 1;
+	const uint32_t group = fp_tunnel_nexthops(word), other = tunnel + 1,
+		       its_header = fp_tunnel_header(word) + 1;
 	assert(group && words[other] == 0);
-	memcpy(record_at(FP_REGION_TUNNEL_INFOS, other), record_at(FP_REGION_TUNNEL_INFOS, tunnel), sizeof(struct fp_tunnel_info));
+	memcpy(record_at(FP_REGION_TUNNEL_INFOS, other), record_at(FP_REGION_TUNNEL_INFOS, tunnel),
+	       sizeof(struct fp_tunnel_info));
 	((struct fp_tunnel_info *)record_at(FP_REGION_TUNNEL_INFOS, other))->object_id++;
-	memcpy(record_at(FP_REGION_HEADERS, its_header), record_at(FP_REGION_HEADERS, fp_tunnel_header(word)), sizeof(struct fp_header));
+	memcpy(record_at(FP_REGION_HEADERS, its_header), record_at(FP_REGION_HEADERS, fp_tunnel_header(word)),
+	       sizeof(struct fp_header));
 	words[other] = fp_tunnel_make(its_header, group, fp_tunnel_mtu(word), FP_TUNNEL_UP);
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_twice == 1 && fp_arena_adoption(arena)->tunnels == 2);
 	assert(fp_tunnel_at(arena, tunnel) == word);
-	assert(fp_tunnel_at(arena, other) == fp_tunnel_make(its_header, 0, fp_tunnel_mtu(word), FP_TUNNEL_UNRESOLVED));
+	assert(fp_tunnel_at(arena, other) ==
+	       fp_tunnel_make(its_header, 0, fp_tunnel_mtu(word), FP_TUNNEL_UNRESOLVED));
 	assert(arena->pool[FP_POOL_NEXTHOPS].live == 1);
 	image_close(arena);
 }

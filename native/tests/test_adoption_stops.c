@@ -29,17 +29,29 @@ static uint32_t found_count;
 static uint8_t *last_image;
 static bool watching;
 
-static int port_by_name(void *, const char *name, uint16_t *mtu_bytes)
+static int
+port_by_name(void *, const char *name, uint16_t *mtu_bytes)
 {
 	*mtu_bytes = 1500;
 	return name[0] == 'p' && name[1] >= '0' && name[1] <= '1' ? name[1] - '0' : -1;
 }
-static void nothing_released(void *, const struct fp_release *) {}
-static void nothing_emitted(void *, uint8_t, const struct fp_record *) {}
-static void nothing_sent(void *, uint8_t, uint32_t, uint32_t, const uint8_t *, uint32_t) {}
+static void
+nothing_released(void *, const struct fp_release *)
+{
+}
+static void
+nothing_emitted(void *, uint8_t, const struct fp_record *)
+{
+}
+static void
+nothing_sent(void *, uint8_t, uint32_t, uint32_t, const uint8_t *, uint32_t)
+{
+}
 
-static const struct fp_installer_hooks hooks = { .port_by_name = port_by_name, .release = nothing_released,
-						 .emit = nothing_emitted, .send = nothing_sent };
+static const struct fp_installer_hooks hooks = {.port_by_name = port_by_name,
+						.release = nothing_released,
+						.emit = nothing_emitted,
+						.send = nothing_sent};
 
 static void
 counts_check(const struct fp_arena *a)
@@ -136,7 +148,8 @@ revoked(const struct facts *before, const struct facts *now)
 static void
 life_check(uint32_t image, const struct fact *flow, const struct facts *made, const struct facts *now)
 {
-	const struct fact *life = fact_find(now, FLOW_LIFE, flow->name), *meant = fact_find(made, FLOW_LIFE, flow->name);
+	const struct fact *life = fact_find(now, FLOW_LIFE, flow->name),
+			  *meant = fact_find(made, FLOW_LIFE, flow->name);
 	if (life->value > meant->value)
 		complain(flow, image, "lives longer than its decision");
 }
@@ -150,13 +163,13 @@ image_check(uint32_t image, const struct facts *before, const struct facts *afte
 	for (uint32_t i = 0; i < before->count; i++) {
 		const struct fact *old = &before->fact[i], *new = fact_find(after, old->kind, old->name);
 		const struct fact *is = fact_find(now, old->kind, old->name);
-		const bool kept = new && new->value == old->value;
+		const bool kept = new &&new->value == old->value;
 
 		if (!is && new && (kept || always_there(old->kind)))
 			complain(old, image, "is lost");
 		if (is && is->value != old->value && !(new && is->value == new->value))
 			complain(old, image, kept ? "has changed" : "is neither old nor new");
-		if (is && new && is->kind == FLOW && new->value != old->value)
+		if (is && new && is->kind == FLOW &&new->value != old->value)
 			life_check(image, is, is->value == old->value ? before : after, now);
 		if (is && !new && old->kind == FLOW && is_revoked)
 			complain(old, image, "outlives its revocation");
@@ -164,7 +177,7 @@ image_check(uint32_t image, const struct facts *before, const struct facts *afte
 	for (uint32_t i = 0; i < now->count; i++) {
 		const struct fact *is = &now->fact[i], *new = fact_find(after, is->kind, is->name);
 
-		if (!fact_find(before, is->kind, is->name) && !(new && new->value == is->value))
+		if (!fact_find(before, is->kind, is->name) && !(new &&new->value == is->value))
 			complain(is, image, "came from nowhere");
 		if (fact_find(now, is->kind, is->name) != is)
 			complain(is, image, "is there twice");
@@ -202,7 +215,9 @@ static uint64_t revision = 1;
 static int
 apply(const void *record)
 {
-	return fp_installer_apply(installer, ((const struct fp_record *)record)->head.type == FP_RECORD_NEXTHOP_SET ? 0xff : 0, record, NOW_NS);
+	return fp_installer_apply(
+		installer, ((const struct fp_record *)record)->head.type == FP_RECORD_NEXTHOP_SET ? 0xff : 0,
+		record, NOW_NS);
 }
 
 static int
@@ -212,39 +227,48 @@ tick(const void *ns)
 	return 0;
 }
 
-#define HEAD(kind, in_vnet) .head = { .type = (kind), .version = FP_RECORD_VERSION, .vni = (in_vnet), .revision = ++revision }
+#define HEAD(kind, in_vnet)                                                                                  \
+	.head = {.type = (kind), .version = FP_RECORD_VERSION, .vni = (in_vnet), .revision = ++revision}
 
 static void
 vnet_set(const char *name, uint32_t vni, uint64_t object_id, uint8_t mac)
 {
-	const struct fp_record_vnet record = { HEAD(FP_RECORD_VNET_SET, vni), .object_id = object_id, .incarnation = 7,
-					       .quota_flows = 40 + mac, .stale_max_s = mac,
-					       .gateway_mac = { 2, 0, 0, 0, mac, 1 }, .gateway_address = { [12] = 10, 0, mac, 1 } };
+	const struct fp_record_vnet record = {HEAD(FP_RECORD_VNET_SET, vni),
+					      .object_id = object_id,
+					      .incarnation = 7,
+					      .quota_flows = 40 + mac,
+					      .stale_max_s = mac,
+					      .gateway_mac = {2, 0, 0, 0, mac, 1},
+					      .gateway_address = {[12] = 10, 0, mac, 1}};
 	watch(name, apply, &record, 0);
 }
 
 static void
 snapshot(const char *name, uint16_t type, uint32_t vni)
 {
-	const struct fp_record_snapshot record = { HEAD(type, vni), .incarnation = 7 };
+	const struct fp_record_snapshot record = {HEAD(type, vni), .incarnation = 7};
 	watch(name, apply, &record, 0);
 }
 
 static void
 attachment_set(const char *name, uint32_t vni, uint64_t object_id, const char *port, uint16_t vlan)
 {
-	struct fp_record_attachment record = { HEAD(FP_RECORD_ATTACHMENT_SET, vni), .object_id = object_id, .vlan = vlan };
+	struct fp_record_attachment record = {HEAD(FP_RECORD_ATTACHMENT_SET, vni), .object_id = object_id,
+					      .vlan = vlan};
 	memcpy(record.port, port, strlen(port));
 	watch(name, apply, &record, 0);
 }
 
 static void
-ingress_set(const char *name, uint16_t type, uint32_t vni, uint64_t node_id, uint8_t address, uint16_t udp_port)
+ingress_set(const char *name, uint16_t type, uint32_t vni, uint64_t node_id, uint8_t address,
+	    uint16_t udp_port)
 {
 	const struct fp_record_ingress record = {
 		HEAD(type, vni),
-		.key = { .local = { [12] = 192, 0, 2, 1 }, .remote = { [12] = 192, 0, 2, address }, .wire_id = vni,
-			 .protocol = FP_PROTOCOL_VXLAN },
+		.key = {.local = {[12] = 192, 0, 2, 1},
+			.remote = {[12] = 192, 0, 2, address},
+			.wire_id = vni,
+			.protocol = FP_PROTOCOL_VXLAN},
 		.node_id = node_id,
 		.udp_port = udp_port,
 	};
@@ -255,9 +279,16 @@ static void
 tunnel_set(const char *name, uint64_t object_id, uint8_t address, uint8_t ttl)
 {
 	const struct fp_record_tunnel record = {
-		HEAD(FP_RECORD_TUNNEL_SET, 0), .object_id = object_id, .profile_id = 1, .node_id = 500 + address,
-		.local = { [12] = 192, 0, 2, 1 }, .remote = { [12] = 192, 0, 2, address }, .udp_port = 4789,
-		.mtu_bytes = 1500, .protocol = FP_PROTOCOL_VXLAN, .ttl = ttl,
+		HEAD(FP_RECORD_TUNNEL_SET, 0),
+		.object_id = object_id,
+		.profile_id = 1,
+		.node_id = 500 + address,
+		.local = {[12] = 192, 0, 2, 1},
+		.remote = {[12] = 192, 0, 2, address},
+		.udp_port = 4789,
+		.mtu_bytes = 1500,
+		.protocol = FP_PROTOCOL_VXLAN,
+		.ttl = ttl,
 	};
 	watch(name, apply, &record, 0);
 }
@@ -265,19 +296,23 @@ tunnel_set(const char *name, uint64_t object_id, uint8_t address, uint8_t ttl)
 static void
 nexthop_set(const char *name, uint8_t address, uint8_t mac, uint8_t count)
 {
-	struct fp_record_nexthop record = { HEAD(FP_RECORD_NEXTHOP_SET, 0), .local = { [12] = 192, 0, 2, 1 },
-					    .remote = { [12] = 192, 0, 2, address }, .count = count };
+	struct fp_record_nexthop record = {HEAD(FP_RECORD_NEXTHOP_SET, 0), .local = {[12] = 192, 0, 2, 1},
+					   .remote = {[12] = 192, 0, 2, address}, .count = count};
 	for (uint8_t i = 0; i < count; i++)
-		record.hop[i] = (struct fp_nexthop){ .destination_mac = { 2, 9, 9, 9, mac, i }, .source_mac = { 2, 1 } };
+		record.hop[i] =
+			(struct fp_nexthop){.destination_mac = {2, 9, 9, 9, mac, i}, .source_mac = {2, 1}};
 	watch(name, apply, &record, 0);
 }
 
 static void
 group_set(const char *name, uint64_t object_id, uint64_t first, uint64_t second)
 {
-	struct fp_record_tunnel_group record = { HEAD(FP_RECORD_TUNNEL_GROUP_SET, 0), .object_id = object_id,
-						 .tunnel = { first, second }, .weight = { 1, 3 },
-						 .mode = FP_SET_ENTROPY, .count = 2 };
+	struct fp_record_tunnel_group record = {HEAD(FP_RECORD_TUNNEL_GROUP_SET, 0),
+						.object_id = object_id,
+						.tunnel = {first, second},
+						.weight = {1, 3},
+						.mode = FP_SET_ENTROPY,
+						.count = 2};
 	record.head.flags = FP_RECORD_FIRST | FP_RECORD_LAST;
 	watch(name, apply, &record, 0);
 }
@@ -285,21 +320,30 @@ group_set(const char *name, uint64_t object_id, uint64_t first, uint64_t second)
 static void
 location_set(const char *name, uint16_t type, uint32_t vni, uint64_t object_id, uint8_t kind, uint64_t target)
 {
-	const struct fp_record_location record = { HEAD(type, vni), .object_id = object_id, .target_id = target,
-						   .node_id = 501, .wire_id = vni, .kind = kind,
-						   .mac = { 2, 5, 5, 5, 5, (uint8_t)object_id } };
+	const struct fp_record_location record = {HEAD(type, vni),
+						  .object_id = object_id,
+						  .target_id = target,
+						  .node_id = 501,
+						  .wire_id = vni,
+						  .kind = kind,
+						  .mac = {2, 5, 5, 5, 5, (uint8_t)object_id}};
 	watch(name, apply, &record, 0);
 }
 
 static void
-flow_set(const char *name, uint32_t number, uint64_t attachment, uint8_t action, uint64_t destination, uint32_t to_vni)
+flow_set(const char *name, uint32_t number, uint64_t attachment, uint8_t action, uint64_t destination,
+	 uint32_t to_vni)
 {
 	struct fp_record_flow record = {
 		HEAD(FP_RECORD_FLOW_INSTALL, 100),
 		.key = key_of(fp_attachment_by_id(installer, attachment), 0),
-		.action = action, .reason = action == FP_ACTION_DROP ? 1 : 0, .ingress_object = attachment,
-		.destination_object = destination, .destination_vni = to_vni,
-		.lifetime_ms = 60000 + 1000 * (uint32_t)(revision % 50), .incarnation = 7,
+		.action = action,
+		.reason = action == FP_ACTION_DROP ? 1 : 0,
+		.ingress_object = attachment,
+		.destination_object = destination,
+		.destination_vni = to_vni,
+		.lifetime_ms = 60000 + 1000 * (uint32_t)(revision % 50),
+		.incarnation = 7,
 	};
 	memcpy(record.key.source + 12, &number, sizeof(number));
 	watch(name, apply, &record, 0);
@@ -308,8 +352,9 @@ flow_set(const char *name, uint32_t number, uint64_t attachment, uint8_t action,
 static void
 change(const char *name, uint8_t kind, uint32_t number)
 {
-	struct fp_record_change record = { HEAD(FP_RECORD_CHANGE, 100), .scope = { .source_bits = 128, .port_high = 0xffff },
-					   .incarnation = 7, .kind = kind };
+	struct fp_record_change record = {HEAD(FP_RECORD_CHANGE, 100),
+					  .scope = {.source_bits = 128, .port_high = 0xffff},
+					  .incarnation = 7, .kind = kind};
 	memcpy(record.scope.source + 12, &number, sizeof(number));
 	record.head.flags = FP_RECORD_FIRST | FP_RECORD_LAST;
 	watch(name, apply, &record, 0);
@@ -318,7 +363,7 @@ change(const char *name, uint8_t kind, uint32_t number)
 static void
 peering(const char *name, uint16_t type, uint32_t from, uint32_t to)
 {
-	const struct fp_record_peering record = { HEAD(type, from), .to_vni = to };
+	const struct fp_record_peering record = {HEAD(type, from), .to_vni = to};
 	watch(name, apply, &record, 0);
 }
 
@@ -340,9 +385,11 @@ topology_grows(void)
 	nexthop_set("second next hop comes", 3, 1, 2);
 	group_set("tunnel set comes", 41, 31, 32);
 	location_set("local location comes", FP_RECORD_LOCATION_SET, 100, 61, FP_LOCATION_LOCAL, 11);
-	location_set("location behind a tunnel comes", FP_RECORD_LOCATION_SET, 100, 62, FP_LOCATION_TUNNEL, 31);
+	location_set("location behind a tunnel comes", FP_RECORD_LOCATION_SET, 100, 62, FP_LOCATION_TUNNEL,
+		     31);
 	location_set("location behind a set comes", FP_RECORD_LOCATION_SET, 100, 63, FP_LOCATION_SET, 41);
-	location_set("location of the other V-net comes", FP_RECORD_LOCATION_SET, 200, 64, FP_LOCATION_LOCAL, 21);
+	location_set("location of the other V-net comes", FP_RECORD_LOCATION_SET, 200, 64, FP_LOCATION_LOCAL,
+		     21);
 	peering("peering comes", FP_RECORD_PEERING_SET, 100, 200);
 	peering("peering back comes", FP_RECORD_PEERING_SET, 200, 100);
 	snapshot("snapshot ends", FP_RECORD_SNAPSHOT_END, 100);
@@ -352,7 +399,8 @@ static void
 flows_come_and_go(void)
 {
 	for (uint32_t n = 0; n < 24; n++)
-		flow_set("flow comes", n, 11 + n % 2, n % 3 ? FP_ACTION_DELIVER : FP_ACTION_ENCAPSULATE, 61 + n % 3, 0);
+		flow_set("flow comes", n, 11 + n % 2, n % 3 ? FP_ACTION_DELIVER : FP_ACTION_ENCAPSULATE,
+			 61 + n % 3, 0);
 	for (uint32_t n = 30; n < 34; n++)
 		flow_set("refusal comes", n, 11, FP_ACTION_DROP, 0, 0);
 	flow_set("flow to the peer comes", 35, 11, FP_ACTION_DELIVER, 64, 200);
@@ -364,8 +412,8 @@ flows_come_and_go(void)
 		flow_set("flow evicts", n, 11, FP_ACTION_DELIVER, 61, 0);
 	change("change tightens", FP_CHANGE_TIGHTEN, 79);
 	change("change loosens", FP_CHANGE_LOOSEN, 78);
-	watch("tick", tick, &(const uint64_t){ NOW_NS + 1000000 }, 0);
-	watch("tick expires", tick, &(const uint64_t){ NOW_NS + 250ull * 1000000000 }, 0);
+	watch("tick", tick, &(const uint64_t){NOW_NS + 1000000}, 0);
+	watch("tick expires", tick, &(const uint64_t){NOW_NS + 250ull * 1000000000}, 0);
 	fp_arena_tick(arena, NOW_NS);
 }
 
@@ -388,9 +436,9 @@ topology_changes(void)
 	peering("peering goes", FP_RECORD_PEERING_REMOVE, 100, 200);
 	location_set("location goes", FP_RECORD_LOCATION_REMOVE, 100, 62, 0, 0);
 	vnet_set("V-net gives its number to another", 200, 1201, 3);
-	const struct fp_record_vnet gone = { HEAD(FP_RECORD_VNET_REMOVE, 100), .object_id = 1100 };
+	const struct fp_record_vnet gone = {HEAD(FP_RECORD_VNET_REMOVE, 100), .object_id = 1100};
 	watch("V-net goes", apply, &gone, 0);
-	watch("tick after all", tick, &(const uint64_t){ NOW_NS + 2000000 }, 0);
+	watch("tick after all", tick, &(const uint64_t){NOW_NS + 2000000}, 0);
 }
 
 int

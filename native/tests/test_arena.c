@@ -118,7 +118,7 @@ static void
 test_crashes_cost_the_vnets_that_they_have_in_common(void)
 {
 	const struct fp_arena_config config = small_config(64);
-	const uint32_t at_work[3][3] = { { 7001, 7003, 7002 }, { 7002, 7001, 0 }, { 7001, 0, 0 } };
+	const uint32_t at_work[3][3] = {{7001, 7003, 7002}, {7002, 7001, 0}, {7001, 0, 0}};
 
 	path_fresh();
 	struct fp_arena *arena = arena_new(path, &config);
@@ -256,7 +256,7 @@ test_cost_adds_up_to_the_file(void)
 		sum += bytes[i];
 	assert(stat(path, &status) == 0 && (size_t)status.st_size == sum);
 	assert((status.st_mode & 0777) == 0600);
-	assert(fp_arena_cost(&(struct fp_arena_config){ 0 }, names, bytes, 32) == -EINVAL);
+	assert(fp_arena_cost(&(struct fp_arena_config){0}, names, bytes, 32) == -EINVAL);
 	assert(fp_arena_cost(&config, names, bytes, 1) == rows); // says how many there are
 }
 
@@ -287,7 +287,8 @@ test_huge_pages_are_told_and_adopted(void)
 	path_fresh();
 	struct fp_arena *arena = arena_new(path, &config);
 	fp_arena_pages(arena, &pages);
-	fprintf(stderr, "%zu of %zu bytes on pages of %zu\n", pages.huge_bytes, pages.len_bytes, pages.huge_page_bytes);
+	fprintf(stderr, "%zu of %zu bytes on pages of %zu\n", pages.huge_bytes, pages.len_bytes,
+		pages.huge_page_bytes);
 	assert(pages.len_bytes > 4 << 20 && pages.huge_bytes <= pages.len_bytes);
 	assert((pages.huge_bytes == 0) == (pages.huge_page_bytes == 0));
 	assert(pages.huge_bytes == 0 || pages.huge_bytes % pages.huge_page_bytes == 0);

@@ -46,8 +46,7 @@ on_send(void *, uint8_t, uint32_t, uint32_t, const uint8_t *, uint32_t)
 }
 
 static const struct fp_installer_hooks hooks = {
-	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send
-};
+	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send};
 
 struct world {
 	struct fp_arena *arena;
@@ -58,8 +57,11 @@ static int
 apply_as(struct world *w, uint8_t client, void *record, uint16_t type, uint32_t vni, uint64_t revision)
 {
 	struct fp_record *r = record;
-	r->head = (struct fp_record_head){ .type = type, .version = FP_RECORD_VERSION, .vni = vni,
-					   .revision = revision, .flags = FP_RECORD_FIRST | FP_RECORD_LAST };
+	r->head = (struct fp_record_head){.type = type,
+					  .version = FP_RECORD_VERSION,
+					  .vni = vni,
+					  .revision = revision,
+					  .flags = FP_RECORD_FIRST | FP_RECORD_LAST};
 	return fp_installer_apply(w->in, client, r, NOW_NS);
 }
 
@@ -84,22 +86,24 @@ object_of(uint32_t vni)
 static int
 vnet_set(struct world *w, uint32_t vni, uint64_t object_id)
 {
-	struct fp_record_vnet v = { .object_id = object_id, .incarnation = 1, .stale_max_s = 60 };
+	struct fp_record_vnet v = {.object_id = object_id, .incarnation = 1, .stale_max_s = 60};
 	return apply(w, &v, FP_RECORD_VNET_SET, vni, 0);
 }
 
 static int
 attachment_set(struct world *w, uint32_t vni)
 {
-	struct fp_record_attachment a = { .object_id = object_of(vni), .port = "rack", .vlan = vlan_of(vni) };
+	struct fp_record_attachment a = {.object_id = object_of(vni), .port = "rack", .vlan = vlan_of(vni)};
 	return apply(w, &a, FP_RECORD_ATTACHMENT_SET, vni, 0);
 }
 
 static int
 location_set(struct world *w, uint32_t vni, uint64_t object)
 {
-	struct fp_record_location l = { .object_id = object, .target_id = object_of(vni), .kind = FP_LOCATION_LOCAL,
-					.mac = { 2, 0, 0, 0, 0, 9 } };
+	struct fp_record_location l = {.object_id = object,
+				       .target_id = object_of(vni),
+				       .kind = FP_LOCATION_LOCAL,
+				       .mac = {2, 0, 0, 0, 0, 9}};
 	return apply(w, &l, FP_RECORD_LOCATION_SET, vni, 0);
 }
 
@@ -141,9 +145,11 @@ world_close(struct world *w)
 static struct fp_flow_key
 key_of(const struct world *w, uint32_t vni, uint32_t source, uint16_t port)
 {
-	struct fp_flow_key key = { .key_class = FP_CLASS_ROUTED, .flags = FP_KEY_CONNECTION, .protocol = 6,
-				   .destination_port = __builtin_bswap16(port),
-				   .ingress = fp_ingress_by_vlan(w->arena, 0, vlan_of(vni)) };
+	struct fp_flow_key key = {.key_class = FP_CLASS_ROUTED,
+				  .flags = FP_KEY_CONNECTION,
+				  .protocol = 6,
+				  .destination_port = __builtin_bswap16(port),
+				  .ingress = fp_ingress_by_vlan(w->arena, 0, vlan_of(vni))};
 	source = __builtin_bswap32(source);
 	memcpy(key.source + 12, &source, 4);
 	key.destination[15] = 1;
@@ -153,10 +159,13 @@ key_of(const struct world *w, uint32_t vni, uint32_t source, uint16_t port)
 static int
 decide(struct world *w, uint32_t vni, uint32_t source, uint16_t port, uint32_t to_vni, uint64_t revision)
 {
-	struct fp_record_flow r = { .key = key_of(w, vni, source, port), .action = FP_ACTION_DELIVER,
-				    .ingress_object = object_of(vni), .destination_object = 300,
-				    .destination_vni = to_vni == vni ? 0 : to_vni, .lifetime_ms = 3600000,
-				    .incarnation = 1 };
+	struct fp_record_flow r = {.key = key_of(w, vni, source, port),
+				   .action = FP_ACTION_DELIVER,
+				   .ingress_object = object_of(vni),
+				   .destination_object = 300,
+				   .destination_vni = to_vni == vni ? 0 : to_vni,
+				   .lifetime_ms = 3600000,
+				   .incarnation = 1};
 	return apply(w, &r, FP_RECORD_FLOW_INSTALL, vni, revision);
 }
 
@@ -171,8 +180,9 @@ decide_many(struct world *w, uint32_t vni, uint32_t n)
 static int
 forbid_port(struct world *w, uint32_t vni, uint16_t port, uint64_t revision)
 {
-	struct fp_record_change r = { .kind = FP_CHANGE_TIGHTEN, .incarnation = 1,
-				      .scope = { .protocol = 6, .port_low = port, .port_high = port } };
+	struct fp_record_change r = {.kind = FP_CHANGE_TIGHTEN,
+				     .incarnation = 1,
+				     .scope = {.protocol = 6, .port_low = port, .port_high = port}};
 	return apply(w, &r, FP_RECORD_CHANGE, vni, revision);
 }
 
@@ -305,8 +315,8 @@ static void
 test_a_removed_vnet_and_its_number_rest_until_its_flows_are_out(void)
 {
 	struct world w = world_new(NULL, 200000);
-	struct fp_record_peering p = { .to_vni = BLUE };
-	struct fp_record_vnet v = { .object_id = BLUE };
+	struct fp_record_peering p = {.to_vni = BLUE};
+	struct fp_record_vnet v = {.object_id = BLUE};
 	assert(apply(&w, &p, FP_RECORD_PEERING_SET, RED, 0) == 0);
 	decide_many(&w, BLUE, 100000);
 	assert(decide(&w, RED, 7, 80, BLUE, 1) == 0 && decide(&w, RED, 7, 80, BLUE, 1) == 0);
@@ -317,7 +327,8 @@ test_a_removed_vnet_and_its_number_rest_until_its_flows_are_out(void)
 		assert(!finds(&w, RED, 7, 80)); // from its first step on
 	assert(!finds(&w, RED, 7, 80) && finds(&w, RED, 8, 80));
 	assert(resident(&w) > 50000);
-	for (uint32_t vni = BLUE + 1; vni <= BLUE + 2; vni++) // the table has four, index 0 and red's among them
+	for (uint32_t vni = BLUE + 1; vni <= BLUE + 2;
+	     vni++) // the table has four, index 0 and red's among them
 		if (vnet_set(&w, vni, vni) == 0)
 			assert(fp_vnet_by_vni(w.in, vni) != index);
 	pass_through(&w);
@@ -333,7 +344,7 @@ static void
 test_a_pair_that_is_no_peering_any_more_is_closed_one_way(void)
 {
 	struct world w = world_new(NULL, 1000);
-	struct fp_record_peering to_blue = { .to_vni = BLUE }, to_red = { .to_vni = RED };
+	struct fp_record_peering to_blue = {.to_vni = BLUE}, to_red = {.to_vni = RED};
 	assert(apply(&w, &to_blue, FP_RECORD_PEERING_SET, RED, 0) == 0);
 	assert(apply(&w, &to_red, FP_RECORD_PEERING_SET, BLUE, 0) == 0);
 	assert(decide(&w, RED, 1, 80, BLUE, 1) == 0 && decide(&w, BLUE, 1, 80, RED, 1) == 0);
@@ -361,9 +372,10 @@ test_what_a_walk_had_not_reached_is_closed_after_a_restart(void)
 	world_close(&w);
 	w = world_open(path, 100000);
 	assert(resident(&w) == 26000 && !pending(&w));
-	struct fp_record_snapshot other_store = { .incarnation = 2 };
+	struct fp_record_snapshot other_store = {.incarnation = 2};
 	assert(apply(&w, &other_store, FP_RECORD_SNAPSHOT_BEGIN, RED, 1) == 0);
-	assert(vnet_set(&w, RED, RED) == 0 && attachment_set(&w, RED) == 0 && location_set(&w, RED, 300) == 0);
+	assert(vnet_set(&w, RED, RED) == 0 && attachment_set(&w, RED) == 0 &&
+	       location_set(&w, RED, 300) == 0);
 	assert(apply(&w, &other_store, FP_RECORD_SNAPSHOT_END, RED, 1) == 0 && resident(&w) > 20000);
 	assert(!finds(&w, RED, 1, 81));
 	world_close(&w);
@@ -380,7 +392,7 @@ test_a_large_vnet_is_removed_in_steps(void)
 	struct world w = world_new(NULL, 1000);
 	for (uint64_t i = 0; i < 20000; i++)
 		assert(location_set(&w, RED, 1000 + i) == 0);
-	struct fp_record_vnet v = { .object_id = RED };
+	struct fp_record_vnet v = {.object_id = RED};
 	uint32_t steps = 0, blue = 0;
 	while (apply(&w, &v, FP_RECORD_VNET_REMOVE, RED, 0) == -EINPROGRESS) {
 		assert(decide(&w, BLUE, ++blue, 80, BLUE, 1) == 0);
@@ -397,7 +409,7 @@ static void
 test_a_snapshot_sweeps_in_steps(void)
 {
 	struct world w = world_new(NULL, 1000);
-	struct fp_record_snapshot snapshot = { .incarnation = 1 };
+	struct fp_record_snapshot snapshot = {.incarnation = 1};
 	for (uint64_t i = 0; i < 20000; i++)
 		assert(location_set(&w, RED, 1000 + i) == 0);
 	assert(apply(&w, &snapshot, FP_RECORD_SNAPSHOT_BEGIN, RED, 2) == 0);
@@ -462,7 +474,7 @@ test_no_reader_acts_on_what_is_confirmed_to_be_closed(void)
 		while (decide(&w, RED, 1, port, RED, revision) == -EAGAIN)
 			fp_installer_tick(w.in, NOW_NS);
 		assert(forbid_port(&w, RED, port, ++revision) == 0);
-		struct fp_record_sync sync = { .number = n, .incarnation = 1, .workers = 1 };
+		struct fp_record_sync sync = {.number = n, .incarnation = 1, .workers = 1};
 		const uint64_t before = synced;
 		assert(apply(&w, &sync, FP_RECORD_SYNC, 0, revision) == 0);
 		while (synced == before)

@@ -104,8 +104,8 @@ apply_now(void *context)
 static void
 put(void *record, uint16_t type, uint32_t vni, uint8_t flags)
 {
-	struct application application = {
-		.record = record, .client = type == FP_RECORD_NEXTHOP_SET ? FP_WORKER_CONTROL : 0};
+	struct application application = {.record = record,
+					  .client = type == FP_RECORD_NEXTHOP_SET ? FP_WORKER_CONTROL : 0};
 
 	application.record->head = (struct fp_record_head){
 		.type = type, .version = FP_RECORD_VERSION, .vni = vni, .flags = flags};
@@ -149,9 +149,8 @@ last_of_a_full_table_is_counted(void)
 						  .mtu_bytes = 1500,
 						  .protocol = FP_PROTOCOL_VXLAN,
 						  .ttl = 64};
-		struct fp_record_nexthop hop = {
-			.count = 1,
-			.hop = {{.destination_mac = {2, 0, 0, 0, 0, 9}, .port = 1}}};
+		struct fp_record_nexthop hop = {.count = 1,
+						.hop = {{.destination_mac = {2, 0, 0, 0, 0, 9}, .port = 1}}};
 
 		memcpy(tunnel.local + 12, (uint8_t[]){192, 0, 2, 1}, 4);
 		memcpy(tunnel.remote + 12, (uint8_t[]){192, 0, 2, (uint8_t)(10 + i)}, 4);
@@ -162,10 +161,8 @@ last_of_a_full_table_is_counted(void)
 	}
 	for (uint32_t i = 1; i <= TUNNELS; i++) {
 		struct fp_record_ingress ingress = {.node_id = NODE, .udp_port = 4789};
-		struct fp_record_packet packet = {.target_id = 200 + i,
-						  .wire_id = 10,
-						  .kind = FP_LOCATION_TUNNEL,
-						  .frame_bytes = 60};
+		struct fp_record_packet packet = {
+			.target_id = 200 + i, .wire_id = 10, .kind = FP_LOCATION_TUNNEL, .frame_bytes = 60};
 
 		memcpy(ingress.key.local + 12, (uint8_t[]){192, 0, 2, 1}, 4);
 		memcpy(ingress.key.remote + 12, (uint8_t[]){192, 0, 2, (uint8_t)(10 + i)}, 4);
@@ -180,8 +177,8 @@ last_of_a_full_table_is_counted(void)
 		assert(time(NULL) < until);
 		usleep(1000);
 		fp_dataplane_counters(dp, &sum);
-	} while (vnets[1].rx_packets == 0 || vnets[VNETS].rx_packets == 0 ||
-		 tunnels[1].tx_packets == 0 || tunnels[TUNNELS].tx_packets == 0);
+	} while (vnets[1].rx_packets == 0 || vnets[VNETS].rx_packets == 0 || tunnels[1].tx_packets == 0 ||
+		 tunnels[TUNNELS].tx_packets == 0);
 	assert(vnets[VNETS].rx_packets == 1 && tunnels[TUNNELS].tx_packets == 1);
 	printf("the last V-net and the last tunnel of a full table are counted\n");
 }

@@ -19,8 +19,7 @@ static void
 test_no_bucket_is_wider_than_a_sixteenth_of_where_it_begins(void)
 {
 	for (uint32_t i = 0; i < FP_DELAY_BUCKETS; i++) {
-		const uint64_t from_ns = fp_delay_from_ns(i),
-			       width_ns = fp_delay_from_ns(i + 1) - from_ns;
+		const uint64_t from_ns = fp_delay_from_ns(i), width_ns = fp_delay_from_ns(i + 1) - from_ns;
 		assert(from_ns < 1024 ? width_ns == 64 : width_ns * 16 <= from_ns);
 	}
 }

@@ -57,7 +57,7 @@ static void
 compare_all(void)
 {
 	uint64_t gone = 0;
-	uint32_t flows[VNETS] = { 0 }, refusals[VNETS] = { 0 };
+	uint32_t flows[VNETS] = {0}, refusals[VNETS] = {0};
 
 	for (uint32_t number = 0; number < KEYS; number++) {
 		const struct fp_flow_key key = key_at(number);
@@ -122,8 +122,9 @@ step(void)
 		break;
 	default: {
 		const struct fp_flow_value value = value_random(number);
-		turned = model.present[number] && (fp_action_of(model.value[number].action) == FP_ACTION_DROP) !=
-							  (fp_action_of(value.action) == FP_ACTION_DROP);
+		turned = model.present[number] &&
+			 (fp_action_of(model.value[number].action) == FP_ACTION_DROP) !=
+				 (fp_action_of(value.action) == FP_ACTION_DROP);
 		const int rc = fp_flow_insert(arena, &key, &value);
 		assert(rc == 0 || (rc == -EDQUOT && fp_action_of(value.action) == FP_ACTION_DROP));
 		if (rc == 0) {
@@ -158,8 +159,9 @@ run(uint32_t flows)
 	struct fp_flow_stats stats;
 	fp_flow_stats(arena, &stats);
 	fprintf(stderr, "  %u flows: inserted %lu updated %lu evicted %lu + %lu refused %lu\n", flows,
-		(unsigned long)stats.inserted, (unsigned long)stats.updated, (unsigned long)stats.evicted_bucket,
-		(unsigned long)stats.evicted_hand, (unsigned long)stats.refused_quota);
+		(unsigned long)stats.inserted, (unsigned long)stats.updated,
+		(unsigned long)stats.evicted_bucket, (unsigned long)stats.evicted_hand,
+		(unsigned long)stats.refused_quota);
 	fp_arena_close(arena);
 }
 

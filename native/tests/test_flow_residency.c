@@ -73,8 +73,8 @@ main(void)
 	}
 	const uint32_t before = count_hits();
 	fprintf(stderr, "made in %.1f ms\n", (double)made_ns / 1e6);
-	fprintf(stderr, "resident: %u of %u (%.3f %%), %.1f bytes per flow\n", before, FLOWS, 100.0 * before / FLOWS,
-		bytes_per_flow(&config));
+	fprintf(stderr, "resident: %u of %u (%.3f %%), %.1f bytes per flow\n", before, FLOWS,
+		100.0 * before / FLOWS, bytes_per_flow(&config));
 	assert(before >= FLOWS / 1000 * 999);
 	assert(bytes_per_flow(&config) <= 128);
 	fp_arena_close(arena);

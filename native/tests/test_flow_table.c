@@ -36,8 +36,8 @@ static int
 put(const struct world *w, int who, uint32_t number, fp_action_word action, uint32_t expire_at_s)
 {
 	const struct fp_flow_key key = key_of(w->ingress[who], number);
-	const struct fp_flow_value value = { .action = action, .revision = number, .expire_at_s = expire_at_s,
-					     .vnet = w->vnet[who] };
+	const struct fp_flow_value value = {
+		.action = action, .revision = number, .expire_at_s = expire_at_s, .vnet = w->vnet[who]};
 	return fp_flow_insert(w->arena, &key, &value);
 }
 
@@ -108,14 +108,14 @@ static void
 test_what_names_nothing_live_is_refused(void)
 {
 	struct world w = world_new(64, 0, 10);
-	const struct fp_flow_value good = { .action = forward(&w, 0), .expire_at_s = 2000, .vnet = w.vnet[0] };
+	const struct fp_flow_value good = {.action = forward(&w, 0), .expire_at_s = 2000, .vnet = w.vnet[0]};
 	const struct fp_flow_key key = key_of(w.ingress[0], 1);
 	struct fp_flow_value value;
 	struct fp_flow_key bad;
 
-#define REFUSED(member, with)                                                                      \
-	value = good;                                                                              \
-	value.member = with;                                                                       \
+#define REFUSED(member, with)                                                                                \
+	value = good;                                                                                        \
+	value.member = with;                                                                                 \
 	assert(fp_flow_insert(w.arena, &key, &value) == -EINVAL)
 	REFUSED(vnet, w.vnet[1]);
 	REFUSED(vnet, 0);
@@ -162,7 +162,7 @@ static void
 test_the_zero_key_never_hits(void)
 {
 	struct world w = world_new(64, 0, 10);
-	const struct fp_flow_key zero = { 0 };
+	const struct fp_flow_key zero = {0};
 	fp_action_word word;
 
 	assert(!lookup(w.arena, &zero, NOW_S, &word) && !lookup(w.arena, &zero, 0, &word));
@@ -385,7 +385,7 @@ static void
 test_a_walk_in_steps_visits_each_once_and_may_remove(void)
 {
 	struct world w = world_new(64, 0, 10);
-	struct visits visits = { 0, w.arena };
+	struct visits visits = {0, w.arena};
 	uint32_t cursor = 0, steps = 0;
 
 	for (uint32_t n = 0; n < 40; n++)
@@ -430,8 +430,8 @@ static void
 test_a_flow_that_comes_or_goes_during_a_look_up_is_seen_at_its_end(void)
 {
 	struct world w = world_new(256, 0, 10);
-	const struct fp_flow_key keys[] = { key_of(w.ingress[0], 1), key_of(w.ingress[0], 2) };
-	const struct fp_flow_key *pointers[] = { &keys[0], &keys[1] };
+	const struct fp_flow_key keys[] = {key_of(w.ingress[0], 1), key_of(w.ingress[0], 2)};
+	const struct fp_flow_key *pointers[] = {&keys[0], &keys[1]};
 	uint64_t hash[2];
 	fp_action_word word[2];
 	uint32_t entry[2];

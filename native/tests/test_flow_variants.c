@@ -17,14 +17,16 @@ static uint32_t
 variants_list(struct variant *variants)
 {
 	uint32_t count = 0;
-	variants[count++] = (struct variant){ &fp_flow_lookup_baseline, true };
+	variants[count++] = (struct variant){&fp_flow_lookup_baseline, true};
 #ifdef FP_FLOW_VARIANTS
-	variants[count++] = (struct variant){ &fp_flow_lookup_avx2,
-					      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
-						      __builtin_cpu_supports("aes") };
-	variants[count++] = (struct variant){ &fp_flow_lookup_avx512,
-					      __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
-						      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("aes") };
+	variants[count++] = (struct variant){&fp_flow_lookup_avx2, __builtin_cpu_supports("avx2") &&
+									   __builtin_cpu_supports("bmi2") &&
+									   __builtin_cpu_supports("aes")};
+	variants[count++] =
+		(struct variant){&fp_flow_lookup_avx512, __builtin_cpu_supports("avx512vbmi2") &&
+								 __builtin_cpu_supports("avx512bw") &&
+								 __builtin_cpu_supports("avx512vl") &&
+								 __builtin_cpu_supports("aes")};
 #endif
 	return count;
 }
@@ -38,7 +40,8 @@ struct answer {
 
 // The oracle is the writer's own way of finding a key, which shares no line with the readers'.
 static void
-answer_check(const struct fp_arena *arena, const struct answer *answer, const struct fp_flow_key *keys, uint32_t n)
+answer_check(const struct fp_arena *arena, const struct answer *answer, const struct fp_flow_key *keys,
+	     uint32_t n)
 {
 	uint32_t hits = 0;
 
@@ -69,7 +72,8 @@ bursts_check(const struct fp_arena *arena, uint32_t ingress, const struct varian
 		}
 		variant->look->start(arena, pointers, n, answer.hash, answer.entry);
 		variant->look->find(arena, n, answer.hash, answer.entry);
-		answer.hits = variant->look->finish(arena, pointers, n, arena->now_s, answer.hash, answer.word, answer.entry);
+		answer.hits = variant->look->finish(arena, pointers, n, arena->now_s, answer.hash,
+						    answer.word, answer.entry);
 		answer_check(arena, &answer, keys, n);
 	}
 }
@@ -128,7 +132,8 @@ variants_check(uint32_t flows, bool shared)
 		signatures_share(arena);
 	const uint32_t count = variants_list(variants);
 	for (uint32_t v = 0; v < count; v++) {
-		fprintf(stderr, "  %u flows, %s%s\n", flows, variants[v].look->variant, variants[v].runs ? "" : ": not on this processor");
+		fprintf(stderr, "  %u flows, %s%s\n", flows, variants[v].look->variant,
+			variants[v].runs ? "" : ": not on this processor");
 		if (variants[v].runs)
 			bursts_check(arena, ingress, &variants[v], 3 + v);
 	}

@@ -2,8 +2,8 @@
 #include "../core/flow_hash.h"
 #include "arena_fixture.h"
 
-static const struct fp_secret secret_a = { { 0x0123456789abcdefull, 0xfedcba9876543210ull } };
-static const struct fp_secret secret_b = { { 0x0123456789abcdeeull, 0xfedcba9876543210ull } };
+static const struct fp_secret secret_a = {{0x0123456789abcdefull, 0xfedcba9876543210ull}};
+static const struct fp_secret secret_b = {{0x0123456789abcdeeull, 0xfedcba9876543210ull}};
 
 static void
 test_every_bit_of_the_key_changes_about_half_of_the_hash(void)
@@ -26,7 +26,8 @@ test_every_bit_of_the_secret_changes_the_hash(void)
 	for (int bit = 0; bit < 128; bit++) {
 		struct fp_secret other = secret_a;
 		other.word[bit / 64] ^= 1ull << bit % 64;
-		const int changed = __builtin_popcountll(fp_hash_flow(&secret_a, &key) ^ fp_hash_flow(&other, &key));
+		const int changed =
+			__builtin_popcountll(fp_hash_flow(&secret_a, &key) ^ fp_hash_flow(&other, &key));
 		assert(changed >= 12 && changed <= 52);
 	}
 }
@@ -66,7 +67,7 @@ test_the_hash_is_the_same_without_the_instruction(void)
 		fprintf(stderr, "skipped: this processor has no AES instruction\n");
 #endif
 	for (int i = 0; i < 10000; i++) {
-		struct fp_secret secret = { { random_next(&state), random_next(&state) } };
+		struct fp_secret secret = {{random_next(&state), random_next(&state)}};
 		struct fp_flow_key key;
 		for (size_t at = 0; at < sizeof(key); at += 4) {
 			const uint32_t word = (uint32_t)random_next(&state);
@@ -80,7 +81,8 @@ test_the_hash_is_the_same_without_the_instruction(void)
 static void
 test_exchanged_halves_do_not_meet(void)
 {
-	const uint64_t lanes[] = { 0, FP_HASH_LANE_1, FP_HASH_LANE_2, FP_HASH_LANE_3, FP_HASH_LANE_1 ^ FP_HASH_LANE_2 };
+	const uint64_t lanes[] = {0, FP_HASH_LANE_1, FP_HASH_LANE_2, FP_HASH_LANE_3,
+				  FP_HASH_LANE_1 ^ FP_HASH_LANE_2};
 	uint64_t state = 9;
 
 	for (int i = 0; i < 1000; i++) {
@@ -127,7 +129,7 @@ test_counted_up_keys_spread_evenly_in_high_and_low_bits(void)
 static void
 test_length_takes_part_in_the_hash_of_bytes(void)
 {
-	const uint8_t zeros[64] = { 0 };
+	const uint8_t zeros[64] = {0};
 	uint64_t seen[65];
 
 	for (uint32_t len = 0; len <= 64; len++) {

@@ -94,9 +94,9 @@ test_random_use_never_gives_out_what_a_reader_may_see(void)
 	enum { CAPACITY = 32, STEPS = 200000 };
 	struct fp_arena *arena = arena_of(CAPACITY, true);
 	struct fp_index_pool *pool = &arena->pool[FP_POOL_LOCATION];
-	uint32_t seen_by[CAPACITY + 1] = { 0 }; // bit per reader
-	uint32_t live = 0, references[CAPACITY + 1] = { 0 };
-	bool is_live[CAPACITY + 1] = { 0 };
+	uint32_t seen_by[CAPACITY + 1] = {0}; // bit per reader
+	uint32_t live = 0, references[CAPACITY + 1] = {0};
+	bool is_live[CAPACITY + 1] = {0};
 	uint64_t seed = 1;
 
 	for (int step = 0; step < STEPS; step++) {

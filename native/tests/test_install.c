@@ -45,8 +45,7 @@ on_send(void *, uint8_t, uint32_t, uint32_t, const uint8_t *frame, uint32_t len_
 }
 
 static const struct fp_installer_hooks hooks = {
-	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send
-};
+	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send};
 
 struct world {
 	struct fp_arena *arena;
@@ -57,47 +56,59 @@ static int
 apply(struct world *w, void *record, uint16_t type, uint32_t vni, uint64_t revision)
 {
 	struct fp_record *r = record;
-	r->head = (struct fp_record_head){ .type = type, .version = FP_RECORD_VERSION, .vni = vni,
-					   .revision = revision, .flags = FP_RECORD_FIRST | FP_RECORD_LAST };
+	r->head = (struct fp_record_head){.type = type,
+					  .version = FP_RECORD_VERSION,
+					  .vni = vni,
+					  .revision = revision,
+					  .flags = FP_RECORD_FIRST | FP_RECORD_LAST};
 	return fp_installer_apply(w->in, type == FP_RECORD_NEXTHOP_SET ? 0xff : 0, r, NOW_NS);
 }
 
 static int
 location_set(struct world *w, uint64_t object, uint64_t tunnel, uint64_t revision)
 {
-	struct fp_record_location r = { .object_id = object, .target_id = tunnel, .node_id = tunnel, .wire_id = RED,
-					.kind = FP_LOCATION_TUNNEL, .mac = { 2, 0, 0, 0, 0, (uint8_t)tunnel } };
+	struct fp_record_location r = {.object_id = object,
+				       .target_id = tunnel,
+				       .node_id = tunnel,
+				       .wire_id = RED,
+				       .kind = FP_LOCATION_TUNNEL,
+				       .mac = {2, 0, 0, 0, 0, (uint8_t)tunnel}};
 	return apply(w, &r, FP_RECORD_LOCATION_SET, RED, revision);
 }
 
 static int
 tunnel_set(struct world *w, uint64_t object, uint8_t ttl)
 {
-	struct fp_record_tunnel r = { .object_id = object, .profile_id = 1, .udp_port = 4789, .mtu_bytes = 1500,
-				      .protocol = FP_PROTOCOL_VXLAN, .ttl = ttl };
-	memcpy(r.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
-	memcpy(r.remote + 12, (uint8_t[]){ 192, 0, 2, (uint8_t)object }, 4);
+	struct fp_record_tunnel r = {.object_id = object,
+				     .profile_id = 1,
+				     .udp_port = 4789,
+				     .mtu_bytes = 1500,
+				     .protocol = FP_PROTOCOL_VXLAN,
+				     .ttl = ttl};
+	memcpy(r.local + 12, (uint8_t[]){192, 0, 2, 1}, 4);
+	memcpy(r.remote + 12, (uint8_t[]){192, 0, 2, (uint8_t)object}, 4);
 	return apply(w, &r, FP_RECORD_TUNNEL_SET, 0, 0);
 }
 
 static int
 nexthop_set(struct world *w, uint64_t tunnel, uint8_t last)
 {
-	struct fp_record_nexthop r = { .count = 1, .hop = { { .destination_mac = { 2, last, last, last, last, last },
-							      .source_mac = { 2, 0, 0, 0, 0, 1 } } } };
-	memcpy(r.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
-	memcpy(r.remote + 12, (uint8_t[]){ 192, 0, 2, (uint8_t)tunnel }, 4);
+	struct fp_record_nexthop r = {.count = 1,
+				      .hop = {{.destination_mac = {2, last, last, last, last, last},
+					       .source_mac = {2, 0, 0, 0, 0, 1}}}};
+	memcpy(r.local + 12, (uint8_t[]){192, 0, 2, 1}, 4);
+	memcpy(r.remote + 12, (uint8_t[]){192, 0, 2, (uint8_t)tunnel}, 4);
 	return apply(w, &r, FP_RECORD_NEXTHOP_SET, 0, 0);
 }
 
 static int
 locator_set(struct world *w, uint8_t last, uint16_t type)
 {
-	struct fp_record_ingress r = { .node_id = 900u + last, .udp_port = 4789 };
+	struct fp_record_ingress r = {.node_id = 900u + last, .udp_port = 4789};
 	r.key.wire_id = RED;
 	r.key.protocol = FP_PROTOCOL_VXLAN;
-	memcpy(r.key.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
-	memcpy(r.key.remote + 12, (uint8_t[]){ 203, 0, 113, last }, 4);
+	memcpy(r.key.local + 12, (uint8_t[]){192, 0, 2, 1}, 4);
+	memcpy(r.key.remote + 12, (uint8_t[]){203, 0, 113, last}, 4);
 	return apply(w, &r, type, RED, 0);
 }
 
@@ -105,19 +116,20 @@ locator_set(struct world *w, uint8_t last, uint16_t type)
 static int
 way_back(struct world *w, uint64_t tunnel)
 {
-	struct fp_record_ingress r = { .node_id = tunnel, .udp_port = 4789 };
+	struct fp_record_ingress r = {.node_id = tunnel, .udp_port = 4789};
 	r.key.wire_id = RED;
 	r.key.protocol = FP_PROTOCOL_VXLAN;
-	memcpy(r.key.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
-	memcpy(r.key.remote + 12, (uint8_t[]){ 192, 0, 2, (uint8_t)tunnel }, 4);
+	memcpy(r.key.local + 12, (uint8_t[]){192, 0, 2, 1}, 4);
+	memcpy(r.key.remote + 12, (uint8_t[]){192, 0, 2, (uint8_t)tunnel}, 4);
 	return apply(w, &r, FP_RECORD_INGRESS_SET, RED, 0);
 }
 
 static struct fp_flow_key
 key_of(const struct world *w, uint32_t destination)
 {
-	struct fp_flow_key key = { .key_class = FP_CLASS_ROUTED, .ingress = fp_ingress_by_vlan(w->arena, 0, 0) };
-	memcpy(key.source + 12, (uint8_t[]){ 10, 0, 0, 1 }, 4);
+	struct fp_flow_key key = {.key_class = FP_CLASS_ROUTED,
+				  .ingress = fp_ingress_by_vlan(w->arena, 0, 0)};
+	memcpy(key.source + 12, (uint8_t[]){10, 0, 0, 1}, 4);
 	destination = __builtin_bswap32(destination);
 	memcpy(key.destination + 12, &destination, 4);
 	return key;
@@ -126,17 +138,22 @@ key_of(const struct world *w, uint32_t destination)
 static int
 flow_install(struct world *w, uint32_t destination, uint64_t revision)
 {
-	struct fp_record_flow r = { .key = key_of(w, destination), .action = FP_ACTION_ENCAPSULATE,
-				    .ingress_object = 100, .destination_object = 300, .lifetime_ms = 3600000,
-				    .incarnation = 1 };
+	struct fp_record_flow r = {.key = key_of(w, destination),
+				   .action = FP_ACTION_ENCAPSULATE,
+				   .ingress_object = 100,
+				   .destination_object = 300,
+				   .lifetime_ms = 3600000,
+				   .incarnation = 1};
 	return apply(w, &r, FP_RECORD_FLOW_INSTALL, RED, revision);
 }
 
 static int
 change(struct world *w, uint8_t kind, uint32_t destination, uint8_t bits, uint64_t revision)
 {
-	struct fp_record_change r = { .kind = kind, .incarnation = 1,
-				      .scope = { .destination_bits = (uint8_t)(96 + bits), .port_high = 0xffff } };
+	struct fp_record_change r = {
+		.kind = kind,
+		.incarnation = 1,
+		.scope = {.destination_bits = (uint8_t)(96 + bits), .port_high = 0xffff}};
 	destination = __builtin_bswap32(destination);
 	memcpy(r.scope.destination + 12, &destination, 4);
 	return apply(w, &r, FP_RECORD_CHANGE, RED, revision);
@@ -158,8 +175,8 @@ static struct world
 world_new(const char *path, uint32_t flows)
 {
 	struct world w = world_open(path, flows);
-	struct fp_record_vnet v = { .object_id = 1, .incarnation = 1, .stale_max_s = 60 };
-	struct fp_record_attachment a = { .object_id = 100, .port = "rack" };
+	struct fp_record_vnet v = {.object_id = 1, .incarnation = 1, .stale_max_s = 60};
+	struct fp_record_attachment a = {.object_id = 100, .port = "rack"};
 	assert(apply(&w, &v, FP_RECORD_VNET_SET, RED, 0) == 0);
 	assert(apply(&w, &a, FP_RECORD_ATTACHMENT_SET, RED, 0) == 0);
 	assert(tunnel_set(&w, 50, 64) == 0 && tunnel_set(&w, 51, 64) == 0);
@@ -186,12 +203,12 @@ read_on(void *p)
 {
 	struct world *w = p;
 	struct fp_arena *arena = w->arena;
-	struct fp_locator_key key = { .wire_id = RED, .protocol = FP_PROTOCOL_VXLAN };
-	memcpy(key.local + 12, (uint8_t[]){ 192, 0, 2, 1 }, 4);
+	struct fp_locator_key key = {.wire_id = RED, .protocol = FP_PROTOCOL_VXLAN};
+	memcpy(key.local + 12, (uint8_t[]){192, 0, 2, 1}, 4);
 	assert(fp_arena_reader_register(arena, 0) == 0);
 	fp_arena_reader_online(arena, 0);
 	for (uint32_t n = 0; !__atomic_load_n(&stop_readers, __ATOMIC_RELAXED); n++) {
-		memcpy(key.remote + 12, (uint8_t[]){ 203, 0, 113, (uint8_t)(n % 64) }, 4);
+		memcpy(key.remote + 12, (uint8_t[]){203, 0, 113, (uint8_t)(n % 64)}, 4);
 		uint32_t ingress = fp_ingress_by_locator(arena, &key);
 		if (ingress) {
 			assert(fp_ingress_at(arena, ingress)->object_id == 900 + n % 64);
@@ -201,7 +218,8 @@ read_on(void *p)
 			fp_tunnel_word word = fp_tunnel_at(arena, t);
 			if (fp_tunnel_state(word) != FP_TUNNEL_UP)
 				continue;
-			const struct fp_nexthop *hop = &fp_nexthops_at(arena, fp_tunnel_nexthops(word))->hop[0];
+			const struct fp_nexthop *hop =
+				&fp_nexthops_at(arena, fp_tunnel_nexthops(word))->hop[0];
 			for (int i = 2; i < 6; i++)
 				assert(hop->destination_mac[i] == hop->destination_mac[1]);
 			assert(fp_header_at(arena, fp_tunnel_header(word))->bytes[8] >= 64);
@@ -245,10 +263,12 @@ test_readers_always_find_whole_records(void)
 	assert(pthread_create(&reader, NULL, read_on, &w) == 0);
 	assert(pthread_create(&dumper, NULL, dump_on, &w) == 0);
 	uint32_t waited = 0, moved = 0;
-	for (uint32_t n = 0; n < 20000 || moved < 100 || !__atomic_load_n(&reader_found, __ATOMIC_RELAXED); n++) {
-		int rc[] = { location_set(&w, 300, 50 + n % 2, n), tunnel_set(&w, 50, (uint8_t)(64 + n % 7)),
-			     nexthop_set(&w, 50 + n % 2, (uint8_t)n),
-			     locator_set(&w, (uint8_t)(n % 64), n / 64 % 3 ? FP_RECORD_INGRESS_SET : FP_RECORD_INGRESS_REMOVE) };
+	for (uint32_t n = 0; n < 20000 || moved < 100 || !__atomic_load_n(&reader_found, __ATOMIC_RELAXED);
+	     n++) {
+		int rc[] = {location_set(&w, 300, 50 + n % 2, n), tunnel_set(&w, 50, (uint8_t)(64 + n % 7)),
+			    nexthop_set(&w, 50 + n % 2, (uint8_t)n),
+			    locator_set(&w, (uint8_t)(n % 64),
+					n / 64 % 3 ? FP_RECORD_INGRESS_SET : FP_RECORD_INGRESS_REMOVE)};
 		for (int i = 0; i < 3; i++)
 			assert(rc[i] == 0 || rc[i] == -EAGAIN);
 		waited += rc[0] == -EAGAIN;
@@ -298,7 +318,7 @@ static void
 test_a_record_that_nobody_knows_makes_nobody_prepare_anew(void)
 {
 	struct world w = world_new(NULL, 64);
-	struct fp_record r = { 0 };
+	struct fp_record r = {0};
 	const uint32_t before = fp_arena_generation(w.arena);
 	for (uint16_t type = 100; type < 200; type++)
 		assert(apply(&w, &r, type, RED, 0) == -EINVAL);
@@ -312,8 +332,9 @@ static void
 test_a_client_that_is_replaced_leaves_nothing_begun(void)
 {
 	struct world w = world_new(NULL, 64);
-	struct fp_record_packet span = { .target_id = 100, .kind = FP_LOCATION_LOCAL, .frame_bytes = 100 };
-	const struct fp_record_head head = { .type = FP_RECORD_PACKET_OUT, .version = FP_RECORD_VERSION, .vni = RED };
+	struct fp_record_packet span = {.target_id = 100, .kind = FP_LOCATION_LOCAL, .frame_bytes = 100};
+	const struct fp_record_head head = {
+		.type = FP_RECORD_PACKET_OUT, .version = FP_RECORD_VERSION, .vni = RED};
 	for (int replaced = 0; replaced < 2; replaced++) {
 		span.head = head;
 		span.head.flags = FP_RECORD_FIRST;
@@ -323,12 +344,13 @@ test_a_client_that_is_replaced_leaves_nothing_begun(void)
 			fp_installer_leave(w.in, 0);
 		span.head.flags = FP_RECORD_LAST;
 		span.span = 1;
-		assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&span, NOW_NS) == (replaced ? -EINVAL : 0));
+		assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&span, NOW_NS) ==
+		       (replaced ? -EINVAL : 0));
 	}
-	struct fp_record_tunnel_group group = { .object_id = 7, .tunnel = { 50 }, .weight = { 1 }, .count = 1,
-						.mode = FP_SET_ENTROPY };
-	group.head = (struct fp_record_head){ .type = FP_RECORD_TUNNEL_GROUP_SET, .version = FP_RECORD_VERSION,
-					      .flags = FP_RECORD_FIRST };
+	struct fp_record_tunnel_group group = {
+		.object_id = 7, .tunnel = {50}, .weight = {1}, .count = 1, .mode = FP_SET_ENTROPY};
+	group.head = (struct fp_record_head){
+		.type = FP_RECORD_TUNNEL_GROUP_SET, .version = FP_RECORD_VERSION, .flags = FP_RECORD_FIRST};
 	assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&group, NOW_NS) == 0);
 	fp_installer_leave(w.in, 0);
 	group.head.flags = FP_RECORD_LAST;
@@ -369,11 +391,14 @@ test_revocation_is_finished_after_a_restart(void)
 	remove(path);
 	struct world w = world_new(path, 4096);
 	assert(flow_install(&w, 0x0a000002, 1) == 0 && flow_install(&w, 0x0a000102, 1) == 0);
-	struct fp_record_change r = { .kind = FP_CHANGE_TIGHTEN, .incarnation = 1,
-				      .scope = { .destination_bits = 96 + 24, .port_high = 0xffff } };
-	memcpy(r.scope.destination + 12, (uint8_t[]){ 10, 0, 0, 0 }, 4);
-	r.head = (struct fp_record_head){ .type = FP_RECORD_CHANGE, .version = FP_RECORD_VERSION, .vni = RED, .revision = 5 };
-	assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&r, NOW_NS) == 0); // no LAST: nothing taken out yet
+	struct fp_record_change r = {.kind = FP_CHANGE_TIGHTEN,
+				     .incarnation = 1,
+				     .scope = {.destination_bits = 96 + 24, .port_high = 0xffff}};
+	memcpy(r.scope.destination + 12, (uint8_t[]){10, 0, 0, 0}, 4);
+	r.head = (struct fp_record_head){
+		.type = FP_RECORD_CHANGE, .version = FP_RECORD_VERSION, .vni = RED, .revision = 5};
+	assert(fp_installer_apply(w.in, 0, (const struct fp_record *)&r, NOW_NS) ==
+	       0); // no LAST: nothing taken out yet
 	struct fp_flow_key closed = key_of(&w, 0x0a000002), open = key_of(&w, 0x0a000102);
 	assert(fp_flow_find(w.arena, &closed) != 0);
 	world_close(&w);

@@ -63,7 +63,7 @@ test_full_ring_takes_what_fits_and_counts_the_rest(void)
 	size_t len;
 	void *base = rings_new(&len);
 	struct fp_ring_end out, in;
-	struct fp_record r[40] = { 0 }, got[40];
+	struct fp_record r[40] = {0}, got[40];
 	assert(fp_ring_attach(&out, base, len, 1, FP_RING_PRODUCER) == 0);
 	assert(fp_ring_attach(&in, base, len, 1, FP_RING_CONSUMER) == 0);
 	uint64_t next = 0, expected = 0;
@@ -89,12 +89,12 @@ test_full_ring_takes_what_fits_and_counts_the_rest(void)
 static void
 test_impossible_index_breaks_the_ring_and_nothing_else(void)
 {
-	static const uint32_t tails[] = { 5, 0xffffffff, 1u << 31, MISS_SLOTS };
+	static const uint32_t tails[] = {5, 0xffffffff, 1u << 31, MISS_SLOTS};
 	for (size_t i = 0; i < sizeof(tails) / sizeof(*tails); i++) {
 		size_t len;
 		void *base = rings_new(&len);
 		struct fp_ring_end out, fine;
-		struct fp_record r[MISS_SLOTS + 1] = { 0 };
+		struct fp_record r[MISS_SLOTS + 1] = {0};
 		assert(fp_ring_attach(&out, base, len, 0, FP_RING_PRODUCER) == 0);
 		assert(fp_ring_attach(&fine, base, len, 1, FP_RING_PRODUCER) == 0);
 		assert(fp_ring_write(&out, r, 4) == 4);
@@ -104,7 +104,7 @@ test_impossible_index_breaks_the_ring_and_nothing_else(void)
 		assert(fp_ring_write(&fine, r, 1) == 1);
 		free(base);
 	}
-	static const uint32_t heads[] = { MISS_SLOTS + 3, 0xffffffff, 1, 1u << 30 };
+	static const uint32_t heads[] = {MISS_SLOTS + 3, 0xffffffff, 1, 1u << 30};
 	for (size_t i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
 		size_t len;
 		void *base = rings_new(&len);
@@ -126,7 +126,7 @@ test_doorbell_is_wanted_once_and_only_after_a_write(void)
 	size_t len;
 	void *base = rings_new(&len);
 	struct fp_ring_end out, in;
-	struct fp_record r = { 0 };
+	struct fp_record r = {0};
 	assert(fp_ring_attach(&out, base, len, 0, FP_RING_PRODUCER) == 0);
 	assert(fp_ring_attach(&in, base, len, 0, FP_RING_CONSUMER) == 0);
 	fp_ring_sleep(&in, true);
@@ -175,7 +175,7 @@ stress_produce(void *p)
 static void
 test_two_threads_lose_neither_record_nor_wake_up(void)
 {
-	struct stress s = { .doorbell = eventfd(0, 0) };
+	struct stress s = {.doorbell = eventfd(0, 0)};
 	s.base = rings_new(&s.len);
 	struct fp_ring_end in;
 	assert(fp_ring_attach(&in, s.base, s.len, 0, FP_RING_CONSUMER) == 0);

@@ -38,8 +38,7 @@ on_send(void *, uint8_t, uint32_t, uint32_t, const uint8_t *, uint32_t)
 }
 
 static const struct fp_installer_hooks hooks = {
-	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send
-};
+	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send};
 
 struct world {
 	struct fp_arena *arena;
@@ -52,40 +51,44 @@ static int
 apply(struct world *w, void *record, uint16_t type)
 {
 	struct fp_record *r = record;
-	r->head = (struct fp_record_head){ .type = type, .version = FP_RECORD_VERSION, .vni = RED };
+	r->head = (struct fp_record_head){.type = type, .version = FP_RECORD_VERSION, .vni = RED};
 	return fp_installer_apply(w->in, 0, r, w->now_ns);
 }
 
 static void
 directory_state(struct world *w, bool answering)
 {
-	struct fp_record_directory_state r = { .answering = answering, .workers = 1 };
+	struct fp_record_directory_state r = {.answering = answering, .workers = 1};
 	assert(apply(w, &r, FP_RECORD_DIRECTORY_STATE) == 0);
 }
 
 static void
 decide(struct world *w)
 {
-	struct fp_record_flow r = { .key = w->key, .action = FP_ACTION_NARROW, .ingress_object = 100,
-				    .lifetime_ms = LIFETIME_S * 1000, .incarnation = 1 };
+	struct fp_record_flow r = {.key = w->key,
+				   .action = FP_ACTION_NARROW,
+				   .ingress_object = 100,
+				   .lifetime_ms = LIFETIME_S * 1000,
+				   .incarnation = 1};
 	assert(apply(w, &r, FP_RECORD_FLOW_INSTALL) == 0);
 }
 
 static struct world
 world_new(uint32_t flows)
 {
-	struct world w = { .now_ns = START_NS };
+	struct world w = {.now_ns = START_NS};
 	struct fp_arena_config config = FP_ARENA_CONFIG_DEFAULT;
 	config.flows = flows;
 	assert(fp_arena_open(NULL, &config, w.now_ns, &w.arena) == 0);
 	fp_arena_tick(w.arena, w.now_ns);
 	assert(fp_installer_create(w.arena, &hooks, &w.in) == 0);
-	struct fp_record_vnet v = { .object_id = 1, .incarnation = 1, .stale_max_s = STALE_MAX_S };
-	struct fp_record_attachment a = { .object_id = 100, .port = "rack" };
+	struct fp_record_vnet v = {.object_id = 1, .incarnation = 1, .stale_max_s = STALE_MAX_S};
+	struct fp_record_attachment a = {.object_id = 100, .port = "rack"};
 	assert(apply(&w, &v, FP_RECORD_VNET_SET) == 0 && apply(&w, &a, FP_RECORD_ATTACHMENT_SET) == 0);
-	w.key = (struct fp_flow_key){ .key_class = FP_CLASS_ROUTED, .ingress = fp_ingress_by_vlan(w.arena, 0, 0) };
-	memcpy(w.key.source + 12, (uint8_t[]){ 10, 0, 0, 1 }, 4);
-	memcpy(w.key.destination + 12, (uint8_t[]){ 10, 0, 0, 2 }, 4);
+	w.key = (struct fp_flow_key){.key_class = FP_CLASS_ROUTED,
+				     .ingress = fp_ingress_by_vlan(w.arena, 0, 0)};
+	memcpy(w.key.source + 12, (uint8_t[]){10, 0, 0, 1}, 4);
+	memcpy(w.key.destination + 12, (uint8_t[]){10, 0, 0, 2}, 4);
 	decide(&w);
 	return w;
 }
@@ -116,7 +119,7 @@ static bool
 forwards(const struct world *w)
 {
 	const uint32_t now_s = (uint32_t)(w->now_ns / 1000000000);
-	const struct fp_flow_key *key[1] = { &w->key };
+	const struct fp_flow_key *key[1] = {&w->key};
 	uint64_t hash[1];
 	fp_action_word word[1];
 	uint32_t entry[1];
@@ -177,7 +180,7 @@ test_an_answer_begins_it_anew(void)
 int
 main(void)
 {
-	static const uint32_t capacity[] = { 1000, 1000000, 16000000 };
+	static const uint32_t capacity[] = {1000, 1000000, 16000000};
 	for (int i = 0; i < 3; i++) {
 		test_silence(capacity[i]);
 		test_a_line_that_flaps_prolongs_nothing(capacity[i]);
