@@ -61,9 +61,8 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 	p->outer_ttl = ip[8];
 	p->flags |= PACKET_TUNNELED;
 	inner_bytes = udp_bytes - UDP_BYTES - VXLAN_BYTES;
-	p->mbuf->data_off += (uint16_t)(l3 + header_bytes + UDP_BYTES + VXLAN_BYTES);
-	p->mbuf->data_len = (uint16_t)inner_bytes;
-	p->mbuf->pkt_len = inner_bytes;
+	frame_pull(p->mbuf, l3 + header_bytes + UDP_BYTES + VXLAN_BYTES);
+	frame_trim(p->mbuf, p->mbuf->data_len - inner_bytes);
 	return 0;
 }
 

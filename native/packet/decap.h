@@ -89,9 +89,7 @@ usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte
 	if (unlikely(!locator_is(seen, w.addresses, vxlan, load16(frame + 36), context->locators)) &&
 	    !locator_is(++seen, w.addresses, vxlan, load16(frame + 36), context->locators))
 		return NULL;
-	mbuf->data_off = (uint16_t)(mbuf->data_off + TUNNEL_BYTES);
-	mbuf->data_len = (uint16_t)(len - TUNNEL_BYTES);
-	mbuf->pkt_len = len - TUNNEL_BYTES;
+	frame_pull(mbuf, TUNNEL_BYTES);
 	*outer_tos = usual_tos(&w);
 	*outer_ttl = usual_ttl(&w);
 	return &seen->inside;

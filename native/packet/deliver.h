@@ -12,9 +12,7 @@ static inline void
 tag_put(struct rte_mbuf *mbuf, uint8_t *frame, const struct egress *egress)
 {
 	store32(frame + 12 - VLAN_BYTES, egress->tag);
-	mbuf->data_off = (uint16_t)(mbuf->data_off - VLAN_BYTES);
-	mbuf->data_len = (uint16_t)(mbuf->data_len + VLAN_BYTES);
-	mbuf->pkt_len += VLAN_BYTES;
+	frame_push(mbuf, VLAN_BYTES);
 }
 
 // The usual packet. false: nothing has changed, leave.c knows why.
@@ -32,7 +30,7 @@ usual_deliver(struct fp_thread *t, struct packet *p, const struct fp_location *l
 	if (egress->tag == 0) {
 		rewrite_inner(t, p->flags, frame, location, half, 0);
 	} else {
-		if (unlikely(mbuf->data_off < VLAN_BYTES))
+		if (unlikely(frame_room_bytes(mbuf) < VLAN_BYTES))
 			return false;
 		rewrite_inner(t, p->flags, frame, location, half, VLAN_BYTES);
 		tag_put(mbuf, frame, egress);

@@ -45,9 +45,7 @@ outer_put(struct rte_mbuf *mbuf, uint8_t *inner, const struct egress *egress, ui
 	store16_be(ip + OUTER_PORT, (uint16_t)(ENTROPY_PORT_BASE | (entropy & ENTROPY_PORT_MASK)));
 	store16_be(ip + OUTER_UDP_LENGTH, (uint16_t)(VXLAN_IPV4_BYTES - IPV4_BYTES + inner_bytes));
 	store32(ip + OUTER_VNI, be32(wire_id << 8));
-	mbuf->data_off = (uint16_t)(mbuf->data_off - added);
-	mbuf->data_len = (uint16_t)(inner_bytes + added);
-	mbuf->pkt_len = inner_bytes + added;
+	frame_push(mbuf, added);
 }
 
 // RFC 6040 section 4.1, normal mode.
@@ -108,7 +106,7 @@ usual_encapsulate(struct fp_thread *t, struct packet *p, const struct fp_locatio
 	}
 	egress = egress_of_tunnel(t, tunnel, entropy);
 	if (unlikely((flags & (PACKET_IP | PACKET_PORTS | PACKET_TUNNELED)) != (PACKET_IP | PACKET_PORTS) ||
-		     egress == NULL || length > egress->mtu_bytes || mbuf->data_off < EGRESS_ROOM))
+		     egress == NULL || length > egress->mtu_bytes || frame_room_bytes(mbuf) < EGRESS_ROOM))
 		return false;
 	rewrite_inner(t, flags, frame, location, half, 0);
 	outer_put(mbuf, frame, egress, length + ETHERNET_BYTES, half->wire_id, entropy,

@@ -68,12 +68,11 @@ icmp_make(struct fp_thread *t, struct packet *p, uint32_t mtu_bytes)
 	memcpy(from, load_mac(vnet->gateway_mac) != 0 ? vnet->gateway_mac : frame, FP_MAC_BYTES);
 	if (load32(vnet->gateway_address + 12) != 0)
 		destination = load32(vnet->gateway_address + 12);
-	frame = (uint8_t *)rte_pktmbuf_prepend(p->mbuf, IPV4_BYTES + ICMP_BYTES);
-	if (unlikely(frame == NULL))
+	if (unlikely(frame_room_bytes(p->mbuf) < IPV4_BYTES + ICMP_BYTES))
 		return false;
+	frame_trim(p->mbuf, p->length - quoted);
+	frame = frame_push(p->mbuf, IPV4_BYTES + ICMP_BYTES);
 	p->length = (uint16_t)(IPV4_BYTES + ICMP_BYTES + quoted);
-	p->mbuf->data_len = (uint16_t)(ETHERNET_BYTES + p->length);
-	p->mbuf->pkt_len = p->mbuf->data_len;
 	memcpy(frame, to, FP_MAC_BYTES);
 	memcpy(frame + 6, from, FP_MAC_BYTES);
 	store16_be(frame + 12, ETHERTYPE_IPV4);

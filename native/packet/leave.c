@@ -41,7 +41,7 @@ encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *loc
 		}
 		rewrite_inner(t, p->flags, frame, location, half, 0);
 	}
-	if (p->mbuf->data_off < EGRESS_ROOM) {
+	if (frame_room_bytes(p->mbuf) < EGRESS_ROOM) {
 		give_up(t, p, kind, FP_DROP_no_buffer);
 		return;
 	}
@@ -100,7 +100,7 @@ encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoin
 	const struct egress *egress = egress_of_tunnel(t, out->target, 0);
 	struct packet p = {.mbuf = mbuf, .length = (uint16_t)(mbuf->data_len - ETHERNET_BYTES)};
 
-	if (egress->fault != 0 || mbuf->data_off < EGRESS_ROOM || mbuf->data_len < ETHERNET_BYTES ||
+	if (egress->fault != 0 || frame_room_bytes(mbuf) < EGRESS_ROOM || mbuf->data_len < ETHERNET_BYTES ||
 	    __atomic_load_n(&t->view.tunnel_info[out->target].object_id, __ATOMIC_RELAXED) != out->object) {
 		rte_pktmbuf_free(mbuf);
 		return;
@@ -131,7 +131,7 @@ leave_by(struct fp_thread *t, struct packet *p, const struct egress *egress, enu
 		return;
 	}
 	if (egress->tag != 0) {
-		if (p->mbuf->data_off < VLAN_BYTES) {
+		if (frame_room_bytes(p->mbuf) < VLAN_BYTES) {
 			give_up(t, p, kind, FP_DROP_no_buffer);
 			return;
 		}

@@ -42,8 +42,7 @@ neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len)
 	memcpy(p->key.source + 12, arp + ARP_SPA, 4);
 	memcpy(p->key.destination + 12, arp + ARP_TPA, 4);
 	p->length = ARP_BYTES;
-	p->mbuf->data_len = ETHERNET_BYTES + ARP_BYTES; // padding
-	p->mbuf->pkt_len = ETHERNET_BYTES + ARP_BYTES;
+	frame_trim(p->mbuf, len - ETHERNET_BYTES - ARP_BYTES); // padding
 	return 0;
 }
 

@@ -279,7 +279,7 @@ parse_attached(struct fp_thread *t, struct parse_context *context, struct packet
 		return FP_DROP_no_attachment;
 	if (tag.bytes != 0) {
 		memmove(frame + VLAN_BYTES, frame, 12);
-		rte_pktmbuf_adj(p->mbuf, VLAN_BYTES);
+		frame_pull(p->mbuf, VLAN_BYTES);
 	}
 	p->key.ingress = inside->ingress;
 	return parse_frame(t, p, &t->view.ingress[inside->ingress], context->port, context->port->mtu_bytes);

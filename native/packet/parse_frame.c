@@ -83,10 +83,7 @@ parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *p
 		return FP_DROP_ip_bad_address;
 	if (unlikely(mtu_bytes != 0 && total_bytes > mtu_bytes))
 		return FP_DROP_frame_oversized;
-	if (len != total_bytes) { // padding
-		p->mbuf->data_len = (uint16_t)(total_bytes + ETHERNET_BYTES);
-		p->mbuf->pkt_len = total_bytes + ETHERNET_BYTES;
-	}
+	frame_trim(p->mbuf, len - total_bytes); // padding
 	p->length = (uint16_t)total_bytes;
 	p->protocol = ip[9];
 	p->flags |= PACKET_IP;

@@ -10,6 +10,7 @@
 #include <rte_ring_elem.h>
 
 #include "fp_thread.h"
+#include "frame.h"
 #include "hold.h"
 #include "rate.h"
 #include "shared_rate.h"

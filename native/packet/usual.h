@@ -159,11 +159,9 @@ usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside
 
 		store64(frame, w.macs);
 		store32(frame + 8, behind);
-		mbuf->data_off = (uint16_t)(mbuf->data_off + tag_bytes);
+		frame_pull(mbuf, tag_bytes);
 	}
-	if (tag_bytes != 0 || unlikely(len != total + ETHERNET_BYTES)) { // padding
-		mbuf->data_len = (uint16_t)(total + ETHERNET_BYTES);
-		mbuf->pkt_len = total + ETHERNET_BYTES;
-	}
+	if (unlikely(len != total + ETHERNET_BYTES)) // padding
+		frame_trim(mbuf, len - total - ETHERNET_BYTES);
 	return total + ETHERNET_BYTES;
 }
