@@ -5,16 +5,18 @@
 #include "deliver.h"
 #include "thread.h"
 
-static void forward(struct fp_thread *t, struct packet *p, fp_action_word word);
-static void forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
+static void forward(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word);
+static void forward_seldom(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word,
 			   const struct fp_location_half *half, const struct fp_location *location);
-static void act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word);
-static uint32_t source_fault(const struct fp_thread *t, const struct packet *p, fp_action_word word);
+static void act_seldom(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word);
+static uint32_t source_fault(const struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf,
+			     fp_action_word word);
 static void count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word);
 
 // A decision that names its source's location is for packets from that MAC.
 static inline bool
-source_fits(const struct fp_thread *t, const struct packet *p, fp_action_word word)
+source_fits(const struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf,
+	    fp_action_word word)
 {
 	const uint32_t index = fp_action_source(word);
 	const struct fp_location_half *half;
@@ -23,98 +25,102 @@ source_fits(const struct fp_thread *t, const struct packet *p, fp_action_word wo
 		return true;
 	half = location_half(t, index);
 	return half != NULL &&
-	       load64(half->mac) << 16 == load64(rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, 6)) << 16;
+	       load64(half->mac) << 16 == load64(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, 6)) << 16;
 }
 
 uint64_t
-act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, uint32_t n)
+act(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs, const fp_action_word *words,
+    uint32_t n)
 {
-	uint64_t narrow = 0;
+	uint64_t again = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct packet *p = &packets[i];
+		struct rte_mbuf *mbuf = mbufs[i];
 		const fp_action_word word = words[i];
 		uint32_t action = fp_action_of(word), reason;
 
 		if (unlikely(action == FP_ACTION_NARROW)) {
-			narrow |= 1ull << i;
+			again |= 1ull << i;
 			continue;
 		}
 		if (p->flags & PACKET_TUNNELED)
 			count_tunnel(t, p, word);
-		if (unlikely(!source_fits(t, p, word)) && (reason = source_fault(t, p, word)) != 0) {
-			drop_packet(t, p, reason);
+		if (unlikely(!source_fits(t, p, mbuf, word)) &&
+		    (reason = source_fault(t, p, mbuf, word)) != 0) {
+			drop_packet(t, p, mbuf, reason);
 			continue;
 		}
 		if (likely(action - FP_ACTION_ENCAPSULATE <=
 			   (uint32_t)FP_ACTION_RELAY - FP_ACTION_ENCAPSULATE))
-			forward(t, p, word);
+			forward(t, p, mbuf, word);
 		else
-			act_seldom(t, p, word);
+			act_seldom(t, p, mbuf, word);
 	}
-	return narrow;
+	return again;
 }
 
 // Where the location is says how: an endpoint that has moved since the decision is one store in its
 // location.
 static inline __attribute__((always_inline)) void
-forward(struct fp_thread *t, struct packet *p, fp_action_word word)
+forward(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word)
 {
 	const struct fp_location *location = location_at(t, fp_action_destination(word));
 	const struct fp_location_half *half;
 
 	if (unlikely(location == NULL)) {
-		drop_packet(t, p, FP_DROP_location_gone);
+		drop_packet(t, p, mbuf, FP_DROP_location_gone);
 		return;
 	}
 	half = location_now(location);
 	__asm__("" : "+r"(half)); // computed once, not at each use
-	if (half->kind == FP_LOCATION_LOCAL ? usual_deliver(t, p, location, half)
-					    : usual_encapsulate(t, p, location, half))
+	if (half->kind == FP_LOCATION_LOCAL ? usual_deliver(t, p, mbuf, location, half)
+					    : usual_encapsulate(t, p, mbuf, location, half))
 		return;
-	forward_seldom(t, p, word, half, location);
+	forward_seldom(t, p, mbuf, word, half, location);
 }
 
 static __attribute__((noinline)) void
-forward_seldom(struct fp_thread *t, struct packet *p, fp_action_word word,
+forward_seldom(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word,
 	       const struct fp_location_half *half, const struct fp_location *location)
 {
 	if (unlikely(p->key.key_class == FP_CLASS_NEIGHBOR)) {
-		drop_packet(t, p, FP_DROP_not_supported);
+		drop_packet(t, p, mbuf, FP_DROP_not_supported);
 		return;
 	}
 	switch (half->kind) {
 	case FP_LOCATION_LOCAL:
-		deliver(t, p, location, half, word);
+		deliver(t, p, mbuf, location, half, word);
 		return;
 	case FP_LOCATION_TUNNEL:
 	case FP_LOCATION_SET:
-		encapsulate(t, p, location, half, word,
+		encapsulate(t, p, mbuf, location, half, word,
 			    p->flags & PACKET_TUNNELED ? TX_RELAYED : TX_FORWARDED);
 		return;
 	default:
-		drop_packet(t, p, FP_DROP_location_gone);
+		drop_packet(t, p, mbuf, FP_DROP_location_gone);
 	}
 }
 
 static void
-act_seldom(struct fp_thread *t, struct packet *p, fp_action_word word)
+act_seldom(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word)
 {
 	uint32_t reason = fp_action_destination(word);
 
 	if (fp_action_of(word) == FP_ACTION_ANSWER && p->key.key_class == FP_CLASS_NEIGHBOR) {
-		neighbor_answer(t, p, word);
+		neighbor_answer(t, p, mbuf, word);
 		return;
 	}
 	if (fp_action_of(word) != FP_ACTION_DROP || reason == 0 || reason >= FP_DROP_MAX)
 		reason = FP_DROP_not_supported;
-	drop_packet(t, p, reason);
+	drop_packet(t, p, mbuf, reason);
 }
 
 // Why a packet ends whose source has another MAC; 0: it goes on. A question out of a tunnel is answered
 // into the tunnel, through that location: nobody here sees from whom it came.
 static __attribute__((noinline)) uint32_t
-source_fault(const struct fp_thread *t, const struct packet *p, fp_action_word word)
+source_fault(const struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf,
+	     fp_action_word word)
 {
 	const struct fp_location_half *half = location_half(t, fp_action_source(word));
 

@@ -12,11 +12,11 @@ static uint32_t locator_ingress(struct fp_thread *t, const struct parse_context 
 // The frame is IPv4 to this port's MAC, in this VLAN; the IP header stands at byte l3. Leaves the inner frame in
 // the mbuf.
 uint32_t
-decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t vlan, uint32_t l3,
-      uint8_t *outer_ecn)
+decap(struct fp_thread *t, struct parse_context *context, struct packet *p, struct rte_mbuf *mbuf,
+      uint32_t vlan, uint32_t l3, uint8_t *outer_ecn)
 {
-	const uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, l3);
-	uint32_t len = p->mbuf->data_len - l3;
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, l3);
+	uint32_t len = mbuf->data_len - l3;
 	uint32_t header_bytes, total_bytes, udp_bytes, inner_bytes;
 	const uint8_t *udp, *vxlan;
 	uint16_t fragment;
@@ -61,16 +61,16 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint
 	p->outer_ttl = ip[8];
 	p->flags |= PACKET_TUNNELED;
 	inner_bytes = udp_bytes - UDP_BYTES - VXLAN_BYTES;
-	frame_pull(p->mbuf, l3 + header_bytes + UDP_BYTES + VXLAN_BYTES);
-	frame_trim(p->mbuf, p->mbuf->data_len - inner_bytes);
+	frame_pull(mbuf, l3 + header_bytes + UDP_BYTES + VXLAN_BYTES);
+	frame_trim(mbuf, mbuf->data_len - inner_bytes);
 	return 0;
 }
 
 // RFC 6040 section 4.2, figure 4: the two ECN fields become one. The inner header was checked.
 uint32_t
-decap_ecn(struct packet *p, uint8_t outer_ecn)
+decap_ecn(struct rte_mbuf *mbuf, uint8_t outer_ecn)
 {
-	uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, uint8_t *, ETHERNET_BYTES);
+	uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHERNET_BYTES);
 	uint8_t inner_ecn = ip[1] & ECN_MASK, ecn = inner_ecn;
 	uint16_t old;
 

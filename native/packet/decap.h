@@ -23,10 +23,10 @@ static_assert(sizeof(struct locator_seen) == 64, "locator_seen");
 
 #pragma GCC visibility push(hidden)
 // The long way: a reason, 0 (the inner frame is what is left in the buffer) or PARSE_EXCEPTION.
-uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet *p, uint32_t vlan,
-	       uint32_t l3, uint8_t *outer_ecn);
+uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet *p, struct rte_mbuf *mbuf,
+	       uint32_t vlan, uint32_t l3, uint8_t *outer_ecn);
 // RFC 6040 section 4.2: the two ECN fields become one.
-uint32_t decap_ecn(struct packet *p, uint8_t outer_ecn);
+uint32_t decap_ecn(struct rte_mbuf *mbuf, uint8_t outer_ecn);
 #pragma GCC visibility pop
 
 // The I flag and the id of a VXLAN header, as they lie in it.

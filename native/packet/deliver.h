@@ -17,11 +17,10 @@ tag_put(struct rte_mbuf *mbuf, uint8_t *frame, const struct egress *egress)
 
 // The usual packet. false: nothing has changed, leave.c knows why.
 static inline __attribute__((always_inline)) bool
-usual_deliver(struct fp_thread *t, struct packet *p, const struct fp_location *location,
-	      const struct fp_location_half *half)
+usual_deliver(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
+	      const struct fp_location *location, const struct fp_location_half *half)
 {
 	const struct egress *egress = egress_of_attachment(t, half->target);
-	struct rte_mbuf *mbuf = p->mbuf;
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 
 	if (unlikely(!(p->flags & PACKET_IP) || half->target == p->key.ingress ||

@@ -90,11 +90,10 @@ rewrite_inner(struct fp_thread *t, uint32_t flags, uint8_t *frame, const struct 
 // The usual packet, in one go: whole IPv4 with ports that came in by an attachment, into a tunnel
 // or a set of tunnels whose headers are prepared. false: nothing has changed, leave.c knows why.
 static inline __attribute__((always_inline)) bool
-usual_encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *location,
-		  const struct fp_location_half *half)
+usual_encapsulate(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
+		  const struct fp_location *location, const struct fp_location_half *half)
 {
 	const uint32_t flags = p->flags, length = p->length;
-	struct rte_mbuf *mbuf = p->mbuf;
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 	uint32_t tunnel = half->target, entropy = entropy_of_ports(t, p, frame);
 	const struct egress *egress;

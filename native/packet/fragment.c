@@ -13,7 +13,8 @@
 
 static bool still_from_there(const struct fp_thread *t, const struct waiting_fragment *w);
 static void waiting_left(struct fp_thread *t, uint32_t n);
-static void key_make(const struct fp_thread *t, const struct packet *p, struct fragment *key);
+static void key_make(const struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf,
+		     struct fragment *key);
 static struct fragment *set_of(struct fp_thread *t, const struct fragment *key);
 static bool same(const struct fragment *a, const struct fragment *b);
 static bool lives(const struct fp_thread *t, const struct fragment *f);
@@ -21,11 +22,11 @@ static struct fragment *place_in(const struct fp_thread *t, struct fragment *set
 
 // The packet is a first fragment whose decision needs its ports.
 void
-fragment_remember(struct fp_thread *t, const struct packet *p)
+fragment_remember(struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf)
 {
 	struct fragment f;
 
-	key_make(t, p, &f);
+	key_make(t, p, mbuf, &f);
 	f.source_port = p->source_port;
 	f.destination_port = p->destination_port;
 	f.seen_s = t->now_s;
@@ -36,12 +37,12 @@ fragment_remember(struct fp_thread *t, const struct packet *p)
 
 // Gives a later fragment the ports of its first one. false: that one was not seen lately.
 bool
-fragment_ports(struct fp_thread *t, struct packet *p)
+fragment_ports(struct fp_thread *t, struct packet *p, const struct rte_mbuf *mbuf)
 {
 	const struct fragment *set;
 	struct fragment key;
 
-	key_make(t, p, &key);
+	key_make(t, p, mbuf, &key);
 	set = set_of(t, &key);
 	for (uint32_t i = 0; i < FRAGMENT_WAYS; i++) {
 		if (!lives(t, &set[i]) || !same(&set[i], &key))
@@ -55,7 +56,7 @@ fragment_ports(struct fp_thread *t, struct packet *p)
 
 // The packet is a later fragment without ports. Takes it: it goes on with its first one, or ends.
 void
-fragment_wait(struct fp_thread *t, const struct packet *p, uint64_t received_ns)
+fragment_wait(struct fp_thread *t, const struct packet *p, struct rte_mbuf *mbuf, uint64_t received_ns)
 {
 	struct waiting_fragment *w = &t->waiting[t->waiting_n];
 	uint32_t of_vnet = 0;
@@ -63,19 +64,21 @@ fragment_wait(struct fp_thread *t, const struct packet *p, uint64_t received_ns)
 	for (uint32_t i = 0; i < t->waiting_n; i++)
 		of_vnet += t->waiting[i].packet.vnet == p->vnet;
 	if (t->waiting_n == FRAGMENTS_WAITING || of_vnet >= FRAGMENTS_WAITING_VNET) {
-		drop_packet(t, p, FP_DROP_fragment_unknown);
+		drop_packet(t, p, mbuf, FP_DROP_fragment_unknown);
 		return;
 	}
-	*w = (struct waiting_fragment){
-		.packet = *p, .received_ns = received_ns, .until_ns = t->now_ns + FRAGMENT_WAIT_NS};
-	key_make(t, p, &w->datagram);
+	*w = (struct waiting_fragment){.packet = *p,
+				       .mbuf = mbuf,
+				       .received_ns = received_ns,
+				       .until_ns = t->now_ns + FRAGMENT_WAIT_NS};
+	key_make(t, p, mbuf, &w->datagram);
 	t->counters.held++;
 	waiting_left(t, t->waiting_n + 1);
 }
 
 // Takes up to FP_BURST of those whose first one has been seen by now. Returns how many.
 uint32_t
-fragments_known(struct fp_thread *t, struct packet *packets, uint64_t *received_ns)
+fragments_known(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs, uint64_t *received_ns)
 {
 	uint32_t n = 0, left = 0;
 
@@ -83,9 +86,10 @@ fragments_known(struct fp_thread *t, struct packet *packets, uint64_t *received_
 		struct waiting_fragment *w = &t->waiting[i];
 
 		if (!still_from_there(t, w)) {
-			drop(t, w->packet.mbuf, 0, FP_DROP_ingress_gone);
-		} else if (n < FP_BURST && fragment_ports(t, &w->packet)) {
+			drop(t, w->mbuf, 0, FP_DROP_ingress_gone);
+		} else if (n < FP_BURST && fragment_ports(t, &w->packet, w->mbuf)) {
 			packets[n] = w->packet;
+			mbufs[n] = w->mbuf;
 			received_ns[n++] = w->received_ns;
 		} else {
 			t->waiting[left++] = *w;
@@ -106,9 +110,9 @@ fragments_tick(struct fp_thread *t)
 		const struct waiting_fragment *w = &t->waiting[late++];
 
 		if (still_from_there(t, w))
-			drop_packet(t, &w->packet, FP_DROP_fragment_unknown);
+			drop_packet(t, &w->packet, w->mbuf, FP_DROP_fragment_unknown);
 		else
-			drop(t, w->packet.mbuf, 0, FP_DROP_ingress_gone);
+			drop(t, w->mbuf, 0, FP_DROP_ingress_gone);
 	}
 	if (late == 0)
 		return;
@@ -121,7 +125,7 @@ void
 fragments_drop(struct fp_thread *t, enum fp_drop_reason reason)
 {
 	for (uint32_t i = 0; i < t->waiting_n; i++)
-		drop_packet(t, &t->waiting[i].packet, reason);
+		drop_packet(t, &t->waiting[i].packet, t->waiting[i].mbuf, reason);
 	waiting_left(t, 0);
 }
 
@@ -144,9 +148,9 @@ still_from_there(const struct fp_thread *t, const struct waiting_fragment *w)
 
 // Index and owner of the ingress: an index may be given to another while an entry stands.
 static void
-key_make(const struct fp_thread *t, const struct packet *p, struct fragment *key)
+key_make(const struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf, struct fragment *key)
 {
-	const uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, const uint8_t *, ETHERNET_BYTES);
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, ETHERNET_BYTES);
 	const struct fp_ingress *ingress = &t->view.ingress[p->key.ingress];
 
 	*key = (struct fragment){

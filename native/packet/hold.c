@@ -9,6 +9,7 @@
 
 struct hold_packet {
 	struct packet packet;
+	struct rte_mbuf *mbuf;
 	uint64_t received_ns;
 	uint32_t next;
 };
@@ -34,7 +35,7 @@ static void slot_time(struct fp_thread *t, uint32_t slot);
 static void wheel_add(struct hold *hold, uint32_t slot);
 static void wheel_remove(struct hold *hold, uint32_t slot);
 static uint32_t packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets,
-			     uint64_t *received_ns);
+			     struct rte_mbuf **mbufs, uint64_t *received_ns);
 
 int
 hold_create(struct fp_thread *t, const struct fp_hold_limits *limits)
@@ -69,13 +70,14 @@ hold_destroy(struct fp_thread *t)
 {
 	struct hold *hold = &t->hold;
 	struct packet packets[FP_BURST];
+	struct rte_mbuf *mbufs[FP_BURST];
 	uint64_t received_ns[FP_BURST];
 	uint32_t n;
 
 	for (uint32_t i = 1; hold->slot != NULL && i <= hold->room; i++)
-		while (hold->slot[i].used && (n = packets_take(t, i, packets, received_ns)) != 0)
+		while (hold->slot[i].used && (n = packets_take(t, i, packets, mbufs, received_ns)) != 0)
 			for (uint32_t k = 0; k < n; k++)
-				drop_packet(t, &packets[k], FP_DROP_shutdown);
+				drop_packet(t, &packets[k], mbufs[k], FP_DROP_shutdown);
 	free(hold->chain);
 	free(hold->slot);
 	free(hold->packet);
@@ -99,7 +101,8 @@ hold_find(struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash)
 }
 
 void
-hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, uint64_t received_ns)
+hold_put(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, uint64_t hash, uint32_t slot,
+	 uint64_t received_ns)
 {
 	struct hold *hold = &t->hold;
 	const struct fp_hold_limits *limits = &hold->limits;
@@ -123,7 +126,7 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 		reason = FP_DROP_hold_vnet_full;
 	if (unlikely(reason != 0)) {
 		t->counters.dropped_full++;
-		drop_packet(t, p, reason);
+		drop_packet(t, p, mbuf, reason);
 		return;
 	}
 	if (first) {
@@ -132,7 +135,7 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 			       vnet->quota_misses_per_s != 0
 				       ? RTE_MAX(vnet->quota_misses_per_s / t->threads, 1u)
 				       : 0)) {
-			drop_packet(t, p, FP_DROP_miss_rate);
+			drop_packet(t, p, mbuf, FP_DROP_miss_rate);
 			return;
 		}
 		slot = slot_take(t, p, hash, received_ns);
@@ -140,7 +143,7 @@ hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, ui
 	i = hold->free_packet;
 	held = &hold->packet[i];
 	hold->free_packet = held->next;
-	*held = (struct hold_packet){.packet = *p, .received_ns = received_ns};
+	*held = (struct hold_packet){.packet = *p, .mbuf = mbuf, .received_ns = received_ns};
 	if (hold->slot[slot].tail != 0)
 		hold->packet[hold->slot[slot].tail].next = i;
 	else
@@ -163,6 +166,7 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 {
 	struct packet packets[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
 	struct hold_slot *s = &t->hold.slot[slot];
+	struct rte_mbuf *mbufs[FP_BURST];
 	uint64_t received_ns[FP_BURST];
 	uint32_t n, rest;
 
@@ -173,12 +177,12 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 	if (fp_action_of(word) != FP_ACTION_NARROW)
 		fp_delay_add(&t->counters.delay, t->now_ns - RTE_MIN(s->first_ns, t->now_ns));
 	do {
-		n = packets_take(t, slot, packets, received_ns);
+		n = packets_take(t, slot, packets, mbufs, received_ns);
 		rest = s->packets;
 		if (rest == 0)
 			slot_free(t, slot); // before acting: a narrowed packet may need the room
 		t->counters.released += n;
-		pipeline_decided(t, packets, received_ns, n, word);
+		pipeline_decided(t, packets, mbufs, received_ns, n, word);
 	} while (rest != 0);
 }
 
@@ -319,12 +323,13 @@ slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason)
 {
 	uint32_t vnet = slot_current(t, slot) ? t->hold.slot[slot].vnet : 0; // else whose is not known
 	struct packet packets[FP_BURST];
+	struct rte_mbuf *mbufs[FP_BURST];
 	uint64_t received_ns[FP_BURST];
 	uint32_t n;
 
-	while ((n = packets_take(t, slot, packets, received_ns)) != 0)
+	while ((n = packets_take(t, slot, packets, mbufs, received_ns)) != 0)
 		for (uint32_t i = 0; i < n; i++)
-			drop(t, packets[i].mbuf, vnet, reason);
+			drop(t, mbufs[i], vnet, reason);
 	slot_free(t, slot);
 }
 
@@ -394,13 +399,13 @@ slot_ask(struct fp_thread *t, uint32_t slot)
 	struct hold_slot *s = &t->hold.slot[slot];
 	struct hold_share *share = &t->hold.vnet[s->vnet];
 	const struct fp_vnet *vnet = &t->view.vnet[s->vnet];
-	const struct packet *p = &t->hold.packet[s->head].packet;
+	const struct rte_mbuf *mbuf = t->hold.packet[s->head].mbuf;
 	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
-	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	struct fp_record_miss record = {
 		.head = {.type = FP_RECORD_MISS, .version = FP_RECORD_VERSION, .vni = vnet->vni},
 		.key = s->key,
-		.frame_bytes = p->mbuf->data_len,
+		.frame_bytes = mbuf->data_len,
 		.token = (uint64_t)t->index << 56 | (uint64_t)slot << 32 | s->generation,
 		.ingress_object = s->ingress_object,
 		.received_ns = s->first_ns,
@@ -496,7 +501,8 @@ wheel_remove(struct hold *hold, uint32_t slot)
 
 // Takes up to FP_BURST packets off the slot's queue, in order.
 static uint32_t
-packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, uint64_t *received_ns)
+packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, struct rte_mbuf **mbufs,
+	     uint64_t *received_ns)
 {
 	struct hold *hold = &t->hold;
 	struct hold_slot *s = &hold->slot[slot];
@@ -506,6 +512,7 @@ packets_take(struct fp_thread *t, uint32_t slot, struct packet *packets, uint64_
 		struct hold_packet *held = &hold->packet[i];
 
 		packets[n] = held->packet;
+		mbufs[n] = held->mbuf;
 		received_ns[n++] = held->received_ns;
 		s->head = held->next;
 		held->next = hold->free_packet;

@@ -9,6 +9,7 @@
 
 struct fp_thread;
 struct packet;
+struct rte_mbuf;
 
 #define HOLD_WHEEL 4096       // places, one a millisecond
 #define HOLD_ASKS_AT_ONCE 16u // so often a refused answer may be asked again without waiting for a timer
@@ -75,7 +76,8 @@ void hold_destroy(struct fp_thread *t); // what is in it is dropped: shutdown
 // The slot of a held key, 0 if it is not held.
 uint32_t hold_find(struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash);
 // Holds a packet (or drops it by name). slot 0: the first of its key.
-void hold_put(struct fp_thread *t, struct packet *p, uint64_t hash, uint32_t slot, uint64_t received_ns);
+void hold_put(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, uint64_t hash, uint32_t slot,
+	      uint64_t received_ns);
 // A decision is known: acts on what is held, in order. The slot is free afterwards.
 void hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word);
 // A release by token, from housekeeping.

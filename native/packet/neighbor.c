@@ -19,9 +19,11 @@ enum {
 #define ARP_REPLY 2
 
 uint32_t
-neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len)
+neighbor_parse(struct packet *p, struct rte_mbuf *mbuf)
 {
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	const uint8_t *arp = frame + ETHERNET_BYTES;
+	uint32_t len = mbuf->data_len;
 	uint64_t destination = load_mac(frame);
 	uint16_t operation;
 
@@ -42,16 +44,16 @@ neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len)
 	memcpy(p->key.source + 12, arp + ARP_SPA, 4);
 	memcpy(p->key.destination + 12, arp + ARP_TPA, 4);
 	p->length = ARP_BYTES;
-	frame_trim(p->mbuf, len - ETHERNET_BYTES - ARP_BYTES); // padding
+	frame_trim(mbuf, len - ETHERNET_BYTES - ARP_BYTES); // padding
 	return 0;
 }
 
 // Turns the question into its answer and sends it back the way it came. Who has the address asks for it
 // to hear whether another one has it (RFC 5227 section 2.1.1): any answer would say so.
 void
-neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word)
+neighbor_answer(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word)
 {
-	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *);
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 	uint8_t *arp = frame + ETHERNET_BYTES;
 	uint8_t mac[FP_MAC_BYTES];
 	uint32_t asker, target;
@@ -60,7 +62,7 @@ neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word)
 		const struct fp_location_half *half = location_half(t, fp_action_destination(word));
 
 		if (unlikely(half == NULL)) {
-			drop_packet(t, p, FP_DROP_location_gone);
+			drop_packet(t, p, mbuf, FP_DROP_location_gone);
 			return;
 		}
 		memcpy(mac, half->mac, sizeof(mac));
@@ -68,11 +70,11 @@ neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word)
 		memcpy(mac, t->view.vnet[p->vnet].gateway_mac, sizeof(mac));
 	}
 	if (unlikely(load_mac(mac) == 0)) {
-		drop_packet(t, p, FP_DROP_location_gone);
+		drop_packet(t, p, mbuf, FP_DROP_location_gone);
 		return;
 	}
 	if (unlikely(load_mac(mac) == load_mac(frame + 6))) {
-		drop_packet(t, p, FP_DROP_arp_own_address);
+		drop_packet(t, p, mbuf, FP_DROP_arp_own_address);
 		return;
 	}
 	asker = load32(arp + ARP_SPA);
@@ -84,5 +86,5 @@ neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word)
 	memcpy(arp + ARP_SHA, mac, FP_MAC_BYTES);
 	store32(arp + ARP_SPA, target);
 	store32(arp + ARP_TPA, asker);
-	send_back(t, p, word, TX_ANSWERED);
+	send_back(t, p, mbuf, word, TX_ANSWERED);
 }

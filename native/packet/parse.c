@@ -16,23 +16,26 @@ struct run {
 	uint64_t packets, bytes;
 };
 static struct packet *parse_all(struct fp_thread *t, struct parse_context *context, enum usual_way way,
-				bool attached, struct rte_mbuf **mbufs, uint32_t n, struct packet *p);
+				bool attached, struct rte_mbuf **mbufs, uint32_t n, struct packet *p,
+				struct rte_mbuf **kept);
 static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way,
 			  bool attached, struct run *run, struct packet *p, struct rte_mbuf *mbuf);
 static void run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes);
 static void run_end(struct fp_thread *t, struct run run);
 static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *context, struct packet *p,
-			       const struct inside *inside, uint32_t outer_ecn, uint32_t outer_ttl);
-static uint32_t parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p);
+			       struct rte_mbuf *mbuf, const struct inside *inside, uint32_t outer_ecn,
+			       uint32_t outer_ttl);
+static uint32_t parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p,
+			     struct rte_mbuf *mbuf);
 // Where a frame's type stands behind its tag, if it has one.
 struct tag {
 	uint32_t vlan, bytes; // 0: there is none
 	uint16_t ethertype;
 };
 static uint32_t parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
-			       const struct inside *inside, struct tag tag);
+			       struct rte_mbuf *mbuf, const struct inside *inside, struct tag tag);
 static uint32_t parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p,
-			       struct tag tag);
+			       struct rte_mbuf *mbuf, struct tag tag);
 static const struct inside *attachment_of(struct fp_thread *t, const struct parse_context *context,
 					  uint32_t vlan);
 static struct inside attachment_find(struct fp_thread *t, const struct fp_port *port, uint32_t vlan);
@@ -70,7 +73,7 @@ attachment_seen_at(const struct fp_thread *t, const struct parse_context *contex
 
 uint32_t
 parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
-      struct packet *packets)
+      struct packet *packets, struct rte_mbuf **kept)
 {
 	struct parse_context context = {.port = port,
 					.port_mac = load_mac(port->mac.addr_bytes) << 16,
@@ -86,13 +89,13 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 		context.untagged = *attachment_of(t, &context, 0);
 	// One loop for each kind of port.
 	if (port->role == FP_PORT_UNDERLAY && untagged_underlay)
-		end = parse_all(t, &context, USUAL_UNDERLAY, false, mbufs, n, packets);
+		end = parse_all(t, &context, USUAL_UNDERLAY, false, mbufs, n, packets, kept);
 	else if (context.untagged.ingress != 0)
-		end = parse_all(t, &context, USUAL_INSIDE, true, mbufs, n, packets);
+		end = parse_all(t, &context, USUAL_INSIDE, true, mbufs, n, packets, kept);
 	else if (port->role == FP_PORT_BOTH && untagged_underlay)
-		end = parse_all(t, &context, USUAL_UNDERLAY, true, mbufs, n, packets);
+		end = parse_all(t, &context, USUAL_UNDERLAY, true, mbufs, n, packets, kept);
 	else
-		end = parse_all(t, &context, USUAL_NOTHING, true, mbufs, n, packets);
+		end = parse_all(t, &context, USUAL_NOTHING, true, mbufs, n, packets, kept);
 	t->counters.port[port->index].rx_packets += n;
 	return (uint32_t)(end - packets);
 }
@@ -100,7 +103,7 @@ parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, 
 // Returns the end of what is a packet of a V-net.
 static inline __attribute__((always_inline)) struct packet *
 parse_all(struct fp_thread *t, struct parse_context *context, enum usual_way way, bool attached,
-	  struct rte_mbuf **mbufs, uint32_t n, struct packet *p)
+	  struct rte_mbuf **mbufs, uint32_t n, struct packet *p, struct rte_mbuf **kept)
 {
 	uint64_t frame_bytes = 0;
 	struct run run = {0};
@@ -109,12 +112,14 @@ parse_all(struct fp_thread *t, struct parse_context *context, enum usual_way way
 	for (uint32_t i = 0; i < n; i++) {
 		frame_bytes += mbufs[i]->pkt_len;
 		rc = parse_one(t, context, way, attached, &run, p, mbufs[i]);
-		if (likely(rc == 0))
+		if (likely(rc == 0)) {
 			p++;
-		else if (rc == PARSE_EXCEPTION)
+			*kept++ = mbufs[i];
+		} else if (rc == PARSE_EXCEPTION) {
 			exception(t, context->port, mbufs[i]);
-		else
+		} else {
 			drop(t, mbufs[i], p->vnet, rc);
+		}
 	}
 	run_end(t, run);
 	t->counters.port[context->port->index].rx_bytes += frame_bytes;
@@ -183,21 +188,20 @@ parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way
 		if (way == USUAL_UNDERLAY) {
 			p->outer_ttl = (uint8_t)outer_ttl;
 			if (unlikely((outer_tos & ECN_MASK) != ECN_NOT_ECT) &&
-			    (rc = decap_ecn(p, outer_tos & ECN_MASK)) != 0)
+			    (rc = decap_ecn(mbuf, outer_tos & ECN_MASK)) != 0)
 				return rc;
 		}
 		run_add(t, run, inside->vnet, bytes);
 		return 0;
 	}
-	p->mbuf = mbuf;
 	p->flags = 0;
 	p->vnet = 0;
 	p->port = (uint8_t)context->port->index;
 	rc = way == USUAL_UNDERLAY && inside != NULL
-		     ? parse_tunneled(t, context, p, inside, outer_tos & ECN_MASK, outer_ttl)
-		     : parse_seldom(t, context, p);
+		     ? parse_tunneled(t, context, p, mbuf, inside, outer_tos & ECN_MASK, outer_ttl)
+		     : parse_seldom(t, context, p, mbuf);
 	if (rc == 0)
-		run_add(t, run, p->vnet, p->mbuf->data_len);
+		run_add(t, run, p->vnet, mbuf->data_len);
 	return rc;
 }
 
@@ -223,7 +227,7 @@ run_end(struct fp_thread *t, struct run run)
 // What came out of a tunnel and is not usual: the inner frame, and then its ECN.
 static uint32_t
 parse_tunneled(struct fp_thread *t, const struct parse_context *context, struct packet *p,
-	       const struct inside *inside, uint32_t outer_ecn, uint32_t outer_ttl)
+	       struct rte_mbuf *mbuf, const struct inside *inside, uint32_t outer_ecn, uint32_t outer_ttl)
 {
 	uint32_t rc;
 
@@ -232,21 +236,21 @@ parse_tunneled(struct fp_thread *t, const struct parse_context *context, struct 
 	p->port = inside->port;
 	p->outer_ttl = (uint8_t)outer_ttl;
 	p->key.ingress = inside->ingress;
-	rc = parse_frame(t, p, &t->view.ingress[inside->ingress], context->port, 0);
-	return unlikely(rc != 0) ? rc : p->flags & PACKET_IP ? decap_ecn(p, (uint8_t)outer_ecn) : 0;
+	rc = parse_frame(t, p, mbuf, &t->view.ingress[inside->ingress], context->port, 0);
+	return unlikely(rc != 0) ? rc : p->flags & PACKET_IP ? decap_ecn(mbuf, (uint8_t)outer_ecn) : 0;
 }
 
 static uint32_t
-parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p)
+parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p, struct rte_mbuf *mbuf)
 {
 	const uint8_t *frame;
 	struct tag tag = {0};
 	uint32_t len;
 
-	if (unlikely(p->mbuf->nb_segs > 1) && rte_pktmbuf_linearize(p->mbuf) != 0)
+	if (unlikely(mbuf->nb_segs > 1) && rte_pktmbuf_linearize(mbuf) != 0)
 		return FP_DROP_no_buffer;
-	frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
-	len = p->mbuf->data_len;
+	frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	len = mbuf->data_len;
 	if (unlikely(len < ETHERNET_BYTES))
 		return FP_DROP_frame_truncated;
 	tag.ethertype = load16_be(frame + 12);
@@ -260,35 +264,37 @@ parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *
 				   .ethertype = load16_be(frame + 16)};
 	}
 	if (context->port->role == FP_PORT_UNDERLAY)
-		return parse_underlay(t, context, p, tag);
-	return parse_attached(t, context, p,
+		return parse_underlay(t, context, p, mbuf, tag);
+	return parse_attached(t, context, p, mbuf,
 			      tag.vlan != 0 ? attachment_of(t, context, tag.vlan) : &context->untagged, tag);
 }
 
 static uint32_t
-parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p,
+parse_attached(struct fp_thread *t, struct parse_context *context, struct packet *p, struct rte_mbuf *mbuf,
 	       const struct inside *inside, struct tag tag)
 {
-	uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, uint8_t *);
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 
 	if (inside->ingress == 0 && context->port->role == FP_PORT_BOTH)
-		return parse_underlay(t, context, p, tag);
+		return parse_underlay(t, context, p, mbuf, tag);
 	if (unlikely(tag.ethertype == ETHERTYPE_VLAN || tag.ethertype == ETHERTYPE_QINQ))
 		return FP_DROP_vlan_nested;
 	if (unlikely(inside->ingress == 0))
 		return FP_DROP_no_attachment;
 	if (tag.bytes != 0) {
 		memmove(frame + VLAN_BYTES, frame, 12);
-		frame_pull(p->mbuf, VLAN_BYTES);
+		frame_pull(mbuf, VLAN_BYTES);
 	}
 	p->key.ingress = inside->ingress;
-	return parse_frame(t, p, &t->view.ingress[inside->ingress], context->port, context->port->mtu_bytes);
+	return parse_frame(t, p, mbuf, &t->view.ingress[inside->ingress], context->port,
+			   context->port->mtu_bytes);
 }
 
 static uint32_t
-parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p, struct tag tag)
+parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet *p, struct rte_mbuf *mbuf,
+	       struct tag tag)
 {
-	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	uint64_t destination = load_mac(frame);
 	struct inside inside;
 	uint8_t outer_ecn;
@@ -298,11 +304,11 @@ parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet
 		return mac_is_group(destination) ? PARSE_EXCEPTION : FP_DROP_not_for_this_mac;
 	if (tag.ethertype != ETHERTYPE_IPV4)
 		return PARSE_EXCEPTION;
-	rc = decap(t, context, p, tag.vlan, ETHERNET_BYTES + tag.bytes, &outer_ecn);
+	rc = decap(t, context, p, mbuf, tag.vlan, ETHERNET_BYTES + tag.bytes, &outer_ecn);
 	if (unlikely(rc != 0))
 		return rc;
 	inside = inside_of(t, context->port, p->key.ingress, 0);
-	return parse_tunneled(t, context, p, &inside, outer_ecn, p->outer_ttl);
+	return parse_tunneled(t, context, p, mbuf, &inside, outer_ecn, p->outer_ttl);
 }
 
 // The attachment of the port's VLAN, good until the next one is asked for. ingress 0: there is

@@ -9,6 +9,6 @@
 #pragma GCC visibility push(hidden)
 // The frame in the packet's buffer came in by `ingress`. A reason, or 0: the packet is filled in.
 // mtu_bytes 0: any length will do.
-uint32_t parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
-		     const struct fp_port *port, uint32_t mtu_bytes);
+uint32_t parse_frame(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
+		     const struct fp_ingress *ingress, const struct fp_port *port, uint32_t mtu_bytes);
 #pragma GCC visibility pop

@@ -4,18 +4,19 @@
 // is usual does not come here (usual.h).
 #include "parse.h"
 
-static uint32_t parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *port,
-			   uint64_t destination_mac, uint32_t mtu_bytes, bool believed);
+static uint32_t parse_ipv4(struct packet *p, struct rte_mbuf *mbuf, const struct fp_vnet *vnet,
+			   const struct fp_port *port, uint64_t destination_mac, uint32_t mtu_bytes,
+			   bool believed);
 static bool llc_carries_ip(const uint8_t *llc, uint32_t len);
 static uint32_t parse_ports(struct packet *p, const uint8_t *l4, uint32_t len);
 
 uint32_t
-parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingress,
+parse_frame(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const struct fp_ingress *ingress,
 	    const struct fp_port *port, uint32_t mtu_bytes)
 {
 	const struct fp_vnet *vnet = vnet_at(t, ingress->vnet);
-	const uint8_t *frame = rte_pktmbuf_mtod(p->mbuf, const uint8_t *);
-	uint32_t len = p->mbuf->data_len;
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint32_t len = mbuf->data_len;
 	uint64_t destination, source;
 	uint16_t ethertype;
 
@@ -32,19 +33,19 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 	if (unlikely((source == 0 && !ingress_believed(ingress)) || mac_is_group(source)))
 		return FP_DROP_bad_source_mac;
 
-	memset(p->key.source, 0, offsetof(struct fp_flow_key, ingress));
+	memset(p, 0, offsetof(struct packet, key) + offsetof(struct fp_flow_key, ingress));
 	p->length = (uint16_t)RTE_MIN(len - ETHERNET_BYTES, 0xffffu);
 	p->protocol = 0;
 	p->source_port = p->destination_port = 0;
 	if (unlikely(ethertype == ETHERTYPE_ARP))
-		return neighbor_parse(p, frame, len);
+		return neighbor_parse(p, mbuf);
 	if (unlikely(mac_is_group(destination)))
 		return destination == MAC_BROADCAST ? FP_DROP_broadcast_not_carried
 						    : FP_DROP_multicast_not_carried;
 	if (unlikely(ethertype == ETHERTYPE_IPV6))
 		return FP_DROP_ipv6_not_carried;
 	if (likely(ethertype == ETHERTYPE_IPV4))
-		return parse_ipv4(p, vnet, port, destination, mtu_bytes, ingress_believed(ingress));
+		return parse_ipv4(p, mbuf, vnet, port, destination, mtu_bytes, ingress_believed(ingress));
 	if ((ethertype < ETHERTYPE_LEAST || ethertype == ETHERTYPE_LLC) &&
 	    llc_carries_ip(frame + ETHERNET_BYTES, len - ETHERNET_BYTES))
 		return FP_DROP_llc_carries_ip;
@@ -57,11 +58,11 @@ parse_frame(struct fp_thread *t, struct packet *p, const struct fp_ingress *ingr
 }
 
 static uint32_t
-parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *port, uint64_t destination_mac,
-	   uint32_t mtu_bytes, bool believed)
+parse_ipv4(struct packet *p, struct rte_mbuf *mbuf, const struct fp_vnet *vnet, const struct fp_port *port,
+	   uint64_t destination_mac, uint32_t mtu_bytes, bool believed)
 {
-	uint8_t *ip = rte_pktmbuf_mtod_offset(p->mbuf, uint8_t *, ETHERNET_BYTES);
-	uint32_t len = p->mbuf->data_len - ETHERNET_BYTES;
+	uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHERNET_BYTES);
+	uint32_t len = mbuf->data_len - ETHERNET_BYTES;
 	uint32_t header_bytes, total_bytes, rc;
 	uint16_t fragment;
 	uint64_t gateway;
@@ -83,10 +84,11 @@ parse_ipv4(struct packet *p, const struct fp_vnet *vnet, const struct fp_port *p
 		return FP_DROP_ip_bad_address;
 	if (unlikely(mtu_bytes != 0 && total_bytes > mtu_bytes))
 		return FP_DROP_frame_oversized;
-	frame_trim(p->mbuf, len - total_bytes); // padding
+	frame_trim(mbuf, len - total_bytes); // padding
 	p->length = (uint16_t)total_bytes;
 	p->protocol = ip[9];
 	p->flags |= PACKET_IP;
+	p->l4_at = (uint16_t)(ETHERNET_BYTES + header_bytes);
 
 	fragment = load16_be(ip + 6);
 	if (unlikely(fragment & (IPV4_MF | IPV4_OFFSET))) {

@@ -8,21 +8,14 @@
 #include <rte_cycles.h>
 
 #include "egress.h"
+#include "sample.h"
 #include "thread.h"
 
 static void burst_find(struct fp_thread *t);
 static void burst_finish(struct fp_thread *t, struct burst *b);
-static void settle(struct fp_thread *t, struct packet *packets, const uint64_t *hashes,
-		   const fp_action_word *words, uint32_t n);
-static bool decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word,
-		    uint64_t received_ns);
-static bool narrow(struct fp_thread *t, struct packet *p, uint64_t received_ns);
-static void fragments_go_on(struct fp_thread *t);
-static void connections(struct fp_thread *t, struct packet *packets, uint64_t which,
-			const uint64_t *received_ns);
+static void settle(struct fp_thread *t, struct burst *b, const fp_action_word *words);
 static inline uint64_t stage_passed(struct fp_thread *t, enum fp_stage stage, uint64_t since);
 static bool pair_gone(const struct fp_thread *t, const struct fp_reason_vnet *pair);
-static void sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries, uint32_t n);
 
 void
 fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint16_t n)
@@ -35,7 +28,7 @@ fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mb
 	b->timed = ++t->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
 	if (unlikely(b->timed))
 		at = rte_rdtsc();
-	b->n = parse(t, port, mbufs, n, b->packet);
+	b->n = parse(t, port, mbufs, n, b->packet, b->mbuf);
 	t->counters.received += n;
 	t->counters.bursts++;
 	if (unlikely(b->timed))
@@ -96,13 +89,13 @@ burst_finish(struct fp_thread *t, struct burst *b)
 	t->counters.hits += hits;
 	if (unlikely(b->timed))
 		at = stage_passed(t, FP_STAGE_LOOKUP, at);
-	sample(t, b->packet, b->entry, b->n);
+	sample(t, b->packet, b->mbuf, b->entry, b->n);
 	if (unlikely(t->hold.keys != 0 || hits != b->n)) {
-		settle(t, b->packet, b->hash, words, b->n);
+		settle(t, b, words);
 	} else {
-		which = act(t, b->packet, words, b->n);
+		which = act(t, b->packet, b->mbuf, words, b->n);
 		if (unlikely(which != 0))
-			connections(t, b->packet, which, NULL);
+			look_again(t, b->packet, b->mbuf, words, which, NULL);
 	}
 	if (unlikely(b->timed))
 		stage_passed(t, FP_STAGE_ACT, at);
@@ -110,120 +103,48 @@ burst_finish(struct fp_thread *t, struct burst *b)
 
 // Packets that waited for the same decision, in order.
 void
-pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns, uint32_t n,
-		 fp_action_word word)
+pipeline_decided(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs,
+		 const uint64_t *received_ns, uint32_t n, fp_action_word word)
 {
 	fp_action_word words[FP_BURST];
 	uint64_t which;
 
 	for (uint32_t i = 0; i < n; i++)
 		words[i] = word;
-	which = act(t, packets, words, n);
+	which = act(t, packets, mbufs, words, n);
 	if (which != 0)
-		connections(t, packets, which, received_ns);
+		look_again(t, packets, mbufs, words, which, received_ns);
 }
 
 // Some packets have no decision, or packets of the same key wait for one: one by one, in order.
 static void
-settle(struct fp_thread *t, struct packet *packets, const uint64_t *hashes, const fp_action_word *words,
-       uint32_t n)
+settle(struct fp_thread *t, struct burst *b, const fp_action_word *words)
 {
 	uint64_t which = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		if (decided(t, &packets[i], hashes[i], words[i], t->now_ns))
-			which |= act(t, &packets[i], &words[i], 1) << i;
+	for (uint32_t i = 0; i < b->n; i++)
+		if (decided(t, &b->packet[i], b->mbuf[i], b->hash[i], words[i], t->now_ns))
+			which |= act(t, &b->packet[i], &b->mbuf[i], &words[i], 1) << i;
 	if (which != 0)
-		connections(t, packets, which, NULL);
+		look_again(t, b->packet, b->mbuf, words, which, NULL);
 }
 
 // Whether a packet may be acted on now. If its key is held and there is a decision, what was held
 // goes first; if there is none it is held.
-static bool
-decided(struct fp_thread *t, struct packet *p, uint64_t hash, fp_action_word word, uint64_t received_ns)
+bool
+decided(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, uint64_t hash, fp_action_word word,
+	uint64_t received_ns)
 {
 	uint32_t slot = t->hold.keys != 0 ? hold_find(t, &p->key, hash) : 0;
 
 	if (fp_action_of(word) == FP_ACTION_NONE) {
 		t->counters.misses++;
-		hold_put(t, p, hash, slot, received_ns);
+		hold_put(t, p, mbuf, hash, slot, received_ns);
 		return false;
 	}
 	if (slot != 0)
 		hold_decided(t, slot, word);
 	return true;
-}
-
-// Makes the key one of connection level. false: the packet has ended, or waits for its first fragment.
-static bool
-narrow(struct fp_thread *t, struct packet *p, uint64_t received_ns)
-{
-	if (unlikely(!(p->flags & PACKET_IP) || (p->key.flags & FP_KEY_CONNECTION))) {
-		drop_packet(t, p, FP_DROP_not_supported);
-		return false;
-	}
-	if (unlikely(p->flags & PACKET_FRAGMENT)) {
-		if (!(p->flags & PACKET_LATER)) {
-			fragment_remember(t, p);
-		} else if (!fragment_ports(t, p)) {
-			fragment_wait(t, p, received_ns);
-			return false;
-		}
-	}
-	p->key.flags |= FP_KEY_CONNECTION;
-	p->key.protocol = p->protocol;
-	p->key.source_port = p->source_port;
-	p->key.destination_port = p->destination_port;
-	return true;
-}
-
-// Those of a burst whose policy needs ports: bit per packet. received_ns NULL: now.
-static void
-connections(struct fp_thread *t, struct packet *packets, uint64_t which, const uint64_t *received_ns)
-{
-	const struct fp_flow_key *keys[FP_BURST] = {NULL};
-	uint64_t hashes[FP_BURST] = {0};
-	fp_action_word words[FP_BURST];
-	uint32_t entries[FP_BURST], at[FP_BURST], n = 0;
-	bool first_fragments = false;
-
-	for (; which != 0; which &= which - 1) {
-		uint32_t i = (uint32_t)__builtin_ctzll(which);
-
-		if (!narrow(t, &packets[i], received_ns != NULL ? received_ns[i] : t->now_ns))
-			continue;
-		first_fragments |= (packets[i].flags & (PACKET_FRAGMENT | PACKET_LATER)) == PACKET_FRAGMENT;
-		at[n] = i;
-		keys[n++] = &packets[i].key;
-	}
-	if (n == 0)
-		return;
-	t->counters.hits += fp_flow_lookup_bulk(t->arena, keys, n, t->now_s, hashes, words, entries);
-	t->counters.lookups += n;
-	t->counters.narrowed += n;
-	for (uint32_t i = 0; i < n; i++) {
-		struct packet *p = &packets[at[i]];
-
-		sample(t, p, &entries[i], 1);
-		if (!decided(t, p, hashes[i], words[i], received_ns != NULL ? received_ns[at[i]] : t->now_ns))
-			continue;
-		if (unlikely(act(t, p, &words[i], 1) != 0)) // once is enough
-			drop_packet(t, p, FP_DROP_not_supported);
-	}
-	if (unlikely(first_fragments && t->waiting_n != 0))
-		fragments_go_on(t);
-}
-
-// Later fragments that waited for first ones go on behind them.
-static void
-fragments_go_on(struct fp_thread *t)
-{
-	struct packet packets[FP_BURST] __attribute__((aligned(FP_CACHE_LINE)));
-	uint64_t received_ns[FP_BURST];
-	uint32_t n;
-
-	while ((n = fragments_known(t, packets, received_ns)) != 0)
-		connections(t, packets, (1ull << n) - 1, received_ns);
 }
 
 // Cycles of one burst in FP_STAGE_CLOCK_EVERY, counted for all of them. Returns the time.
@@ -234,26 +155,6 @@ stage_passed(struct fp_thread *t, enum fp_stage stage, uint64_t since)
 
 	t->counters.stage_cycles[stage] += (now - since) * FP_STAGE_CLOCK_EVERY;
 	return now;
-}
-
-// One hit in FP_SAMPLE_EVERY, at random distances, for the flow's estimates.
-static inline void
-sample(struct fp_thread *t, const struct packet *packets, const uint32_t *entries, uint32_t n)
-{
-	for (; unlikely(t->sample_in <= n);
-	     t->sample_in += 1 + (t->random >> 16) % (2 * FP_SAMPLE_EVERY - 1)) {
-		const struct packet *p = &packets[t->sample_in - 1];
-		struct fp_flow_side *side = &t->view.flow_side[entries[t->sample_in - 1]];
-
-		t->random = t->random * 1664525u + 1013904223u;
-		if (side == t->view.flow_side) // entry 0: a miss
-			continue;
-		__atomic_store_n(&side->packets_sampled, side->packets_sampled + 1, __ATOMIC_RELAXED);
-		__atomic_store_n(&side->kbytes_sampled, side->kbytes_sampled + (p->mbuf->data_len + 63u) / 64,
-				 __ATOMIC_RELAXED);
-		t->tunnel_of[p->key.ingress] = 0; // learnt again: locations move
-	}
-	t->sample_in -= n;
 }
 
 void

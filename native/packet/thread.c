@@ -115,7 +115,7 @@ static void
 burst_destroy(struct fp_thread *t, const struct burst *burst)
 {
 	for (uint32_t i = 0; burst != NULL && i < burst->n; i++)
-		drop_packet(t, &burst->packet[i], FP_DROP_shutdown);
+		drop_packet(t, &burst->packet[i], burst->mbuf[i], FP_DROP_shutdown);
 }
 
 void
@@ -326,7 +326,7 @@ static void
 send_one(struct fp_thread *t, const struct outgoing *out)
 {
 	const struct fp_ingress *attachment;
-	struct packet p = {.mbuf = out->mbuf};
+	struct packet p = {0};
 
 	if (out->mbuf->nb_segs > 1 && rte_pktmbuf_linearize(out->mbuf) != 0) {
 		rte_pktmbuf_free(out->mbuf);
@@ -337,7 +337,7 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 		if (!tx_possible(t, out->target) || out->mbuf->data_len < ETHERNET_BYTES)
 			break;
 		p.length = (uint16_t)(out->mbuf->data_len - ETHERNET_BYTES);
-		tx_put(t, &t->tx[out->target], &p, p.mbuf, tx_way(TX_OWN, 0, 0));
+		tx_put(t, &t->tx[out->target], &p, out->mbuf, tx_way(TX_OWN, 0, 0));
 		return;
 	case FP_LOCATION_LOCAL:
 		attachment = ingress_at(t, out->target);

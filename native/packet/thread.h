@@ -28,10 +28,12 @@ enum packet_flag {
 	PACKET_PORTS = 1 << 5,    // whole, and its ports tell flows apart
 };
 
-// A packet between parse and tx. After parse the frame starts with the inner Ethernet header (14
-// bytes, no tag) and ends with the IP packet. One cache line.
+// A packet between parse and tx; its buffer stands beside it. After parse the frame starts with the
+// inner Ethernet header (14 bytes, no tag) and ends with the IP packet. One cache line.
 struct packet {
-	struct rte_mbuf *mbuf;
+	uint16_t l4_at; // byte of the frame where TCP, UDP, ICMP ... begin, behind all of the IP header
+	uint8_t looks;  // how often it has been looked up again
+	uint8_t zero[5];
 	struct fp_flow_key key; // key.ingress is where it came in
 	uint16_t vnet;
 	uint16_t length;           // inner IP packet, or what follows the Ethernet header
@@ -142,6 +144,7 @@ struct fragment {
 #define FRAGMENT_WAIT_NS (100 * MILLISECOND_NS)
 struct waiting_fragment {
 	struct packet packet;
+	struct rte_mbuf *mbuf;
 	struct fragment datagram;
 	uint64_t received_ns, until_ns;
 };
@@ -179,6 +182,7 @@ struct outgoing {
 #define BURSTS 3 // one for each step of a look-up
 struct burst {
 	struct packet packet[FP_BURST];
+	struct rte_mbuf *mbuf[FP_BURST];         // of packet[i]
 	const struct fp_flow_key *key[FP_BURST]; // of packet[i]
 	uint64_t hash[FP_BURST];
 	uint32_t entry[FP_BURST];
@@ -305,7 +309,8 @@ location_half(const struct fp_thread *t, uint32_t i)
 
 // ---- stages ----------------------------------------------------------------------------------
 
-// parse.c: fills packets with what is a packet of a V-net; all else ends there. Returns how many.
+// parse.c: fills packets with what is a packet of a V-net, their buffers beside them; all else ends
+// there. Returns how many.
 #define PARSE_EXCEPTION 0x100
 struct parse_context { // what the packets of a burst have in common
 	const struct fp_port *port;
@@ -318,53 +323,65 @@ struct parse_context { // what the packets of a burst have in common
 	uint8_t attachments_mixed; // the port's part of a place in attachment_seen
 };
 uint32_t parse(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs, uint32_t n,
-	       struct packet *packets);
+	       struct packet *packets, struct rte_mbuf **kept);
 struct inside inside_of(const struct fp_thread *t, const struct fp_port *port, uint32_t ingress,
 			uint32_t mtu_bytes);
 
-// act.c: does what the words say. Returns a bit for each packet that is to be looked up by ports.
-uint64_t act(struct fp_thread *t, struct packet *packets, const fp_action_word *words, uint32_t n);
+// act.c: does what the words say. Returns a bit for each packet that is to be looked up again.
+uint64_t act(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs,
+	     const fp_action_word *words, uint32_t n);
+
+// again.c: those of a burst whose words say "look again", a bit for each. received_ns NULL: now.
+void look_again(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs,
+		const fp_action_word *decisions, uint64_t which, const uint64_t *received_ns);
 
 // leave.c: what is not usual, to the location of the half.
-void encapsulate(struct fp_thread *t, struct packet *p, const struct fp_location *location,
-		 const struct fp_location_half *half, fp_action_word word, enum tx_kind kind);
-void deliver(struct fp_thread *t, struct packet *p, const struct fp_location *location,
+void encapsulate(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
+		 const struct fp_location *location, const struct fp_location_half *half, fp_action_word word,
+		 enum tx_kind kind);
+void deliver(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const struct fp_location *location,
 	     const struct fp_location_half *half, fp_action_word word);
 // The way it came: the attachment, or the tunnel of the word's source location.
-void send_back(struct fp_thread *t, struct packet *p, fp_action_word word, enum tx_kind kind);
+void send_back(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word,
+	       enum tx_kind kind);
 // Frames of housekeeping's, into a tunnel or out of an attachment. They take the mbuf.
 void encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
 void deliver_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoing *out);
 
 // pipeline.c
-void pipeline_decided(struct fp_thread *t, struct packet *packets, const uint64_t *received_ns, uint32_t n,
-		      fp_action_word word);
+void pipeline_decided(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs,
+		      const uint64_t *received_ns, uint32_t n, fp_action_word word);
+bool decided(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, uint64_t hash, fp_action_word word,
+	     uint64_t received_ns);
 void drop(struct fp_thread *t, struct rte_mbuf *mbuf, uint32_t vnet, enum fp_drop_reason reason);
 static inline void
-drop_packet(struct fp_thread *t, const struct packet *p, enum fp_drop_reason reason)
+drop_packet(struct fp_thread *t, const struct packet *p, struct rte_mbuf *mbuf, enum fp_drop_reason reason)
 {
-	drop(t, p->mbuf, p->vnet, reason);
+	drop(t, mbuf, p->vnet, reason);
 }
 // Ends a packet that was to be sent as `kind`. One of our own was never received: it is freed and
 // not counted.
 static inline void
-give_up(struct fp_thread *t, const struct packet *p, enum tx_kind kind, enum fp_drop_reason reason)
+give_up(struct fp_thread *t, const struct packet *p, struct rte_mbuf *mbuf, enum tx_kind kind,
+	enum fp_drop_reason reason)
 {
 	if (kind >= TX_ICMP)
-		rte_pktmbuf_free(p->mbuf);
+		rte_pktmbuf_free(mbuf);
 	else
-		drop(t, p->mbuf, p->vnet, reason);
+		drop(t, mbuf, p->vnet, reason);
 }
 // neighbor.c, icmp.c
-uint32_t neighbor_parse(struct packet *p, const uint8_t *frame, uint32_t len);
-void neighbor_answer(struct fp_thread *t, struct packet *p, fp_action_word word);
-void too_big(struct fp_thread *t, struct packet *p, fp_action_word word, uint32_t mtu_bytes);
+uint32_t neighbor_parse(struct packet *p, struct rte_mbuf *mbuf);
+void neighbor_answer(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word);
+void too_big(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word,
+	     uint32_t mtu_bytes);
 
 // fragment.c
-void fragment_remember(struct fp_thread *t, const struct packet *p);
-bool fragment_ports(struct fp_thread *t, struct packet *p);
-void fragment_wait(struct fp_thread *t, const struct packet *p, uint64_t received_ns);
-uint32_t fragments_known(struct fp_thread *t, struct packet *packets, uint64_t *received_ns);
+void fragment_remember(struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf);
+bool fragment_ports(struct fp_thread *t, struct packet *p, const struct rte_mbuf *mbuf);
+void fragment_wait(struct fp_thread *t, const struct packet *p, struct rte_mbuf *mbuf, uint64_t received_ns);
+uint32_t fragments_known(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs,
+			 uint64_t *received_ns);
 void fragments_tick(struct fp_thread *t);
 void fragments_drop(struct fp_thread *t, enum fp_drop_reason reason);
 

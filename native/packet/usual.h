@@ -91,9 +91,10 @@ usual_sum(const uint8_t *frame)
 // The packet's line, in four moves: addresses, ports, protocol and length come out of the frame,
 // all else out of `inside`.
 static inline void
-usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame, const struct inside *inside)
+usual_fill(struct packet *p, const uint8_t *frame, const struct inside *inside)
 {
-	static_assert(offsetof(struct packet, key) == 8 && offsetof(struct fp_flow_key, key_class) == 37 &&
+	static_assert(offsetof(struct packet, l4_at) == 0 && offsetof(struct packet, key) == 8 &&
+		      offsetof(struct fp_flow_key, key_class) == 37 &&
 		      offsetof(struct fp_flow_key, ingress) == 40 && offsetof(struct packet, length) == 54 &&
 		      offsetof(struct packet, source_port) == 56 && offsetof(struct packet, protocol) == 60 &&
 		      offsetof(struct packet, flags) == 61 && offsetof(struct inside, flags) == 13 &&
@@ -110,7 +111,7 @@ usual_fill(struct packet *p, struct rte_mbuf *mbuf, const uint8_t *frame, const 
 		      known = _mm_load_si128((const __m128i *)(const void *)inside);
 	__m128i *line = (__m128i *)(void *)p;
 
-	_mm_store_si128(line, _mm_cvtsi64_si128((int64_t)(uintptr_t)mbuf));
+	_mm_store_si128(line, _mm_cvtsi32_si128(ETHERNET_BYTES + IPV4_BYTES));
 	_mm_store_si128(line + 1, _mm_shuffle_epi8(high, source));
 	_mm_store_si128(line + 2, _mm_or_si128(_mm_shuffle_epi8(high, destination), class));
 	_mm_store_si128(line + 3, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(high, ports), known),
@@ -148,11 +149,11 @@ usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside
 	if (w.macs << 16 == inside->gateway_mac) {
 		if (unlikely(usual_ttl(&w) <= 1))
 			return 0;
-		usual_fill(p, mbuf, frame, inside);
+		usual_fill(p, frame, inside);
 		p->key.key_class = FP_CLASS_ROUTED;
 		p->flags |= PACKET_ROUTED;
 	} else {
-		usual_fill(p, mbuf, frame, inside);
+		usual_fill(p, frame, inside);
 	}
 	if (tag_bytes != 0) { // the MACs move up to the ethertype
 		const uint32_t behind = load32(frame - tag_bytes + 8);
