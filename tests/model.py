@@ -172,10 +172,10 @@ class Pipeline:
         if not is_unicast(remote) or not is_unicast(local):
             raise dropped("ip_bad_address")
         if udp_length < 16 or header + udp_length > total:
-            raise dropped("vxlan_malformed")
+            raise dropped("tunnel_malformed")
         vxlan = ip[header + 8 : header + udp_length]
         if not vxlan[0] & 0x08:
-            raise dropped("vxlan_malformed")
+            raise dropped("tunnel_malformed")
         vni = int.from_bytes(vxlan[4:7], "big")
         ingress = self.tables.locators.get((local, remote, vni))
         if ingress is None:

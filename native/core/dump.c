@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../wire/tunnel_kind.h"
 #include "fp_dump.h"
 
 #include "arena_internal.h"
@@ -152,6 +153,11 @@ tunnel_row(const struct fp_arena_view *view, uint32_t index, struct fp_dump_tunn
 		.state = state,
 	};
 	copy_words(&row->info, &view->tunnel_info[index], sizeof(row->info));
+	const struct tunnel_kind *kind = tunnel_kind(row->info.protocol);
+	if (kind == NULL)
+		return false;
+	row->protocol = kind->name;
+	row->inner_mtu_bytes = tunnel_inner_mtu_bytes(kind, row->mtu_bytes);
 	uint32_t group = fp_tunnel_nexthops(word);
 	if (group && group < view->nexthop_groups)
 		row->nexthops = view->nexthops[group];

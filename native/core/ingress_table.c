@@ -2,6 +2,7 @@
 //
 // Ingresses: attachments, found by (port, VLAN), and (remote node, V-net), found by locator. An ingress
 // never changes what it is; one that does is another one, so that a flow's key stays true.
+#include "../wire/tunnel_kind.h"
 #include "install_internal.h"
 #include "locator_hash.h"
 
@@ -15,7 +16,7 @@ static void locator_drop(struct fp_installer *in, uint32_t slot);
 static void ingress_drop(struct fp_installer *in, uint32_t index);
 static bool swept(const struct fp_installer *in, uint32_t ingress);
 static int locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t index);
-static void udp_port_use(struct fp_installer *in, uint16_t port, int one);
+static void udp_port_use(struct fp_installer *in, uint32_t protocol, uint16_t port, int one);
 
 static inline uint64_t
 node_name(uint32_t vni)
@@ -79,7 +80,7 @@ fp_ingresses_open(struct fp_installer *in)
 		}
 		arena->view.ingress[index].references++;
 		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], i + 1);
-		udp_port_use(in, arena->locators[i].udp_port, 1);
+		udp_port_use(in, arena->locators[i].key.protocol, arena->locators[i].udp_port, 1);
 	}
 	fp_locators_recount(arena);
 	for (uint32_t i = 1; i < arena->view.ingresses; i++) {
@@ -198,14 +199,15 @@ fp_ingress_set(struct fp_installer *in, const struct fp_record_ingress *record)
 {
 	struct fp_arena *arena = in->arena;
 	const struct fp_locator_key *key = &record->key;
+	const struct tunnel_kind *kind = tunnel_kind(key->protocol);
 	const uint8_t allowed = FP_INGRESS_RELAY | FP_INGRESS_FOREIGN | FP_INGRESS_CHECK;
 	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
 	if (vnet == 0)
 		return FP_REFUSED_UNKNOWN_VNET;
-	if (record->node_id == 0 || key->protocol != FP_PROTOCOL_VXLAN || key->wire_id > FP_VNI_MAX ||
+	if (record->node_id == 0 || kind == NULL || key->wire_id > kind->id_max ||
 	    !fp_bytes_zero(key->zero, sizeof(key->zero)) || !fp_is_ipv4(key->local) ||
 	    !fp_is_ipv4(key->remote) || fp_bytes_zero(key->local, FP_ADDRESS_BYTES) ||
-	    fp_bytes_zero(key->remote, FP_ADDRESS_BYTES) || record->udp_port == 0 ||
+	    fp_bytes_zero(key->remote, FP_ADDRESS_BYTES) || (record->udp_port != 0) != kind->udp_port ||
 	    record->ingress_flags & ~allowed)
 		return FP_REFUSED_MALFORMED;
 	// Between our gateways the id on the wire is the V-net's own.
@@ -326,7 +328,7 @@ locator_drop(struct fp_installer *in, uint32_t slot)
 {
 	uint32_t index = in->arena->locators[slot].ingress;
 	struct fp_ingress *ingress = &in->arena->view.ingress[index];
-	udp_port_use(in, in->arena->locators[slot].udp_port, -1);
+	udp_port_use(in, in->arena->locators[slot].key.protocol, in->arena->locators[slot].udp_port, -1);
 	fp_chain_remove(&in->locator_chain, &in->ingress_locators[index], slot + 1);
 	fp_locator_remove(in->arena, slot);
 	fp_store(&ingress->references, (uint16_t)(ingress->references - 1));
@@ -375,8 +377,8 @@ locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uin
 		slot = -1;
 	}
 	if (slot >= 0 && arena->locators[slot].udp_port != record->udp_port) {
-		udp_port_use(in, arena->locators[slot].udp_port, -1);
-		udp_port_use(in, record->udp_port, 1);
+		udp_port_use(in, record->key.protocol, arena->locators[slot].udp_port, -1);
+		udp_port_use(in, record->key.protocol, record->udp_port, 1);
 		fp_store(&arena->locators[slot].udp_port, record->udp_port);
 	}
 	if (slot < 0) {
@@ -387,7 +389,7 @@ locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uin
 			return FP_REFUSED_NO_ROOM;
 		fp_store(&ingress->references, (uint16_t)(ingress->references + 1));
 		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], (uint32_t)slot + 1);
-		udp_port_use(in, record->udp_port, 1);
+		udp_port_use(in, record->key.protocol, record->udp_port, 1);
 	}
 	in->locator_generation[slot] = in->vnet[ingress->vnet].generation;
 	return 0;
@@ -395,11 +397,11 @@ locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uin
 
 // Counts locators, too: each uses one port.
 static void
-udp_port_use(struct fp_installer *in, uint16_t port, int one)
+udp_port_use(struct fp_installer *in, uint32_t protocol, uint16_t port, int one)
 {
 	in->udp_port_users[port] += (uint32_t)one;
 	in->locators += (uint32_t)one;
-	uint8_t protocol = port && in->udp_port_users[port] ? FP_PROTOCOL_VXLAN : 0;
-	if (in->arena->udp_ports[port] != protocol)
-		fp_store(&in->arena->udp_ports[port], protocol);
+	uint8_t now = port && in->udp_port_users[port] ? (uint8_t)protocol : 0;
+	if (in->arena->udp_ports[port] != now)
+		fp_store(&in->arena->udp_ports[port], now);
 }

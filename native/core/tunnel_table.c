@@ -8,6 +8,7 @@
 // each says which it names within a snapshot of VNI 0, takes a name back with TUNNEL_REMOVE, and what nobody
 // names goes with the last location that leads there. After an adoption nothing is swept before every worker
 // has told its snapshot.
+#include "../wire/tunnel_kind.h"
 #include "install_internal.h"
 
 #define UNUSED_S 900 // a tunnel that nothing names is forgotten after this
@@ -232,10 +233,11 @@ tunnel_leave(struct fp_installer *in, uint32_t index)
 static bool
 tunnel_valid(const struct fp_record_tunnel *record)
 {
-	return record->object_id && fp_is_ipv4(record->local) && fp_is_ipv4(record->remote) &&
+	const struct tunnel_kind *kind = tunnel_kind(record->protocol);
+	return kind != NULL && record->object_id && fp_is_ipv4(record->local) && fp_is_ipv4(record->remote) &&
 	       record->local[12] != 0 && record->local[12] < 224 && record->remote[12] != 0 &&
-	       record->remote[12] < 224 && record->udp_port && record->mtu_bytes >= MTU_BYTES_MIN &&
-	       record->protocol == FP_PROTOCOL_VXLAN && record->ttl && record->dscp < 64 &&
+	       record->remote[12] < 224 && (record->udp_port != 0) == kind->udp_port &&
+	       record->mtu_bytes >= MTU_BYTES_MIN && record->ttl && record->dscp < 64 &&
 	       record->dscp_copy <= 1 && record->backup_id == 0;
 }
 

@@ -40,8 +40,10 @@ struct fp_dump_location {
 
 struct fp_dump_tunnel {
 	uint32_t tunnel;
-	uint16_t mtu_bytes; // as in force
-	uint8_t state;      // enum fp_tunnel_state
+	uint16_t mtu_bytes;       // as in force
+	uint16_t inner_mtu_bytes; // of inner IP packets
+	uint8_t state;            // enum fp_tunnel_state
+	const char *protocol;     // its kind's name
 	struct fp_tunnel_info info;
 	struct fp_nexthop_group nexthops;
 };

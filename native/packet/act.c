@@ -152,5 +152,5 @@ count_tunnel(struct fp_thread *t, const struct packet *p, fp_action_word word)
 	}
 	counters = &t->counters.tunnel[tunnel];
 	counters->rx_packets++;
-	counters->rx_bytes += p->length + ETHERNET_BYTES + TUNNEL_BYTES;
+	counters->rx_bytes += p->length + ETHERNET_BYTES + p->outer_bytes;
 }

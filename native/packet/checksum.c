@@ -10,13 +10,13 @@
 // whose checksum is right.
 #include <nmmintrin.h>
 
+#include "../wire/l3_ipv4.h"
 #include "thread.h"
 
 #define PROTOCOL_IPIP 4
 #define PROTOCOL_GRE 47
 #define TUNNELS_DEEP 2 // tunnels in tunnels that are looked into
 #define TCP_CHECKSUM 16
-#define UDP_CHECKSUM 6
 #define SCTP_BYTES 12
 #define SCTP_CHECKSUM 8
 #define GRE_BYTES 4
@@ -27,6 +27,7 @@
 #define ETHERTYPE_BRIDGED 0x6558
 #define GENEVE_OPTIONS 0x3f
 #define VXLAN_ID 0x08
+#define TUNNEL_BYTES 8 // of VXLAN and of Geneve without options
 #define GPE 0x0c
 #define GPE_IPV4 1
 
@@ -48,15 +49,15 @@ checksum_complete(uint8_t *ip, uint32_t len)
 static void
 complete(uint8_t *ip, uint32_t len, uint32_t deep)
 {
-	uint32_t header_bytes = (ip[0] & 15) * 4u, l4_bytes = len - header_bytes;
+	const uint32_t header_bytes = ipv4_header_bytes(ip), l4_bytes = len - header_bytes;
+	const uint8_t protocol = ipv4_protocol(ip);
 	uint8_t *l4 = ip + header_bytes, *field;
-	uint64_t pseudo;
 	uint16_t sum;
 
-	switch (ip[9]) {
+	switch (protocol) {
 	case PROTOCOL_TCP:
 		field = l4 + TCP_CHECKSUM;
-		if (l4_bytes < 20)
+		if (l4_bytes < TCP_BYTES)
 			return;
 		break;
 	case PROTOCOL_UDP:
@@ -77,11 +78,10 @@ complete(uint8_t *ip, uint32_t len, uint32_t deep)
 	default:
 		return;
 	}
-	pseudo = checksum_sum32(ip + 12, 8) + be16(ip[9]) + be16((uint16_t)l4_bytes);
-	if (load16(field) != checksum_fold(pseudo))
+	if (load16(field) != checksum_fold(ipv4_pseudo_sum(ip, l4_bytes)))
 		return;
 	sum = (uint16_t)~checksum_fold(sum_bytes(l4, l4_bytes));
-	if (sum == 0 && ip[9] == PROTOCOL_UDP)
+	if (sum == 0 && protocol == PROTOCOL_UDP)
 		sum = 0xffff; // 0 would say "none" (RFC 768)
 	store16(field, sum);
 }
@@ -92,11 +92,11 @@ complete_inner(uint8_t *ip, uint32_t len, uint32_t deep)
 {
 	uint32_t header_bytes;
 
-	if (deep == TUNNELS_DEEP || len < IPV4_BYTES || ip[0] >> 4 != 4)
+	if (deep == TUNNELS_DEEP || len < IPV4_BYTES || ipv4_version(ip) != 4)
 		return;
-	header_bytes = (ip[0] & 15) * 4u;
-	if (header_bytes < IPV4_BYTES || header_bytes > len || load16_be(ip + 2) != len ||
-	    (load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)) != 0 || !checksum_is_right(ip, header_bytes))
+	header_bytes = ipv4_header_bytes(ip);
+	if (header_bytes < IPV4_BYTES || header_bytes > len || ipv4_total_bytes(ip) != len ||
+	    !ipv4_is_whole(ip) || !ipv4_checksum_is_right(ip, header_bytes))
 		return;
 	complete(ip, len, deep + 1);
 }
@@ -138,9 +138,9 @@ complete_gre(uint8_t *gre, uint32_t len, uint32_t deep)
 static void
 complete_udp_tunnel(uint8_t *head, uint32_t len, uint32_t deep)
 {
-	uint32_t bytes = VXLAN_BYTES;
+	uint32_t bytes = TUNNEL_BYTES;
 
-	if (len < VXLAN_BYTES || head[7] != 0)
+	if (len < TUNNEL_BYTES || head[7] != 0)
 		return;
 	if (head[0] >> 6 == 0 && load16_be(head + 2) == ETHERTYPE_BRIDGED)
 		bytes += (head[0] & GENEVE_OPTIONS) * 4u;

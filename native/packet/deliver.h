@@ -27,11 +27,11 @@ usual_deliver(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
 		     p->length > egress->mtu_bytes))
 		return false;
 	if (egress->tag == 0) {
-		rewrite_inner(t, p->flags, frame, location, half, 0);
+		rewrite_inner(t, p, frame, location, half, 0);
 	} else {
 		if (unlikely(frame_room_bytes(mbuf) < VLAN_BYTES))
 			return false;
-		rewrite_inner(t, p->flags, frame, location, half, VLAN_BYTES);
+		rewrite_inner(t, p, frame, location, half, VLAN_BYTES);
 		tag_put(mbuf, frame, egress);
 	}
 	tx_put(t, egress->batch, p, mbuf, egress->way);

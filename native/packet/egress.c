@@ -3,9 +3,7 @@
 // See egress.h. What is wrong with a tunnel or an attachment is found here, once, and stands in
 // `fault`.
 #include "egress.h"
-
-// Where things stand in a header slot of VXLAN over IPv4.
-enum { SLOT_TOS = 1, SLOT_TTL = 8 };
+#include "../wire/tunnel_kind.h"
 
 static uint32_t hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_word word,
 			 uint32_t hop);
@@ -38,6 +36,8 @@ hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_
 {
 	uint32_t header_index = fp_tunnel_header(word), group_index = fp_tunnel_nexthops(word), tag;
 	const struct fp_nexthop_group *group;
+	uint32_t own_class;
+	const struct tunnel_kind *kind;
 	const struct fp_header *header;
 	const struct fp_nexthop *hop;
 	uint8_t *at;
@@ -58,7 +58,9 @@ hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_
 		return FP_DROP_tunnel_unresolved;
 	header = &t->view.header[header_index];
 	group = &t->view.nexthops[group_index];
-	if (header->len_bytes != VXLAN_IPV4_BYTES)
+	kind = tunnel_kind(header->protocol);
+	if (kind == NULL || header->len_bytes != IPV4_BYTES + kind->bytes ||
+	    ETHERNET_BYTES + VLAN_BYTES + header->len_bytes > EGRESS_ROOM)
 		return FP_DROP_not_supported;
 	if (group->count == 0 || group->count > FP_NEXTHOPS_MAX)
 		return FP_DROP_tunnel_unresolved;
@@ -67,16 +69,16 @@ hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_
 	if (!tx_possible(t, hop->port))
 		return FP_DROP_tunnel_unresolved;
 	egress->batch = &t->tx[hop->port];
-	egress->mtu_bytes = (uint16_t)(fp_tunnel_mtu(word) > VXLAN_IPV4_BYTES + ETHERNET_BYTES
-					       ? fp_tunnel_mtu(word) - VXLAN_IPV4_BYTES - ETHERNET_BYTES
-					       : 0);
+	egress->protocol = header->protocol;
+	egress->mtu_bytes = tunnel_inner_mtu_bytes(kind, fp_tunnel_mtu(word));
+	own_class = ipv4_traffic_class(header->bytes);
 	egress->checksum_base = header->checksum_base;
-	egress->tos = header->bytes[SLOT_TOS];
-	egress->tos_own = header->dscp_copy ? 0 : header->bytes[SLOT_TOS] & (uint8_t)~ECN_MASK;
-	egress->tos_from_inner = header->dscp_copy ? 0xff : ECN_MASK;
-	egress->ttl = header->bytes[SLOT_TTL];
+	egress->class_bare = (uint8_t)own_class;
+	egress->class_own = header->dscp_copy ? 0 : (uint8_t)(own_class & ~ECN_MASK);
+	egress->class_from_inner = header->dscp_copy ? 0xff : ECN_MASK;
+	egress->ttl = (uint8_t)ipv4_hops_left(header->bytes);
 	tag = tag_of(hop->vlan);
-	egress->added_bytes = (uint16_t)(TUNNEL_BYTES + (tag != 0 ? VLAN_BYTES : 0));
+	egress->added_bytes = (uint16_t)(ETHERNET_BYTES + header->len_bytes + (tag != 0 ? VLAN_BYTES : 0));
 	egress->way = tx_way(TX_FORWARDED, tunnel, egress->added_bytes);
 	at = egress->bytes + EGRESS_ROOM - egress->added_bytes;
 	memcpy(at, hop->destination_mac, 12); // and source_mac, which follows
@@ -86,7 +88,7 @@ hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_
 		at += VLAN_BYTES;
 	}
 	store16_be(at, ETHERTYPE_IPV4);
-	memcpy(at + 2, header->bytes, VXLAN_IPV4_BYTES);
+	memcpy(at + 2, header->bytes, header->len_bytes);
 	return 0;
 }
 

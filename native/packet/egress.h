@@ -25,16 +25,17 @@ struct egress {
 	struct tx_batch *batch;     // of its port
 	uint32_t way;               // tx_way() of the usual kind: forwarded or delivered
 	uint32_t tag;               // attachment: the VLAN tag as it lies in a frame
-	uint16_t added_bytes;       // tunnel: 50, 54 with a tag; attachment: 0, 4 with a tag
+	uint16_t added_bytes;       // outer headers of a tunnel; the tag
 	uint16_t mtu_bytes;         // longest inner IP packet; 0 with a fault
 	uint16_t fault;             // enum fp_drop_reason: why nothing can be sent; else 0
-	uint16_t checksum_base;     // of the outer IPv4 header, without length, TOS and checksum
-	uint8_t tos;                // of what is not IP
-	uint8_t tos_own;            // of what is: own | inner & from_inner (RFC 6040 section 4.1)
-	uint8_t tos_from_inner;
+	uint16_t checksum_base;     // ipv4_outer_base()
+	uint8_t class_bare;         // traffic class of what is not IP
+	uint8_t class_own;          // of what is: own | inner & from_inner (RFC 6040 section 4.1)
+	uint8_t class_from_inner;
 	uint8_t ttl;
-	uint8_t hops; // of the tunnel
-	uint8_t zero[19];
+	uint8_t hops;     // of the tunnel
+	uint8_t protocol; // enum fp_protocol
+	uint8_t zero[18];
 };
 static_assert(sizeof(struct egress) == 128, "egress");
 

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "fp_hash.h"
-#include "thread.h"
+#include "l3.h"
 
 // The flow hash's secret, made another one.
 static inline struct fp_secret
@@ -32,7 +32,8 @@ static inline uint32_t
 entropy_of_ports(const struct fp_thread *t, const struct packet *p, const uint8_t *frame)
 {
 	static_assert(offsetof(struct packet, protocol) == offsetof(struct packet, source_port) + 4);
-	return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12), load64(&p->source_port) & 0xffffffffff);
+	return entropy_hash(t, l3_addresses(p, frame + ETHERNET_BYTES),
+			    load64(&p->source_port) & 0xffffffffff);
 }
 
 static inline uint32_t
@@ -41,6 +42,6 @@ entropy_of(const struct fp_thread *t, const struct packet *p, const uint8_t *fra
 	if (p->flags & PACKET_PORTS)
 		return entropy_of_ports(t, p, frame);
 	if (p->flags & PACKET_IP)
-		return entropy_hash(t, load64(frame + ETHERNET_BYTES + 12), (uint64_t)p->protocol << 32);
+		return entropy_hash(t, l3_addresses(p, frame + ETHERNET_BYTES), (uint64_t)p->protocol << 32);
 	return entropy_hash(t, load_mac(frame), load_mac(frame + 6));
 }

@@ -5,6 +5,8 @@
 //
 // What the underlay stands on (neighbours' addresses, routing, liveness, keys) has a rate and places
 // of the ring of its own: whatever else anybody sends to this address cannot take them.
+#include "../wire/l3_ipv4.h"
+#include "../wire/l3_ipv6.h"
 #include "thread.h"
 
 enum { PROTOCOL_ICMPV6 = 58, PROTOCOL_OSPF = 89, PROTOCOL_VRRP = 112 };
@@ -17,7 +19,6 @@ enum {
 	PORT_BFD_MULTIHOP = 4784
 };
 enum { ND_FIRST = 133, ND_LAST = 137 }; // RFC 4861: router solicitation .. redirect
-#define IPV6_BYTES 40
 
 static bool is_control(const uint8_t *frame, uint32_t len);
 static bool is_control_ipv4(const uint8_t *ip, uint32_t len);
@@ -33,10 +34,10 @@ exception(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf *mbuf
 
 	if (port->partial_checksums && len >= ETHERNET_BYTES + IPV4_BYTES &&
 	    load16_be(frame + 12) == ETHERTYPE_IPV4) {
-		header_bytes = (ip[0] & 15) * 4u;
-		total_bytes = load16_be(ip + 2);
-		if (ip[0] >> 4 == 4 && header_bytes >= IPV4_BYTES && total_bytes >= header_bytes &&
-		    total_bytes <= len - ETHERNET_BYTES && !(load16_be(ip + 6) & (IPV4_MF | IPV4_OFFSET)))
+		header_bytes = ipv4_header_bytes(ip);
+		total_bytes = ipv4_total_bytes(ip);
+		if (ipv4_version(ip) == 4 && header_bytes >= IPV4_BYTES && total_bytes >= header_bytes &&
+		    total_bytes <= len - ETHERNET_BYTES && ipv4_is_whole(ip))
 			checksum_complete(ip, total_bytes);
 	}
 	mbuf->port = port->index;
@@ -70,7 +71,7 @@ is_control(const uint8_t *frame, uint32_t len)
 	if (ethertype == ETHERTYPE_IPV4)
 		return is_control_ipv4(frame + at, len - at);
 	return ethertype == ETHERTYPE_IPV6 && len - at >= IPV6_BYTES &&
-	       is_control_l4(frame[at + 6], frame + at + IPV6_BYTES, len - at - IPV6_BYTES);
+	       is_control_l4(ipv6_next_header(frame + at), frame + at + IPV6_BYTES, len - at - IPV6_BYTES);
 }
 
 static bool
@@ -80,12 +81,12 @@ is_control_ipv4(const uint8_t *ip, uint32_t len)
 
 	if (len < IPV4_BYTES)
 		return false;
-	header_bytes = (ip[0] & 15) * 4u;
-	if (ip[0] >> 4 != 4 || header_bytes < IPV4_BYTES || header_bytes > len)
+	header_bytes = ipv4_header_bytes(ip);
+	if (ipv4_version(ip) != 4 || header_bytes < IPV4_BYTES || header_bytes > len)
 		return false;
-	if (load16_be(ip + 6) & IPV4_OFFSET) // no ports in it
+	if (ipv4_fragment(ip) & IPV4_OFFSET) // no ports in it
 		len = header_bytes;
-	return is_control_l4(ip[9], ip + header_bytes, len - header_bytes);
+	return is_control_l4(ipv4_protocol(ip), ip + header_bytes, len - header_bytes);
 }
 
 static bool

@@ -9,6 +9,7 @@
 //
 // A later one that comes before its first one waits for it, for a moment, bounded by thread and by V-net. What
 // waits is kept together and in order: there is little of it, and a look through it costs less than lists would.
+#include "l3.h"
 #include "thread.h"
 
 static bool still_from_there(const struct fp_thread *t, const struct waiting_fragment *w);
@@ -150,26 +151,27 @@ still_from_there(const struct fp_thread *t, const struct waiting_fragment *w)
 static void
 key_make(const struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf, struct fragment *key)
 {
-	const uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, ETHERNET_BYTES);
 	const struct fp_ingress *ingress = &t->view.ingress[p->key.ingress];
 
 	*key = (struct fragment){
 		.ingress_object = ingress->object_id,
 		.vni = ingress->vni,
 		.ingress = p->key.ingress,
-		.source = load32(ip + 12),
-		.destination = load32(ip + 16),
-		.id = load16(ip + 4),
+		.id = l3_datagram_id(p, rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, ETHERNET_BYTES)),
 		.protocol = p->protocol,
 	};
+	memcpy(key->source, p->key.source, sizeof(key->source));
+	memcpy(key->destination, p->key.destination, sizeof(key->destination));
 }
 
 // Ids of one pair of hosts differ by one: all bits of the hash must depend on all of these.
 static struct fragment *
 set_of(struct fp_thread *t, const struct fragment *key)
 {
-	const uint32_t words[] = {key->source, key->destination, key->ingress,
-				  (uint32_t)key->protocol << 16 | key->id};
+	uint32_t words[11] = {key->id, key->ingress, key->protocol};
+
+	memcpy(words + 3, key->source, sizeof(key->source));
+	memcpy(words + 7, key->destination, sizeof(key->destination));
 
 	return t->fragment[fp_hash_bytes(&t->entropy, words, sizeof(words)) % FRAGMENT_SETS];
 }
@@ -177,7 +179,8 @@ set_of(struct fp_thread *t, const struct fragment *key)
 static bool
 same(const struct fragment *a, const struct fragment *b)
 {
-	return a->id == b->id && a->source == b->source && a->destination == b->destination &&
+	return a->id == b->id && memcmp(a->source, b->source, sizeof(a->source)) == 0 &&
+	       memcmp(a->destination, b->destination, sizeof(a->destination)) == 0 &&
 	       a->protocol == b->protocol && a->ingress == b->ingress &&
 	       a->ingress_object == b->ingress_object && a->vni == b->vni;
 }

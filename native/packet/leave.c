@@ -40,14 +40,14 @@ encapsulate(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const 
 			}
 			ttl = p->outer_ttl - 1u;
 		}
-		rewrite_inner(t, p->flags, frame, location, half, 0);
+		rewrite_inner(t, p, frame, location, half, 0);
 	}
 	if (frame_room_bytes(mbuf) < EGRESS_ROOM) {
 		give_up(t, p, mbuf, kind, FP_DROP_no_buffer);
 		return;
 	}
 	outer_put(mbuf, frame, egress, mbuf->data_len, half->wire_id, entropy,
-		  p->flags & PACKET_IP ? outer_tos(egress, frame) : egress->tos, ttl);
+		  p->flags & PACKET_IP ? outer_traffic_class(egress, p, frame) : egress->class_bare, ttl);
 	tx_put(t, egress->batch, p, mbuf, tx_way_as(egress->way, kind));
 }
 
@@ -71,7 +71,7 @@ deliver(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const stru
 		too_big(t, p, mbuf, word, egress->mtu_bytes);
 		return;
 	}
-	rewrite_inner(t, p->flags, rte_pktmbuf_mtod(mbuf, uint8_t *), location, half, 0);
+	rewrite_inner(t, p, rte_pktmbuf_mtod(mbuf, uint8_t *), location, half, 0);
 	leave_by(t, p, mbuf, egress, TX_DELIVERED);
 }
 
@@ -108,7 +108,7 @@ encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoin
 		return;
 	}
 	outer_put(mbuf, rte_pktmbuf_mtod(mbuf, uint8_t *), egress, mbuf->data_len, out->wire_id, 0,
-		  egress->tos, 255);
+		  egress->class_bare, 255);
 	tx_put(t, egress->batch, &p, mbuf, tx_way_as(egress->way, TX_OWN));
 }
 

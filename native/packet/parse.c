@@ -5,9 +5,10 @@
 // wrong ends with a name. The order of the checks is that of docs/architecture.md, "Journey of a
 // packet".
 #include "decap.h"
+#include "l3.h"
+#include "l3_ipv4_usual.h"
 #include "parse.h"
 #include "thread.h"
-#include "usual.h"
 
 // Of untagged frames: which are recognized in one go. Tagged ones are where there are attachments.
 enum usual_way { USUAL_NOTHING, USUAL_INSIDE, USUAL_UNDERLAY };
@@ -23,8 +24,8 @@ static uint32_t parse_one(struct fp_thread *t, struct parse_context *context, en
 static void run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes);
 static void run_end(struct fp_thread *t, struct run run);
 static uint32_t parse_tunneled(struct fp_thread *t, const struct parse_context *context, struct packet *p,
-			       struct rte_mbuf *mbuf, const struct inside *inside, uint32_t outer_ecn,
-			       uint32_t outer_ttl);
+			       struct rte_mbuf *mbuf, const struct inside *inside, const struct outer *outer);
+static uint32_t join_ecn(const struct packet *p, struct rte_mbuf *mbuf, const struct outer *outer);
 static uint32_t parse_seldom(struct fp_thread *t, struct parse_context *context, struct packet *p,
 			     struct rte_mbuf *mbuf);
 // Where a frame's type stands behind its tag, if it has one.
@@ -168,12 +169,13 @@ static inline __attribute__((always_inline)) uint32_t
 parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way, bool attached,
 	  struct run *run, struct packet *p, struct rte_mbuf *mbuf)
 {
-	uint32_t outer_tos = 0, outer_ttl = 0, bytes, rc;
+	struct outer outer = {0};
+	uint32_t bytes, rc;
 	const struct inside *inside = NULL;
 
 	if (likely(mbuf->nb_segs == 1)) {
 		if (attached && (inside = tagged_inside(t, context, mbuf)) != NULL) {
-			if (likely((bytes = usual_parse(p, mbuf, inside, VLAN_BYTES, false)) != 0)) {
+			if (likely((bytes = usual_parse(p, mbuf, inside, VLAN_BYTES, 0)) != 0)) {
 				run_add(t, run, inside->vnet, bytes);
 				return 0;
 			}
@@ -181,14 +183,14 @@ parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way
 		} else if (way == USUAL_INSIDE) {
 			inside = &context->untagged;
 		} else if (way == USUAL_UNDERLAY) {
-			inside = usual_decap(t, context, mbuf, &outer_tos, &outer_ttl);
+			inside = usual_decap(t, context, mbuf, &outer);
 		}
 	}
-	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside, 0, way == USUAL_UNDERLAY)) != 0)) {
+	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside, 0, outer.bytes)) != 0)) {
 		if (way == USUAL_UNDERLAY) {
-			p->outer_ttl = (uint8_t)outer_ttl;
-			if (unlikely((outer_tos & ECN_MASK) != ECN_NOT_ECT) &&
-			    (rc = decap_ecn(mbuf, outer_tos & ECN_MASK)) != 0)
+			p->outer_ttl = (uint8_t)outer.hops_left;
+			if (unlikely((outer.traffic_class & ECN_MASK) != ECN_NOT_ECT) &&
+			    (rc = join_ecn(p, mbuf, &outer)) != 0)
 				return rc;
 		}
 		run_add(t, run, inside->vnet, bytes);
@@ -197,9 +199,8 @@ parse_one(struct fp_thread *t, struct parse_context *context, enum usual_way way
 	p->flags = 0;
 	p->vnet = 0;
 	p->port = (uint8_t)context->port->index;
-	rc = way == USUAL_UNDERLAY && inside != NULL
-		     ? parse_tunneled(t, context, p, mbuf, inside, outer_tos & ECN_MASK, outer_ttl)
-		     : parse_seldom(t, context, p, mbuf);
+	rc = way == USUAL_UNDERLAY && inside != NULL ? parse_tunneled(t, context, p, mbuf, inside, &outer)
+						     : parse_seldom(t, context, p, mbuf);
 	if (rc == 0)
 		run_add(t, run, p->vnet, mbuf->data_len);
 	return rc;
@@ -227,17 +228,28 @@ run_end(struct fp_thread *t, struct run run)
 // What came out of a tunnel and is not usual: the inner frame, and then its ECN.
 static uint32_t
 parse_tunneled(struct fp_thread *t, const struct parse_context *context, struct packet *p,
-	       struct rte_mbuf *mbuf, const struct inside *inside, uint32_t outer_ecn, uint32_t outer_ttl)
+	       struct rte_mbuf *mbuf, const struct inside *inside, const struct outer *outer)
 {
 	uint32_t rc;
 
 	p->flags = PACKET_TUNNELED;
 	p->vnet = 0;
 	p->port = inside->port;
-	p->outer_ttl = (uint8_t)outer_ttl;
+	p->outer_ttl = (uint8_t)outer->hops_left;
 	p->key.ingress = inside->ingress;
 	rc = parse_frame(t, p, mbuf, &t->view.ingress[inside->ingress], context->port, 0);
-	return unlikely(rc != 0) ? rc : p->flags & PACKET_IP ? decap_ecn(mbuf, (uint8_t)outer_ecn) : 0;
+	if (unlikely(rc != 0))
+		return rc;
+	p->outer_bytes = (uint8_t)outer->bytes;
+	return p->flags & PACKET_IP ? join_ecn(p, mbuf, outer) : 0;
+}
+
+// What the outer header saw of congestion. The inner header was checked.
+static uint32_t
+join_ecn(const struct packet *p, struct rte_mbuf *mbuf, const struct outer *outer)
+{
+	return l3_join_ecn(p, rte_pktmbuf_mtod_offset(mbuf, uint8_t *, ETHERNET_BYTES),
+			   outer->traffic_class & ECN_MASK);
 }
 
 static uint32_t
@@ -297,18 +309,18 @@ parse_underlay(struct fp_thread *t, struct parse_context *context, struct packet
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	uint64_t destination = load_mac(frame);
 	struct inside inside;
-	uint8_t outer_ecn;
+	struct outer outer;
 	uint32_t rc;
 
 	if (destination << 16 != context->port_mac)
 		return mac_is_group(destination) ? PARSE_EXCEPTION : FP_DROP_not_for_this_mac;
 	if (tag.ethertype != ETHERTYPE_IPV4)
 		return PARSE_EXCEPTION;
-	rc = decap(t, context, p, mbuf, tag.vlan, ETHERNET_BYTES + tag.bytes, &outer_ecn);
+	rc = decap(t, context, p, mbuf, tag.vlan, ETHERNET_BYTES + tag.bytes, &outer);
 	if (unlikely(rc != 0))
 		return rc;
 	inside = inside_of(t, context->port, p->key.ingress, 0);
-	return parse_tunneled(t, context, p, mbuf, &inside, outer_ecn, p->outer_ttl);
+	return parse_tunneled(t, context, p, mbuf, &inside, &outer);
 }
 
 // The attachment of the port's VLAN, good until the next one is asked for. ingress 0: there is

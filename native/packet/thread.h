@@ -9,18 +9,18 @@
 #include <rte_prefetch.h>
 #include <rte_ring_elem.h>
 
+#include "../wire/wire.h"
 #include "fp_thread.h"
 #include "frame.h"
 #include "hold.h"
 #include "rate.h"
 #include "shared_rate.h"
-#include "wire.h"
 
-#define VXLAN_IPV4_BYTES (IPV4_BYTES + UDP_BYTES + VXLAN_BYTES)
-#define TUNNEL_BYTES (ETHERNET_BYTES + VXLAN_IPV4_BYTES) // in front of an inner frame, without a tag
+// Whose verbs a packet with PACKET_IP takes (l3.h).
+enum l3_kind { L3_NONE, L3_IPV4 };
 
 enum packet_flag {
-	PACKET_IP = 1 << 0,       // IPv4, header checked, at byte 14 of the frame
+	PACKET_IP = 1 << 0,       // its header checked, at byte 14 of the frame
 	PACKET_ROUTED = 1 << 1,   // came to the V-net's gateway MAC
 	PACKET_TUNNELED = 1 << 2, // came out of a tunnel: outer_ttl is valid
 	PACKET_FRAGMENT = 1 << 3, // any fragment
@@ -31,9 +31,11 @@ enum packet_flag {
 // A packet between parse and tx; its buffer stands beside it. After parse the frame starts with the
 // inner Ethernet header (14 bytes, no tag) and ends with the IP packet. One cache line.
 struct packet {
-	uint16_t l4_at; // byte of the frame where TCP, UDP, ICMP ... begin, behind all of the IP header
-	uint8_t looks;  // how often it has been looked up again
-	uint8_t zero[5];
+	uint16_t l4_at;      // byte of the frame where TCP, UDP, ICMP ... begin, behind all of the IP header
+	uint8_t l3;          // enum l3_kind
+	uint8_t outer_bytes; // taken off with its tunnel
+	uint8_t looks;       // how often it has been looked up again
+	uint8_t zero[3];
 	struct fp_flow_key key; // key.ingress is where it came in
 	uint16_t vnet;
 	uint16_t length;           // inner IP packet, or what follows the Ethernet header
@@ -130,10 +132,11 @@ struct fragment {
 	uint64_t ingress_object;
 	uint32_t vni;
 	uint32_t ingress;
-	uint32_t source, destination; // wire order, as all that follows from the packet
-	uint32_t sequence;            // counted on with each entry: which is older
+	uint8_t source[16], destination[16]; // as in a flow's key
+	uint32_t id;                         // as it lies in the header
+	uint32_t sequence;                   // counted on with each entry: which is older
 	uint32_t seen_s;
-	uint16_t id, source_port, destination_port;
+	uint16_t source_port, destination_port; // wire order
 	uint8_t protocol;
 	uint8_t used;
 };

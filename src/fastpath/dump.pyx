@@ -24,7 +24,6 @@ _ACTIONS = {int(a): a.name.lower() for a in Action}
 _STATES = {int(s): s.name.lower() for s in TunnelState}
 _LOCATION_KINDS = {FP_LOCATION_LOCAL: "local", FP_LOCATION_TUNNEL: "tunnel", FP_LOCATION_SET: "set"}
 _INGRESS_KINDS = {FP_INGRESS_ATTACHMENT: "attachment", FP_INGRESS_NODE: "node"}
-_PROTOCOLS = {FP_PROTOCOL_VXLAN: "vxlan"}
 
 
 cdef class Dump:
@@ -130,12 +129,13 @@ cdef class Dump:
             "node_id": info.node_id,
             "local_locator": _address(info.local),
             "remote_locator": _address(info.remote),
-            "protocol": _PROTOCOLS.get(info.protocol, str(info.protocol)),
+            "protocol": row.protocol.decode(),
             "udp_port": info.udp_port,
             "ttl": info.ttl,
             "dscp": info.dscp,
             "dscp_copy": bool(info.dscp_copy),
             "mtu_bytes": row.mtu_bytes,
+            "inner_mtu_bytes": row.inner_mtu_bytes,
             "state": _STATES.get(row.state, str(row.state)),
             "next_hops": hops,
             "references": info.references,

@@ -717,7 +717,9 @@ cdef extern from "fp_dump.h" nogil:
     cdef struct fp_dump_tunnel:
         uint32_t tunnel
         uint16_t mtu_bytes
+        uint16_t inner_mtu_bytes
         uint8_t state
+        const char *protocol
         fp_tunnel_info info
         fp_nexthop_group nexthops
 

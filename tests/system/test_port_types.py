@@ -203,7 +203,7 @@ def test_ring_gives_back_what_is_sent_and_drops_malformed_frames_by_name(
         stranger = mac + bytes(outer / UDP(dport=4789) / VXLAN(vni=RED) / frame())[6:]
         for data in (bad_vni, stranger, b"\x02" + bytes(5) + stranger[6:]):
             kernel.send(data)
-        wanted = {"vxlan_malformed": 1, "unknown_vtep": 1, "not_for_this_mac": 1}
+        wanted = {"tunnel_malformed": 1, "unknown_vtep": 1, "not_for_this_mac": 1}
         until(lambda: sum(dropped(bed).values()) == len(wanted), "all came round and were counted")
         assert dropped(bed) == wanted
         uplink = bed.ask(dump="ports")["rows"][1]

@@ -11,9 +11,6 @@ from gateway.state.job import Job, Refused, Steps
 from gateway.state.state import Names, State, Table, read_names, read_table
 from gateway.underlay.nexthop import Pair
 
-VXLAN_BYTES = 36  # IPv4, UDP, VXLAN
-ETHERNET_BYTES = 14  # of the inner frame
-
 
 def show_tunnels(state: State, name: str | None, args: dict[str, Any]) -> Job:
     """Return all tunnels, or the one of that number."""
@@ -56,7 +53,7 @@ def tunnel_row(state: State, table: Table, row: dict[str, Any], names: Names) ->
         "fix": resolution.fix if unresolved and resolution and resolution.fix else None,
         "next_hops": row.get("next_hops") or [],
         "mtu_bytes": mtu or None,
-        "inner_mtu_bytes": max(0, mtu - VXLAN_BYTES - ETHERNET_BYTES) or None,
+        "inner_mtu_bytes": row.get("inner_mtu_bytes") or None,
         "locations": row.get("references"),
         "revision": row.get("revision"),
         "tx_packets": row.get("tx_packets"),

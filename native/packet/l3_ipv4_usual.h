@@ -9,10 +9,9 @@
 
 #include <immintrin.h>
 
-#include "thread.h"
+#include "l3.h"
 
 #define USUAL_BYTES (ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES) // at least
-#define TCP_BYTES 20
 
 // Words of a frame, as they lie in memory.
 #define GROUP_BITS (1ull | 1ull << 48) // of both MACs, in the first 8 bytes
@@ -53,12 +52,12 @@ usual_protocol(const struct usual_words *w)
 	return (uint8_t)(w->middle >> 24);
 }
 static inline uint32_t
-usual_ttl(const struct usual_words *w)
+usual_hops_left(const struct usual_words *w)
 {
 	return (uint8_t)(w->middle >> 16);
 }
 static inline uint32_t
-usual_tos(const struct usual_words *w)
+usual_traffic_class(const struct usual_words *w)
 {
 	return (uint8_t)(w->head >> 24);
 }
@@ -68,6 +67,15 @@ static inline bool
 usual_ipv4(const struct usual_words *w)
 {
 	return (w->head & IPV4_20_MASK) == IPV4_20 && (w->middle & FRAGMENT_MASK) == 0;
+}
+
+// The same, of UDP.
+#define WHOLE_UDP (PROTOCOL_UDP << 24)
+#define WHOLE_UDP_MASK (0xffu << 24 | FRAGMENT_MASK)
+static inline bool
+usual_whole_udp(const struct usual_words *w)
+{
+	return (w->head & IPV4_20_MASK) == IPV4_20 && ((uint32_t)w->middle & WHOLE_UDP_MASK) == WHOLE_UDP;
 }
 
 // Whether its header sums up: 64 + 64 + 32 bits, end-around (RFC 1071 section 2); what a rotated
@@ -91,9 +99,10 @@ usual_sum(const uint8_t *frame)
 // The packet's line, in four moves: addresses, ports, protocol and length come out of the frame,
 // all else out of `inside`.
 static inline void
-usual_fill(struct packet *p, const uint8_t *frame, const struct inside *inside)
+usual_fill(struct packet *p, const uint8_t *frame, const struct inside *inside, uint32_t outer_bytes)
 {
-	static_assert(offsetof(struct packet, l4_at) == 0 && offsetof(struct packet, key) == 8 &&
+	static_assert(offsetof(struct packet, l4_at) == 0 && offsetof(struct packet, l3) == 2 &&
+		      offsetof(struct packet, outer_bytes) == 3 && offsetof(struct packet, key) == 8 &&
 		      offsetof(struct fp_flow_key, key_class) == 37 &&
 		      offsetof(struct fp_flow_key, ingress) == 40 && offsetof(struct packet, length) == 54 &&
 		      offsetof(struct packet, source_port) == 56 && offsetof(struct packet, protocol) == 60 &&
@@ -109,9 +118,10 @@ usual_fill(struct packet *p, const uint8_t *frame, const struct inside *inside)
 	const __m128i low = _mm_loadu_si128((const __m128i *)(const void *)(frame + 12)),
 		      high = _mm_loadu_si128((const __m128i *)(const void *)(frame + 26)),
 		      known = _mm_load_si128((const __m128i *)(const void *)inside);
+	const uint32_t head = (ETHERNET_BYTES + IPV4_BYTES) | L3_IPV4 << 16 | outer_bytes << 24;
 	__m128i *line = (__m128i *)(void *)p;
 
-	_mm_store_si128(line, _mm_cvtsi32_si128(ETHERNET_BYTES + IPV4_BYTES));
+	_mm_store_si128(line, _mm_cvtsi32_si128((int)head));
 	_mm_store_si128(line + 1, _mm_shuffle_epi8(high, source));
 	_mm_store_si128(line + 2, _mm_or_si128(_mm_shuffle_epi8(high, destination), class));
 	_mm_store_si128(line + 3, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(high, ports), known),
@@ -123,9 +133,10 @@ usual_fill(struct packet *p, const uint8_t *frame, const struct inside *inside)
 // ours.
 static inline __attribute__((always_inline)) uint32_t
 usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside, uint32_t tag_bytes,
-	    bool tunneled)
+	    uint32_t outer_bytes)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *) + tag_bytes;
+	const bool tunneled = outer_bytes != 0;
 	uint32_t len = mbuf->data_len, total;
 	struct usual_words w;
 
@@ -147,13 +158,13 @@ usual_parse(struct packet *p, struct rte_mbuf *mbuf, const struct inside *inside
 			return 0;
 	}
 	if (w.macs << 16 == inside->gateway_mac) {
-		if (unlikely(usual_ttl(&w) <= 1))
+		if (unlikely(usual_hops_left(&w) <= 1))
 			return 0;
-		usual_fill(p, frame, inside);
+		usual_fill(p, frame, inside, outer_bytes);
 		p->key.key_class = FP_CLASS_ROUTED;
 		p->flags |= PACKET_ROUTED;
 	} else {
-		usual_fill(p, frame, inside);
+		usual_fill(p, frame, inside, outer_bytes);
 	}
 	if (tag_bytes != 0) { // the MACs move up to the ethertype
 		const uint32_t behind = load32(frame - tag_bytes + 8);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fields of packets: unaligned loads and stores, and the Internet checksum (RFC 1071, RFC 1624).
+// Fields of packets, for who reads and who writes them: unaligned loads and stores, and the Internet checksum (RFC 1071, RFC 1624).
 // Values stay in wire order unless a name says otherwise. Any thread.
 #pragma once
 
@@ -11,9 +11,8 @@
 
 #define ETHERNET_BYTES 14
 #define VLAN_BYTES 4
-#define IPV4_BYTES 20
+#define TCP_BYTES 20
 #define UDP_BYTES 8
-#define VXLAN_BYTES 8
 #define ICMP_BYTES 8
 #define ARP_BYTES 28
 
@@ -37,9 +36,7 @@
 #define PROTOCOL_SCTP 132
 #define PROTOCOL_UDPLITE 136
 
-#define IPV4_DF 0x4000
-#define IPV4_MF 0x2000
-#define IPV4_OFFSET 0x1fff
+enum { UDP_SOURCE = 0, UDP_DESTINATION = 2, UDP_LENGTH = 4, UDP_CHECKSUM = 6 };
 
 #define ECN_MASK 3
 #define ECN_NOT_ECT 0
@@ -152,31 +149,10 @@ checksum_sum32(const void *p, uint32_t len)
 	return sum;
 }
 
-// Whether an IPv4 header of len bytes has the right checksum. Nearly all have 20 bytes.
-static inline bool
-checksum_is_right(const void *ip, uint32_t len)
-{
-	const uint8_t *p = ip;
-	uint64_t sum = (uint64_t)load32(p) + load32(p + 4) + load32(p + 8) + load32(p + 12) + load32(p + 16);
-
-	if (__builtin_expect(len != IPV4_BYTES, 0))
-		sum += checksum_sum32(p + IPV4_BYTES, len - IPV4_BYTES);
-	return checksum_fold(sum) == 0xffff;
-}
-
 // RFC 1624 equation 3: a 16-bit word of the header changes from `old` to `new`. All in one byte
 // order.
 static inline uint16_t
 checksum_update(uint16_t checksum, uint16_t old, uint16_t new)
 {
 	return (uint16_t)~checksum_fold((uint64_t)(uint16_t)~checksum + (uint16_t)~old + new);
-}
-
-// Unicast in the sense of RFC 1122 3.2.1.3: not "this network", loopback, multicast or reserved.
-static inline bool
-ipv4_is_unicast(uint32_t address)
-{
-	uint8_t first = (uint8_t)(be32(address) >> 24);
-
-	return first != 0 && first != 127 && first < 224;
 }
