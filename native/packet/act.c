@@ -3,7 +3,8 @@
 // What the action words say, for a burst: into a tunnel, out of an attachment, an answer, or the
 // end. Each packet ends here or in a transmit batch, but for those whose policy wants ports.
 #include "deliver.h"
-#include "thread.h"
+#include "stages.h"
+#include "tables.h"
 
 static void forward(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word);
 static void forward_seldom(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word,

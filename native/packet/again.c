@@ -4,7 +4,7 @@
 // one is acted on next. Each action that does so has its line in key_next(), and no stage in front of it or
 // behind it knows of it. A packet looks so often and no more, also where it waits in the hold in between.
 #include "sample.h"
-#include "thread.h"
+#include "stages.h"
 
 #define LOOKS_MAX 4
 

@@ -11,7 +11,7 @@
 #include <nmmintrin.h>
 
 #include "../wire/l3_ipv4.h"
-#include "thread.h"
+#include "stages.h"
 
 #define PROTOCOL_IPIP 4
 #define PROTOCOL_GRE 47

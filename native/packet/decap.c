@@ -4,15 +4,19 @@
 // the exception port; what pretends to be one ends with a name.
 #include "../wire/tunnel_kind.h"
 #include "decap.h"
+#include "inside.h"
 #include "l3.h"
+#include "receive.h"
+#include "stages.h"
+#include "tables.h"
 
-static uint32_t protocol_of(struct fp_thread *t, struct parse_context *context, uint32_t ip_protocol,
+static uint32_t protocol_of(struct fp_thread *t, struct receive_context *context, uint32_t ip_protocol,
 			    const uint8_t *l4, uint32_t l4_bytes);
-static uint32_t locator_ingress(struct fp_thread *t, const struct parse_context *context, uint32_t protocol,
+static uint32_t locator_ingress(struct fp_thread *t, const struct receive_context *context, uint32_t protocol,
 				uint32_t id, const uint8_t *ip, const uint8_t *l4);
 
 uint32_t
-decap(struct fp_thread *t, struct parse_context *context, struct packet *p, struct rte_mbuf *mbuf,
+decap(struct fp_thread *t, struct receive_context *context, struct packet *p, struct rte_mbuf *mbuf,
       uint32_t vlan, uint32_t l3_at, struct outer *outer)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, l3_at), *l4;
@@ -28,11 +32,11 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, stru
 	if (unlikely(header_bytes < IPV4_BYTES))
 		return FP_DROP_ip_bad_length;
 	if (unlikely((ipv4_fragment(ip) & IPV4_OFFSET) || len < header_bytes))
-		return PARSE_EXCEPTION;
+		return RECEIVE_EXCEPTION;
 	l4 = ip + header_bytes;
 	protocol = protocol_of(t, context, ipv4_protocol(ip), l4, len - header_bytes);
 	if (protocol == 0)
-		return PARSE_EXCEPTION;
+		return RECEIVE_EXCEPTION;
 
 	if (unlikely(!fp_port_is_underlay_vlan(context->port, vlan)))
 		return FP_DROP_underlay_vlan;
@@ -62,7 +66,7 @@ decap(struct fp_thread *t, struct parse_context *context, struct packet *p, stru
 
 // enum fp_protocol of what an IP header carries, for so many bytes; 0: no tunnel.
 static uint32_t
-protocol_of(struct fp_thread *t, struct parse_context *context, uint32_t ip_protocol, const uint8_t *l4,
+protocol_of(struct fp_thread *t, struct receive_context *context, uint32_t ip_protocol, const uint8_t *l4,
 	    uint32_t l4_bytes)
 {
 	uint16_t udp_port;
@@ -79,7 +83,7 @@ protocol_of(struct fp_thread *t, struct parse_context *context, uint32_t ip_prot
 
 // What is found is remembered for those that follow.
 static uint32_t
-locator_ingress(struct fp_thread *t, const struct parse_context *context, uint32_t protocol, uint32_t id,
+locator_ingress(struct fp_thread *t, const struct receive_context *context, uint32_t protocol, uint32_t id,
 		const uint8_t *ip, const uint8_t *l4)
 {
 	const uint64_t addresses = ipv4_addresses(ip), name = tunnel_name(protocol, l4);

@@ -5,8 +5,9 @@
 #pragma once
 
 #include "../wire/tunnel_kind.h"
+#include "inside.h"
 #include "l3_ipv4_usual.h"
-#include "thread.h"
+#include "receive.h"
 
 // What outlives the outer header.
 struct outer {
@@ -28,9 +29,9 @@ struct locator_seen {
 static_assert(sizeof(struct locator_seen) == 64, "locator_seen");
 
 #pragma GCC visibility push(hidden)
-// The long way: a reason, 0 (the inner frame is what is left in the buffer) or PARSE_EXCEPTION. The frame is IPv4 to
+// The long way: a reason, 0 (the inner frame is what is left in the buffer) or RECEIVE_EXCEPTION. The frame is IPv4 to
 // this port's MAC, in this VLAN; its IP header stands at byte l3_at.
-uint32_t decap(struct fp_thread *t, struct parse_context *context, struct packet *p, struct rte_mbuf *mbuf,
+uint32_t decap(struct fp_thread *t, struct receive_context *context, struct packet *p, struct rte_mbuf *mbuf,
 	       uint32_t vlan, uint32_t l3_at, struct outer *outer);
 #pragma GCC visibility pop
 
@@ -63,7 +64,7 @@ locator_current(const struct fp_thread *t, const struct fp_port *port)
 // Where the packet came in; the inner frame is what is left in the buffer, USUAL_BYTES at least.
 // NULL: not usual, nothing has changed. Usual is what ends where its outer headers say, no trailer.
 static inline const struct inside *
-usual_decap(struct fp_thread *t, const struct parse_context *context, struct rte_mbuf *mbuf,
+usual_decap(struct fp_thread *t, const struct receive_context *context, struct rte_mbuf *mbuf,
 	    struct outer *outer)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);

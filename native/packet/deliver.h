@@ -5,7 +5,7 @@
 #pragma once
 
 #include "encap.h"
-#include "thread.h"
+#include "tx.h"
 
 // Behind the MACs, which have moved already.
 static inline void

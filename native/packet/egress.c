@@ -3,6 +3,8 @@
 // See egress.h. What is wrong with a tunnel or an attachment is found here, once, and stands in
 // `fault`.
 #include "egress.h"
+#include "tables.h"
+#include "tx.h"
 #include "../wire/tunnel_kind.h"
 
 static uint32_t hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_word word,

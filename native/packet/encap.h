@@ -9,6 +9,8 @@
 #include "egress.h"
 #include "entropy.h"
 #include "l3.h"
+#include "tables.h"
+#include "tx.h"
 
 // In front of a frame of inner_bytes, whose headroom was checked. traffic_class is the outer one.
 static inline void

@@ -7,7 +7,7 @@
 // of the ring of its own: whatever else anybody sends to this address cannot take them.
 #include "../wire/l3_ipv4.h"
 #include "../wire/l3_ipv6.h"
-#include "thread.h"
+#include "stages.h"
 
 enum { PROTOCOL_ICMPV6 = 58, PROTOCOL_OSPF = 89, PROTOCOL_VRRP = 112 };
 enum {

@@ -10,7 +10,8 @@
 // A later one that comes before its first one waits for it, for a moment, bounded by thread and by V-net. What
 // waits is kept together and in order: there is little of it, and a look through it costs less than lists would.
 #include "l3.h"
-#include "thread.h"
+#include "stages.h"
+#include "tables.h"
 
 static bool still_from_there(const struct fp_thread *t, const struct waiting_fragment *w);
 static void waiting_left(struct fp_thread *t, uint32_t n);

@@ -3,6 +3,7 @@
 // IPv4 inside a V-net: what is not done for each packet (l3.h). What is usual is recognized in one go
 // (l3_ipv4_usual.h) and does not come here.
 #include "l3.h"
+#include "stages.h"
 
 #define QUOTED_BYTES 8
 #define ANSWER_TTL 64

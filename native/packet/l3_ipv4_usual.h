@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The usual packet, recognized in one go: IPv4 without options, whole, TCP or UDP, unicast to
-// unicast, its checksum right, no longer than the MTU. All that is asked here, parse_frame() asks
+// unicast, its checksum right, no longer than the MTU. All that is asked here, inner_parse() asks
 // too, one by one and with a name for each answer; what is not usual goes there untouched. Two
 // dozen comparisons on five words of the frame, and one cache line written. Inlined into the loop
 // that parses.
@@ -9,7 +9,9 @@
 
 #include <immintrin.h>
 
+#include "inside.h"
 #include "l3.h"
+#include "receive.h"
 
 #define USUAL_BYTES (ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES) // at least
 

@@ -4,7 +4,9 @@
 // an attachment (deliver.h), or back where it came from. What ends here ends with a name.
 #include "deliver.h"
 #include "encap.h"
-#include "thread.h"
+#include "stages.h"
+#include "tables.h"
+#include "tx.h"
 
 static void leave_by(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
 		     const struct egress *egress, enum tx_kind kind);

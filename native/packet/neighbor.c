@@ -3,7 +3,8 @@
 // ARP (RFC 826, RFC 5227): requests become keys, answers come from the directory. Nothing that a
 // host says about itself or others is believed.
 #include "../wire/l3_ipv4.h"
-#include "thread.h"
+#include "stages.h"
+#include "tables.h"
 
 // Where things stand in an ARP packet for IPv4 over Ethernet.
 enum {

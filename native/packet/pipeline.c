@@ -9,7 +9,7 @@
 
 #include "egress.h"
 #include "sample.h"
-#include "thread.h"
+#include "stages.h"
 
 static void burst_find(struct fp_thread *t);
 static void burst_finish(struct fp_thread *t, struct burst *b);
@@ -28,7 +28,7 @@ fp_thread_receive(struct fp_thread *t, const struct fp_port *port, struct rte_mb
 	b->timed = ++t->stage_clock % FP_STAGE_CLOCK_EVERY == 0;
 	if (unlikely(b->timed))
 		at = rte_rdtsc();
-	b->n = parse(t, port, mbufs, n, b->packet, b->mbuf);
+	b->n = receive(t, port, mbufs, n, b->packet, b->mbuf);
 	t->counters.received += n;
 	t->counters.bursts++;
 	if (unlikely(b->timed))

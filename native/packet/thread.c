@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "attachment.h"
 #include "decap.h"
 #include "egress.h"
 #include "entropy.h"
-#include "thread.h"
+#include "stages.h"
+#include "tables.h"
+#include "tx.h"
 
 #define TICK_RELEASES 256
 #define RELEASE_BURST 32

@@ -3,6 +3,7 @@
 // Too big for the path: who wants to know and may be told hears it, each V-net its share of what is told in all. The
 // message is made in the packet's own buffer, by its family (l3.h).
 #include "l3.h"
+#include "stages.h"
 
 void
 too_big(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_word word, uint32_t mtu_bytes)

@@ -4,7 +4,8 @@
 // device has taken it; what does not fit ends here, tx_full.
 #include <rte_ethdev.h>
 
-#include "thread.h"
+#include "stages.h"
+#include "tx.h"
 
 static void count_sent(struct fp_thread *t, struct fp_port_counters *port_counters,
 		       const struct tx_note *notes, uint32_t n);

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From the frame of a member to a key, one check after the other, with a name for each answer. What
-// is usual does not come here (usual.h).
+// is usual does not come here (l3_ipv4_usual.h).
 #include "l3.h"
-#include "parse.h"
+#include "receive.h"
+#include "stages.h"
+#include "tables.h"
 
 static bool llc_carries_ip(const uint8_t *llc, uint32_t len);
 
 uint32_t
-parse_frame(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const struct fp_ingress *ingress,
+inner_parse(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const struct fp_ingress *ingress,
 	    const struct fp_port *port, uint32_t mtu_bytes)
 {
 	const struct fp_vnet *vnet = vnet_at(t, ingress->vnet);
