@@ -34,6 +34,6 @@ usual_deliver(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
 		rewrite_inner(t, p, frame, location, half, VLAN_BYTES);
 		tag_put(mbuf, frame, egress);
 	}
-	tx_put(t, egress->batch, p, mbuf, egress->way);
+	tx_put(t, egress->batch, p, mbuf, egress->tally);
 	return true;
 }

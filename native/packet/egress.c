@@ -81,7 +81,7 @@ hop_fill(struct fp_thread *t, struct egress *egress, uint32_t tunnel, fp_tunnel_
 	egress->ttl = (uint8_t)ipv4_hops_left(header->bytes);
 	tag = tag_of(hop->vlan);
 	egress->added_bytes = (uint16_t)(ETHERNET_BYTES + header->len_bytes + (tag != 0 ? VLAN_BYTES : 0));
-	egress->way = tx_way(TX_FORWARDED, tunnel, egress->added_bytes);
+	egress->tally = tx_tally(TX_FORWARDED, tunnel, egress->added_bytes);
 	at = egress->bytes + EGRESS_ROOM - egress->added_bytes;
 	memcpy(at, hop->destination_mac, 12); // and source_mac, which follows
 	at += 12;
@@ -110,7 +110,7 @@ egress_make_attachment(struct fp_thread *t, struct egress *egress, uint32_t ingr
 	egress->mtu_bytes = attachment->mtu_bytes != 0 ? attachment->mtu_bytes : UINT16_MAX;
 	egress->tag = tag_of(attachment->vlan);
 	egress->added_bytes = egress->tag != 0 ? VLAN_BYTES : 0;
-	egress->way = tx_way(TX_DELIVERED, 0, egress->added_bytes);
+	egress->tally = tx_tally(TX_DELIVERED, 0, egress->added_bytes);
 }
 
 // The first that is up, or those that are up, by weight. None up: the first one, whose state says

@@ -23,7 +23,7 @@ struct egress {
 	uint64_t name;              // egress_name(); 0: never made
 	uint64_t alone;             // the same if there is no other next hop and no fault; else 0
 	struct tx_batch *batch;     // of its port
-	uint32_t way;               // tx_way() of the usual kind: forwarded or delivered
+	uint32_t tally;             // tx_tally() of the usual kind: forwarded or delivered
 	uint32_t tag;               // attachment: the VLAN tag as it lies in a frame
 	uint16_t added_bytes;       // outer headers of a tunnel; the tag
 	uint16_t mtu_bytes;         // longest inner IP packet; 0 with a fault
@@ -72,7 +72,7 @@ egress_slot(const struct fp_thread *t, uint32_t tunnel, uint32_t hop)
 }
 
 // To choose among few by. While a port is counted up the entropy itself goes on in equal steps, by
-// some of which most packets would take one way: a CRC, one instruction, mixes it.
+// some of which most packets would take one path: a CRC, one instruction, mixes it.
 static inline uint32_t
 egress_mixed(uint32_t entropy)
 {

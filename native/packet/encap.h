@@ -84,6 +84,6 @@ usual_encapsulate(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf,
 	rewrite_inner(t, p, frame, location, half, 0);
 	outer_put(mbuf, frame, egress, length + ETHERNET_BYTES, half->wire_id, entropy,
 		  outer_traffic_class(egress, p, frame), 255);
-	tx_put(t, egress->batch, p, mbuf, egress->way);
+	tx_put(t, egress->batch, p, mbuf, egress->tally);
 	return true;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A keyed hash over the inner 5-tuple: the outer UDP source port, the choice of a next hop and of a
-// tunnel in a set. Keyed, so that a tenant cannot choose packets that all take one way through the
+// tunnel in a set. Keyed, so that a tenant cannot choose packets that all take one path through the
 // underlay; another function than the flow hash, so that a port on the wire says nothing about
 // buckets. All fragments of a packet take the same way: they count without ports. Any thread.
 #pragma once

@@ -3,8 +3,8 @@
 // Later fragments carry no ports. Where a decision needs them (narrow), a bounded table remembers the
 // first ones for a few seconds: (ingress, source, destination, protocol, id) -> ports.
 //
-// A full set forgets the oldest entry of the V-net that has the most in it: a tenant that sends first
-// fragments without end forgets its own, and leaves the others at least as many places in each set as
+// A full row forgets the oldest entry of the V-net that has the most in it: a tenant that sends first
+// fragments without end forgets its own, and leaves the others at least as many places in each row as
 // it keeps.
 //
 // A later one that comes before its first one waits for it, for a moment, bounded by thread and by V-net. What
@@ -17,10 +17,10 @@ static bool still_from_there(const struct fp_thread *t, const struct waiting_fra
 static void waiting_left(struct fp_thread *t, uint32_t n);
 static void key_make(const struct fp_thread *t, const struct packet *p, const struct rte_mbuf *mbuf,
 		     struct fragment *key);
-static struct fragment *set_of(struct fp_thread *t, const struct fragment *key);
+static struct fragment *row_of(struct fp_thread *t, const struct fragment *key);
 static bool same(const struct fragment *a, const struct fragment *b);
 static bool lives(const struct fp_thread *t, const struct fragment *f);
-static struct fragment *place_in(const struct fp_thread *t, struct fragment *set, const struct fragment *f);
+static struct fragment *place_in(const struct fp_thread *t, struct fragment *row, const struct fragment *f);
 
 // The packet is a first fragment whose decision needs its ports.
 void
@@ -34,23 +34,23 @@ fragment_remember(struct fp_thread *t, const struct packet *p, const struct rte_
 	f.seen_s = t->now_s;
 	f.sequence = t->fragments_seen++;
 	f.used = 1;
-	*place_in(t, set_of(t, &f), &f) = f;
+	*place_in(t, row_of(t, &f), &f) = f;
 }
 
 // Gives a later fragment the ports of its first one. false: that one was not seen lately.
 bool
 fragment_ports(struct fp_thread *t, struct packet *p, const struct rte_mbuf *mbuf)
 {
-	const struct fragment *set;
+	const struct fragment *row;
 	struct fragment key;
 
 	key_make(t, p, mbuf, &key);
-	set = set_of(t, &key);
-	for (uint32_t i = 0; i < FRAGMENT_WAYS; i++) {
-		if (!lives(t, &set[i]) || !same(&set[i], &key))
+	row = row_of(t, &key);
+	for (uint32_t i = 0; i < FRAGMENT_PLACES; i++) {
+		if (!lives(t, &row[i]) || !same(&row[i], &key))
 			continue;
-		p->source_port = set[i].source_port;
-		p->destination_port = set[i].destination_port;
+		p->source_port = row[i].source_port;
+		p->destination_port = row[i].destination_port;
 		return true;
 	}
 	return false;
@@ -167,14 +167,14 @@ key_make(const struct fp_thread *t, const struct packet *p, const struct rte_mbu
 
 // Ids of one pair of hosts differ by one: all bits of the hash must depend on all of these.
 static struct fragment *
-set_of(struct fp_thread *t, const struct fragment *key)
+row_of(struct fp_thread *t, const struct fragment *key)
 {
 	uint32_t words[11] = {key->id, key->ingress, key->protocol};
 
 	memcpy(words + 3, key->source, sizeof(key->source));
 	memcpy(words + 7, key->destination, sizeof(key->destination));
 
-	return t->fragment[fp_hash_bytes(&t->entropy, words, sizeof(words)) % FRAGMENT_SETS];
+	return t->fragment[fp_hash_bytes(&t->entropy, words, sizeof(words)) % FRAGMENT_ROWS];
 }
 
 static bool
@@ -195,25 +195,25 @@ lives(const struct fp_thread *t, const struct fragment *f)
 // Where an entry goes: its own place if it stands already, a free one, or that of the oldest of whoever
 // would have the most with it.
 static struct fragment *
-place_in(const struct fp_thread *t, struct fragment *set, const struct fragment *f)
+place_in(const struct fp_thread *t, struct fragment *row, const struct fragment *f)
 {
 	struct fragment *place = NULL, *oldest = NULL;
 	uint32_t most = 0;
 
-	for (uint32_t i = 0; i < FRAGMENT_WAYS; i++) {
-		uint32_t has = set[i].vni == f->vni;
+	for (uint32_t i = 0; i < FRAGMENT_PLACES; i++) {
+		uint32_t has = row[i].vni == f->vni;
 
-		if (!lives(t, &set[i])) {
-			place = &set[i];
+		if (!lives(t, &row[i])) {
+			place = &row[i];
 			continue;
 		}
-		if (same(&set[i], f))
-			return &set[i];
-		for (uint32_t k = 0; k < FRAGMENT_WAYS; k++)
-			has += set[k].vni == set[i].vni;
-		if (has > most || (has == most && (int32_t)(set[i].sequence - oldest->sequence) < 0)) {
+		if (same(&row[i], f))
+			return &row[i];
+		for (uint32_t k = 0; k < FRAGMENT_PLACES; k++)
+			has += row[k].vni == row[i].vni;
+		if (has > most || (has == most && (int32_t)(row[i].sequence - oldest->sequence) < 0)) {
 			most = has;
-			oldest = &set[i];
+			oldest = &row[i];
 		}
 	}
 	return place != NULL ? place : oldest;

@@ -7,8 +7,8 @@
 #include "packet.h"
 
 // First fragments seen lately: what ports the later ones belong to.
-#define FRAGMENT_SETS 256
-#define FRAGMENT_WAYS 8
+#define FRAGMENT_ROWS 256
+#define FRAGMENT_PLACES 8
 #define FRAGMENT_LIFE_S 5
 struct fragment {
 	uint64_t ingress_object;

@@ -172,7 +172,7 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 void
 hold_release(struct fp_thread *t, const struct fp_release *release)
 {
-	uint32_t slot = (uint32_t)(release->token >> 32) & 0xffffff, generation = (uint32_t)release->token;
+	uint32_t slot = (uint32_t)(release->token >> 32) & 0xffffff, uses = (uint32_t)release->token;
 	struct hold *hold = &t->hold;
 	struct hold_slot *s;
 	fp_action_word word;
@@ -180,7 +180,7 @@ hold_release(struct fp_thread *t, const struct fp_release *release)
 	if (release->token >> 56 != t->index || slot == 0 || slot > hold->room)
 		return;
 	s = &hold->slot[slot];
-	if (!s->used || s->generation != generation || memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
+	if (!s->used || s->uses != uses || memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
 		return; // ended meanwhile
 	word = release->action;
 	if (names_locations(word)) {
@@ -208,7 +208,7 @@ slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t r
 		.key = p->key,
 		.ingress_object = t->view.ingress[p->key.ingress].object_id,
 		.vni = t->view.ingress[p->key.ingress].vni,
-		.generation = s->generation + 1,
+		.uses = s->uses + 1,
 		.first_ns = received_ns,
 		.held_ns = t->now_ns,
 		.next = hold->chain[hash & hold->chain_mask],
@@ -217,8 +217,8 @@ slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t r
 		.ingress_owner = hold->ingress[p->key.ingress].owner,
 		.used = 1,
 	};
-	if (s->generation == 0)
-		s->generation = 1;
+	if (s->uses == 0)
+		s->uses = 1;
 	hold->chain[hash & hold->chain_mask] = i;
 	hold->keys++;
 	return i;

@@ -16,7 +16,7 @@ struct rte_mbuf;
 
 struct hold_slot { // one key
 	struct fp_flow_key key;
-	uint32_t generation;
+	uint32_t uses;                   // counted up each time the slot is taken: part of the token
 	uint64_t ingress_object;         // whose index key.ingress was: it may be another's by now
 	uint64_t first_ns;               // when its first packet was received
 	uint64_t held_ns;                // when it came here; asks and expiry count from then

@@ -67,7 +67,7 @@ hold_slot_ask(struct fp_thread *t, uint32_t slot)
 		.head = {.type = FP_RECORD_MISS, .version = FP_RECORD_VERSION, .vni = vnet->vni},
 		.key = s->key,
 		.frame_bytes = mbuf->data_len,
-		.token = (uint64_t)t->index << 56 | (uint64_t)slot << 32 | s->generation,
+		.token = (uint64_t)t->index << 56 | (uint64_t)slot << 32 | s->uses,
 		.ingress_object = s->ingress_object,
 		.received_ns = s->first_ns,
 		.ingress_kind = ingress->kind,

@@ -50,7 +50,7 @@ encapsulate(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const 
 	}
 	outer_put(mbuf, frame, egress, mbuf->data_len, half->wire_id, entropy,
 		  p->flags & PACKET_IP ? outer_traffic_class(egress, p, frame) : egress->class_bare, ttl);
-	tx_put(t, egress->batch, p, mbuf, tx_way_as(egress->way, kind));
+	tx_put(t, egress->batch, p, mbuf, tx_tally_as(egress->tally, kind));
 }
 
 void
@@ -111,7 +111,7 @@ encapsulate_own(struct fp_thread *t, struct rte_mbuf *mbuf, const struct outgoin
 	}
 	outer_put(mbuf, rte_pktmbuf_mtod(mbuf, uint8_t *), egress, mbuf->data_len, out->wire_id, 0,
 		  egress->class_bare, 255);
-	tx_put(t, egress->batch, &p, mbuf, tx_way_as(egress->way, TX_OWN));
+	tx_put(t, egress->batch, &p, mbuf, tx_tally_as(egress->tally, TX_OWN));
 }
 
 void
@@ -142,5 +142,5 @@ leave_by(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, const str
 		memmove(frame - VLAN_BYTES, frame, 12);
 		tag_put(mbuf, frame, egress);
 	}
-	tx_put(t, egress->batch, p, mbuf, tx_way_as(egress->way, kind));
+	tx_put(t, egress->batch, p, mbuf, tx_tally_as(egress->tally, kind));
 }

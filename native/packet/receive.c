@@ -13,15 +13,15 @@
 #include "stages.h"
 
 // Of untagged frames: which are recognized in one go. Tagged ones are where there are attachments.
-enum usual_way { USUAL_NOTHING, USUAL_INSIDE, USUAL_UNDERLAY };
+enum usual_kind { USUAL_NOTHING, USUAL_INSIDE, USUAL_UNDERLAY };
 struct run {
 	uint32_t vnet; // 0: of none
 	uint64_t packets, bytes;
 };
-static struct packet *receive_all(struct fp_thread *t, struct receive_context *context, enum usual_way way,
+static struct packet *receive_all(struct fp_thread *t, struct receive_context *context, enum usual_kind usual,
 				  bool attached, struct rte_mbuf **mbufs, uint32_t n, struct packet *p,
 				  struct rte_mbuf **kept);
-static uint32_t receive_one(struct fp_thread *t, struct receive_context *context, enum usual_way way,
+static uint32_t receive_one(struct fp_thread *t, struct receive_context *context, enum usual_kind usual,
 			    bool attached, struct run *run, struct packet *p, struct rte_mbuf *mbuf);
 static void run_add(struct fp_thread *t, struct run *run, uint32_t vnet, uint32_t bytes);
 static void run_end(struct fp_thread *t, struct run run);
@@ -81,7 +81,7 @@ receive(struct fp_thread *t, const struct fp_port *port, struct rte_mbuf **mbufs
 
 // Returns the end of what is a packet of a V-net.
 static inline __attribute__((always_inline)) struct packet *
-receive_all(struct fp_thread *t, struct receive_context *context, enum usual_way way, bool attached,
+receive_all(struct fp_thread *t, struct receive_context *context, enum usual_kind usual, bool attached,
 	    struct rte_mbuf **mbufs, uint32_t n, struct packet *p, struct rte_mbuf **kept)
 {
 	uint64_t frame_bytes = 0;
@@ -90,7 +90,7 @@ receive_all(struct fp_thread *t, struct receive_context *context, enum usual_way
 
 	for (uint32_t i = 0; i < n; i++) {
 		frame_bytes += mbufs[i]->pkt_len;
-		rc = receive_one(t, context, way, attached, &run, p, mbufs[i]);
+		rc = receive_one(t, context, usual, attached, &run, p, mbufs[i]);
 		if (likely(rc == 0)) {
 			p++;
 			*kept++ = mbufs[i];
@@ -108,7 +108,7 @@ receive_all(struct fp_thread *t, struct receive_context *context, enum usual_way
 // A reason, 0 (the packet is filled in and counted), or RECEIVE_EXCEPTION. What is counted comes from
 // where the packet's line was written from: the line itself would be read too soon after.
 static inline __attribute__((always_inline)) uint32_t
-receive_one(struct fp_thread *t, struct receive_context *context, enum usual_way way, bool attached,
+receive_one(struct fp_thread *t, struct receive_context *context, enum usual_kind usual, bool attached,
 	    struct run *run, struct packet *p, struct rte_mbuf *mbuf)
 {
 	struct outer outer = {0};
@@ -122,14 +122,14 @@ receive_one(struct fp_thread *t, struct receive_context *context, enum usual_way
 				return 0;
 			}
 			inside = NULL;
-		} else if (way == USUAL_INSIDE) {
+		} else if (usual == USUAL_INSIDE) {
 			inside = &context->untagged;
-		} else if (way == USUAL_UNDERLAY) {
+		} else if (usual == USUAL_UNDERLAY) {
 			inside = usual_decap(t, context, mbuf, &outer);
 		}
 	}
 	if (likely(inside != NULL && (bytes = usual_parse(p, mbuf, inside, 0, outer.bytes)) != 0)) {
-		if (way == USUAL_UNDERLAY) {
+		if (usual == USUAL_UNDERLAY) {
 			p->outer_ttl = (uint8_t)outer.hops_left;
 			if (unlikely((outer.traffic_class & ECN_MASK) != ECN_NOT_ECT) &&
 			    (rc = join_ecn(p, mbuf, &outer)) != 0)
@@ -141,8 +141,8 @@ receive_one(struct fp_thread *t, struct receive_context *context, enum usual_way
 	p->flags = 0;
 	p->vnet = 0;
 	p->port = (uint8_t)context->port->index;
-	rc = way == USUAL_UNDERLAY && inside != NULL ? receive_tunneled(t, context, p, mbuf, inside, &outer)
-						     : receive_seldom(t, context, p, mbuf);
+	rc = usual == USUAL_UNDERLAY && inside != NULL ? receive_tunneled(t, context, p, mbuf, inside, &outer)
+						       : receive_seldom(t, context, p, mbuf);
 	if (rc == 0)
 		run_add(t, run, p->vnet, mbuf->data_len);
 	return rc;

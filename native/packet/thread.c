@@ -340,7 +340,7 @@ send_one(struct fp_thread *t, const struct outgoing *out)
 		if (!tx_possible(t, out->target) || out->mbuf->data_len < ETHERNET_BYTES)
 			break;
 		p.length = (uint16_t)(out->mbuf->data_len - ETHERNET_BYTES);
-		tx_put(t, &t->tx[out->target], &p, out->mbuf, tx_way(TX_OWN, 0, 0));
+		tx_put(t, &t->tx[out->target], &p, out->mbuf, tx_tally(TX_OWN, 0, 0));
 		return;
 	case FP_LOCATION_LOCAL:
 		attachment = ingress_at(t, out->target);

@@ -107,7 +107,7 @@ struct fp_thread {
 	struct shared_rate icmp_rate;
 	uint64_t locators_paid_ns;
 	uint64_t exceptions_paid_ns[2]; // control protocols apart: [1]
-	struct fragment fragment[FRAGMENT_SETS][FRAGMENT_WAYS];
+	struct fragment fragment[FRAGMENT_ROWS][FRAGMENT_PLACES];
 	uint32_t fragments_seen;
 	struct waiting_fragment *waiting; // FRAGMENTS_WAITING
 	uint32_t waiting_n;

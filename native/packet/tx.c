@@ -26,7 +26,7 @@ tx_flush(struct fp_thread *t, uint32_t port)
 	count_sent(t, port_counters, batch->note, sent);
 	for (uint32_t i = sent; i < n; i++) {
 		port_counters->tx_full++;
-		if (tx_kind_of(batch->note[i].way) >= TX_ICMP) // our own: not among the received
+		if (tx_kind_of(batch->note[i].tally) >= TX_ICMP) // our own: not among the received
 			rte_pktmbuf_free(batch->mbuf[i]);
 		else
 			drop(t, batch->mbuf[i], batch->note[i].vnet, FP_DROP_tx_full);
@@ -43,10 +43,10 @@ count_sent(struct fp_thread *t, struct fp_port_counters *port_counters, const st
 
 	for (uint32_t i = 0; i < n;) {
 		const struct tx_note *first = &notes[i];
-		uint32_t added = ETHERNET_BYTES + tx_added_of(first->way), from = i, bytes = 0;
+		uint32_t added = ETHERNET_BYTES + tx_added_of(first->tally), from = i, bytes = 0;
 
 		do {
-			struct fp_pair_counters *tunnel = &tunnels[tx_tunnel_of(notes[i].way)];
+			struct fp_pair_counters *tunnel = &tunnels[tx_tunnel_of(notes[i].tally)];
 
 			tunnel->tx_packets++; // also of tunnel 0, none: nobody reads it
 			tunnel->tx_bytes += notes[i].length + added;
@@ -65,7 +65,7 @@ count_kind(struct fp_thread *t, const struct tx_note *note, uint32_t packets, ui
 
 	vnet->tx_packets += packets;
 	vnet->tx_bytes += bytes + packets * ETHERNET_BYTES;
-	switch (tx_kind_of(note->way)) {
+	switch (tx_kind_of(note->tally)) {
 	case TX_FORWARDED:
 		t->counters.forwarded += packets;
 		break;

@@ -11,7 +11,7 @@ void tx_flush(struct fp_thread *t, uint32_t port);
 
 static inline void
 tx_put(struct fp_thread *t, struct tx_batch *batch, const struct packet *p, struct rte_mbuf *mbuf,
-       uint32_t way)
+       uint32_t tally)
 {
 	uint32_t n = batch->n;
 
@@ -25,7 +25,7 @@ tx_put(struct fp_thread *t, struct tx_batch *batch, const struct packet *p, stru
 	batch->mbuf[n] = mbuf;
 	static_assert(offsetof(struct packet, length) == offsetof(struct packet, vnet) + 2);
 	store32(&batch->note[n], load32(&p->vnet));
-	batch->note[n].way = way;
+	batch->note[n].tally = tally;
 }
 static inline bool
 tx_possible(const struct fp_thread *t, uint32_t port)

@@ -13,41 +13,41 @@ enum tx_kind { TX_FORWARDED, TX_DELIVERED, TX_RELAYED, TX_ANSWERED, TX_ICMP, TX_
 struct tx_note {
 	uint16_t vnet;
 	uint16_t length; // of what follows the inner Ethernet header
-	uint32_t way;    // tx_way()
+	uint32_t tally;  // tx_tally()
 };
 #define TX_TUNNEL_BITS 20 // as many as a tunnel word's indexes have
 static inline uint32_t
-tx_way(enum tx_kind kind, uint32_t tunnel, uint32_t added_bytes)
+tx_tally(enum tx_kind kind, uint32_t tunnel, uint32_t added_bytes)
 {
 	return (uint32_t)kind << 29 | added_bytes / 2 << TX_TUNNEL_BITS | tunnel;
 }
 // The same of another kind.
 static inline uint32_t
-tx_way_as(uint32_t way, enum tx_kind kind)
+tx_tally_as(uint32_t tally, enum tx_kind kind)
 {
-	return (way & ~(7u << 29)) | (uint32_t)kind << 29;
+	return (tally & ~(7u << 29)) | (uint32_t)kind << 29;
 }
 // Whether they count the same but for tunnel and length.
 static inline bool
 tx_notes_alike(const struct tx_note *a, const struct tx_note *b)
 {
-	static_assert(sizeof(*a) == 8 && offsetof(struct tx_note, way) == 4);
+	static_assert(sizeof(*a) == 8 && offsetof(struct tx_note, tally) == 4);
 	return ((load64(a) ^ load64(b)) & (~0ull << (32 + TX_TUNNEL_BITS) | 0xffff)) == 0;
 }
 static inline enum tx_kind
-tx_kind_of(uint32_t way)
+tx_kind_of(uint32_t tally)
 {
-	return (enum tx_kind)(way >> 29);
+	return (enum tx_kind)(tally >> 29);
 }
 static inline uint32_t
-tx_tunnel_of(uint32_t way)
+tx_tunnel_of(uint32_t tally)
 {
-	return way & ((1u << TX_TUNNEL_BITS) - 1);
+	return tally & ((1u << TX_TUNNEL_BITS) - 1);
 }
 static inline uint32_t
-tx_added_of(uint32_t way)
+tx_added_of(uint32_t tally)
 {
-	return (way >> TX_TUNNEL_BITS & 0x1ff) * 2;
+	return (tally >> TX_TUNNEL_BITS & 0x1ff) * 2;
 }
 
 struct tx_batch {
