@@ -12,24 +12,16 @@
 // since what is the writer's own comes again in every turn, and what the machine adds does not.
 //
 // A table for people on stderr, a JSON line for each result on stdout.
-#undef NDEBUG
 #define _GNU_SOURCE
-#include <assert.h>
-#include <errno.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include "installer_fixture.h"
 
-#include "fp_flow_table.h"
-#include "fp_install.h"
+#include <pthread.h>
+#include <time.h>
 
 #define VNETS 16u
 #define PLACES 4096u // locations of each V-net
 #define FIRST_VNI 100u
 #define BATCH 64
-#define SECOND_NS 1000000000ull
 #define ROUNDS_MAX (1u << 22)
 #define EFFECTS 200
 #define TURNS 3
@@ -59,31 +51,6 @@ clock_ns(clockid_t clock)
 	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
 }
 
-static void
-on_release(void *, const struct fp_release *)
-{
-}
-
-static void
-on_emit(void *, uint8_t, const struct fp_record *)
-{
-}
-
-static int
-on_port(void *, const char *, uint16_t *mtu_bytes)
-{
-	*mtu_bytes = 1500;
-	return 0;
-}
-
-static void
-on_send(void *, uint8_t, uint32_t, uint32_t, const uint8_t *, uint32_t)
-{
-}
-
-static const struct fp_installer_hooks hooks = {
-	.release = on_release, .emit = on_emit, .port_by_name = on_port, .send = on_send};
-
 // ---- rounds ----------------------------------------------------------------------------------
 
 static void
@@ -110,13 +77,7 @@ round_make(struct writer *w)
 static void
 put(struct writer *w, void *record, uint16_t type, uint32_t vni, uint64_t revision)
 {
-	struct fp_record *r = record;
-	r->head = (struct fp_record_head){.type = type,
-					  .version = FP_RECORD_VERSION,
-					  .vni = vni,
-					  .revision = revision,
-					  .flags = FP_RECORD_FIRST | FP_RECORD_LAST};
-	w->batch[w->n++] = *r;
+	w->batch[w->n++] = *headed(record, type, vni, revision);
 	while (w->n == BATCH)
 		round_make(w);
 }
@@ -349,7 +310,7 @@ turn(uint32_t flows, struct figure *effect, struct figure *pause)
 	config.locations = 4 * VNETS * PLACES;
 	assert(w.round_ns && ns && fp_arena_open(NULL, &config, 1000000000, &w.arena) == 0);
 	fp_arena_tick(w.arena, w.now_ns);
-	assert(fp_installer_create(w.arena, &hooks, &w.in) == 0);
+	assert(fp_installer_create(w.arena, &quiet_hooks, &w.in) == 0);
 	fill(&w, flows);
 	effects_measure(&w, effect_ns);
 	*effect = figure_of(effect_ns, EFFECTS);

@@ -4,12 +4,7 @@
 // that are told apart by a number. For tests of the tables.
 #pragma once
 
-#undef NDEBUG
-#include <assert.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "fixture.h"
 
 #include "../core/arena_internal.h"
 
@@ -26,17 +21,15 @@ small_config(uint32_t flows)
 					.refusal_share_percent = 10};
 }
 
-#define ARENA_NOW_NS (1000ull * 1000000000)
-
 static inline struct fp_arena *
 arena_new(const char *path, const struct fp_arena_config *config)
 {
 	struct fp_arena *arena;
-	const int rc = fp_arena_open(path, config, ARENA_NOW_NS, &arena);
+	const int rc = fp_arena_open(path, config, NOW_NS, &arena);
 	if (rc)
 		fprintf(stderr, "fp_arena_open(%s): %s\n", path ? path : "anonymous", strerror(-rc));
 	assert(rc == 0);
-	fp_arena_tick(arena, ARENA_NOW_NS);
+	fp_arena_tick(arena, NOW_NS);
 	return arena;
 }
 
@@ -109,19 +102,3 @@ lookup(const struct fp_arena *arena, const struct fp_flow_key *key, uint32_t now
 	uint32_t entry;
 	return fp_flow_lookup_bulk(arena, &key, 1, now_s, &hash, word, &entry) == 1;
 }
-
-// A small generator, so that a failing run can be repeated from the seed that it printed.
-static inline uint64_t
-random_next(uint64_t *state)
-{
-	uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-	return z ^ (z >> 31);
-}
-
-#define RUN(test)                                                                                            \
-	do {                                                                                                 \
-		fprintf(stderr, "%s\n", #test);                                                              \
-		test();                                                                                      \
-	} while (0)

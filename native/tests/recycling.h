@@ -15,12 +15,7 @@
 //	10.1.x.y   member 1 of V-net x.y, while the two are peered
 #pragma once
 
-#undef NDEBUG
-#include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "fixture.h"
 #include "frames.h"
 #include "rig.h"
 
@@ -52,22 +47,6 @@ struct recycling {
 struct traffic {
 	uint64_t sent, out, out_own, out_icmp;
 };
-
-static inline uint64_t
-random_next(uint64_t *state)
-{
-	uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-	return z ^ (z >> 31);
-}
-
-static inline uint32_t
-random_below(uint64_t *state, uint32_t n)
-{
-	return (uint32_t)((random_next(state) >> 32) % n);
-}
 
 static inline uint32_t
 vlan_of(uint32_t number)

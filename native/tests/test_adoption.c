@@ -256,7 +256,7 @@ test_an_age_from_the_future_is_set_to_now(void)
 	const uint32_t entry = bucket->way[way] & index_mask();
 	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, entry))->used_s = UINT32_MAX;
 	struct fp_arena *arena;
-	assert(fp_arena_open(path, &config, ARENA_NOW_NS, &arena) == 0);
+	assert(fp_arena_open(path, &config, NOW_NS, &arena) == 0);
 	assert(fp_flow_at(arena, entry)->used_s == fp_arena_now_s(arena));
 	image_close(arena);
 }

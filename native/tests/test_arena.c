@@ -38,7 +38,7 @@ end_once(const struct fp_arena_config *config, int signal_number, const uint32_t
 	assert(child >= 0);
 	if (child == 0) {
 		struct fp_arena *arena;
-		if (fp_arena_open(path, config, ARENA_NOW_NS, &arena))
+		if (fp_arena_open(path, config, NOW_NS, &arena))
 			_exit(1);
 		if (signal_number)
 			fp_arena_note_fault(arena, signal_number, vnis, n);
@@ -173,9 +173,9 @@ test_one_data_plane_holds_it(void)
 
 	path_fresh();
 	struct fp_arena *first = arena_new(path, &config);
-	assert(fp_arena_open(path, &config, ARENA_NOW_NS, &second) == -EBUSY && second == NULL);
+	assert(fp_arena_open(path, &config, NOW_NS, &second) == -EBUSY && second == NULL);
 	fp_arena_close(first);
-	assert(fp_arena_open(path, &config, ARENA_NOW_NS, &second) == 0);
+	assert(fp_arena_open(path, &config, NOW_NS, &second) == 0);
 	fp_arena_close(second);
 }
 
@@ -206,19 +206,19 @@ test_what_cannot_hold_an_arena_is_an_error_by_number(void)
 	struct fp_arena_config config = small_config(64);
 	struct fp_arena *arena;
 
-	assert(fp_arena_open("/nowhere/arena", &config, ARENA_NOW_NS, &arena) == -ENOENT);
-	assert(fp_arena_open("/dev/shm", &config, ARENA_NOW_NS, &arena) == -EISDIR);
-	assert(fp_arena_open("/dev/null", &config, ARENA_NOW_NS, &arena) == -EINVAL);
+	assert(fp_arena_open("/nowhere/arena", &config, NOW_NS, &arena) == -ENOENT);
+	assert(fp_arena_open("/dev/shm", &config, NOW_NS, &arena) == -EISDIR);
+	assert(fp_arena_open("/dev/null", &config, NOW_NS, &arena) == -EINVAL);
 	path_fresh();
 	assert(symlink("/dev/shm/vnet-test-elsewhere", path) == 0);
-	assert(fp_arena_open(path, &config, ARENA_NOW_NS, &arena) == -ELOOP);
+	assert(fp_arena_open(path, &config, NOW_NS, &arena) == -ELOOP);
 	path_fresh();
 	config.threads = 65;
-	assert(fp_arena_open(path, &config, ARENA_NOW_NS, &arena) == -EINVAL);
+	assert(fp_arena_open(path, &config, NOW_NS, &arena) == -EINVAL);
 	config = small_config(0);
-	assert(fp_arena_open(NULL, &config, ARENA_NOW_NS, &arena) == -EINVAL);
+	assert(fp_arena_open(NULL, &config, NOW_NS, &arena) == -EINVAL);
 	config = small_config(1 << 24);
-	assert(fp_arena_open(NULL, &config, ARENA_NOW_NS, &arena) == -EINVAL);
+	assert(fp_arena_open(NULL, &config, NOW_NS, &arena) == -EINVAL);
 }
 
 static void
@@ -234,9 +234,9 @@ test_too_little_room_is_an_error_and_leaves_it_usable(void)
 	limit = before;
 	limit.rlim_cur = 400 * 1024;
 	assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-	assert(fp_arena_open(path, &config, ARENA_NOW_NS, &arena) == -EFBIG);
+	assert(fp_arena_open(path, &config, NOW_NS, &arena) == -EFBIG);
 	assert(setrlimit(RLIMIT_FSIZE, &before) == 0);
-	assert(fp_arena_open(path, &smaller, ARENA_NOW_NS, &arena) == 0);
+	assert(fp_arena_open(path, &smaller, NOW_NS, &arena) == 0);
 	fp_arena_close(arena);
 }
 
