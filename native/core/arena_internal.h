@@ -84,7 +84,7 @@ struct fp_flow_private; // flow_table.c
 struct fp_arena {
 	struct fp_arena_view view; // first: readers cast to it
 
-	// Tables that have accessors of their own; owners: vnet_table.c, ingress_table.c.
+	// Tables that have accessors of their own; owners: ingress_table.c, locator_table.c, peering_table.c.
 	uint32_t *vlans;                  // [port][4096] -> ingress
 	struct fp_locator_slot *locators; // locator_mask + 1 slots, at least four times the ingresses
 	uint32_t locator_mask;

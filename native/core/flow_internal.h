@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the flow table's files share: flow_lookup.c (readers), flow_table.c (insert, change, remove),
-// flow_evict.c (who makes room). Only native/core includes this.
+// flow_evict.c (who makes room), flow_walk.c (all of them, a part at a time). Only native/core includes this.
 #pragma once
 
 #include "arena_internal.h"

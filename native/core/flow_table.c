@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The writer's half: insert, change, remove, walk. No key ever moves. An entry's order of life: taken from
+// The writer's half: insert, change, remove. No key ever moves. An entry's order of life: taken from
 // the pool, filled, into a way of its bucket; at the end out of it and, after a grace period, to the pool.
 #include "flow_internal.h"
 
@@ -334,71 +334,6 @@ uint32_t
 fp_flow_reclaim(struct fp_arena *arena)
 {
 	return fp_index_reclaim(&arena->pool[FP_POOL_FLOW]);
-}
-
-bool
-fp_flow_walk(struct fp_arena *arena, uint32_t *cursor, uint32_t count, fp_flow_visit visit, void *context)
-{
-	const struct fp_arena_view *view = &arena->view;
-	uint32_t index = *cursor < view->flows ? *cursor : 0;
-
-	for (; count && index < view->flows; count--, index++)
-		if (arena->flow->kind[index])
-			visit(context, index, &view->flow_entry[index], &view->flow_side[index]);
-	*cursor = index < view->flows ? index : 0;
-	return *cursor == 0;
-}
-
-bool
-fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flow_pass_visit visit,
-	     void *context)
-{
-	const struct fp_arena_view *view = &arena->view;
-	uint32_t index = *cursor < view->flows ? *cursor : 0;
-	int64_t left = *left_ns;
-
-	for (; left > 0 && index < view->flows; index++) {
-		left -= FP_EMPTY_NS;
-		if (arena->flow->kind[index])
-			left -= FP_VISIT_NS + (int64_t)visit(context, index, &view->flow_entry[index],
-							     &view->flow_side[index]);
-	}
-	*left_ns = left > 0 ? (uint32_t)left : 0;
-	const bool around = index >= view->flows;
-	*cursor = around ? 0 : index;
-	return around;
-}
-
-struct expiry {
-	struct fp_arena *arena;
-	uint32_t grace_s;
-};
-
-bool
-fp_flow_expire_at(struct fp_arena *arena, uint32_t entry, uint32_t grace_s)
-{
-	const uint32_t before_s = arena->now_s > grace_s ? arena->now_s - grace_s : 0;
-
-	if (arena->view.flow_entry[entry].expire_at_s > before_s)
-		return false;
-	fp_flow_remove_at(arena, entry);
-	arena->flow->stats.removed--;
-	arena->flow->stats.expired++;
-	return true;
-}
-
-static void
-expire_one(void *context, uint32_t index, struct fp_flow_entry *, struct fp_flow_side *)
-{
-	const struct expiry *expiry = context;
-	fp_flow_expire_at(expiry->arena, index, expiry->grace_s);
-}
-
-bool
-fp_flow_expire(struct fp_arena *arena, uint32_t *cursor, uint32_t count, uint32_t grace_s)
-{
-	struct expiry expiry = {arena, grace_s};
-	return fp_flow_walk(arena, cursor, count, expire_one, &expiry);
 }
 
 void

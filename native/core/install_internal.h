@@ -186,7 +186,7 @@ void fp_ingresses_open(struct fp_installer *in);
 int fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *record);
 int fp_attachment_remove(struct fp_installer *in, const struct fp_record_attachment *record);
 int fp_ingress_set(struct fp_installer *in, const struct fp_record_ingress *record);
-int fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *record);
+void fp_ingress_drop(struct fp_installer *in, uint32_t index);
 int fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all); // 0 or -EINPROGRESS
 uint32_t fp_attachment_by_id(const struct fp_installer *in, uint64_t object_id);
 uint32_t fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32_t vni);
@@ -194,6 +194,14 @@ uint32_t fp_node_ingress(const struct fp_installer *in, uint64_t node_id, uint32
 // V-net, of this node (0: any). Else refused, since at the other end it would be another V-net's. 0 or fp_refusal.
 int fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel, uint32_t wire_id,
 		  uint64_t node_id);
+
+// locator_table.c
+void fp_locators_open(struct fp_installer *in);
+// Of an ingress that is there. 0 or fp_refusal.
+int fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t ingress);
+int fp_ingress_remove(struct fp_installer *in,
+		      const struct fp_record_ingress *record); // the record's locator
+void fp_locators_sweep(struct fp_installer *in, uint32_t ingress, bool all);
 
 // location_table.c
 void fp_locations_open(struct fp_installer *in);
@@ -250,7 +258,7 @@ void fp_worker_heard(struct fp_installer *in); // the client lives
 void fp_worker_asked(struct fp_installer *in, uint32_t worker);
 void fp_workers_watch(struct fp_installer *in);
 
-// install.c
+// installer.c, install.c
 int fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index); // 0, -EAGAIN, FP_REFUSED_NO_ROOM
 // Begins the walk for what was published since the last one began; a table that is small is done with.
 void fp_close_now(struct fp_installer *in);

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Locators: (local address, outer source, protocol, number on the wire), each of which leads to the ingress of a node in
+// a V-net; and the UDP ports that are listened on for them.
+#include "install_internal.h"
+#include "locator_hash.h"
+
+#define SWEEP_NS 100 // one that is looked at
+
+static void locator_drop(struct fp_installer *in, uint32_t slot);
+static void udp_port_use(struct fp_installer *in, uint32_t protocol, uint16_t port, int one);
+
+uint8_t
+fp_protocol_by_udp_port(const struct fp_arena *arena, uint16_t port)
+{
+	return __atomic_load_n(&arena->udp_ports[port], __ATOMIC_RELAXED);
+}
+
+void
+fp_locators_open(struct fp_installer *in)
+{
+	struct fp_arena *arena = in->arena;
+	const struct fp_index_pool *pool = &arena->pool[FP_POOL_INGRESS];
+	for (uint32_t i = 0; i < 65536; i++)
+		if (arena->udp_ports[i])
+			fp_store(&arena->udp_ports[i], (uint8_t)0);
+	for (uint32_t i = 0; i <= arena->locator_mask; i++) {
+		uint32_t index = arena->locators[i].ingress;
+		if (index == 0)
+			continue;
+		if (!fp_index_live(pool, index) || arena->view.ingress[index].kind != FP_INGRESS_NODE) {
+			fp_store(&arena->locators[i].ingress, 0);
+			continue;
+		}
+		arena->view.ingress[index].references++;
+		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], i + 1);
+		udp_port_use(in, arena->locators[i].key.protocol, arena->locators[i].udp_port, 1);
+	}
+	fp_locators_recount(arena);
+}
+
+int
+fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t index)
+{
+	struct fp_arena *arena = in->arena;
+	struct fp_ingress *ingress = &arena->view.ingress[index];
+	int32_t slot = fp_locator_slot_of(arena, &record->key);
+	if (slot >= 0 && arena->locators[slot].ingress != index) {
+		uint32_t other = arena->view.ingress[arena->locators[slot].ingress].vnet;
+		const struct fp_vnet_state *state = &in->vnet[other];
+		if (!state->in_snapshot || in->locator_generation[slot] == state->generation)
+			return FP_REFUSED_CONFLICT;
+		locator_drop(in, (uint32_t)slot);
+		slot = -1;
+	}
+	if (slot >= 0 && arena->locators[slot].udp_port != record->udp_port) {
+		udp_port_use(in, record->key.protocol, arena->locators[slot].udp_port, -1);
+		udp_port_use(in, record->key.protocol, record->udp_port, 1);
+		fp_store(&arena->locators[slot].udp_port, record->udp_port);
+	}
+	if (slot < 0) {
+		if (in->locators >= (arena->locator_mask + 1) / 2 || ingress->references == UINT16_MAX)
+			return FP_REFUSED_NO_ROOM;
+		slot = fp_locator_add(arena, &record->key, index, record->udp_port);
+		if (slot < 0)
+			return FP_REFUSED_NO_ROOM;
+		fp_store(&ingress->references, (uint16_t)(ingress->references + 1));
+		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], (uint32_t)slot + 1);
+		udp_port_use(in, record->key.protocol, record->udp_port, 1);
+	}
+	in->locator_generation[slot] = in->vnet[ingress->vnet].generation;
+	return 0;
+}
+
+int
+fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *record)
+{
+	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);
+	if (vnet == 0)
+		return FP_REFUSED_UNKNOWN_VNET;
+	int32_t slot = fp_locator_slot_of(in->arena, &record->key);
+	if (slot < 0)
+		return FP_REFUSED_UNKNOWN_OBJECT;
+	if (in->arena->view.ingress[in->arena->locators[slot].ingress].vnet != vnet)
+		return FP_REFUSED_OTHER_VNET;
+	locator_drop(in, (uint32_t)slot);
+	return 0;
+}
+
+void
+fp_locators_sweep(struct fp_installer *in, uint32_t ingress, bool all)
+{
+	const uint16_t generation = in->vnet[in->arena->view.ingress[ingress].vnet].generation;
+	for (uint32_t at = in->ingress_locators[ingress], next; at; at = next) {
+		next = in->locator_chain.next[at];
+		fp_spend(in, SWEEP_NS);
+		if (all || in->locator_generation[at - 1] != generation)
+			locator_drop(in, at - 1);
+	}
+}
+
+static void
+locator_drop(struct fp_installer *in, uint32_t slot)
+{
+	uint32_t index = in->arena->locators[slot].ingress;
+	struct fp_ingress *ingress = &in->arena->view.ingress[index];
+	udp_port_use(in, in->arena->locators[slot].key.protocol, in->arena->locators[slot].udp_port, -1);
+	fp_chain_remove(&in->locator_chain, &in->ingress_locators[index], slot + 1);
+	fp_locator_remove(in->arena, slot);
+	fp_store(&ingress->references, (uint16_t)(ingress->references - 1));
+	if (ingress->references == 0)
+		fp_ingress_drop(in, index);
+}
+
+// Counts locators, too: each uses one port.
+static void
+udp_port_use(struct fp_installer *in, uint32_t protocol, uint16_t port, int one)
+{
+	in->udp_port_users[port] += (uint32_t)one;
+	in->locators += (uint32_t)one;
+	uint8_t now = port && in->udp_port_users[port] ? (uint8_t)protocol : 0;
+	if (in->arena->udp_ports[port] != now)
+		fp_store(&in->arena->udp_ports[port], now);
+}
