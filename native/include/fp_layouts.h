@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The layout of every shared struct and the values of every enum in fp_types.h and fp_records.h, as tables
+// The layout of every shared struct and the values of every enum in fp_types.h, fp_tunnel.h and fp_records.h, as tables
 // that the build derives from those headers; fastpath.records makes numpy dtypes and enums of them.
 #pragma once
 
@@ -21,6 +21,6 @@ struct fp_layout_value {
 
 extern const struct fp_layout_member fp_layout_members[];
 extern const struct fp_layout_value fp_layout_values[];
-// Those of fp_types.h alone, in the core itself.
+// Those of the arena's records alone, in the core itself.
 extern const struct fp_layout_member fp_arena_layout_members[];
 extern const struct fp_layout_value fp_arena_layout_values[];

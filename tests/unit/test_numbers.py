@@ -19,11 +19,11 @@ from directory_client.vocabulary.reasons import (
 from directory_client.wire import rows
 
 NATIVE = Path(__file__).parents[2] / "native"
-HEADER = (NATIVE / "include" / "fp_types.h").read_text()
+HEADER = "".join((NATIVE / "include" / name).read_text() for name in ("fp_types.h", "fp_tunnel.h"))
 
 
 def enum_of(name: str) -> dict[str, int]:
-    """Parse one enum of fp_types.h."""
+    """Parse one enum of what all of C shares."""
     body = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.S)
     assert body is not None, name
     found = re.findall(r"FP_(\w+) = (\d+(?: << \d+)?)", body[1])
