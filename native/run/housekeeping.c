@@ -209,7 +209,7 @@ tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked)
 	return more;
 }
 
-// The same order as in poll_thread.c: say that we sleep, fence, look once more, sleep.
+// The same order as in poll_sleep.c: say that we sleep, fence, look once more, sleep.
 static void
 housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sleeping without losing a wake-up: `sleeping` is stored, then a full fence, then the rings are
-// looked at once more (fp_thread_tick). Whoever puts something into a ring does it in the other
-// order. What comes by a device's descriptor is seen by ppoll itself, which is level-triggered.
+// The loop, and who starts, parks and stops it.
 //
 // A wake-up costs about 20 us of CPU on a virtual machine (timer, exit, switch), 4 us on bare
 // metal: hence few of them while idle, and 20 us of spinning before the first.
-#define _GNU_SOURCE // pthread_setaffinity_np, ppoll
-#include "poll_thread.h"
+#define _GNU_SOURCE // pthread_setaffinity_np
+#include "poll_sleep.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -32,7 +30,6 @@
 #define SPIN_US 20
 #define FIRST_SLEEP_US 50
 #define QUIESCENT_EVERY 32     // rounds
-#define DEAF_NS 1000000000ull  // how long a device that is gone is not waited for
 #define IDLE_WAKEABLE_US 50000 // with nothing to poll by time: the rest of the thread's timers
 #define HELD_US 1000           // with packets in the hold: its timers
 
@@ -43,10 +40,6 @@ static uint32_t receive(struct fp_poll *poll, uint64_t tsc, bool finish);
 static void doorbells_ring(struct fp_poll *poll);
 static uint32_t thread_sleep(struct fp_poll *poll, uint32_t sleep_us);
 static uint32_t sleep_limit_us(const struct fp_poll *poll, uint32_t step_us);
-static void interrupts_set(struct fp_poll *poll, bool on);
-static bool ready(struct pollfd *one);
-static void devices_gone(struct fp_poll *poll);
-static void devices_hear(struct fp_poll *poll);
 
 int
 fp_poll_start(struct fp_poll *poll, struct fp_error *error)
@@ -124,16 +117,6 @@ fp_poll_resume(struct fp_poll *poll)
 	while (poll->parked)
 		pthread_cond_wait(&poll->changed, &poll->lock);
 	pthread_mutex_unlock(&poll->lock);
-}
-
-void
-fp_poll_wake(struct fp_poll *poll)
-{
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&poll->sleeping, __ATOMIC_RELAXED))
-		return;
-	__atomic_store_n(&poll->sleeping, 0, __ATOMIC_RELAXED);
-	eventfd_write(poll->wake_fd, 1);
 }
 
 void
@@ -302,80 +285,14 @@ sleep_limit_us(const struct fp_poll *poll, uint32_t step_us)
 static uint32_t
 thread_sleep(struct fp_poll *poll, uint32_t sleep_us)
 {
-	__atomic_store_n(&poll->sleeping, 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	interrupts_set(poll, true);
+	fp_poll_sleep_announce(poll);
 	uint32_t received = receive(poll, rte_rdtsc(), true);
 	fp_arena_reader_offline(poll->arena, poll->index);
-	if (received == 0 && !fp_thread_has_work(poll->thread)) {
-		struct timespec timeout = {.tv_sec = sleep_us / 1000000,
-					   .tv_nsec = sleep_us % 1000000 * 1000};
-		uint64_t count;
-		devices_hear(poll);
-		int n = ppoll(poll->wait, poll->waits, &timeout, NULL);
-		if (n > 0)
-			devices_gone(poll);
-		if (n > 0 && poll->wait[0].revents && read(poll->wake_fd, &count, sizeof(count)) < 0)
-			n = 0; // taken meanwhile
-	}
+	if (received == 0 && !fp_thread_has_work(poll->thread))
+		fp_poll_sleep_wait(poll, sleep_us);
 	fp_arena_reader_online(poll->arena, poll->index);
-	interrupts_set(poll, false);
-	__atomic_store_n(&poll->sleeping, 0, __ATOMIC_RELAXED);
+	fp_poll_sleep_end(poll);
 	return received;
-}
-
-// A descriptor in error wakes at once, for ever. That of a socket is told by reading it (a link went down);
-// that of a TAP stays (it was deleted): it is left out for a while.
-static void
-devices_gone(struct fp_poll *poll)
-{
-	for (uint32_t i = 1; i < poll->waits; i++) {
-		struct pollfd *one = &poll->wait[i];
-		int error;
-		socklen_t len = sizeof(error);
-		if (!(one->revents & (POLLERR | POLLHUP | POLLNVAL)) || one->revents & POLLIN)
-			continue;
-		if (getsockopt(one->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error != 0)
-			continue;
-		one->fd = ~one->fd; // negative ones are not looked at
-		poll->deaf_until_ns = poll_clock_ns(&poll->clock, rte_rdtsc()) + DEAF_NS;
-	}
-}
-
-static void
-devices_hear(struct fp_poll *poll)
-{
-	if (poll->deaf_until_ns == 0 || poll_clock_ns(&poll->clock, rte_rdtsc()) < poll->deaf_until_ns)
-		return;
-	poll->deaf_until_ns = 0;
-	for (uint32_t i = 1; i < poll->waits; i++)
-		if (poll->wait[i].fd < 0)
-			poll->wait[i].fd = ~poll->wait[i].fd;
-}
-
-static void
-interrupts_set(struct fp_poll *poll, bool on)
-{
-	for (uint32_t i = 0; i < poll->queues; i++) {
-		struct fp_poll_queue *queue = &poll->queue[i];
-		uint64_t count;
-		if (!queue->port->wake_event)
-			continue;
-		if (on) {
-			rte_eth_dev_rx_intr_enable(queue->port->dpdk_port, queue->queue);
-			continue;
-		}
-		rte_eth_dev_rx_intr_disable(queue->port->dpdk_port, queue->queue);
-		struct pollfd one = {.fd = queue->wake_fd, .events = POLLIN};
-		if (ready(&one) && read(queue->wake_fd, &count, sizeof(count)) < 0)
-			continue; // taken meanwhile
-	}
-}
-
-static bool
-ready(struct pollfd *one)
-{
-	return poll(one, 1, 0) == 1;
 }
 
 static void
