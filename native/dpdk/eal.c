@@ -190,7 +190,7 @@ huge_2m_read(const char *name, unsigned long *pages)
 }
 
 // net_tap asks the kernel for a real-time signal per packet. Poll threads wait for the descriptors
-// instead (port.c takes O_ASYNC away), so nobody needs to be interrupted: what is sent meanwhile
+// instead (port_wake.c takes O_ASYNC away), so nobody needs to be interrupted: what is sent meanwhile
 // stays pending in threads that block it. When more signals are pending than fit, the kernel sends
 // SIGIO instead, and its default ends the process.
 static void

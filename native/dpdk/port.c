@@ -1,32 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Plugs a device in by its devargs and makes a port of it. What is special about a driver stands
-// here only:
+// Plugs a device in by its devargs and makes a port of it. What is special about a driver stands here, in
+// port_wake.c and in af_packet.c only:
 //
-// net_tap        An existing interface keeps its kernel side's MAC (the driver would set a random
-// one, and the host
+// net_tap        An existing interface keeps its kernel side's MAC (the driver would set a random one, and the host
 //                behind it would change its address); our side of the cable has fp_port_config.mac.
-//                The driver asks for a signal per packet to save reads of an empty queue; a signal
-//                costs more than the read, so O_ASYNC is taken away again before its handler can
-//                ever have run, and threads sleep on the descriptors.
-// net_af_packet  One socket pair per thread (qpairs); the interface is brought up and its MTU
-// raised if needed, never
-//                lowered; the rest stands in af_packet.c.
+// net_af_packet  One socket pair per thread (qpairs); the interface is brought up and its MTU raised if needed, never
+//                lowered.
 // net_af_xdp     The interface is brought up.
-#define _GNU_SOURCE // O_ASYNC, IFNAMSIZ
 #include "eal.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
 #include <net/if.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <rte_dev.h>
@@ -34,37 +21,25 @@
 #include <rte_ethdev.h>
 
 #include "af_packet.h"
+#include "interface.h"
 #include "port_device.h"
+#include "port_wake.h"
 
 #define DESCRIPTORS 1024
 #define TAP_RX_DESCRIPTORS 64 // each holds a buffer
-#define FDS_MAX 4096
-#ifndef AF_XDP
-#define AF_XDP 44
-#endif
-
-struct fd_set_seen {
-	uint8_t open[FDS_MAX];
-};
 
 static int device_arguments(char *out, size_t size, const struct fp_port_config *config, uint16_t threads,
 			    struct fp_error *error);
 static int port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t threads,
 		      struct rte_mempool *mempool, struct fp_error *error);
-static int interface_prepare(const char *interface, uint16_t mtu_bytes);
-static int interface_mac(const char *interface, struct rte_ether_addr *mac);
-static bool interface_persists(const char *interface);
 static int port_find(const char *device, uint16_t *dpdk_port);
-static void fds_seen(struct fd_set_seen *seen);
-static void wake_fds_find(struct fp_port *port, const struct fd_set_seen *before, bool interrupt);
-static bool wakes(const struct fp_port *port, int fd);
 
 int
 fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t index, uint16_t threads,
 	     struct rte_mempool *mempool, struct fp_error *error)
 {
 	char device[FP_DEVICE_BYTES + 64];
-	struct fd_set_seen before;
+	struct wake_fds before;
 
 	memset(port, 0, sizeof(*port));
 	memcpy(port->name, config->name, sizeof(port->name));
@@ -80,7 +55,7 @@ fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t
 	int rc = device_arguments(device, sizeof(device), config, threads, error);
 	if (rc < 0)
 		return rc;
-	fds_seen(&before);
+	wake_fds_before(&before);
 	rc = rte_dev_probe(device);
 	if (rc < 0)
 		return fp_error_set(error, rc,
@@ -221,20 +196,13 @@ port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t t
 bool
 fp_port_has_link(const struct fp_port *port)
 {
-	struct ifreq request = {0};
 	struct rte_eth_link link = {0};
 	if (port->interface[0] == 0) {
 		int rc = rte_eth_link_get_nowait(port->dpdk_port, &link);
 		return rc == -ENOTSUP || (rc == 0 && link.link_status == RTE_ETH_LINK_UP);
 	}
 	// The drivers of kernel interfaces say what was so when they started.
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", port->interface);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return port->up;
-	bool up = ioctl(fd, SIOCGIFFLAGS, &request) == 0 && request.ifr_flags & IFF_RUNNING;
-	close(fd);
-	return up;
+	return interface_running(port->interface, port->up != 0);
 }
 
 // The device as configured, and what its driver needs to be told beside.
@@ -284,67 +252,6 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 }
 
 static int
-interface_prepare(const char *interface, uint16_t mtu_bytes)
-{
-	struct ifreq request = {0};
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int rc = 0;
-	if (ioctl(fd, SIOCGIFMTU, &request) < 0)
-		goto err;
-	if (request.ifr_mtu < mtu_bytes) {
-		request.ifr_mtu = mtu_bytes;
-		if (ioctl(fd, SIOCSIFMTU, &request) < 0)
-			goto err;
-	}
-	if (ioctl(fd, SIOCGIFFLAGS, &request) < 0)
-		goto err;
-	if (!(request.ifr_flags & IFF_UP)) {
-		request.ifr_flags |= IFF_UP;
-		if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
-			goto err;
-	}
-	close(fd);
-	return rc;
-err:
-	rc = -errno;
-	close(fd);
-	return rc;
-}
-
-static int
-interface_mac(const char *interface, struct rte_ether_addr *mac)
-{
-	struct ifreq request = {0};
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int rc = ioctl(fd, SIOCGIFHWADDR, &request) < 0 ? -errno : 0;
-	if (rc == 0)
-		memcpy(mac, request.ifr_hwaddr.sa_data, sizeof(*mac));
-	close(fd);
-	return rc;
-}
-
-// Whether a TAP outlives its queues. The driver takes one that does not down when it stops.
-static bool
-interface_persists(const char *interface)
-{
-	char path[64];
-	unsigned int flags = 0;
-	snprintf(path, sizeof(path), "/sys/class/net/%s/tun_flags", interface);
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return false;
-	int read = fscanf(file, "%x", &flags);
-	fclose(file);
-	return read == 1 && (flags & IFF_PERSIST);
-}
-
-static int
 port_find(const char *device, uint16_t *dpdk_port)
 {
 	struct rte_eth_dev_info info;
@@ -366,57 +273,4 @@ port_find(const char *device, uint16_t *dpdk_port)
 		}
 	}
 	return -ENODEV;
-}
-
-static void
-fds_seen(struct fd_set_seen *seen)
-{
-	memset(seen, 0, sizeof(*seen));
-	for (int fd = 0; fd < FDS_MAX; fd++)
-		seen->open[fd] = fcntl(fd, F_GETFD) >= 0;
-}
-
-// ethdev has no call that gives the descriptor behind a queue of these drivers. They open one per
-// queue, receive queues first and in order, and descriptors count upwards: the new ones of the
-// right kind are theirs.
-static void
-wake_fds_find(struct fp_port *port, const struct fd_set_seen *before, bool interrupt)
-{
-	uint16_t queue = 0;
-
-	if (interrupt) {
-		for (uint16_t q = 0; q < port->rx_queues; q++)
-			port->wake_fd[q] = rte_eth_dev_rx_intr_ctl_q_get_fd(port->dpdk_port, q);
-		port->wake_event = 1;
-		return;
-	}
-	for (int fd = 0; fd < FDS_MAX && queue < port->rx_queues; fd++)
-		if (!before->open[fd] && wakes(port, fd))
-			port->wake_fd[queue++] = fd;
-	// The handler of the driver's signal must never run: it would make reads conditional on the
-	// next signal.
-	sigset_t set;
-	sigemptyset(&set);
-	for (int signal_number = SIGRTMIN + 1; signal_number < SIGRTMAX; signal_number++)
-		sigaddset(&set, signal_number);
-	while (sigtimedwait(&set, NULL, &(struct timespec){0}) > 0)
-		;
-}
-
-static bool
-wakes(const struct fp_port *port, int fd)
-{
-	if (strcmp(port->driver, "net_tap") == 0) {
-		struct ifreq request = {0};
-		// Fails on anything else. With a detached queue the driver keeps the interface.
-		if (ioctl(fd, TUNGETIFF, &request) < 0 || (request.ifr_flags & IFF_DETACH_QUEUE))
-			return false;
-		int flags = fcntl(fd, F_GETFL);
-		return flags >= 0 && fcntl(fd, F_SETFL, flags & ~O_ASYNC) == 0;
-	}
-	int domain = 0, want = strcmp(port->driver, "net_af_packet") == 0 ? AF_PACKET
-			       : strcmp(port->driver, "net_af_xdp") == 0  ? AF_XDP
-									  : -1;
-	socklen_t size = sizeof(domain);
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == want;
 }
