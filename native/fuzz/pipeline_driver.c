@@ -11,6 +11,7 @@
 
 #include <rte_ethdev.h>
 
+#include "frames.h"
 #include "rig.h"
 
 #define NOW_NS 1000000000000ull
@@ -38,7 +39,6 @@ static struct rte_mbuf *mbuf_exact(const uint8_t *frame, size_t len);
 static void exact_free(void *, void *opaque);
 static void accounting_check(void);
 static void checksums_mend(uint8_t *frame, size_t len);
-static uint16_t sum16(const uint8_t *p, size_t len);
 
 int
 pipeline_driver_start(void)
@@ -151,14 +151,11 @@ checksums_mend(uint8_t *frame, size_t len)
 	for (int depth = 0; depth < 2 && len >= 34 && frame[12] == 8 && frame[13] == 0; depth++) {
 		uint8_t *ip = frame + 14;
 		size_t header_bytes = (ip[0] & 15) * 4u, skip;
-		uint16_t sum;
 
 		if (header_bytes < 20 || len < 14 + header_bytes)
 			return;
 		ip[10] = ip[11] = 0;
-		sum = sum16(ip, header_bytes);
-		ip[10] = (uint8_t)(sum >> 8);
-		ip[11] = (uint8_t)sum;
+		frame_put16(ip + 10, frame_sum(ip, header_bytes));
 		skip = 14 + header_bytes + 16;
 		if (ip[9] != 17 || len < skip)
 			return;
@@ -311,131 +308,4 @@ address_put(uint8_t *field, uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 	field[13] = b;
 	field[14] = c;
 	field[15] = d;
-}
-
-// ---- seeds -----------------------------------------------------------------------------------
-
-static uint16_t
-sum16(const uint8_t *p, size_t len)
-{
-	uint32_t sum = 0;
-
-	for (size_t i = 0; i + 1 < len; i += 2)
-		sum += (uint32_t)p[i] << 8 | p[i + 1];
-	while (sum > 0xffff)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
-static size_t
-ethernet(uint8_t *p, uint8_t to, uint8_t from, uint16_t ethertype)
-{
-	const uint8_t head[14] = {
-		2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, (uint8_t)(ethertype >> 8), (uint8_t)ethertype};
-
-	memcpy(p, head, sizeof(head));
-	return sizeof(head);
-}
-
-static size_t
-ipv4_udp(uint8_t *p, const uint8_t *addresses, uint8_t protocol, uint16_t flags, uint16_t port,
-	 size_t payload)
-{
-	size_t l4 = protocol == 6 ? 20 : 8, total = 20 + l4 + payload;
-	uint16_t sum;
-
-	memset(p, 0, 20 + l4);
-	p[0] = 0x45;
-	p[2] = (uint8_t)(total >> 8);
-	p[3] = (uint8_t)total;
-	p[5] = 9;
-	p[6] = (uint8_t)(flags >> 8);
-	p[7] = (uint8_t)flags;
-	p[8] = 64;
-	p[9] = protocol;
-	memcpy(p + 12, addresses, 8);
-	sum = sum16(p, 20);
-	p[10] = (uint8_t)(sum >> 8);
-	p[11] = (uint8_t)sum;
-	p[20] = 200;
-	p[22] = (uint8_t)(port >> 8);
-	p[23] = (uint8_t)port;
-	if (protocol == 17) {
-		p[24] = (uint8_t)((8 + payload) >> 8);
-		p[25] = (uint8_t)(8 + payload);
-	}
-	return 20 + l4;
-}
-
-size_t
-pipeline_driver_seed(uint32_t i, uint8_t *data, size_t room)
-{
-	static const struct {
-		uint8_t port, to, source, destination, protocol;
-		uint16_t flags, payload;
-		bool tunnel, arp, snap;
-	} seeds[] = {
-		{0, 2, 1, 2, 17, 0, 10, false, false, false},
-		{0, 0xaa, 1, 2, 6, 0, 100, false, false, false},
-		{0, 2, 1, 2, 17, 0x4000, 1450, false, false, false},
-		{0, 2, 1, 3, 17, 0, 10, false, false, false},
-		{0, 2, 1, 4, 17, 0x2000, 64, false, false, false},
-		{0, 2, 1, 4, 17, 0x0009, 64, false, false, false},
-		{0, 2, 1, 5, 1, 0, 10, false, false, false},
-		{0, 2, 1, 9, 17, 0, 10, false, false, false},
-		{0, 0xff, 1, 2, 0, 0, 0, false, true, false},
-		{1, 1, 2, 1, 17, 0, 30, true, false, false},
-		{1, 1, 2, 3, 6, 0x4000, 1300, true, false, false},
-		{1, 1, 2, 1, 0, 0, 0, true, true, false},
-		{1, 1, 2, 9, 1, 0, 30, true, false, false},
-		{2, 1, 2, 1, 17, 0, 30, true, false, false},
-		{0, 2, 1, 2, 17, 0, 10, false, false, true},
-		{1, 1, 2, 1, 17, 0, 30, true, false, true},
-	};
-	const uint8_t outer[8] = {192, 0, 2, 2, 192, 0, 2, 1};
-	uint8_t *p = data, *inner;
-	size_t inner_bytes;
-
-	if (i >= sizeof(seeds) / sizeof(seeds[0]) || room < 2000)
-		return 0;
-	memset(data, 0, 2000);
-	const uint8_t addresses[8] = {10, 0, 0, seeds[i].source, 10, 0, 0, seeds[i].destination};
-	const uint8_t arp[28] = {0,  1,
-				 8,  0,
-				 6,  4,
-				 0,  1,
-				 2,  0,
-				 0,  0,
-				 0,  seeds[i].source,
-				 10, 0,
-				 0,  seeds[i].source,
-				 0,  0,
-				 0,  0,
-				 0,  0,
-				 10, 0,
-				 0,  seeds[i].destination};
-	*p++ = seeds[i].port;
-	inner_bytes = 14 + (seeds[i].snap ? 8u : 0u) +
-		      (seeds[i].arp ? 28u : (seeds[i].protocol == 6 ? 40u : 28u) + seeds[i].payload);
-	if (seeds[i].tunnel) {
-		p += ethernet(p, 0xf0 + seeds[i].port, 0xe1, 0x0800);
-		p += ipv4_udp(p, outer, 17, 0x4000, 4789, 8 + inner_bytes);
-		p[0] = 8;
-		p[6] = 100;
-		p += 8;
-	}
-	inner = p;
-	p += ethernet(p, seeds[i].to, seeds[i].source,
-		      seeds[i].snap  ? (uint16_t)(inner_bytes - 14)
-		      : seeds[i].arp ? 0x0806
-				     : 0x0800);
-	if (seeds[i].snap) {
-		memcpy(p, "\xaa\xaa\x03\0\0\0\x08\x00", 8);
-		p += 8;
-	}
-	if (seeds[i].arp)
-		memcpy(p, arp, sizeof(arp));
-	else
-		ipv4_udp(p, addresses, seeds[i].protocol, seeds[i].flags, 53, seeds[i].payload);
-	return (size_t)(inner - data) + inner_bytes;
 }
