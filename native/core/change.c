@@ -14,19 +14,25 @@ fp_changes_open(struct fp_installer *in)
 		const struct fp_vnet *vnet = &in->arena->view.vnet[v];
 		if (!fp_index_live(&in->arena->pool[FP_POOL_VNET], v))
 			continue;
+		in->vnet[v].changes = vnet->change_next;
 		for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++)
 			if (vnet->changes[i].revision > in->vnet[v].newest_change)
 				in->vnet[v].newest_change = vnet->changes[i].revision;
 		if (!vnet->closing)
 			continue;
-		// The last data plane ended between a revocation and the end of its pass.
+		// The last data plane ended between a revocation and the end of its pass. The walk for all of them is
+		// the last thing that is done at opening.
 		if (vnet->closing > FP_VNET_CLOSING_SCOPES)
 			fp_close_vnet(in->arena, v);
-		for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++)
-			if (vnet->changes[i].revision && vnet->changes[i].kind == FP_CHANGE_TIGHTEN)
-				fp_close_older(in->arena, v, &vnet->changes[i].scope,
-					       (uint32_t)vnet->changes[i].revision + 1);
-		fp_closings_finish(in->arena);
+		uint32_t n = 0;
+		for (uint32_t i = 0; i < FP_CHANGES_KEPT; i++) {
+			if (vnet->changes[i].revision == 0 || vnet->changes[i].kind != FP_CHANGE_TIGHTEN)
+				continue;
+			if (n++ % FP_CLOSINGS_MAX == 0 && n > 1)
+				fp_closings_finish(in->arena); // its list takes no more
+			fp_close_older(in->arena, v, &vnet->changes[i].scope,
+				       (uint32_t)vnet->changes[i].revision + 1);
+		}
 	}
 }
 
@@ -46,9 +52,9 @@ fp_change_apply(struct fp_installer *in, const struct fp_record_change *record)
 	if (record->head.revision >= in->vnet[index].snapshot_revision) {
 		if (record->kind == FP_CHANGE_TIGHTEN)
 			fp_close_scope(in->arena, index, &record->scope);
-		else
-			fp_mark_scope(in, index, &record->scope);
 		change_keep(in, index, record);
+		if (record->kind != FP_CHANGE_TIGHTEN)
+			fp_mark_newest(in, index);
 	}
 	if (record->head.flags & FP_RECORD_LAST)
 		fp_close_now(in);
@@ -86,6 +92,8 @@ change_keep(struct fp_installer *in, uint32_t index, const struct fp_record_chan
 	fp_store(&place->kind, record->kind);
 	fp_store(&place->revision, record->head.revision);
 	fp_store(&vnet->change_next, (vnet->change_next + 1) % FP_CHANGES_KEPT);
+	state->changes++;
+	fp_mark_overwritten(in, index);
 	if (record->head.revision > vnet->revision)
 		fp_store(&vnet->revision, record->head.revision);
 	if (record->head.revision > state->newest_change)

@@ -10,17 +10,21 @@
 #include "scope.h"
 
 #define SCOPE_NS 4           // comparing with one
+#define RETIRED_AT_ONCE 256  // V-nets
 #define STAMP_AGE (1u << 30) // older stamps are kept at this distance, so that numbers may wrap around
 
 static bool is_closed(const struct fp_arena *arena, uint32_t index, fp_action_word word, uint32_t decided);
-static bool in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet,
+static bool in_scope(const struct fp_closings *closings, const struct fp_flow_entry *entry, uint32_t vnet,
 		     uint32_t to, uint32_t decided);
 static bool location_died(const struct fp_arena_view *view, uint32_t location);
 static uint32_t walk_one(void *context, uint32_t index, struct fp_flow_entry *entry,
 			 struct fp_flow_side *side);
-static void publish(struct fp_arena *arena, const struct fp_closing *closing);
+static void publish(struct fp_arena *arena, uint32_t vnet, const struct fp_closing *closing);
+static bool has_room(const struct fp_arena *arena, struct fp_closing_list *list);
 static void pend(struct fp_arena *arena, uint32_t vnet, uint8_t how);
 static void retire(struct fp_arena *arena);
+static bool scopes_retire(struct fp_arena *arena, uint32_t vnet);
+static bool whole_retire(struct fp_arena *arena, uint32_t vnet);
 static void vnet_settled(struct fp_arena *arena, uint32_t vnet);
 
 static inline bool
@@ -39,9 +43,15 @@ fp_closings_init(struct fp_arena *arena)
 	closings->sequence = 1;
 	closings->whole = calloc(arena->view.vnets, sizeof(*closings->whole));
 	closings->scopes = calloc(arena->view.vnets, sizeof(*closings->scopes));
-	closings->whole_list = calloc(arena->view.vnets, sizeof(*closings->whole_list));
+	// A V-net that is taken off them may come once more before all have been gone through.
+	closings->whole_list = calloc(arena->view.vnets, 2 * sizeof(*closings->whole_list));
+	closings->scope_list = calloc(arena->view.vnets, 2 * sizeof(*closings->scope_list));
+	closings->list = calloc(arena->view.vnets, sizeof(*closings->list));
 	closings->decided = calloc(arena->view.flows, sizeof(*closings->decided));
-	return closings->whole && closings->scopes && closings->whole_list && closings->decided ? 0 : -ENOMEM;
+	return closings->whole && closings->scopes && closings->whole_list && closings->scope_list &&
+			       closings->list && closings->decided
+		       ? 0
+		       : -ENOMEM;
 }
 
 void
@@ -53,6 +63,8 @@ fp_closings_free(struct fp_arena *arena)
 	free(closings->whole);
 	free(closings->scopes);
 	free(closings->whole_list);
+	free(closings->scope_list);
+	free(closings->list);
 	free(closings->decided);
 	free(closings);
 	arena->view.closings = NULL;
@@ -99,8 +111,7 @@ is_closed(const struct fp_arena *arena, uint32_t index, fp_action_word word, uin
 	if (fp_load(&closings->dead) && (!(fp_load(&ingress->flags) & FP_INGRESS_LIVE) ||
 					 location_died(view, source) || location_died(view, destination)))
 		return true;
-	return (fp_load(&closings->scopes[vnet]) || fp_load(&closings->scopes[to])) &&
-	       in_scope(arena, entry, vnet, to, decided);
+	return in_scope(closings, entry, vnet, to, decided);
 }
 
 static bool
@@ -110,16 +121,13 @@ location_died(const struct fp_arena_view *view, uint32_t location)
 }
 
 static bool
-in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32_t vnet, uint32_t to,
-	 uint32_t decided)
+in_list(const struct fp_closing_list *list, const struct fp_flow_entry *entry, bool from_it, uint32_t to,
+	uint32_t decided)
 {
-	const struct fp_closings *closings = arena->view.closings;
-	const uint32_t first = fp_load(&closings->first), end = fp_load(&closings->end);
+	const uint32_t first = fp_load(&list->first), end = fp_load(&list->end);
 	for (uint32_t i = first; i != end; i++) {
-		const struct fp_closing *one = &closings->closing[i % FP_CLOSINGS_MAX];
-		const bool named =
-			one->to ? one->vnet == vnet && one->to == to : one->vnet == vnet || one->vnet == to;
-		if (named && is_before(decided, one->sequence) &&
+		const struct fp_closing *one = &list->closing[i % FP_CLOSINGS_MAX];
+		if ((one->to == 0 || (from_it && one->to == to)) && is_before(decided, one->sequence) &&
 		    (!one->older || is_before(fp_load(&entry->revision), one->before)) &&
 		    fp_scope_covers(&one->scope, &entry->key))
 			return true;
@@ -127,26 +135,34 @@ in_scope(const struct fp_arena *arena, const struct fp_flow_entry *entry, uint32
 	return false;
 }
 
+static bool
+in_scope(const struct fp_closings *closings, const struct fp_flow_entry *entry, uint32_t vnet, uint32_t to,
+	 uint32_t decided)
+{
+	return (fp_load(&closings->scopes[vnet]) &&
+		in_list(&closings->list[vnet], entry, true, to, decided)) ||
+	       (to != vnet && fp_load(&closings->scopes[to]) &&
+		in_list(&closings->list[to], entry, false, to, decided));
+}
+
 // ---- publishing ------------------------------------------------------------------------------
 
 void
 fp_close_scope(struct fp_arena *arena, uint32_t vnet, const struct fp_scope *scope)
 {
-	publish(arena, &(struct fp_closing){.vnet = (uint16_t)vnet, .scope = *scope});
+	publish(arena, vnet, &(struct fp_closing){.scope = *scope});
 }
 
 void
 fp_close_older(struct fp_arena *arena, uint32_t vnet, const struct fp_scope *scope, uint32_t before)
 {
-	publish(arena, &(struct fp_closing){
-			       .vnet = (uint16_t)vnet, .scope = *scope, .older = true, .before = before});
+	publish(arena, vnet, &(struct fp_closing){.scope = *scope, .older = true, .before = before});
 }
 
 void
 fp_close_pair(struct fp_arena *arena, uint32_t from, uint32_t to)
 {
-	publish(arena, &(struct fp_closing){
-			       .vnet = (uint16_t)from, .to = (uint16_t)to, .scope = {.port_high = 0xffff}});
+	publish(arena, from, &(struct fp_closing){.to = (uint16_t)to, .scope = {.port_high = 0xffff}});
 }
 
 void
@@ -170,22 +186,35 @@ fp_close_dead(struct fp_arena *arena)
 	__atomic_store_n(&closings->pending, 1, __ATOMIC_RELEASE);
 }
 
-// With no room in the list the V-net is closed as a whole: more than is forbidden, but at once.
+// With no room in its list the V-net is closed as a whole: more than is forbidden, but at once.
 static void
-publish(struct fp_arena *arena, const struct fp_closing *given)
+publish(struct fp_arena *arena, uint32_t vnet, const struct fp_closing *given)
 {
 	struct fp_closings *closings = arena->view.closings;
-	(void)fp_closings_settle(arena);
-	if (closings->end - closings->reusable == FP_CLOSINGS_MAX) {
-		fp_close_vnet(arena, given->vnet);
+	struct fp_closing_list *list = &closings->list[vnet];
+	if (!has_room(arena, list))
+		(void)fp_closings_settle(arena);
+	if (!has_room(arena, list)) {
+		fp_close_vnet(arena, vnet);
 		return;
 	}
-	struct fp_closing *one = &closings->closing[closings->end % FP_CLOSINGS_MAX];
+	struct fp_closing *one = &list->closing[list->end % FP_CLOSINGS_MAX];
 	*one = *given;
 	one->sequence = ++closings->sequence;
-	__atomic_store_n(&closings->end, closings->end + 1, __ATOMIC_RELEASE);
-	__atomic_store_n(&closings->scopes[one->vnet], closings->scopes[one->vnet] + 1, __ATOMIC_RELEASE);
-	pend(arena, one->vnet, FP_VNET_CLOSING_SCOPES);
+	if (closings->scopes[vnet] == 0)
+		closings->scope_list[closings->scoped++] = (uint16_t)vnet;
+	__atomic_store_n(&list->end, list->end + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&closings->scopes[vnet], list->end - list->first, __ATOMIC_RELEASE);
+	pend(arena, vnet, FP_VNET_CLOSING_SCOPES);
+}
+
+static bool
+has_room(const struct fp_arena *arena, struct fp_closing_list *list)
+{
+	if (list->end - list->reusable == FP_CLOSINGS_MAX &&
+	    rte_rcu_qsbr_check(arena->qsbr, list->token, false) == 1)
+		list->reusable = list->first;
+	return list->end - list->reusable < FP_CLOSINGS_MAX;
 }
 
 // A decision that a thread has been handed and not yet looked at is no less closed: it compares `closings`.
@@ -229,10 +258,11 @@ fp_closings_walk(struct fp_arena *arena, uint32_t *left_ns)
 	(void)fp_closings_settle(arena);
 	if (!fp_closings_due(arena))
 		return false;
+	if (closings->phase == FP_CLOSING_RETIRE)
+		return true;
 	if (closings->phase == FP_CLOSING_IDLE) {
 		closings->phase = FP_CLOSING_WALK;
 		closings->walk_sequence = closings->sequence;
-		closings->walk_end = closings->end;
 		closings->cursor = 0;
 	}
 	if (fp_flow_pass(arena, &closings->cursor, left_ns, walk_one, arena)) {
@@ -259,7 +289,7 @@ walk_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp_f
 	struct fp_closings *closings = arena->view.closings;
 	const uint32_t decided = closings->decided[index];
 	const uint32_t vnet = fp_flow_vnet_at(arena, index);
-	const uint32_t compare_ns = closings->scopes[vnet] ? (closings->end - closings->first) * SCOPE_NS : 0;
+	const uint32_t compare_ns = closings->scopes[vnet] * SCOPE_NS;
 	if (is_closed(arena, index, entry->action, decided)) {
 		fp_flow_remove_at(arena, index);
 		return compare_ns + FP_REMOVE_NS;
@@ -274,43 +304,71 @@ fp_closings_settle(struct fp_arena *arena)
 {
 	struct fp_closings *closings = arena->view.closings;
 	if (closings->phase == FP_CLOSING_GRACE &&
-	    rte_rcu_qsbr_check(arena->qsbr, closings->token, false) == 1)
+	    rte_rcu_qsbr_check(arena->qsbr, closings->token, false) == 1) {
+		closings->phase = FP_CLOSING_RETIRE;
+		closings->retire_scope = closings->kept_scopes = 0;
+		closings->retire_whole = closings->kept_wholes = 0;
+	}
+	if (closings->phase == FP_CLOSING_RETIRE)
 		retire(arena);
-	if (closings->reusable != closings->reusable_next &&
-	    rte_rcu_qsbr_check(arena->qsbr, closings->reusable_token, false) == 1)
-		closings->reusable = closings->reusable_next;
-	return closings->phase == FP_CLOSING_GRACE;
+	return closings->phase >= FP_CLOSING_GRACE;
 }
 
+// What is published meanwhile comes at the end of the two lists, and stays.
 static void
 retire(struct fp_arena *arena)
 {
 	struct fp_closings *closings = arena->view.closings;
-	closings->phase = FP_CLOSING_IDLE;
-	for (uint32_t i = closings->first; i != closings->walk_end; i++) {
-		const uint32_t vnet = closings->closing[i % FP_CLOSINGS_MAX].vnet;
-		__atomic_store_n(&closings->scopes[vnet], closings->scopes[vnet] - 1, __ATOMIC_RELEASE);
-		vnet_settled(arena, vnet);
-	}
-	__atomic_store_n(&closings->first, closings->walk_end, __ATOMIC_RELEASE);
-	closings->reusable_next = closings->walk_end;
-	closings->reusable_token = rte_rcu_qsbr_start(arena->qsbr);
-	uint32_t kept = 0;
-	for (uint32_t i = 0; i < closings->wholes; i++) {
-		const uint32_t vnet = closings->whole_list[i];
-		if (is_before(closings->walk_sequence, closings->whole[vnet])) {
-			closings->whole_list[kept++] = (uint16_t)vnet;
-			continue;
+	for (uint32_t n = 0; n < RETIRED_AT_ONCE; n++) {
+		if (closings->retire_scope < closings->scoped) {
+			const uint16_t vnet = closings->scope_list[closings->retire_scope++];
+			if (!scopes_retire(arena, vnet))
+				closings->scope_list[closings->kept_scopes++] = vnet;
+		} else if (closings->retire_whole < closings->wholes) {
+			const uint16_t vnet = closings->whole_list[closings->retire_whole++];
+			if (!whole_retire(arena, vnet))
+				closings->whole_list[closings->kept_wholes++] = vnet;
+		} else {
+			closings->scoped = closings->kept_scopes;
+			closings->wholes = closings->kept_wholes;
+			closings->phase = FP_CLOSING_IDLE;
+			if (closings->dead && !is_before(closings->walk_sequence, closings->dead))
+				__atomic_store_n(&closings->dead, 0, __ATOMIC_RELEASE);
+			if (closings->scoped == 0 && closings->wholes == 0 && closings->dead == 0)
+				__atomic_store_n(&closings->pending, 0, __ATOMIC_RELEASE);
+			return;
 		}
-		__atomic_store_n(&closings->whole[vnet], 0, __ATOMIC_RELEASE);
-		vnet_settled(arena, vnet);
-		fp_index_drop(&arena->pool[FP_POOL_VNET], vnet);
 	}
-	closings->wholes = kept;
-	if (closings->dead && !is_before(closings->walk_sequence, closings->dead))
-		__atomic_store_n(&closings->dead, 0, __ATOMIC_RELEASE);
-	if (closings->first == closings->end && closings->wholes == 0 && closings->dead == 0)
-		__atomic_store_n(&closings->pending, 0, __ATOMIC_RELEASE);
+}
+
+// True: its list is empty.
+static bool
+scopes_retire(struct fp_arena *arena, uint32_t vnet)
+{
+	struct fp_closings *closings = arena->view.closings;
+	struct fp_closing_list *list = &closings->list[vnet];
+	uint32_t first = list->first;
+	while (first != list->end &&
+	       !is_before(closings->walk_sequence, list->closing[first % FP_CLOSINGS_MAX].sequence))
+		first++;
+	if (first != list->first)
+		list->token = rte_rcu_qsbr_start(arena->qsbr);
+	__atomic_store_n(&list->first, first, __ATOMIC_RELEASE);
+	__atomic_store_n(&closings->scopes[vnet], (uint16_t)(list->end - first), __ATOMIC_RELEASE);
+	vnet_settled(arena, vnet);
+	return closings->scopes[vnet] == 0;
+}
+
+static bool
+whole_retire(struct fp_arena *arena, uint32_t vnet)
+{
+	struct fp_closings *closings = arena->view.closings;
+	if (is_before(closings->walk_sequence, closings->whole[vnet]))
+		return false;
+	__atomic_store_n(&closings->whole[vnet], 0, __ATOMIC_RELEASE);
+	vnet_settled(arena, vnet);
+	fp_index_drop(&arena->pool[FP_POOL_VNET], vnet);
+	return true;
 }
 
 static void

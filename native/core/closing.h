@@ -11,8 +11,10 @@
 // good at once, although the walk has not come by. What may be closed:
 //
 //	scope	the flows of a V-net, or into it, that a change's scope covers; a pair: all from one V-net into another
-//	V-net	all flows from or into it: it goes, its store is another one, or the list of scopes has no room
+//	V-net	all flows from or into it: it goes, its store is another one, or its list of scopes has no room
 //	dead	flows that name a location or an ingress that has died
+//
+// Each V-net has a list of its own: however much one of them changes, it is only that one that is closed as a whole.
 //
 // A closing leaves the list a grace period after a walk that began later has ended: a reader may have found a
 // flow before it was taken out. What one list entry held is overwritten after another one, so no reader sees half of it.
@@ -27,43 +29,50 @@
 
 struct fp_arena;
 
-#define FP_CLOSINGS_MAX 256 // a power of two
+#define FP_CLOSINGS_MAX                                                                                      \
+	128 // of a V-net: two commits of as many scopes as the directory tells; a power of two
 
 struct fp_closing {
 	struct fp_scope scope;
 	uint32_t sequence;
-	uint16_t vnet;
-	uint16_t to;     // a pair: only flows from `vnet` into this one; 0: from or into `vnet`
-	uint32_t before; // if `older`: only flows of a revision (low bits) before this
+	uint16_t to; // a pair: only flows from the list's V-net into this one; 0: from or into the list's
 	bool older;
+	uint32_t before; // if `older`: only flows of a revision (low bits) before this
+};
+
+// Of one V-net. Memory is touched only by V-nets that close scopes.
+struct fp_closing_list {
+	uint32_t first, end; // closing[first .. end), modulo FP_CLOSINGS_MAX
+	uint32_t reusable;   // the writer's: closing[reusable .. first) may still be looked at,
+	uint64_t token;      // until this grace period has passed
+	struct fp_closing closing[FP_CLOSINGS_MAX];
 };
 
 enum fp_closing_phase {
 	FP_CLOSING_IDLE = 0,
 	FP_CLOSING_WALK = 1,
-	FP_CLOSING_GRACE = 2, // for the readers that found a flow before it was taken out
+	FP_CLOSING_GRACE = 2,  // for the readers that found a flow before it was taken out
+	FP_CLOSING_RETIRE = 3, // what the walk was about leaves the lists, some V-nets at a time
 };
 
 struct fp_closings {
 	// Readers'.
-	uint32_t pending;    // 0: nothing to compare with
-	uint32_t first, end; // closing[first .. end), modulo FP_CLOSINGS_MAX
-	uint32_t dead;       // sequence, 0: nothing has died
-	uint32_t *whole;     // by V-net: sequence of what closes all of it, 0: nothing does
-	uint16_t *scopes;    // by V-net: how many closings name it
-	uint32_t *decided;   // by flow entry: sequence when it was decided
-	struct fp_closing closing[FP_CLOSINGS_MAX];
+	uint32_t pending;             // 0: nothing to compare with
+	uint32_t dead;                // sequence, 0: nothing has died
+	uint32_t *whole;              // by V-net: sequence of what closes all of it, 0: nothing does
+	uint16_t *scopes;             // by V-net: how many closings its list holds
+	struct fp_closing_list *list; // by V-net
+	uint32_t *decided;            // by flow entry: sequence when it was decided
 	// The writer's.
-	uint32_t sequence;    // of the newest
-	uint16_t *whole_list; // V-nets with `whole`
-	uint32_t wholes;
-	uint8_t phase;                    // enum fp_closing_phase
-	uint32_t cursor;                  // of the walk
-	uint32_t walk_sequence, walk_end; // what had been published when the walk began
-	uint64_t token;                   // of the grace period after it
-	uint32_t reusable;                // closing[reusable .. first) may still be looked at
-	uint32_t reusable_next;
-	uint64_t reusable_token;
+	uint32_t sequence;                 // of the newest
+	uint16_t *whole_list, *scope_list; // V-nets with `whole`, with `scopes`
+	uint32_t wholes, scoped;
+	uint8_t phase;                       // enum fp_closing_phase
+	uint32_t cursor;                     // of the walk
+	uint32_t walk_sequence;              // what had been published when the walk began
+	uint64_t token;                      // of the grace period after it
+	uint32_t retire_scope, retire_whole; // how far the two lists of V-nets have been gone through,
+	uint32_t kept_scopes, kept_wholes;   // and how many of these stay
 };
 
 int fp_closings_init(struct fp_arena *arena);
@@ -79,7 +88,8 @@ void fp_close_dead(struct fp_arena *arena);
 bool fp_closings_walk(struct fp_arena *arena, uint32_t *left_ns);
 // All of it at once: nobody reads yet.
 void fp_closings_finish(struct fp_arena *arena);
-// Takes off the list what no reader can meet any more. True: something waits for a reader.
+// Takes off the lists what no reader can meet any more, some V-nets at a time. True: something waits for a reader, or
+// for the next call.
 bool fp_closings_settle(struct fp_arena *arena);
 // Something was published that no walk has begun for.
 bool fp_closings_fresh(const struct fp_arena *arena);

@@ -23,16 +23,17 @@
 #define FP_CLIENTS (FP_CLIENT_WORKERS + 1) // the last is control
 static_assert(FP_CLIENT_WORKERS <= 16, "a bit each in tunnel_workers");
 #define FP_FRAME_BYTES_MAX 9216
-#define FP_SCOPES_PENDING 256
 
 // The writer is kept no longer than this by a record, or by a slice of a pass, by estimate.
 #define FP_RECORD_NS 200000
 #define FP_SLICE_NS 100000
 
-// Flows that are to be asked again.
+// Flows that are to be asked again in a lap of marking.
 struct fp_mark {
+	uint32_t lap; // another: nothing is
 	bool all, older;
-	uint32_t before; // if `older`: those of a revision (low bits) before this
+	uint32_t before;     // if `older`: those of a revision (low bits) before this
+	uint32_t first, end; // those in the scopes of the changes of these numbers
 };
 
 // Beside each V-net, private.
@@ -42,29 +43,18 @@ struct fp_vnet_state {
 	uint64_t newest_change;     // an answer of this revision or a newer one needs no comparison
 	uint16_t generation;        // objects of another generation were not set again since SNAPSHOT_BEGIN
 	bool in_snapshot;
-	bool leaving;                           // is being removed
-	uint8_t swept;                          // enum fp_swept: what its snapshot's end has gone through
-	uint32_t era;                           // another whenever its revisions are another store's
-	struct fp_mark mark, mark_next;         // of this lap, of the next one
-	uint16_t marks;                         // scopes of this lap that concern it
-	uint32_t locations;                     // that it has
-	uint32_t peerings;                      // from it
+	bool leaving;           // is being removed
+	uint8_t swept;          // enum fp_swept: what its snapshot's end has gone through
+	uint32_t era;           // another whenever its revisions are another store's
+	struct fp_mark mark[2]; // of this lap and of the next one, by the last bit of their number
+	uint32_t changes;       // that it has kept: the number of the next one
+	uint32_t locations;     // that it has
+	uint32_t peerings;      // from it
 	uint32_t location_first, ingress_first; // lists of what it has
 	uint32_t location_at, ingress_at;       // where the sweep goes on
 };
 
 enum fp_swept { FP_SWEPT_INGRESSES = 1, FP_SWEPT_LOCATIONS = 2 };
-
-// A change that flows have still to be compared with.
-struct fp_scope_pending {
-	uint32_t vnet;
-	struct fp_scope scope;
-};
-
-struct fp_scope_list {
-	struct fp_scope_pending item[FP_SCOPES_PENDING];
-	uint32_t count;
-};
 
 // What a client sends in several records.
 struct fp_assembly {
@@ -137,9 +127,8 @@ struct fp_installer {
 	uint32_t tunnel_sweep;
 
 	// marking.c
-	struct fp_scope_list marks; // of this lap
-	struct fp_scope_list marks_next;
-	bool marking, marks_due; // a lap is under way; there is something for the next one
+	uint32_t lap;            // that is under way, or was last
+	bool marking, marks_due; // it is under way; there is something for the next one
 	uint32_t mark_cursor;
 	// upkeep.c
 	uint64_t upkeep_ns;   // when the last tick was
@@ -179,7 +168,7 @@ int fp_peering_set(struct fp_installer *in, const struct fp_record_peering *reco
 int fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *record);
 bool fp_peered(const struct fp_installer *in, uint32_t from, uint32_t to);
 void fp_peerings_sweep(struct fp_installer *in, uint32_t vnet); // those not set again
-void fp_peerings_drop(struct fp_installer *in, uint32_t vnet);  // all, either way
+void fp_peerings_drop(struct fp_installer *in, uint32_t vnet);  // all, either way; it is closed as a whole
 
 // ingress_table.c
 void fp_ingresses_open(struct fp_installer *in);
@@ -244,10 +233,11 @@ int fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record);
 int fp_packet_out(struct fp_installer *in, const struct fp_record_packet *record);
 
 // marking.c: what a change may have touched is asked again
-void fp_mark_scope(struct fp_installer *in, uint32_t vnet, const struct fp_scope *scope);
+void fp_mark_newest(struct fp_installer *in, uint32_t vnet);      // flows in the scope of the newest change
+void fp_mark_overwritten(struct fp_installer *in, uint32_t vnet); // the oldest change is kept no longer
 void fp_mark_older(struct fp_installer *in, uint32_t vnet, uint32_t before); // flows of older revisions
-void fp_mark_forget(struct fp_installer *in, uint32_t vnet);      // its scopes wait for nothing any more
-bool fp_marking_tick(struct fp_installer *in, uint32_t *left_ns); // true: there is more to do
+void fp_mark_forget(struct fp_installer *in, uint32_t vnet);                 // nothing of it waits any more
+bool fp_marking_tick(struct fp_installer *in, uint32_t *left_ns);            // true: there is more to do
 
 // upkeep.c
 bool fp_upkeep_tick(struct fp_installer *in, uint32_t *left_ns); // likewise

@@ -1,48 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Marking: flows that a change may have touched, but does not forbid (loosened, moved, missed), forward on and
-// are asked again. A pass over all flows in slices. What comes during a lap waits for the next one, so that each
-// scope sees every flow. Scopes that find no room mean all of their V-net.
+// are asked again. A pass over all flows in slices, a lap. What comes during a lap waits for the next one, so that
+// each scope sees every flow. The scopes are those that the V-net keeps (change.c); a V-net that has overwritten one
+// before a lap was through with it is asked about as a whole, and no other one with it.
 #include "install_internal.h"
 
 #include "flow_internal.h"
 
 #define SCOPE_NS 4
 
-static void lap_begin(struct fp_installer *in);
+static struct fp_mark *mark_of(struct fp_installer *in, uint32_t vnet, uint32_t lap);
+static struct fp_mark *mark_next(struct fp_installer *in, uint32_t vnet);
 static uint32_t mark_one(void *context, uint32_t index, struct fp_flow_entry *entry,
 			 struct fp_flow_side *side);
-static bool is_marked(const struct fp_installer *in, uint32_t vnet, const struct fp_flow_entry *entry);
-static void list_forget(struct fp_scope_list *list, uint32_t vnet);
+static bool is_marked(const struct fp_mark *mark, const struct fp_vnet *vnet,
+		      const struct fp_flow_entry *entry);
 
 void
-fp_mark_scope(struct fp_installer *in, uint32_t vnet, const struct fp_scope *scope)
+fp_mark_newest(struct fp_installer *in, uint32_t vnet)
 {
-	struct fp_scope_list *list = &in->marks_next;
-	if (list->count == FP_SCOPES_PENDING)
-		in->vnet[vnet].mark_next.all = true;
-	else
-		list->item[list->count++] = (struct fp_scope_pending){.vnet = vnet, .scope = *scope};
-	in->marks_due = true;
+	struct fp_mark *mark = mark_next(in, vnet);
+	const uint32_t changes = in->vnet[vnet].changes;
+	if (mark->first == mark->end)
+		mark->first = changes - 1;
+	mark->end = changes;
+}
+
+void
+fp_mark_overwritten(struct fp_installer *in, uint32_t vnet)
+{
+	const uint32_t oldest = in->vnet[vnet].changes - FP_CHANGES_KEPT; // that is kept
+	for (uint32_t lap = in->lap; lap != in->lap + 2; lap++) {
+		struct fp_mark *mark = mark_of(in, vnet, lap);
+		if (mark == NULL || mark->first == mark->end || (int32_t)(oldest - mark->first) <= 0)
+			continue;
+		mark->all = true;
+		mark->first = mark->end = 0;
+	}
 }
 
 void
 fp_mark_older(struct fp_installer *in, uint32_t vnet, uint32_t before)
 {
-	struct fp_mark *mark = &in->vnet[vnet].mark_next;
+	struct fp_mark *mark = mark_next(in, vnet);
 	if (!mark->older || (int32_t)(before - mark->before) > 0)
 		mark->before = before;
 	mark->older = true;
-	in->marks_due = true;
 }
 
 void
 fp_mark_forget(struct fp_installer *in, uint32_t vnet)
 {
-	list_forget(&in->marks, vnet);
-	list_forget(&in->marks_next, vnet);
-	in->vnet[vnet].mark = in->vnet[vnet].mark_next = (struct fp_mark){0};
-	in->vnet[vnet].marks = 0;
+	in->vnet[vnet].mark[0] = in->vnet[vnet].mark[1] = (struct fp_mark){0};
 }
 
 bool
@@ -51,39 +61,48 @@ fp_marking_tick(struct fp_installer *in, uint32_t *left_ns)
 	if (!in->marking) {
 		if (!in->marks_due)
 			return false;
-		lap_begin(in);
+		in->lap++;
+		in->marks_due = false;
+		in->marking = true;
+		in->mark_cursor = 0;
 	}
 	if (fp_flow_pass(in->arena, &in->mark_cursor, left_ns, mark_one, in))
 		in->marking = false;
 	return in->marking || in->marks_due;
 }
 
-static void
-lap_begin(struct fp_installer *in)
+// NULL: nothing of it is marked in this lap.
+static struct fp_mark *
+mark_of(struct fp_installer *in, uint32_t vnet, uint32_t lap)
 {
-	for (uint32_t v = 1; v < in->arena->view.vnets; v++) {
-		struct fp_vnet_state *state = &in->vnet[v];
-		state->mark = state->mark_next;
-		state->mark_next = (struct fp_mark){0};
-		state->marks = 0;
-	}
-	in->marks = in->marks_next;
-	in->marks_next.count = 0;
-	for (uint32_t i = 0; i < in->marks.count; i++)
-		in->vnet[in->marks.item[i].vnet].marks++;
-	in->marks_due = false;
-	in->marking = true;
-	in->mark_cursor = 0;
+	struct fp_mark *mark = &in->vnet[vnet].mark[lap % 2];
+	return mark->lap == lap ? mark : NULL;
+}
+
+static struct fp_mark *
+mark_next(struct fp_installer *in, uint32_t vnet)
+{
+	struct fp_mark *mark = &in->vnet[vnet].mark[(in->lap + 1) % 2];
+	if (mark->lap != in->lap + 1)
+		*mark = (struct fp_mark){.lap = in->lap + 1};
+	in->marks_due = true;
+	return mark;
 }
 
 static uint32_t
 mark_one(void *context, uint32_t, struct fp_flow_entry *entry, struct fp_flow_side *side)
 {
-	const struct fp_installer *in = context;
-	const uint32_t vnet = in->arena->view.ingress[entry->key.ingress].vnet;
-	const uint32_t to = in->peerings ? fp_flow_destination_vnet(&in->arena->view, entry) : vnet;
-	const uint32_t compare_ns = in->vnet[vnet].marks ? in->marks.count * SCOPE_NS : 0;
-	if (!is_marked(in, vnet, entry) && (to == vnet || !is_marked(in, to, entry)))
+	struct fp_installer *in = context;
+	const struct fp_arena_view *view = &in->arena->view;
+	const uint32_t vnet = view->ingress[entry->key.ingress].vnet;
+	const uint32_t to = in->peerings ? fp_flow_destination_vnet(view, entry) : vnet;
+	const struct fp_mark *mark = mark_of(in, vnet, in->lap);
+	const struct fp_mark *mark_to = to == vnet ? NULL : mark_of(in, to, in->lap);
+	const uint32_t compare_ns =
+		((mark ? mark->end - mark->first : 0) + (mark_to ? mark_to->end - mark_to->first : 0)) *
+		SCOPE_NS;
+	if (!(mark && is_marked(mark, &view->vnet[vnet], entry)) &&
+	    !(mark_to && is_marked(mark_to, &view->vnet[to], entry)))
 		return compare_ns;
 	if (!(fp_action_flags(entry->action) & FP_ACTION_STALE))
 		fp_store(&entry->action, entry->action | (uint64_t)FP_ACTION_STALE << 48);
@@ -92,23 +111,14 @@ mark_one(void *context, uint32_t, struct fp_flow_entry *entry, struct fp_flow_si
 }
 
 static bool
-is_marked(const struct fp_installer *in, uint32_t vnet, const struct fp_flow_entry *entry)
+is_marked(const struct fp_mark *mark, const struct fp_vnet *vnet, const struct fp_flow_entry *entry)
 {
-	const struct fp_vnet_state *state = &in->vnet[vnet];
-	if (state->mark.all || (state->mark.older && (int32_t)(entry->revision - state->mark.before) < 0))
+	if (mark->all || (mark->older && (int32_t)(entry->revision - mark->before) < 0))
 		return true;
-	for (uint32_t i = 0; state->marks && i < in->marks.count; i++)
-		if (in->marks.item[i].vnet == vnet && fp_scope_covers(&in->marks.item[i].scope, &entry->key))
+	for (uint32_t i = mark->first; i != mark->end; i++) {
+		const struct fp_change *change = &vnet->changes[i % FP_CHANGES_KEPT];
+		if (change->kind != FP_CHANGE_TIGHTEN && fp_scope_covers(&change->scope, &entry->key))
 			return true;
+	}
 	return false;
-}
-
-static void
-list_forget(struct fp_scope_list *list, uint32_t vnet)
-{
-	uint32_t kept = 0;
-	for (uint32_t i = 0; i < list->count; i++)
-		if (list->item[i].vnet != vnet)
-			list->item[kept++] = list->item[i];
-	list->count = kept;
 }

@@ -73,6 +73,7 @@ fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *recor
 		return FP_REFUSED_UNKNOWN_VNET;
 	if (!pair_remove(in, pair_make(from, to)))
 		return FP_REFUSED_UNKNOWN_OBJECT;
+	fp_close_pair(in->arena, from, to);
 	fp_close_now(in);
 	return 0;
 }
@@ -102,10 +103,12 @@ fp_peerings_sweep(struct fp_installer *in, uint32_t vnet)
 {
 	for (uint32_t i = 0; in->vnet[vnet].peerings && i <= in->arena->peering_mask;) {
 		uint32_t pair = in->arena->peerings[i];
-		if (pair && pair >> 16 == vnet && in->peering_generation[i] != in->vnet[vnet].generation)
+		if (pair && pair >> 16 == vnet && in->peering_generation[i] != in->vnet[vnet].generation) {
 			pair_remove(in, pair); // another may have moved here: look again
-		else
+			fp_close_pair(in->arena, vnet, pair & 0xffff);
+		} else {
 			i++;
+		}
 	}
 }
 
@@ -155,6 +158,5 @@ pair_remove(struct fp_installer *in, uint32_t pair)
 	fp_store(&peerings[hole], 0);
 	in->peerings--;
 	in->vnet[pair >> 16].peerings--;
-	fp_close_pair(in->arena, pair >> 16, pair & 0xffff);
 	return true;
 }

@@ -8,7 +8,7 @@ static int vnet_add(struct fp_installer *in, const struct fp_record_vnet *record
 static int vnet_close(struct fp_installer *in, uint32_t index);
 static void settings_store(struct fp_installer *in, struct fp_vnet *vnet,
 			   const struct fp_record_vnet *record);
-static void changes_forget(struct fp_vnet *vnet);
+static void changes_forget(struct fp_installer *in, uint32_t index);
 
 void
 fp_vnets_open(struct fp_installer *in)
@@ -101,7 +101,7 @@ fp_vnet_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot *r
 	// Closed before the V-net says that it is of this store, so that a stop in between is no way around it.
 	if (!same_store) {
 		fp_close_vnet(in->arena, index);
-		changes_forget(vnet);
+		changes_forget(in, index);
 		fp_store(&vnet->in_force, (uint64_t)0);
 	}
 	if (!same_store || record->head.revision > vnet->revision)
@@ -160,8 +160,8 @@ vnet_close(struct fp_installer *in, uint32_t index)
 	struct fp_vnet *vnet = &in->arena->view.vnet[index];
 	struct fp_vnet_state *state = &in->vnet[index];
 	if (!state->leaving) {
-		fp_peerings_drop(in, index);
 		fp_close_vnet(in->arena, index);
+		fp_peerings_drop(in, index);
 		fp_close_now(in);
 		state->leaving = true;
 		state->swept = 0;
@@ -195,8 +195,11 @@ settings_store(struct fp_installer *in, struct fp_vnet *vnet, const struct fp_re
 }
 
 static void
-changes_forget(struct fp_vnet *vnet)
+changes_forget(struct fp_installer *in, uint32_t index)
 {
+	struct fp_vnet *vnet = &in->arena->view.vnet[index];
+	fp_mark_forget(in, index);
+	in->vnet[index].changes = 0;
 	fp_store_zero(vnet->changes, sizeof(vnet->changes));
 	fp_store(&vnet->change_next, 0);
 }
