@@ -23,6 +23,12 @@ static void release(struct fp_installer *in, const struct fp_record_flow *record
 		    const struct parties *parties);
 static void again(struct fp_installer *in, const struct fp_record_flow *record);
 
+static inline uint32_t
+second_after(const struct fp_installer *in, uint32_t after_ms)
+{
+	return (uint32_t)((in->now_ns / 1000000 + after_ms) / 1000);
+}
+
 int
 fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record)
 {
@@ -47,15 +53,17 @@ fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record)
 		again(in, record);
 		return FP_REFUSED_LATE;
 	}
-	uint32_t lifetime_s = (record->lifetime_ms + 999) / 1000;
-	uint32_t refresh_s = record->refresh_ms / 1000;
+	// Rounded down: no decision lives longer than it was made for, though one of less than a second may act on what
+	// waits for it only.
+	const uint32_t expire_at_s = second_after(in, record->lifetime_ms);
+	const uint32_t refresh_at_s = second_after(in, record->refresh_ms);
 	struct fp_flow_value value = {
 		.action = record->action == FP_ACTION_DROP
 				  ? fp_action_make(FP_ACTION_DROP, 0, 0, record->reason)
 				  : fp_action_make(record->action, 0, parties.source, parties.destination),
 		.revision = record->head.revision,
-		.expire_at_s = in->now_s + lifetime_s,
-		.refresh_at_s = record->refresh_ms && refresh_s < lifetime_s ? in->now_s + refresh_s : 0,
+		.expire_at_s = expire_at_s,
+		.refresh_at_s = record->refresh_ms && refresh_at_s < expire_at_s ? refresh_at_s : 0,
 		.vnet = parties.vnet,
 	};
 	rc = fp_flow_insert(in->arena, &record->key, &value);

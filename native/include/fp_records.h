@@ -251,8 +251,8 @@ struct fp_record_flow {
 	uint64_t source_object;      // 0: none
 	uint64_t destination_object; // 0: none
 	uint32_t destination_vni;    // 0: the key's V-net
-	uint32_t lifetime_ms;
-	uint32_t refresh_ms; // 0: never refreshed
+	uint32_t lifetime_ms;        // kept to the second, rounded down
+	uint32_t refresh_ms;         // 0: never refreshed
 	uint32_t zero0;
 	uint64_t token; // 0: nobody waits
 	uint64_t incarnation;

@@ -52,6 +52,8 @@ from fastpath.records import (
 
 RACK, SERVER, WEB, TUNNEL, FAR = 100, 200, 201, 500, 300
 
+MS = 1_000_000
+
 
 @pytest.fixture
 def arena():
@@ -132,12 +134,27 @@ def test_refusal_is_cached_with_its_reason(arena, red_key):
 def test_flow_expires_and_is_forgotten(arena, red_key):
     arena.apply(flow(RED, red_key, RACK, destination=FAR, lifetime_ms=2500))
 
-    arena.advance(2)
+    arena.advance(1.5)
     assert action_of(arena, red_key) == Action.ENCAPSULATE
-    arena.advance(2)
+    arena.advance(1)
     assert action_of(arena, red_key) == Action.NONE
     arena.advance(60)
     assert all_rows(arena.dump.flows) == []
+
+
+@pytest.mark.parametrize("lifetime_ms", [1, 250, 999, 1000, 1001, 2500])
+@pytest.mark.parametrize("phase_ms", [0, 1, 250, 999])
+def test_no_decision_lives_longer_than_it_was_made_for_and_none_ends_a_second_before(
+    arena, red_key, lifetime_ms, phase_ms
+):
+    arena.tick(arena.now_ns + phase_ms * MS)
+    made_ns = arena.now_ns
+    assert applied(arena, flow(RED, red_key, RACK, destination=FAR, lifetime_ms=lifetime_ms))
+
+    arena.tick(made_ns + max(0, lifetime_ms - 1000) * MS)
+    assert lifetime_ms <= 1000 or action_of(arena, red_key) == Action.ENCAPSULATE
+    arena.tick(made_ns + lifetime_ms * MS)
+    assert action_of(arena, red_key) == Action.NONE
 
 
 @pytest.mark.parametrize(

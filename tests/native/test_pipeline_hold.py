@@ -45,8 +45,8 @@ def payloads(world):
     return [bytes(sent)[-1] for _, sent in world.bench.probe.sent()]
 
 
-def install(world, key, action, token=0):
-    world.bench.apply(world.bench.flow_rows(key, action, token=token))
+def install(world, key, action, token=0, **more):
+    world.bench.apply(world.bench.flow_rows(key, action, token=token, **more))
 
 
 def counters(world):
@@ -191,6 +191,21 @@ def test_decision_is_acted_on_though_its_flow_was_evicted(world):
     step(world, 200)
     assert len(misses(world)) == 0
     assert counters(world)["dropped"] == {}
+
+
+def test_decision_for_a_moment_is_acted_on_once(world):
+    for number in (1, 2):
+        world.bench.send((0, frame(number)))
+        (row,) = misses(world)
+        install(
+            world,
+            pair_key(world),
+            Action("forward", destination=world.c),
+            token=row["token"],
+            lifetime_ms=1,
+        )
+        step(world)
+        assert payloads(world) == [number]
 
 
 @pytest.mark.parametrize("covers", [True, False])

@@ -120,7 +120,9 @@ def test_bulk_says_what_decide_says_through_any_changes(seed: int) -> None:
     model, bulk = make_snapshot(with_ipv6(world)), Bulk()
     for node in random.sample(GATEWAYS, random.randrange(3)):
         bulk.expect(node)
-    answers = Settings(jitter_ratio=random.choice([0.0, 0.1, 0.5]), lifetime_s=random.choice([1.5, 300.0]))
+    answers = Settings(
+        jitter_ratio=random.choice([0.0, 0.1, 0.5]), lifetime_s=random.choice([1.0, 1.5, 300.0])
+    )
     for _ in range(6):
         for node in random.sample(GATEWAYS, 2):
             with (

@@ -10,6 +10,7 @@ from directory_client.vocabulary.addresses import pack_address
 from directory_client.vocabulary.names import parse_mac
 from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass, LocationKind
 from directory_client.vocabulary.reasons import reason_number
+from directory_client.wire.limits import LIFETIME_MS_MIN
 from directory_client.wire.rows import QUERY
 from directory_service.decide.answer import decide_rows
 from directory_service.decide.decide import Asker
@@ -72,6 +73,12 @@ def test_the_old_node_relays_after_a_move_and_for_no_longer_than_the_grace() -> 
     assert decision.refresh_ms == 0
     late = ask(model, "10.0.0.21", "10.0.0.11", came="node/gw2", now_ms=NOW_MS + 20_000)
     assert late.reason == "not_here"
+
+
+def test_no_decision_lives_for_less_than_a_gateway_can_keep() -> None:
+    model = moved("gw3/rack:101")
+    last = ask(model, "10.0.0.21", "10.0.0.11", came="node/gw2", now_ms=NOW_MS + 20_000 - 1)
+    assert (last.action, last.lifetime_ms) == (Action.RELAY, LIFETIME_MS_MIN)
 
 
 def test_the_new_node_accepts_what_the_old_one_relays() -> None:

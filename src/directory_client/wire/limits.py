@@ -41,5 +41,6 @@ DIFF_ROWS_MAX = 100_000  # of a change's answer; the rest is counted
 
 # numbers
 HELD_S_MAX = 1e10
+LIFETIME_MS_MIN = 1_000  # of a decision: gateways keep a life to the second, rounded down
 EVERY_S_MAX = 1_200  # a third of the longest leases.node_s
 WAIT_MS_MAX = 30_000  # the longest that an answer may be waited for on request

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from directory_client.vocabulary.numbers import Granularity, IngressKind, KeyClass, KeyFlag
+from directory_client.wire.limits import LIFETIME_MS_MIN
 from directory_client.wire.rows import DECISION, SCOPE, Rows
 from directory_service.bulk.ahead import ADDRESSES_MAX, Ahead
 from directory_service.bulk.outcomes import ACTIONS, ASK, NARROW, Columns, Outcomes, find_outcomes
@@ -226,13 +227,18 @@ def _among(outcomes: Outcomes, at: Any, count: int) -> Outcomes:
 def _lifetimes(outcomes: Outcomes, settings: Settings) -> tuple[Any, Any]:
     """Return how long decisions hold and after what time to ask again, in ms (decide._with_jitter)."""
     lesser = 1.0 - settings.jitter_ratio * (outcomes.spread / np.float64(0xFFFFFFFF))
-    lifetime_ms = (settings.lifetime_s * 1000 * lesser).astype(np.uint32)
+    lifetime_ms = _at_least((settings.lifetime_s * 1000 * lesser).astype(np.uint32))
     refresh_ms = (lifetime_ms * REFRESH_RATIO).astype(np.uint32)
     refused = outcomes.refused
     if len(refused):
-        lifetime_ms[refused] = settings.negative_lifetime_s * 1000 * lesser[refused]
+        refused_ms = settings.negative_lifetime_s * 1000 * lesser[refused]
+        lifetime_ms[refused] = _at_least(refused_ms.astype(np.uint32))
         refresh_ms[refused] = 0
     return lifetime_ms, refresh_ms
+
+
+def _at_least(lifetime_ms: Any) -> Any:
+    return np.maximum(lifetime_ms, np.uint32(LIFETIME_MS_MIN))
 
 
 def _packed(scopes: Rows) -> list[bytes]:

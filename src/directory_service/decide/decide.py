@@ -22,6 +22,7 @@ from directory_client.vocabulary.addresses import ZERO
 from directory_client.vocabulary.numbers import Action, Granularity, IngressKind, KeyClass, KeyFlag
 from directory_client.vocabulary.reasons import reason_number
 from directory_client.vocabulary.scopes import Scope
+from directory_client.wire.limits import LIFETIME_MS_MIN
 from directory_service.decide.locate import Located, Location, choose, locate
 from directory_service.kinds.node import Node
 from directory_service.kinds.peering import PEERING
@@ -422,7 +423,7 @@ def _decision(
 ) -> Decision:
     lifetime_ms = _with_jitter(settings.lifetime_s, settings.jitter_ratio, query)
     if bound_ms:
-        lifetime_ms = min(lifetime_ms, bound_ms)
+        lifetime_ms = max(LIFETIME_MS_MIN, min(lifetime_ms, bound_ms))
     connection = action == Action.NARROW or query.key_flags & _CONNECTION
     return Decision(
         action,
@@ -497,6 +498,6 @@ def _cut(address: bytes, bits: int) -> bytes:
 
 def _with_jitter(seconds: float, ratio: float, query: Query) -> int:
     """Return ms, shortened by up to `ratio` depending on the key, so that what came together does not end
-    together."""
+    together; never less than a gateway can keep."""
     spread = zlib.crc32(query.source + query.destination) / 0xFFFFFFFF
-    return int(seconds * 1000 * (1.0 - ratio * spread))
+    return max(LIFETIME_MS_MIN, int(seconds * 1000 * (1.0 - ratio * spread)))
