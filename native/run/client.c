@@ -91,7 +91,7 @@ fp_client_at(struct fp_dataplane *dp, uint32_t i, struct fp_client_state *state)
 bool
 fp_client_drain(struct fp_housekeeping *hk, struct fp_client *client, uint64_t now_ns)
 {
-	if (client->broken || client->waits || hk->backlog.waits)
+	if (client->broken || client->waits)
 		return false;
 	if (client->batch_next == client->batch_n) {
 		client->batch_next = 0;
@@ -103,7 +103,7 @@ fp_client_drain(struct fp_housekeeping *hk, struct fp_client *client, uint64_t n
 		fp_installer_foresee(hk->installer, client->batch, client->batch_n);
 	}
 	bool any = client->batch_next < client->batch_n;
-	while (client->batch_next < client->batch_n && !hk->backlog.waits) {
+	while (client->batch_next < client->batch_n) {
 		int rc = fp_installer_apply(hk->installer, client->worker, &client->batch[client->batch_next],
 					    now_ns);
 		if (rc == -EINPROGRESS) // others have their turn, then it goes on

@@ -137,7 +137,10 @@ fp_dataplane_stop(struct fp_dataplane *dp)
 		if (dp->poll[i].thread)
 			fp_thread_destroy(dp->poll[i].thread);
 		dp->poll[i].thread = NULL;
+		release_backlog_free(&dp->housekeeping.late[i]);
 	}
+	dp->housekeeping.batch.n = 0;
+	dp->housekeeping.releases_late = false;
 	for (int i = 0; i < FP_PORTS_MAX; i++)
 		if (dp->ports[i].live)
 			fp_port_close(&dp->ports[i]);
@@ -320,6 +323,10 @@ threads_start(struct fp_dataplane *dp, struct fp_error *error)
 		rc = poll_prepare(dp, i, error);
 		if (rc < 0)
 			return rc;
+		rc = release_backlog_init(&hk->late[i], dp->config.hold.packets);
+		if (rc < 0)
+			return fp_error_set(error, rc, "lower hold.packets",
+					    "no memory for releases that wait");
 	}
 	fp_housekeeping_hooks(hk, &hooks);
 	rc = fp_installer_create(dp->arena, &hooks, &dp->installer);

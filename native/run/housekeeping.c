@@ -20,6 +20,7 @@
 #define TICK_BUSY_NS 10000000ull // there was something to do lately
 #define TICK_IDLE_NS 100000000ull
 #define LINKS_NS 100000000ull // between two looks at the links
+#define LATE_PER_ROUND 1024   // releases of a thread that waited for room in its ring
 
 static void *housekeeping_main(void *argument);
 static bool housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns);
@@ -27,6 +28,7 @@ static bool calls_run(struct fp_housekeeping *hk);
 static bool tick(struct fp_housekeeping *hk, uint64_t now_ns, bool worked);
 static void housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns);
 static void releases_hand_over(struct fp_housekeeping *hk);
+static void late_releases_hand_over(struct fp_housekeeping *hk);
 static void polls_wake(struct fp_housekeeping *hk);
 static void links_look(struct fp_housekeeping *hk);
 static void hook_release(void *context, const struct fp_release *release);
@@ -148,8 +150,8 @@ static bool
 housekeeping_round(struct fp_housekeeping *hk, uint64_t now_ns)
 {
 	bool worked = calls_run(hk);
-	if (hk->backlog.waits)
-		releases_hand_over(hk);
+	if (hk->releases_late)
+		late_releases_hand_over(hk);
 	for (int i = 0; i < FP_CLIENTS_MAX; i++) {
 		if (!hk->client[i].live)
 			continue;
@@ -219,8 +221,8 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 	__atomic_store_n(&hk->sleeps, 1, __ATOMIC_RELAXED);
 	for (int i = 0; i < FP_CLIENTS_MAX; i++) {
 		struct fp_client *client = &hk->client[i];
-		if (!client->live || client->broken || hk->backlog.waits)
-			continue;                           // while releases wait nothing is read
+		if (!client->live || client->broken)
+			continue;
 		if (client->batch_next < client->batch_n) { // has something that waits for a tick anyway
 			pending |= !client->waits;
 			continue;
@@ -235,7 +237,7 @@ housekeeping_sleep(struct fp_housekeeping *hk, uint64_t now_ns)
 		uint64_t now = clock_ns();
 		int timeout_ms =
 			now >= hk->next_tick_ns ? 0 : (int)((hk->next_tick_ns - now + 999999) / 1000000);
-		if (hk->backlog.waits || hk->syncing)
+		if (hk->releases_late || hk->syncing)
 			timeout_ms = timeout_ms > 1 ? 1 : timeout_ms;
 		hk->counters.sleeps++;
 		(void)epoll_wait(hk->epoll_fd, events, 8, timeout_ms);
@@ -258,30 +260,51 @@ links_look(struct fp_housekeeping *hk)
 	}
 }
 
-// In their order; those of one thread that follow one another at once.
+// In their order; those of one thread that follow one another at once. What finds a thread's ring full waits for that
+// thread alone.
 static void
 releases_hand_over(struct fp_housekeeping *hk)
 {
-	const struct fp_release *release = hk->backlog.release;
-	bool waited = hk->backlog.waits;
-	hk->backlog.waits = false;
-	while (hk->backlog.next < hk->backlog.n) {
-		uint32_t first = hk->backlog.next, end = first + 1;
-		uint32_t thread = (uint32_t)(release[first].token >> 56);
-		while (end < hk->backlog.n && release[end].token >> 56 == thread)
+	const struct fp_release *release = hk->batch.release;
+	for (uint32_t first = 0, end; first < hk->batch.n; first = end) {
+		const uint32_t thread = (uint32_t)(release[first].token >> 56);
+		struct release_backlog *late = &hk->late[thread];
+		for (end = first + 1; end < hk->batch.n && release[end].token >> 56 == thread;)
 			end++;
-		uint32_t taken = fp_thread_release(hk->polls[thread].thread, &release[first], end - first);
-		hk->backlog.next += taken;
+		uint32_t taken = 0;
+		if (release_backlog_n(late) == 0)
+			taken = fp_thread_release(hk->polls[thread].thread, &release[first], end - first);
 		hk->counters.releases += taken;
 		if (taken)
 			hk->wake_mask[thread / 64] |= 1ull << (thread % 64);
-		if (taken < end - first) {
-			hk->backlog.waits = true;
-			hk->counters.release_waits += !waited;
-			return;
-		}
+		for (uint32_t i = first + taken; i < end; i++)
+			release_backlog_put(late, &release[i]);
+		hk->counters.release_waits += end - first - taken;
+		hk->releases_late |= release_backlog_n(late) != 0;
 	}
-	hk->backlog.n = hk->backlog.next = 0;
+	hk->batch.n = 0;
+}
+
+static void
+late_releases_hand_over(struct fp_housekeeping *hk)
+{
+	struct fp_release releases[FP_INSTALL_BATCH];
+	hk->releases_late = false;
+	for (uint32_t thread = 0; thread < hk->threads; thread++) {
+		struct release_backlog *late = &hk->late[thread];
+		for (uint32_t done = 0, n, taken; done < LATE_PER_ROUND && release_backlog_n(late);
+		     done += taken) {
+			n = release_backlog_peek(late, releases, FP_INSTALL_BATCH);
+			taken = fp_thread_release(hk->polls[thread].thread, releases, n);
+			release_backlog_taken(late, taken);
+			hk->counters.releases += taken;
+			if (taken)
+				hk->wake_mask[thread / 64] |= 1ull << (thread % 64);
+			if (taken < n)
+				break;
+		}
+		hk->releases_late |= release_backlog_n(late) != 0;
+	}
 }
 
 static void
@@ -297,11 +320,10 @@ static void
 hook_release(void *context, const struct fp_release *release)
 {
 	struct fp_housekeeping *hk = context;
-	if (release->token >> 56 >= hk->threads || hk->backlog.waits)
-		return; // no such thread: from another life; or one more where the hold asks again
-			// by itself
-	hk->backlog.release[hk->backlog.n++] = *release;
-	if (hk->backlog.n == FP_INSTALL_BATCH)
+	if (release->token >> 56 >= hk->threads)
+		return; // no such thread: from another life
+	hk->batch.release[hk->batch.n++] = *release;
+	if (hk->batch.n == FP_INSTALL_BATCH)
 		releases_hand_over(hk);
 }
 
@@ -333,8 +355,10 @@ hook_send(void *context, uint8_t kind, uint32_t target, uint32_t wire_id, const 
 	char *data = mbuf && len_bytes <= UINT16_MAX ? rte_pktmbuf_append(mbuf, (uint16_t)len_bytes) : NULL;
 	if (data) {
 		memcpy(data, frame, len_bytes);
-		if (fp_thread_send_inner(hk->polls[0].thread, kind, target, wire_id, mbuf)) {
-			hk->wake_mask[0] |= 1;
+		for (uint32_t i = 0; i < hk->threads; i++) { // the first, unless it is full
+			if (!fp_thread_send_inner(hk->polls[i].thread, kind, target, wire_id, mbuf))
+				continue;
+			hk->wake_mask[i / 64] |= 1ull << (i % 64);
 			hk->counters.sent++;
 			return;
 		}

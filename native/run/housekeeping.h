@@ -13,6 +13,7 @@
 #include <pthread.h>
 
 #include "poll_thread.h"
+#include "release_backlog.h"
 
 #define FP_INSTALL_BATCH 64
 #define TICK_WAIT_NS 1000000ull // a record that waits for reclaimed slots is tried again so soon
@@ -48,9 +49,10 @@ struct fp_housekeeping {
 	struct { // releases of the records of a batch, handed over together: a ring between two
 		 // processors costs by the hand-over, not by the release
 		struct fp_release release[FP_INSTALL_BATCH];
-		uint32_t n, next;
-		bool waits; // a thread's ring had no room: nothing more is applied until it has
-	} backlog;
+		uint32_t n;
+	} batch;
+	struct release_backlog late[FP_THREADS_MAX]; // of each thread: what its ring has no room for
+	bool releases_late;                          // some thread has such
 
 	pthread_t pthread;
 	bool started;

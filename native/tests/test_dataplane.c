@@ -17,7 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../run/dataplane.h"
 #include "fp_dataplane.h"
+#include "fp_drop_reasons.h"
 
 #define VNETS 3
 #define TUNNELS 2
@@ -184,6 +186,68 @@ last_of_a_full_table_is_counted(void)
 	printf("the last V-net and the last tunnel of a full table are counted\n");
 }
 
+static bool
+write_and_hear(const void *record, struct fp_ring_end *install, struct fp_ring_end *out)
+{
+	const time_t until = time(NULL) + WAIT_S;
+	struct fp_record answer;
+
+	while (fp_ring_write(install, record, 1) != 1) {
+		if (time(NULL) >= until)
+			return false;
+		eventfd_write(client.wake_self_fd, 1);
+		usleep(100);
+	}
+	eventfd_write(client.wake_self_fd, 1);
+	while (((const struct fp_record *)record)->head.type == FP_RECORD_SYNC) {
+		if (fp_ring_read(out, &answer, 1) == 1 && answer.head.type == FP_RECORD_SYNCED)
+			break;
+		if (time(NULL) >= until)
+			return false;
+		usleep(100);
+	}
+	return true;
+}
+
+// A thread that takes no releases any more, since it does not run: what a client writes is applied all the same, and
+// once the thread runs again it gets them.
+static void
+stuck_thread_keeps_nobody_waiting(void)
+{
+	const uint32_t places = 512, rounds = 10; // of the hold; more than the ring between takes
+	struct fp_record_flow drop = {
+		.head = {.type = FP_RECORD_RELEASE_DROP, .version = FP_RECORD_VERSION, .vni = 10},
+		.reason = FP_DROP_no_rule};
+	struct fp_record_sync sync = {.head = {.type = FP_RECORD_SYNC, .version = FP_RECORD_VERSION}};
+	const time_t until = time(NULL) + WAIT_S;
+	struct fp_housekeeping_counters counters;
+	struct fp_ring_end install, out;
+	const int id = fp_client_add(dp, &client);
+
+	assert(id >= 0);
+	assert(fp_ring_attach(&out, client.base, client.len_bytes, 1, FP_RING_CONSUMER) == 0);
+	assert(fp_ring_attach(&install, client.base, client.len_bytes, 2, FP_RING_PRODUCER) == 0);
+	fp_dataplane_housekeeping(dp, &counters);
+	const uint64_t before = counters.releases;
+	drop.key.ingress = fp_ingress_by_vlan(fp_dataplane_arena(dp), 0, 1);
+	fp_poll_pause(&dp->poll[0]);
+	for (uint32_t i = 0; i < places * rounds; i++) {
+		drop.token = (uint64_t)(i % places + 1) << 32 | (i / places + 1);
+		assert(write_and_hear(&drop, &install, &out));
+	}
+	assert(write_and_hear(&sync, &install, &out));
+	fp_dataplane_housekeeping(dp, &counters);
+	assert(counters.release_waits > places && counters.releases - before < places * rounds);
+	fp_poll_resume(&dp->poll[0]);
+	do { // the newest of each place, at least
+		assert(time(NULL) < until);
+		usleep(1000);
+		fp_dataplane_housekeeping(dp, &counters);
+	} while (counters.releases - before < places * rounds - counters.release_waits + places);
+	assert(fp_client_remove(dp, id) == 0);
+	printf("a thread that does not run keeps nobody else waiting\n");
+}
+
 static void
 stopped_data_plane_says_so(void)
 {
@@ -293,6 +357,7 @@ main(void)
 	dataplane_start(NULL);
 	client_make();
 	last_of_a_full_table_is_counted();
+	stuck_thread_keeps_nobody_waiting();
 	stopped_data_plane_says_so();
 	fp_dataplane_destroy(dp);
 	return 0;
