@@ -120,9 +120,13 @@ class FakeDirectory:
         self.announced.append((node, locators, ports))
 
     facts = 0
+    has_news = False
 
     def conflicts(self, node: str) -> list[dict[str, Any]]:
         return [{"locator": "192.0.2.9"}] if ["192.0.2.9"] in [said[1] for said in self.announced] else []
+
+    def flaps(self, node: str) -> list[Any]:
+        return []
 
     def poll(self, look: bool = True) -> list[Push]:
         pushes, self.pushes = self.pushes, []

@@ -197,6 +197,20 @@ def make_snapshot(
     return before.with_changes(before.revision + 1, changes, time_ms)
 
 
+def draw_sightings(random: Random, snapshot: Snapshot, time_ms: int = 0) -> Snapshot:
+    """Have some members be seen at one of their places, or not any more."""
+    state = snapshot.vnets.get("red")
+    if state is None or random.random() < 0.5:
+        return snapshot
+    seen = dict(state.sightings)
+    for member in state.members.values():
+        if random.random() < 0.5 and member.endpoint.at:
+            seen[member.name] = str(random.choice(member.endpoint.at))
+        elif random.random() < 0.2:
+            seen.pop(member.name, None)
+    return snapshot.with_sightings({"red": seen}, snapshot.facts + 1, time_ms)
+
+
 def fits(snapshot: Snapshot) -> bool:
     """Tell whether the directory would have accepted these records."""
     return not list(find_faults(dict(snapshot.records)))

@@ -290,7 +290,7 @@ class Editor:
         snapshot = self._snapshot
         if revision is not None and revision != snapshot.revision:
             try:
-                snapshot = self._follower.with_presences(load_snapshot(self._store, revision))
+                snapshot = self._follower.with_facts(load_snapshot(self._store, revision))
             except Compacted as error:
                 kept = f"the history goes from {error.oldest} to {self._store.revision()}"
                 raise Refused(f"revision {revision} is not kept: {kept}", "vnetctl history") from None

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The newest snapshot of a store, followed commit by commit. No sockets, no threads: one thread calls."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from directory_service.model.fabric import Presence
 from directory_service.model.snapshot import Snapshot, load_snapshot
+from directory_service.model.vnet import MOVES_KEPT_MS
 from directory_service.store.contract import Compacted, Store
+from directory_service.views.steps import Said
 
 PAGE = 256  # commits read at once
 
@@ -13,7 +15,7 @@ PAGE = 256  # commits read at once
 class Follower:
     """See the module. `clock_ms` is Unix time, `steady_ms` a clock that never steps, both in milliseconds.
 
-    `take_presences` tells it what gateways say of themselves; a store does not know.
+    `take_said` tells it what gateways say; a store does not know.
     """
 
     def __init__(self, store: Store, clock_ms: Callable[[], int], steady_ms: Callable[[], int]) -> None:
@@ -21,6 +23,7 @@ class Follower:
         self._clock_ms = clock_ms
         self._steady_ms = steady_ms
         self._held: Mapping[str, Presence] = {}
+        self._sightings: Mapping[str, Mapping[str, str]] = {}
         self._serial = 1
         self._snapshot = self._load()
         self._scopes_of: Snapshot | None = None  # the next two are of this one
@@ -56,14 +59,30 @@ class Follower:
         """Take up a commit of one's own: what it was planned to make, to which nobody has added before it."""
         self._snapshot = after
 
-    def take_presences(self, held: Mapping[str, Presence], serial: int, changed: Iterable[str]) -> None:
-        """Take up that these gateways say something else of themselves: `held` is what all of them say."""
-        self._held, self._serial = held, serial
-        self._snapshot = self._snapshot.with_presences(held, serial, changed)
+    def take_said(self, said: Said) -> None:
+        """Take up that gateways say something else of themselves, or where endpoints are."""
+        self._note_said(said)
+        self._snapshot = said.put_on(self._snapshot, self._steady_ms())
 
-    def with_presences(self, snapshot: Snapshot) -> Snapshot:
-        """Return a snapshot as gateways stand now: what they say of themselves has no past."""
-        return snapshot.with_presences(self._held, self._serial, self._held)
+    def with_facts(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot as gateways stand now: what they say has no past."""
+        return self._with_facts(snapshot, self._held, self._serial, self._sightings)
+
+    def _note_said(self, said: Said) -> None:
+        self._held, self._serial = said.held, said.serial
+        if said.sightings is not None:
+            self._sightings = said.sightings
+
+    def _with_facts(
+        self,
+        snapshot: Snapshot,
+        held: Mapping[str, Presence],
+        serial: int,
+        sightings: Mapping[str, Mapping[str, str]],
+    ) -> Snapshot:
+        # Who was seen elsewhere has not moved just now.
+        now = snapshot.with_presences(held, serial, held)
+        return now.with_sightings(sightings, serial, self._steady_ms() - MOVES_KEPT_MS)
 
     def hosted(self, node: str) -> frozenset[str]:
         """Return the names of the V-nets that a node hosts."""
@@ -86,8 +105,8 @@ class Follower:
         """Load the newest snapshot, with what gateways say of themselves in another one."""
         loaded = load_snapshot(store or self.store, None, self._clock_ms(), self._steady_ms())
         if like is None:
-            return self.with_presences(loaded)
-        return loaded.with_presences(like.presences, like.facts, like.presences)
+            return self.with_facts(loaded)
+        return self._with_facts(loaded, like.presences, like.facts, like.sightings)
 
     def _remember_scopes(self) -> None:
         """Begin anew with what is remembered of one snapshot."""

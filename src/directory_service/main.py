@@ -230,7 +230,7 @@ def _serve(configuration: Configuration, file: Path | None, make_once: bool) -> 
     gc.set_threshold(10_000, 10, 1 << 30)
     audit = AuditFile(configuration.audit_file) if configuration.audit_file is not None else None
     path = configuration.store_path
-    office = None if path is None else Office(configuration, directory.presences_since)
+    office = None if path is None else Office(configuration, directory.heard.since)
     dispatcher = Dispatcher(
         configuration,
         directory,

@@ -22,12 +22,13 @@ from directory_service.editor import Editor
 from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
 from directory_service.follower import PAGE, Follower
+from directory_service.heard import Heard
 from directory_service.kinds.node import Node
-from directory_service.model.fabric import Presence
-from directory_service.model.presences import Presences
+from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
+from directory_service.model.sightings import Flap
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.starts import Starts
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
+from directory_service.model.vnet import VnetState
 from directory_service.refused import Refused
 from directory_service.settings import Settings
 from directory_service.store.contract import Compacted, Seen, Store, StoreError, World
@@ -39,7 +40,6 @@ from directory_service.views.view import Operation, build_slices, find_ingress
 
 log = logging.getLogger(__name__)
 
-_FLUSH_MS = 1_000
 HEARING_MS = 500
 
 
@@ -95,11 +95,11 @@ class Directory(Follower):
         steady_ms = steady_ms or clock_ms
         self._settings = settings
         self._facts = facts or MemoryFacts()
-        self._presences = Presences(self._facts, node_s, steady_ms() / 1000)
+        self.heard = Heard(self._facts, node_s, settings, steady_ms() / 1000)
         self._starts = Starts(self._facts, store.world.realm, read_counter(store).next_id)
         super().__init__(store, clock_ms, steady_ms)
-        self.take_presences(self._presences.held, self._serial, self._presences.held)
-        self._flushed_ms = 0
+        self._note_said(self.heard.first)
+        self._snapshot = self.with_facts(self._snapshot)
         self._closings = Closings(self._snapshot.revision)
         self._bulk = Bulk()
         self._pushes: list[Push] = []
@@ -107,10 +107,8 @@ class Directory(Follower):
         self._rests: tuple[tuple[int, int], Rests, Mapping[Number, str]] = ((0, -1), {}, {})
         self._sealed: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)
         self._apart: Apart | None = None
-        self._said_news: set[str] = set()  # of these gateways, which no step has taken up
         self._hearing_since_ms: int | None = None
         self._saying: Said | None = None  # what the step takes up that is being made
-        self._said_at: dict[str, int] = {}  # node → serial of its newest change
         self.unreadable: Mapping[str, str] = {}  # key of a record of a newer program → why
         self._find_unreadable()
         self.editor = Editor(self, settings, clock_ms, steady_ms)
@@ -118,7 +116,7 @@ class Directory(Follower):
     def take(self, settings: Settings, node_s: float) -> None:
         """Take other settings, from the next answer on."""
         self._settings = settings
-        self._presences.wait_for_silent(node_s)
+        self.heard.take(settings, node_s)
         self.editor.take(settings)
 
     @property
@@ -184,7 +182,9 @@ class Directory(Follower):
         snapshot = self._snapshot
         self._bulk.expect(node)
         in_bulk = decide_rows if explain else self._bulk.decide_rows
-        answer = in_bulk(snapshot, queries, asker, self._steady_ms(), self._settings)
+        steady_ms = self._steady_ms()
+        answer = in_bulk(snapshot, queries, asker, steady_ms, self._settings)
+        self.heard.see(snapshot, node, queries, steady_ms / 1000)
         reasons: list[dict[str, Any]] = []
         for row, decision in zip(queries, answer.reasoned, strict=True) if explain else ():
             state = snapshot.by_vni.get(int(row["vni"]))
@@ -263,11 +263,11 @@ class Directory(Follower):
             raise Refused(
                 f"{node} is declared as a {found.kind}", f'declare kind = "gateway" in [node.{node}]'
             )
-        said = self._presences.read(node, locators, ports)
+        said = self.heard.presences.read(node, locators, ports)
         now_s = self._steady_ms() / 1000
         resting = self._withheld(node, said, reports)
         free = [locator for locator in said if locator not in resting]
-        self._said(self._presences.say(node, free, ports, self._snapshot.fabric, now_s))
+        self._said(self.heard.presences.say(node, free, ports, self._snapshot.fabric, now_s))
         for why in resting.values():
             raise why
 
@@ -289,7 +289,11 @@ class Directory(Follower):
     def conflicts(self, node: str) -> list[dict[str, Any]]:
         """Return the locators that a gateway says it has and that another node has: rows with locator, node,
         holder, problem, fix."""
-        return self._presences.conflicts(node)
+        return self.heard.presences.conflicts(node)
+
+    def flaps(self, node: str) -> list[Flap]:
+        """Return which endpoints of the V-nets that a gateway hosts move to and fro."""
+        return self.heard.sightings.flaps(self.hosted(node), self._steady_ms() / 1000)
 
     def note_heard(self, node: str) -> None:
         """Take it that a gateway has been heard, now or ever."""
@@ -304,14 +308,10 @@ class Directory(Follower):
         """The serial of the newest change in what gateways say of themselves, since this server started."""
         return self._snapshot.facts
 
-    def presences_since(self, serial: int) -> tuple[int, dict[str, Presence | None]]:
-        """Return the present serial, and what changed in what gateways say of themselves since another one
-        (None: it is forgotten)."""
-        held = self._presences.held
-        if serial == self._serial:
-            return serial, {}
-        names = held if serial == 0 else [name for name, at in self._said_at.items() if at > serial]
-        return self._serial, {name: held.get(name) for name in names}
+    @property
+    def has_news(self) -> bool:
+        """Whether gateways have said what `poll` would take up."""
+        return self.heard.has_news
 
     def leave_to(self, apart: Apart) -> None:
         """Leave it to somebody to take up commits: `poll` asks them, and tells what they have made."""
@@ -336,15 +336,12 @@ class Directory(Follower):
             self.take_up()
         else:
             self._go_over(self._apart)
-        steady_ms = self._steady_ms()
-        if steady_ms - self._flushed_ms >= _FLUSH_MS:
-            self._flushed_ms = steady_ms
-            self._said(self._presences.expire(steady_ms / 1000))
-            self._facts.flush()
+        now_s = self._steady_ms() / 1000
+        self._said(self.heard.settle(now_s, lambda node: self.heard.presences.is_silent(node, now_s)))
         if self._apart is None:
             self._take_said()
-        elif (look or self._said_news) and not self._apart.busy:
-            self._saying = self._take_news()
+        elif (look or self.heard.has_news) and not self._apart.busy:
+            self._saying = self.heard.take_news()
             self._apart.ask(self._snapshot, self._saying)
         pushes, self._pushes = self._pushes, []
         return pushes
@@ -365,7 +362,7 @@ class Directory(Follower):
         made = Step(base, [], [])
         if said is None:
             return self._follow(store, made)
-        now = base.with_presences(said.held, said.serial, said.changed)
+        now = said.put_on(base, self._steady_ms())
         made.snapshots.append(now)
         made.told.append(push_facts(base, now, self._clock_ms(), self._settings).packed())
         try:
@@ -436,34 +433,27 @@ class Directory(Follower):
     def _said(self, changed: set[str]) -> None:
         """Take up that these gateways have other locators or ports: with the next step, where others make
         them. A fleet that starts says it all at once, and each alone costs as much as many."""
-        self._said_news |= changed
+        self.heard.said_news |= changed
         if self._apart is None:
             self._take_said()
         elif changed and self._hearing_since_ms is None:
             self._hearing_since_ms = self._steady_ms()
 
-    def _take_news(self) -> Said | None:
-        """Return what gateways say that nobody has taken up yet."""
-        if not self._said_news:
-            return None
-        news, self._said_news = frozenset(self._said_news), set()
-        return Said(self._presences.held, self._serial + 1, news)
-
     def _take_said(self) -> None:
         """Take up what gateways say, here and now."""
-        said = self._take_news()
+        said = self.heard.take_news()
         if said is None:
             return
         before = self._snapshot
         self._install_said(said)
-        self._snapshot = before.with_presences(*said)
+        self._snapshot = said.put_on(before, self._steady_ms())
         self._bulk.follow(self._snapshot)
         self._tell(push_facts(before, self._snapshot, self._clock_ms(), self._settings))
 
     def _install_said(self, said: Said) -> None:
-        """Let others know whose news they lack."""
-        self._held, self._serial = said.held, said.serial
-        self._said_at |= dict.fromkeys(said.changed, said.serial)
+        """It stands in what answers are given from."""
+        self._note_said(said)
+        self.heard.install(said)
 
     def _go_over(self, apart: Apart) -> None:
         """Go over to what somebody has made; what came to nothing is made again. Raises StoreError."""
@@ -478,8 +468,8 @@ class Directory(Follower):
                         self._install_said(said)
                     self._install(step)
                 elif said is not None:
-                    self._said_news |= said.changed
-                if not self._said_news:
+                    self.heard.give_back(said)
+                if not self.heard.said_news:
                     self._hearing_since_ms = None
 
     def _tell(self, told: Told) -> None:

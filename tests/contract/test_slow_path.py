@@ -243,6 +243,30 @@ def test_revocation_while_the_slow_path_is_away_closes_when_it_is_back(
     assert (change["kind"], change["head"]["revision"]) == (ChangeKind.TIGHTEN, answer["revision"])
 
 
+def test_an_endpoint_with_two_places_is_followed_by_what_its_frames_say(node: Node) -> None:
+    both = DOCUMENT.replace('at = ["gw1/rack:101"]', 'at = ["gw1/rack:101", "gw1/rack:102"]')
+    node.apply(both + RULE)
+    attachments = node.until(RecordType.ATTACHMENT_SET, 2)
+    places = {int(row["vlan"]): int(row["object_id"]) for row in attachments}
+    asker = miss(node, 21, 11, token=84)
+    asker["ingress_object"], asker["key"]["ingress"] = places[102], 2
+    node.data_plane.emit(asker)
+    web_1 = int(node.until(RecordType.FLOW_INSTALL)["destination_object"][0])
+    located = node.until(RecordType.LOCATION_SET)
+    assert set(located["target_id"][located["object_id"] == web_1].tolist()) == {places[101]}
+    there = miss(node, 11, 21, token=85)
+    there["ingress_object"], there["key"]["ingress"] = places[102], 2
+    there["source_mac"] = list(bytes.fromhex("02005e000011"))
+
+    node.data_plane.emit(there)
+
+    def targets() -> list[int]:
+        found = node.data_plane.of_type(RecordType.LOCATION_SET)
+        return [int(one) for one in found["target_id"][found["object_id"] == web_1]]
+
+    until(lambda: targets()[-1] == places[102], "its location is where it sends")
+
+
 def test_slow_path_asks_the_directory_though_no_data_plane_comes(tmp_path: Path) -> None:
     node = Node(tmp_path, has_data_plane=False)
     try:

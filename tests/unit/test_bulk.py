@@ -27,7 +27,7 @@ from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from learning import note_learned
 from red_vnet import id_of, snapshot, topology
-from topologies import GATEWAYS, Topology, draw_edit, draw_query, draw_topology, make_snapshot
+from topologies import GATEWAYS, Topology, draw_edit, draw_query, draw_sightings, draw_topology, make_snapshot
 
 MANY = settings(max_examples=150, deadline=None)
 SEEDS = st.integers(0, 2**64 - 1)
@@ -133,6 +133,9 @@ def test_bulk_says_what_decide_says_through_any_changes(seed: int) -> None:
         for _ in range(random.choice([1, 1, 2, 3])):
             world, now_ms = draw_edit(random, world), now_ms + random.choice([0, 10, 20_000, 400_000])
             model = make_snapshot(with_ipv6(world), model, now_ms)
+            if random.random() < 0.5:
+                bulk.follow(model)
+            model = draw_sightings(random, model, now_ms)
             if random.random() < 0.8:  # a snapshot that is left out costs time only
                 bulk.follow(model)
             for _ in range(random.choice([0, 1, 50])):

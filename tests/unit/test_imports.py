@@ -41,7 +41,7 @@ ROWS = {
         ("documents",),
         ("decide",),
         ("bulk", "views"),
-        ("follower",),
+        ("follower", "heard"),
         ("editor",),
         ("service", "configuration"),
         ("protocol",),

@@ -9,6 +9,7 @@ import zmq
 
 from directory_client.endpoint import parse_endpoint
 from directory_service.configuration import Configuration
+from directory_service.heard import News
 from directory_service.server.frames import Link
 from directory_service.server.office import Office
 
@@ -16,7 +17,9 @@ PATIENCE_MS = 20_000
 
 
 def test_a_large_job_wakes_the_server_whenever_there_is_room_for_more() -> None:
-    office = Office(Configuration("d", parse_endpoint("ipc:///run/x"), None), lambda serial: (serial, {}))
+    office = Office(
+        Configuration("d", parse_endpoint("ipc:///run/x"), None), lambda serial: News(serial, {}, None)
+    )
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     link, reader = Link(ours), Link(theirs)

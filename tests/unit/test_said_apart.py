@@ -93,7 +93,7 @@ def test_what_is_said_while_a_step_is_made_is_taken_up_at_once_afterwards() -> N
     (tunnel,) = ops_of(pushes, directory.node_id("gw1"), 7001, "tunnel")[:1]
     assert tunnel["local"] == pack_address("192.0.2.3")
     assert all(push.packed for push in pushes)
-    assert directory.presences_since(2)[1].keys() == {"gw1", "gw2"}
+    assert directory.heard.since(2).presences.keys() == {"gw1", "gw2"}
 
 
 def test_no_snapshot_is_begun_for_a_moment_while_news_are_taken_up() -> None:
@@ -176,10 +176,10 @@ def test_nothing_that_is_said_is_lost(seed: int) -> None:
             directory.poll()
         except StoreError:
             continue
-    held = {node: one.locators for node, one in directory._presences.held.items()}
+    held = {node: one.locators for node, one in directory.heard.presences.held.items()}
     assert {node: tuple(map(pack_address, at)) for node, at in held.items()} == {
         node: bench.locators(node) for node in held
     }
     assert {node: at for node, (at,) in held.items()} == last
-    assert directory.current.presences == directory._presences.held
+    assert directory.current.presences == directory.heard.presences.held
     assert directory.revision == bench.store.revision()

@@ -14,7 +14,17 @@ from directory_service.model.holes import Holes
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from directory_service.views.scope import _stronger, common_prefix, find_changes
-from topologies import ENDPOINTS, PORTS, VNI, draw_edit, draw_end, draw_query, draw_topology, make_snapshot
+from topologies import (
+    ENDPOINTS,
+    PORTS,
+    VNI,
+    draw_edit,
+    draw_end,
+    draw_query,
+    draw_sightings,
+    draw_topology,
+    make_snapshot,
+)
 
 NOW_MS = 1_000_000
 SETTINGS = Settings()
@@ -112,7 +122,9 @@ def test_every_key_whose_decision_changes_is_in_the_scope_of_a_change(seed: int)
     if random.random() < 0.3:
         topology = draw_edit(random, topology)
         before = make_snapshot(topology, before, NOW_MS - 500)
-    after = make_snapshot(draw_edit(random, topology), before, NOW_MS)
+    before = draw_sightings(random, before, NOW_MS - 500)
+    after = make_snapshot(draw_edit(random, topology), before, NOW_MS) if random.random() < 0.8 else before
+    after = draw_sightings(random, after, NOW_MS)
     changes = find_changes(before, after, "red")
     nodes = [
         node
@@ -131,7 +143,8 @@ def test_every_key_whose_decision_changes_is_in_the_scope_of_a_change(seed: int)
             now = ask(after, again, node)
             if what(was) == what(now):
                 continue
-            touching = [change for change in changes if is_touched(change.scope, query)]
+            told = (change for change in changes if change.node in ("", node))
+            touching = [change for change in told if is_touched(change.scope, query)]
             kinds = {change.kind for change in touching if not change.located}
             if any(change.located for change in touching):
                 kinds.add(ChangeKind.LOOSEN)

@@ -38,7 +38,7 @@ QUERY = _packed(
     ("destination", _ADDRESS),
     ("source_port", ">u2"),
     ("destination_port", ">u2"),
-    ("zero0", "<u4"),
+    ("source_mac_end", ("u1", (4,))),  # of the packet that was missed; 0: of a flow that was in use
     ("ingress_object", "<u8"),
     ("current_object", "<u8"),
 )

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from directory_service.bulk.sides import SIDES_MAX, Sides
+from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, VnetState
+from directory_service.model.vnet import VnetState
 
 ADDRESSES_MAX = 128  # at a time: 0.2 to 0.5 ms, for which a question waits at most
 WORKS_MAX = 4  # V-nets of nodes at a time, where each has few addresses to be learned

@@ -22,8 +22,8 @@ from directory_service.bulk.verdicts import Verdicts
 from directory_service.decide.answer import Answer, decide_rows, decision_row, pack_scope, queries_of
 from directory_service.decide.decide import REFRESH_RATIO, Asker, decide
 from directory_service.kinds.peering import PEERING
+from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.settings import Settings
 
 ROWS_MIN = 20  # fewer are decided one by one: some eighty calls of numpy take as long

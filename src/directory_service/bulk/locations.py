@@ -83,6 +83,11 @@ class Locations:
         """Tell of each number whether it is on an attachment of the node that it was found for."""
         return self._rows["kind"][numbers] == LocationKind.LOCAL
 
+    def are_on(self, numbers: Any, attachments: Any) -> Any:
+        """Tell of each number (-1: none, which is nowhere) whether it is on an attachment."""
+        here = self._rows["kind"][numbers] == LocationKind.LOCAL
+        return here & (numbers >= 0) & (self._rows["target_id"][numbers] == attachments)
+
     def rows(self, named: Any, revision: int) -> tuple[Any, Rows, Rows]:
         """Make the rows of an answer that names these numbers (-1: none), in the order of their first naming.
 

@@ -101,9 +101,7 @@ def find_outcomes(columns: Columns, sides: Sides, verdicts: Verdicts) -> Outcome
             verdicts.decide_ports(verdict, at, _connections(columns, by_ports))
         outcome[pick] = _judge(part, verdict, sides.locations.are_here(location[pick]))
         reason[pick], rule_id[pick] = verdict["reason"], verdict["rule_id"]
-    met = (destination["attachment"] == columns.ingress) | (
-        destination["other_attachment"] == columns.ingress
-    )
+    met = sides.locations.are_on(location, columns.ingress)
     met &= judged & columns.at_origin & np.logical_not(columns.routed)
     if met.any():
         outcome[met], rule_id[met] = SAME_SEGMENT, 0

@@ -17,9 +17,10 @@ from directory_service.bulk.locations import Locations
 from directory_service.decide.decide import has_mac, is_gateway_address
 from directory_service.decide.locate import find_location, object_of
 from directory_service.kinds.node import Node
+from directory_service.model.member import FAMILY_IPV4, FAMILY_MAC, Holder, Member, Whereabouts
 from directory_service.model.rules import RuleSet
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_MAC, Holder, Member, VnetState, Whereabouts
+from directory_service.model.vnet import VnetState
 
 PLAIN, MEMBER, NOBODY, FORGOTTEN = 0, 1, 2, 3
 PLACES = ("attachment", "other_attachment", "node", "other_node")  # columns: up to two of each, 0 none

@@ -5,8 +5,8 @@ The asking node is the *origin* if the packet came in by an attachment, and the 
 tunnel. In order, and the first that holds:
 
     the V-net, the ingress, the source's right to send from there
-    the destination: the gateway itself, nobody, somebody on the same segment (who is reached there, unless
-      the packet was sent to the gateway's MAC: then it is routed back into the segment)
+    the destination: the gateway itself, nobody, somebody whose home is on the same segment (who is reached
+      there, unless the packet was sent to the gateway's MAC: then it is routed back into the segment)
     ARP: answered for every member, without asking the rules
     the rules (rules.py), both at the origin and at the target
     the destination's location; at the target it must be here, or have left lately (then it is relayed)
@@ -27,9 +27,10 @@ from directory_service.decide.locate import Located, Location, choose, locate
 from directory_service.kinds.node import Node
 from directory_service.kinds.peering import PEERING
 from directory_service.kinds.rule import Rule
+from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder
 from directory_service.model.rules import Match, first_match, is_pair, like_ports, of_macs
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, VnetState
+from directory_service.model.vnet import VnetState
 from directory_service.settings import Settings
 
 REFRESH_RATIO = 0.75
@@ -187,11 +188,12 @@ def _decide(snapshot: Snapshot, query: Query, asker: Asker, now_ms: int, setting
     here = asker.node
     if at_origin:
         holder = _choose(snapshot, state, here, holders, query)
-        if query.key_class != _ROUTED and is_on_segment(holder, query.ingress_object):
+        located = locate(snapshot, state, here, holder)
+        if query.key_class != _ROUTED and located.attachment == query.ingress_object:
             raise _Refusal("same_segment", _pair(query), source=source, destination=holder)
     else:
         holder = _choose_at_target(snapshot, state, here, holders, query)
-    located = locate(snapshot, state, here, holder)
+        located = locate(snapshot, state, here, holder)
     if arp:
         if located.location is None:
             raise _Refusal(located.reason, _pair(query), None, source, holder, located, located.why)
@@ -276,7 +278,8 @@ def _source_at_target(
 
 
 def is_on_segment(holder: Holder, attachment: int) -> bool:
-    """Tell whether a holder, or the endpoint that a route leads through, is on an attachment's segment."""
+    """Tell whether a holder, or the endpoint that a route leads through, may be on an attachment's
+    segment."""
     return holder.member is not None and attachment in holder.member.attachments
 
 
@@ -329,7 +332,7 @@ def _choose_at_target(
     snapshot: Snapshot, state: VnetState, here: Node, holders: tuple[Holder, ...], query: Query
 ) -> Holder:
     """Prefer who is here, then who was here: of all, only the origin chooses."""
-    here_now = tuple(one for one in holders if one.member and here.name in one.member.nodes)
+    here_now = tuple(one for one in holders if one.member and one.member.home_node == here.name)
     left = tuple(one for one in holders if one.member and state.left_at_ms(one.member, here.name) is not None)
     for one in left:
         if one.member is not None and one.member.id == query.current_object:

@@ -21,9 +21,10 @@ from directory_service.kinds.node import Node
 from directory_service.kinds.path import TRUST
 from directory_service.kinds.records import Record
 from directory_service.kinds.rule import PROTO_NUMBERS, WITH_PORTS, Rule, describe_rule, proto_name
+from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, Member
 from directory_service.model.rules import Match, in_ranges, matches_there, of_macs
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, Holder, Member, VnetState
+from directory_service.model.vnet import VnetState
 from directory_service.refused import Refused
 from directory_service.settings import Settings
 from directory_service.store.contract import Commit

@@ -19,8 +19,9 @@ from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass, K
 from directory_service.decide.decide import Asker, Decision, Query, decide
 from directory_service.decide.explain import find_asker
 from directory_service.kinds.rule import PROTO_NUMBERS
+from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
+from directory_service.model.vnet import VnetState
 from directory_service.refused import Refused
 from directory_service.settings import Settings
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from directory_client.vocabulary.numbers import LocationKind
 from directory_service.kinds.node import Node
 from directory_service.model.fabric import Link, Tunnel
+from directory_service.model.member import Holder, Spot
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import Holder, VnetState
+from directory_service.model.vnet import VnetState
 
 REMEMBERED_MAX = 1 << 16  # some 20 MB
 
@@ -35,10 +36,16 @@ class Located(NamedTuple):
     reason: str
     why: str
 
+    @property
+    def attachment(self) -> int:
+        """The attachment of the asking node that it is on, 0 if it is elsewhere."""
+        location = self.location
+        return location.target_id if location is not None and location.kind == LocationKind.LOCAL else 0
+
 
 def locate(snapshot: Snapshot, state: VnetState, here: Node, holder: Holder) -> Located:
-    """Say where a holder is for `here`: on one of its attachments, else by the first usable place's
-    tunnel."""
+    """Say where a holder is for `here`: at its home, else at the first of its places that is within reach.
+    A place is reached by an attachment of `here` or by a tunnel."""
     object_id = object_of(holder)
     key = (state.vnet.name if state.vnet else "", here.id, object_id)
     found = snapshot.locations.get(key)
@@ -107,19 +114,17 @@ def find_location(
     mac = vnet.gateway_mac
     if member is not None:
         mac = member.endpoint.mac
-        for spot in member.spots:
-            if spot.node == here.name and spot.attachment:
-                location = Location(
-                    vnet.vni, LocationKind.LOCAL, mac, object_id, spot.attachment, here.id, vnet.vni, None
-                )
-                return Located(location, here.name, None, "", "")
-        nodes = [spot.node for spot in member.spots]
+        spots = member.spots
     else:
-        nodes = [route.via] if route else []
-    if route is not None and route.router_mac:
-        mac = route.router_mac
+        spots = (Spot(route.via, 0),) if route else ()
+    router_mac = route.router_mac if route is not None and route.router_mac else mac
     refused = Located(None, "", None, "no_path", "it has no place")
-    for name in nodes:
+    for name, attachment in spots:
+        if name == here.name and attachment:
+            location = Location(
+                vnet.vni, LocationKind.LOCAL, mac, object_id, attachment, here.id, vnet.vni, None
+            )
+            return Located(location, here.name, None, "", "")
         node = snapshot.fabric.nodes.get(name)
         if node is None or node.id == here.id:
             continue
@@ -130,7 +135,14 @@ def find_location(
             continue
         wire = route.wire_id if route and route.wire_id and member is None else wire_id(state, node)
         location = Location(
-            vnet.vni, LocationKind.TUNNEL, mac, object_id, link.tunnel.object_id, node.id, wire, link.tunnel
+            vnet.vni,
+            LocationKind.TUNNEL,
+            router_mac,
+            object_id,
+            link.tunnel.object_id,
+            node.id,
+            wire,
+            link.tunnel,
         )
         return Located(location, name, link, "", "")
     return refused

@@ -8,8 +8,9 @@ from typing import Any
 from directory_client.vocabulary.addresses import unpack_address
 from directory_service.decide.decide import Decision, Query
 from directory_service.kinds.rule import WITH_PORTS, Ranges, Rule, describe_rule, proto_name
+from directory_service.model.member import FAMILY_MAC, Holder
 from directory_service.model.rules import in_ranges
-from directory_service.model.vnet import FAMILY_MAC, Holder, VnetState
+from directory_service.model.vnet import VnetState
 
 
 def find_nearest(state: VnetState, query: Query, family: int, decision: Decision) -> dict[str, Any] | None:

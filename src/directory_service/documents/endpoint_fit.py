@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from directory_client.vocabulary.addresses import pack_network, prefix_contains
 from directory_service.kinds.endpoint import Endpoint
 from directory_service.kinds.records import Record
+from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC, VnetState
+from directory_service.model.vnet import VnetState
 
 Change = tuple[Record | None, Record | None]
 

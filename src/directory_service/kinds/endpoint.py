@@ -253,7 +253,8 @@ def _more(world: World, record: Record) -> Values:
     for spot in spots:
         attachment = state.attachments_by_id.get(spot.attachment)
         places.append(str(attachment.place) if attachment else spot.node)
-    return {"at": places, "nodes": [spot.node for spot in spots]}
+    seen = state.sightings.get(record.local_name, "") if len(spots) > 1 else ""
+    return {"at": places, "nodes": [spot.node for spot in spots], "seen": seen if seen in places else ""}
 
 
 ENDPOINT = Kind(

@@ -147,6 +147,11 @@ class Presences:
                 self._packed.pop(name, None)
         return gone
 
+    def is_silent(self, node: str, now_s: float) -> bool:
+        """Tell whether a gateway has said nothing of itself for `node_s`."""
+        claim = self._claims.get(node)
+        return claim is None or now_s - claim.heard_s >= self._node_s
+
     def conflicts(self, node: str) -> list[dict[str, Any]]:
         """Return what a gateway claims in vain, and what to do about it."""
         return [conflict.describe(node) for conflict in self._conflicts.get(node, ())]

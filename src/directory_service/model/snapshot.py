@@ -128,12 +128,40 @@ class Snapshot:
             self._hosting,
         )
 
+    def with_sightings(
+        self, sightings: Mapping[str, Mapping[str, str]], facts: int, at_ms: int
+    ) -> "Snapshot":
+        """Return the snapshot, of the same revision, after endpoints were seen elsewhere: by V-net, all that
+        are known (model/sightings.py)."""
+        seen = {
+            name: state.sighted(found, at_ms)
+            for name, state in self.vnets.items()
+            if state.sightings != (found := sightings.get(name, _NO_SIGHTINGS))
+        }
+        vnets = {**self.vnets, **seen} if seen else self.vnets
+        return Snapshot(
+            self.incarnation,
+            self.revision,
+            self.records,
+            self.fabric,
+            vnets,
+            self.presences,
+            facts,
+            self._hosting,
+        )
+
+    @property
+    def sightings(self) -> dict[str, Mapping[str, str]]:
+        """What is known of where endpoints were seen, by V-net."""
+        return {name: state.sightings for name, state in self.vnets.items() if state.sightings}
+
     def with_commit(self, commit: Commit, at_ms: int) -> "Snapshot":
         """Return the snapshot after a commit of the store, which was made at `at_ms` of a steady clock."""
         return self.with_changes(commit.revision, changed_records(commit.changes), at_ms)
 
 
 _NEW = VnetState()
+_NO_SIGHTINGS: Mapping[str, str] = {}
 
 
 def changed_records(changes: Iterable[Change]) -> list[tuple[Record | None, Record | None]]:

@@ -9,10 +9,7 @@ V-net is as if it were not declared, until the record says something else or is 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-import msgspec
 
 from directory_client.vocabulary.names import Place
 from directory_service.kinds.attachment import ATTACHMENT, Attachment
@@ -25,6 +22,17 @@ from directory_service.kinds.rule import RULE, Rule
 from directory_service.kinds.vnet import VNET, Vnet
 from directory_service.model.holes import Holes
 from directory_service.model.layered import Edit, Layered
+from directory_service.model.member import (
+    FAMILY_IPV4,
+    FAMILY_IPV6,
+    FAMILY_MAC,
+    Holder,
+    Member,
+    Spot,
+    Whereabouts,
+    in_order,
+    keys_of,
+)
 from directory_service.model.route_index import RouteIndex
 from directory_service.model.rules import RuleSet, Side
 
@@ -32,66 +40,8 @@ _MEMBERS = ENDPOINT.name
 _TABLES = tuple(kind.name for kind in INSIDE if kind is not ENDPOINT)  # members have tables of their own
 _NO_TABLES: Mapping[str, dict[str, Any]] = {kind: {} for kind in _TABLES}
 
-FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC = 4, 6, 0
 MOVES_KEPT_MS = 600_000
 _MEMO_MAX = 200_000
-
-
-class Spot(NamedTuple):
-    """A resolved place: a node and the V-net's attachment there (0 on a foreign node)."""
-
-    node: str
-    attachment: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Whereabouts:
-    """Resolved places, in order of preference. Members that are at the same ones share this object, so that
-    what follows from where they are is found once for all of them."""
-
-    spots: tuple[Spot, ...]
-    nodes: frozenset[str]
-    attachments: frozenset[int]
-
-
-class Member(msgspec.Struct, frozen=True, gc=False):
-    """An endpoint with its places resolved."""
-
-    endpoint: Endpoint
-    whereabouts: Whereabouts
-
-    @property
-    def id(self) -> int:
-        """The endpoint's id."""
-        return self.endpoint.id
-
-    @property
-    def name(self) -> str:
-        """The endpoint's name in its V-net."""
-        return self.endpoint.name
-
-    @property
-    def spots(self) -> tuple[Spot, ...]:
-        """Its places, in order of preference."""
-        return self.whereabouts.spots
-
-    @property
-    def nodes(self) -> frozenset[str]:
-        """The nodes that it is at."""
-        return self.whereabouts.nodes
-
-    @property
-    def attachments(self) -> frozenset[int]:
-        """The attachments that it is at."""
-        return self.whereabouts.attachments
-
-
-class Holder(NamedTuple):
-    """Who holds an address: a member by itself, a member behind which a route's prefix lives, or a route's
-    node."""
-
-    member: Member | None
-    route: Route | None
 
 
 class Step(NamedTuple):
@@ -126,10 +76,13 @@ class VnetState:
         self.rule_set = RuleSet(())
         # member id → (node it left, when: milliseconds of a steady clock)
         self.moves: dict[int, tuple[tuple[str, int], ...]] = {}
+        self.sightings: Mapping[str, str] = {}  # member → the place where it was seen (model/sightings.py)
+        self._roaming: frozenset[str] = frozenset()  # names of members that have several places
+        self._roamers: Mapping[tuple[bool, bytes], str] | None = None
         self._members_by_node: dict[str, list[str]] | None = None
         self._concerned: frozenset[str] | None = None
         self._nodes_left: frozenset[str] | None = None
-        self._whereabouts: dict[tuple[tuple[Place, ...], str], Whereabouts] = {}
+        self._whereabouts: dict[tuple[tuple[Place, ...], str, str], Whereabouts] = {}
         self._route_index = RouteIndex()
         self._holes: dict[int, Holes] = {}
         self._masks: dict[tuple[int, bytes, int], int] = {}
@@ -157,8 +110,20 @@ class VnetState:
 
     def updated(self, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int) -> "VnetState":
         """Return the state after changes (before, after) of this V-net's records, made at `at_ms`."""
+        return self._next(changes, self.sightings, at_ms)
+
+    def sighted(self, sightings: Mapping[str, str], at_ms: int) -> "VnetState":
+        """Return the state after members were seen elsewhere, at `at_ms`: `sightings` are all of them."""
+        return self._next((), sightings, at_ms)
+
+    def _next(
+        self,
+        changes: Iterable[tuple[Record | None, Record | None]],
+        sightings: Mapping[str, str],
+        at_ms: int,
+    ) -> "VnetState":
         new = VnetState()
-        new.declared = self.declared
+        new.declared, new.sightings = self.declared, sightings
         known = [(record, after) for before, after in changes if (record := after or before) is not None]
         kinds = {record.kind for record, _ in known}
         tables = {kind: dict(self.tables[kind]) if kind in kinds else self.tables[kind] for kind in _TABLES}
@@ -195,6 +160,8 @@ class VnetState:
             new.attachments_by_id = self.attachments_by_id
             new.attachments_by_node = self.attachments_by_node
             new._whereabouts = self._whereabouts
+        if sightings is not self.sightings:
+            touched |= new._seen_elsewhere(self)
         new.rule_set = RuleSet(new.rules.values()) if "rule" in kinds else self.rule_set
         new._route_index = RouteIndex(new.routes.values()) if "route" in kinds else self._route_index
         new._take_members(self, touched, endpoints, at_ms)
@@ -287,10 +254,23 @@ class VnetState:
             self._members_by_node = by_node
         return self._members_by_node.get(node, ())
 
+    @property
+    def roamers(self) -> Mapping[tuple[bool, bytes], str]:
+        """The names of the members that have several places, by each packed MAC (True) and address (False)
+        that is theirs alone."""
+        if self._roamers is None:
+            self._roamers = {
+                (family == FAMILY_MAC, address): name
+                for name in self._roaming
+                for family, address in keys_of(self.members[name].endpoint)
+                if len(self.by_address[family].get(address, ())) == 1
+            }
+        return self._roamers
+
     def left_at_ms(self, member: Member, node: str) -> int | None:
         """Return when a member has left a node, None if it has not lately."""
         for name, when in self.moves.get(member.id, ()):
-            if name == node and node not in member.nodes:
+            if name == node and node != member.home_node:
                 return when
         return None
 
@@ -300,20 +280,21 @@ class VnetState:
         return Member(endpoint, self._resolved(endpoint))
 
     def _resolved(self, endpoint: Endpoint) -> Whereabouts:
-        key = (endpoint.at, endpoint.node)
+        seen = self.sightings.get(endpoint.name, "") if len(endpoint.at) > 1 else ""
+        key = (endpoint.at, endpoint.node, seen)
         found = self._whereabouts.get(key)
         if found is None:
             if len(self._whereabouts) >= _MEMO_MAX:
                 self._whereabouts.clear()
-            found = self._whereabouts[key] = self._find_whereabouts(endpoint)
+            found = self._whereabouts[key] = self._find_whereabouts(endpoint, seen)
         return found
 
-    def _find_whereabouts(self, endpoint: Endpoint) -> Whereabouts:
+    def _find_whereabouts(self, endpoint: Endpoint, seen: str) -> Whereabouts:
         spots: list[Spot] = []
-        for place in endpoint.at:
-            attachment = self.attachments.get(str(place))
+        for place in sorted(map(str, endpoint.at), key=lambda place: place != seen):
+            attachment = self.attachments.get(place)
             if attachment is not None:
-                spots.append(Spot(place.node, attachment.id))
+                spots.append(Spot(attachment.place.node, attachment.id))
         if endpoint.node:
             here = self.attachments_by_node.get(endpoint.node, ())
             spots.append(Spot(endpoint.node, here[0].id if here else 0))
@@ -331,6 +312,16 @@ class VnetState:
             if name not in touched and self._resolved(member.endpoint).spots != member.spots
         }
 
+    def _seen_elsewhere(self, old: "VnetState") -> set[str]:
+        """Return the names of the members whose home is another one by what was seen of them."""
+        names = {name for name, _ in old.sightings.items() ^ self.sightings.items()}
+        return {
+            name
+            for name in names
+            if (member := old.members.get(name)) is not None
+            and self._resolved(member.endpoint).spots != member.spots
+        }
+
     def _take_members(
         self, old: "VnetState", touched: set[str], endpoints: Mapping[str, Endpoint | None], at_ms: int
     ) -> None:
@@ -342,6 +333,7 @@ class VnetState:
         }
         if not touched:
             self.members, self.by_address, self.hosted = old.members, old.by_address, old.hosted
+            self._roaming, self._roamers = old._roaming, old._roamers
             return
         if not old.members:
             self._take_first(old, endpoints)
@@ -359,15 +351,16 @@ class VnetState:
             if after is not None:
                 self._index(after, by_address)
             if before is not None and after is not None and before.id == after.id:
-                left = tuple((node, at_ms) for node in sorted(before.nodes - after.nodes))
-                kept = tuple(
-                    e for e in self.moves.get(after.id, ()) if e[0] not in after.nodes | before.nodes
-                )
+                gone = (before.nodes - after.nodes | {before.home_node}) - {after.home_node, ""}
+                left = tuple((node, at_ms) for node in sorted(gone))
+                kept = tuple(e for e in self.moves.get(after.id, ()) if e[0] not in gone | {after.home_node})
                 if left or after.id in self.moves:
                     self.moves[after.id] = (*left, *kept)
             elif before is not None:
                 self.moves.pop(before.id, None)
         self.members = members.done()
+        several = {name for name in touched if (one := self.members.get(name)) and len(one.spots) > 1}
+        self._roaming = old._roaming - touched | several
         self.by_address = {family: index.done() for family, index in by_address.items()}
 
     def _take_first(self, old: "VnetState", endpoints: Mapping[str, Endpoint | None]) -> None:
@@ -383,12 +376,13 @@ class VnetState:
             for family, address in keys_of(endpoint):
                 table = tables[family]
                 if address in table:
-                    table[address] = _in_order((*table[address], member))
+                    table[address] = in_order((*table[address], member))
                 else:
                     table[address] = alone
             for node in member.whereabouts.nodes:
                 self.hosted[node] = self.hosted.get(node, 0) + 1
         self.members = Layered(members)
+        self._roaming = frozenset(name for name, member in members.items() if len(member.spots) > 1)
         self.by_address = {family: Layered(table) for family, table in tables.items()}
 
     def _step_from(self, old: "VnetState", touched: set[str]) -> Step:
@@ -416,7 +410,7 @@ class VnetState:
             if others is None:
                 index.put(address, alone)
             else:
-                index.put(address, _in_order((*others, member)))
+                index.put(address, in_order((*others, member)))
         for node in member.nodes:
             self.hosted[node] = self.hosted.get(node, 0) + 1
 
@@ -451,22 +445,6 @@ class VnetState:
             come = [number for number, key in touched if key in after and key not in before]
             gone = [number for number, key in touched if key in before and key not in after]
             self._holes[family] = holes.changed(come, gone) if come or gone else holes
-
-
-def _in_order(members: Iterable[Member]) -> tuple[Member, ...]:
-    """Return those who share an address as they are chosen."""
-    return tuple(sorted(members, key=lambda one: (-one.endpoint.preference, one.id)))
-
-
-def keys_of(endpoint: Endpoint) -> Iterable[tuple[int, bytes]]:
-    """Return (family, packed address) of all by which an endpoint is known."""
-    keys = [(FAMILY_MAC, endpoint.mac_key)]
-    known = endpoint.addresses
-    if endpoint.services or len(known) > 1:
-        known = tuple({*known, *endpoint.services})
-    for ipv6, address in known:
-        keys.append((FAMILY_IPV6 if ipv6 else FAMILY_IPV4, address))
-    return keys
 
 
 def _put(table: dict[str, Any], name: str, value: object | None) -> None:

@@ -123,7 +123,7 @@ class Dispatcher:
             outs = self._serve(peer, envelope, frames, now, waited_s)
         except Exception as error:  # one request must not end the service for the others
             outs = [Reply(peer.channel, peer.connection, encode(self._refusal(error, envelope)))]
-        if peer.channel == "resolve" and envelope.type != "heartbeat":
+        if peer.channel == "resolve" and envelope.type != "heartbeat" and not self.directory.has_news:
             return outs  # it changes nothing
         # Pushes first, whatever became of the message: nobody may learn of a revision before it is numbered.
         return self._pushes(look=False) + outs

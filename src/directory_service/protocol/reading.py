@@ -42,6 +42,7 @@ from directory_client.wire.questions import (
     SnapshotRequest,
 )
 from directory_service.configuration import Configuration
+from directory_service.model.sightings import FLAPS_S, Flap
 from directory_service.protocol import holders
 from directory_service.protocol.behind import Behind
 from directory_service.protocol.delays import Delays
@@ -60,6 +61,7 @@ log = logging.getLogger(__name__)
 
 RETRY_MS = 20
 CLOCK_TRUST_S = 60.0
+FLAPS_SHOWN = 5
 _EMPTY_LIST = pack([])
 
 # The head is read already as what its type says: a Request of wire/requests.py.
@@ -233,6 +235,7 @@ class Reading:
             self._gateways.conflict(node, conflicts)
             notices += [_conflict(one) for one in conflicts]
             notices += self._behind.notices(node, now)
+            notices += [_flap(one) for one in self._directory.flaps(node)[:FLAPS_SHOWN]]
         answer = Greeted(
             **self._state(head),
             node_id=node_id,
@@ -361,6 +364,13 @@ def _undeclared(node: str) -> Notice:
 def _conflict(conflict: dict[str, Any]) -> Notice:
     fix = str(conflict.get("fix") or "vnetctl show nodes")
     return Notice(f"locator {conflict['locator']}", str(conflict["problem"]), fix)
+
+
+def _flap(flap: Flap) -> Notice:
+    name = f"{flap.vnet}/{flap.endpoint}"
+    text = f"endpoint {name} moved {flap.moves} times within {FLAPS_S / 60:.0f} minutes, between {flap.other}"
+    fix = f"vnetctl show endpoint {name}; let it send from one place, or declare two endpoints"
+    return Notice(f"places {name}", f"{text} and {flap.place}: it is sent to one of them", fix)
 
 
 def _counts(vnis: Any) -> list[tuple[int, int]]:

@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Container
-from typing import Any
 
 import zmq
 
 from directory_client.process.log import log_settings
 from directory_client.wire.answers import Answer
 from directory_service.configuration import Configuration
+from directory_service.heard import News
 from directory_service.protocol.jobs import WRITES, Done, Job
 from directory_service.server.frames import Link
 
@@ -29,17 +29,16 @@ START_AGAIN_S = (0.1, 1.0, 5.0)  # after the first end, the second, all others w
 CALM_S = 60.0
 _POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 END_S = 1.0
-Presences = Callable[[int], tuple[int, dict[str, Any]]]
 
 
 class Worker:
     """One process and what it has to do. Started with its first job."""
 
-    def __init__(self, name: str, configuration: Configuration, presences: Presences) -> None:
+    def __init__(self, name: str, configuration: Configuration, news: Callable[[int], News]) -> None:
         self.name = name
         self.link: Link | None = None
         self._configuration = configuration
-        self._presences = presences
+        self._news = news
         self._process: subprocess.Popen[bytes] | None = None
         self._jobs: dict[int, Job] = {}
         self._serial = 0
@@ -70,8 +69,9 @@ class Worker:
         """Take a job."""
         self._jobs[number] = job
         if self.link is not None:
-            self._serial, changed = self._presences(self._serial)
-            self.link.send(("job", number, job, self._serial, changed))
+            news = self._news(self._serial)
+            self._serial = news.serial
+            self.link.send(("job", number, job, news if news.is_any else None))
         elif self.start_at is None:
             self.start()
 
@@ -125,11 +125,11 @@ class Worker:
 
 
 class Office:
-    """Writer and reader. `done` is called with what has been done, by `serve`."""
+    """Writer and reader. `news` says what gateways said since a serial."""
 
-    def __init__(self, configuration: Configuration, presences: Presences) -> None:
-        self.writer = Worker("writer", configuration, presences)
-        self.reader = Worker("reader", configuration, presences)
+    def __init__(self, configuration: Configuration, news: Callable[[int], News]) -> None:
+        self.writer = Worker("writer", configuration, news)
+        self.reader = Worker("reader", configuration, news)
         self._workers = (self.writer, self.reader)
 
     def start(self) -> None:

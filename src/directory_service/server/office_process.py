@@ -16,18 +16,21 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from directory_client.process.log import configure_log
 from directory_service.configuration import Configuration
 from directory_service.editor import Editor
 from directory_service.follower import Follower
+from directory_service.heard import News
 from directory_service.protocol.jobs import Job, Jobs
 from directory_service.protocol.rights import Rights
 from directory_service.server.clocks import steady_ms, wall_ms
 from directory_service.server.frames import Link
 from directory_service.store.contract import StoreError
 from directory_service.store.sqlite import SqliteStore
+from directory_service.views.steps import Said
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +69,13 @@ def _work(link: Link, waiting: list[Any], configuration: Configuration) -> None:
     gc.freeze()
     editor = Editor(follower, configuration.settings, wall_ms, steady_ms)
     jobs = Jobs(editor, Rights(follower))
-    held: dict[str, Any] = {}
+    held: Mapping[str, Any] = {}
     while not link.is_closed:
         for message in waiting:
             if message[0] == "job":
-                _, number, job, serial, changed = message
-                held = _take_presences(follower, held, serial, changed)
+                _, number, job, said = message
+                if said is not None:
+                    held = _take_said(follower, held, said)
                 link.send((number, _do(jobs, follower, job)))
                 gc.collect(1)  # what only this job had, errors with their documents above all
             elif message[0] == "settings":
@@ -98,13 +102,9 @@ def _take_up(follower: Follower) -> None:
         log.error("the store cannot be read: %s", error)
 
 
-def _take_presences(
-    follower: Follower, held: dict[str, Any], serial: int, changed: dict[str, Any]
-) -> dict[str, Any]:
-    if not changed:
-        return held
-    held = {name: one for name, one in {**held, **changed}.items() if one is not None}
-    follower.take_presences(held, serial, changed)
+def _take_said(follower: Follower, held: Mapping[str, Any], news: News) -> Mapping[str, Any]:
+    held = {name: one for name, one in {**held, **news.presences}.items() if one is not None}
+    follower.take_said(Said(held, news.serial, frozenset(news.presences), news.sightings))
     return held
 
 

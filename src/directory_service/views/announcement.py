@@ -12,7 +12,8 @@ behind them: a node that has one of the others announces that one.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from directory_service.model.vnet import Member, VnetState
+from directory_service.model.member import Member
+from directory_service.model.vnet import VnetState
 
 # So long a bridge remembers where it saw a MAC, as a rule (IEEE 802.1Q, 8.8.3): what was not told by then has
 # been forgotten.
@@ -27,14 +28,14 @@ def announcements(old: VnetState, new: VnetState, node: str, names: Iterable[str
     ops = []
     for name in names:
         member = new.members.get(name)
-        if member is None or not member.nodes:
+        if member is None or not member.spots:
             continue
         here = _attachments(member, node)
         addresses = []
         for ipv6, address in member.endpoint.addresses:
             before = old.by_address[6 if ipv6 else 4].get(address, ())
-            was_here = any(node in one.nodes for one in before)
-            if node not in member.nodes:
+            was_here = any(one.home_node == node for one in before)
+            if member.home_node != node:
                 moved = was_here
             elif was_here:
                 moved = any(_attachments(one, node) - here for one in before)
@@ -58,7 +59,7 @@ def _announce_left_alone(
             continue
         still = after.endpoint.services if after is not None and after.id == before.id else ()
         for ipv6, address in before.endpoint.services:
-            here = [one for one in new.by_address[6 if ipv6 else 4].get(address, ()) if node in one.nodes]
+            here = [one for one in new.by_address[6 if ipv6 else 4].get(address, ()) if one.home_node == node]
             if (ipv6, address) not in still and here:
                 alone.setdefault(here[0].name, {})[address] = None
     vni = new.vnet.vni if new.vnet else 0
@@ -83,9 +84,9 @@ def late_announcements(state: VnetState, node: str, now_ms: int) -> list[dict[st
     found: list[tuple[int, Member]] = []
     for member in state.members.values():
         left = late.get(member.id)
-        if not left or not member.nodes:
+        if not left or not member.spots:
             continue
-        at_ms = max(left.values()) if node in member.nodes else left.get(node, now_ms - ANNOUNCED_MS)
+        at_ms = max(left.values()) if member.home_node == node else left.get(node, now_ms - ANNOUNCED_MS)
         if now_ms - at_ms < ANNOUNCED_MS:
             found.append((at_ms, member))
     found.sort(key=lambda one: one[0], reverse=True)
@@ -96,7 +97,7 @@ def late_announcements(state: VnetState, node: str, now_ms: int) -> list[dict[st
 
 
 def _operation(vni: int, member: Member, node: str, addresses: Sequence[bytes]) -> dict[str, Any]:
-    is_here = node in member.nodes
+    is_here = member.home_node == node
     return {
         "op": "announce" if is_here else "announce_left",
         "vni": vni,
@@ -109,5 +110,6 @@ def _operation(vni: int, member: Member, node: str, addresses: Sequence[bytes]) 
 
 
 def _attachments(member: Member, node: str) -> frozenset[int]:
-    """Return the attachments of a node that a member is at."""
-    return frozenset(spot.attachment for spot in member.spots if spot.node == node and spot.attachment)
+    """Return the attachment of a node that a member is at, if it is there."""
+    home = member.whereabouts.home
+    return frozenset((home.attachment,) if home and home.node == node and home.attachment else ())

@@ -83,9 +83,12 @@ def concerned_by(before: Snapshot, after: Snapshot, commit: Commit) -> Concerned
 
 
 def push_facts(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> Told:
-    """Return what to tell when gateways say something else of themselves."""
-    nodes = nodes_between(before.fabric, after.fabric)
-    return _push(before, after, _concerned(before, after, nodes), set(), time_ms, settings, nodes)
+    """Return what to tell when gateways say something else of themselves, or where endpoints are."""
+    nodes = nodes_between(before.fabric, after.fabric) if before.fabric is not after.fabric else frozenset()
+    names = _concerned(before, after, nodes)
+    if before.vnets is not after.vnets:
+        names |= {name for name, state in after.vnets.items() if before.vnets.get(name) is not state}
+    return _push(before, after, names, set(), time_ms, settings, nodes)
 
 
 def push_reload(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> Told:

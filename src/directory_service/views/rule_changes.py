@@ -14,8 +14,9 @@ from typing import NamedTuple
 from directory_client.vocabulary.addresses import pack_network
 from directory_client.vocabulary.numbers import ChangeKind
 from directory_service.kinds.rule import ALL_PORTS, Ranges, Rule
+from directory_service.model.member import FAMILY_MAC, keys_of
 from directory_service.model.rules import RuleSet, is_pair
-from directory_service.model.vnet import FAMILY_MAC, VnetState, keys_of
+from directory_service.model.vnet import VnetState
 
 _LOOKED_AT_MAX = 200_000
 _ADDRESSES_MAX = 20_000

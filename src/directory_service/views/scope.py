@@ -22,8 +22,9 @@ from directory_service.decide.locate import locate, wire_id
 from directory_service.kinds.registry import WEIGHING
 from directory_service.kinds.route import Route
 from directory_service.kinds.rule import ALL_PORTS, Ranges, Rule
+from directory_service.model.member import Holder, Member, keys_of
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import Holder, Member, VnetState, keys_of
+from directory_service.model.vnet import VnetState
 from directory_service.views.rule_changes import find_rule_changes
 
 SCOPES_MAX = 64
@@ -37,11 +38,13 @@ ANY: Prefix = (ZERO, 0)
 
 class ScopedChange(NamedTuple):
     """A change and the keys that it may have touched. `located`: what it forbids goes with a location that is
-    removed, so who is told of that needs to ask again only."""
+    removed, so who is told of that needs to ask again only. `node`: it is for this one alone, and takes no
+    right away."""
 
     kind: ChangeKind
     scope: Scope
     located: bool = False
+    node: str = ""
 
 
 def find_changes(
@@ -64,12 +67,10 @@ def draw_together(changes: Iterable[ScopedChange]) -> list[ScopedChange]:
     unique = list(dict.fromkeys(changes))
     if len(unique) <= SCOPES_MAX:
         return unique
-    out: list[ScopedChange] = []
-    for kind in ChangeKind:
-        scopes = [change.scope for change in unique if change.kind == kind]
-        if scopes:
-            out.append(ScopedChange(kind, cover(scopes)))
-    return out
+    alike: dict[tuple[ChangeKind, str], list[Scope]] = {}
+    for change in sorted(unique, key=lambda one: (one.kind, one.node)):
+        alike.setdefault((change.kind, change.node), []).append(change.scope)
+    return [ScopedChange(kind, cover(scopes), node=node) for (kind, node), scopes in alike.items()]
 
 
 def cover(scopes: Sequence[Scope]) -> Scope:
@@ -207,10 +208,9 @@ class _Finder:
         stayed = [(address, 128) for _, address in before & after]
         whereabouts = one.spots != other.spots or one.endpoint.mac != other.endpoint.mac
         if whereabouts:
-            source = self._kind_as_source(one, other)
             target = self._kind_as_target(Holder(one, None), Holder(other, None))
             for prefix in stayed:
-                self._add(source, prefix, ANY)
+                self._add_as_source(one, other, prefix)
                 self._add(ChangeKind.TIGHTEN if self._is_shared(prefix) else target, ANY, prefix)
         kind = self._kind_of_groups(one.endpoint.groups, other.endpoint.groups)
         if kind is not None:
@@ -227,9 +227,16 @@ class _Finder:
         indexes = (*self.old.by_address.values(), *self.new.by_address.values())
         return bits == 128 and any(len(index.get(address, ())) > 1 for index in indexes)
 
-    def _kind_as_source(self, one: Member, other: Member) -> ChangeKind:
+    def _add_as_source(self, one: Member, other: Member, prefix: Prefix) -> None:
+        """Who was seen at another of its places may send from all of them as before. Where it has left its
+        flows end: if it sends there again, that is a question, which says that it is back."""
         lost = one.attachments - other.attachments or one.nodes - other.nodes
-        return ChangeKind.TIGHTEN if lost else ChangeKind.LOOSEN
+        same = sorted(one.spots) == sorted(other.spots) and one.endpoint.mac == other.endpoint.mac
+        if not same:
+            self._add(ChangeKind.TIGHTEN if lost else ChangeKind.LOOSEN, prefix, ANY)
+        elif one.home_node:
+            left = ScopedChange(ChangeKind.TIGHTEN, Scope(*prefix, *ANY), node=one.home_node)
+            self.changes.append(left)
 
     def _kind_as_target(self, one: Holder, other: Holder) -> ChangeKind:
         """Tighten if some gateway reached it and no longer does."""

@@ -11,11 +11,18 @@ from directory_service.views.pushes import Told
 
 
 class Said(NamedTuple):
-    """What gateways say of themselves: all of them, under a new serial, and whose is news."""
+    """What gateways say of themselves: all of them, under a new serial, and whose is news. `sightings`: where
+    endpoints were seen, by V-net, all that are known; None: that is no news."""
 
     held: Mapping[str, Presence]
     serial: int
     changed: frozenset[str]
+    sightings: Mapping[str, Mapping[str, str]] | None = None
+
+    def put_on(self, snapshot: Snapshot, at_ms: int) -> Snapshot:
+        """Return a snapshot with it, as of a time of the steady clock."""
+        now = snapshot.with_presences(self.held, self.serial, self.changed) if self.changed else snapshot
+        return now if self.sightings is None else now.with_sightings(self.sightings, self.serial, at_ms)
 
 
 @dataclass(frozen=True, slots=True)

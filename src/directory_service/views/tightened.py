@@ -30,6 +30,8 @@ def find_tightened(
         return None
     if old.vnet is None:  # something in it could not be read: what was forbidden meanwhile is not known
         return Tightened(new.vnet.vni, after.revision, (Scope(),))
-    scopes = tuple(change.scope for change in changes if change.kind == ChangeKind.TIGHTEN)
+    scopes = tuple(
+        change.scope for change in changes if change.kind == ChangeKind.TIGHTEN and not change.node
+    )
     left = frozenset(old.attachments_by_node.keys() - new.attachments_by_node.keys())
     return Tightened(new.vnet.vni, after.revision, scopes, left) if scopes or left else None

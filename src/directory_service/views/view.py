@@ -20,8 +20,9 @@ from directory_service.kinds.registry import TOLD
 from directory_service.kinds.route import Route
 from directory_service.kinds.vnet import Vnet
 from directory_service.model.fabric import Fabric
+from directory_service.model.member import Holder, Member, Whereabouts
 from directory_service.model.snapshot import Snapshot
-from directory_service.model.vnet import Holder, Member, VnetState, Whereabouts
+from directory_service.model.vnet import VnetState
 from directory_service.settings import Settings
 from directory_service.views.announcement import announcements
 from directory_service.views.scope import ScopedChange, find_changes
@@ -113,7 +114,7 @@ def compare_views(
     ops = [*first, *sets, *(_removal(op) for op in gone if _place(op) not in taken)]
     ops += announcements(old, new, node_name, new.changed_members(old) if names is None else names[0])
     found = find_changes(before, after, name) if scopes is None else scopes
-    ops += [scope_operation(change, new.vnet.vni) for change in found]
+    ops += [scope_operation(one, new.vnet.vni) for one in found if one.node in ("", node_name)]
     return ops
 
 

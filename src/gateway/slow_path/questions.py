@@ -15,7 +15,7 @@ import numpy as np
 from directory_client.wire.rows import QUERY
 from fastpath.columns import Transcript
 from fastpath.pending import Pending
-from fastpath.records import MISS
+from fastpath.records import MISS, RecordType
 
 Rows = np.ndarray[Any, Any]
 
@@ -56,6 +56,8 @@ class Batch:
     def queries(self) -> Rows:
         """Return the QUERY rows of the directory's wire."""
         rows: Rows = _QUERIES.rows(self.rows)
+        missed = self.rows["head"]["type"] == RecordType.MISS  # a flow in use is asked about by no packet
+        rows["source_mac_end"] = self.rows["source_mac"][:, -4:] * missed[:, np.newaxis]
         return rows
 
 
