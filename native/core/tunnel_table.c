@@ -9,11 +9,10 @@
 // names goes with the last location that leads there. After an adoption nothing is swept before every worker
 // has told its snapshot.
 #include "../wire/tunnel_kind.h"
-#include "install_internal.h"
+#include "tunnel_internal.h"
 
 #define UNUSED_S 900 // a tunnel that nothing names is forgotten after this
-#define MTU_BYTES_MIN 576
-#define SWEEP_NS 40 // one that is looked at
+#define SWEEP_NS 40  // one that is looked at
 
 static bool tunnel_valid(const struct fp_record_tunnel *record);
 static int tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info);
@@ -23,24 +22,6 @@ static void tunnel_leave(struct fp_installer *in, uint32_t index);
 static uint16_t own_bit(const struct fp_installer *in);
 static void name_it(struct fp_installer *in, uint32_t index);
 static int header_take(struct fp_installer *in, const struct fp_tunnel_info *info, uint32_t *header);
-static int nexthops_take(struct fp_installer *in, const struct fp_nexthop_group *group, uint32_t *index);
-static uint64_t path_of(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote);
-static uint32_t path_first(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote);
-static void path_add(struct fp_installer *in, uint32_t index);
-static void path_remove(struct fp_installer *in, uint32_t index);
-static uint32_t sibling_of(const struct fp_installer *in, uint32_t index);
-static bool group_valid(const struct fp_installer *in, const struct fp_record_nexthop *record);
-static int tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_group *group,
-			uint16_t route_mtu);
-static void word_store(struct fp_installer *in, uint32_t index, uint32_t header, uint32_t nexthops);
-static void announce(struct fp_installer *in, uint8_t client, uint32_t index, uint16_t type, uint8_t flags);
-static void announce_up(struct fp_installer *in, uint32_t index);
-
-static inline fp_tunnel_word *
-word_at(const struct fp_installer *in, uint32_t index)
-{
-	return &in->arena->view.tunnel[index];
-}
 
 void
 fp_tunnels_open(struct fp_installer *in)
@@ -49,13 +30,13 @@ fp_tunnels_open(struct fp_installer *in)
 		if (!fp_index_live(&in->arena->pool[FP_POOL_TUNNEL], i))
 			continue;
 		const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[i];
-		uint16_t mtu = fp_tunnel_mtu(*word_at(in, i));
+		uint16_t mtu = fp_tunnel_mtu(*fp_tunnel_word_at(in, i));
 		in->tunnel_route_mtu[i] = mtu < info->mtu_bytes ? mtu : 0;
 		in->tunnel_seen_s[i] = in->arena->now_s;
 		in->tunnel_adopted[i] = 1;
 		in->tunnel_high = i;
 		fp_id_map_put(&in->tunnels, info->object_id, 0, i);
-		path_add(in, i);
+		fp_tunnel_path_add(in, i);
 	}
 }
 
@@ -149,27 +130,6 @@ fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot
 	return 0;
 }
 
-int
-fp_nexthop_set(struct fp_installer *in, const struct fp_record_nexthop *record)
-{
-	if (!group_valid(in, record))
-		return FP_REFUSED_MALFORMED;
-	struct fp_nexthop_group group = {.count = record->count};
-	memcpy(group.hop, record->hop, record->count * sizeof(group.hop[0]));
-	bool found = false;
-	for (uint32_t i = path_first(in, record->local, record->remote); i; i = in->tunnel_chain.next[i]) {
-		const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[i];
-		if (memcmp(info->local, record->local, sizeof(info->local)) != 0 ||
-		    memcmp(info->remote, record->remote, sizeof(info->remote)) != 0)
-			continue;
-		found = true;
-		int rc = tunnel_rehop(in, i, &group, record->mtu_bytes);
-		if (rc != 0)
-			return rc; // -EAGAIN: those before have it already and are passed over next time
-	}
-	return found ? 0 : FP_REFUSED_UNKNOWN_OBJECT;
-}
-
 void
 fp_tunnels_collect(struct fp_installer *in, uint32_t count)
 {
@@ -255,23 +215,23 @@ tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
 	fp_store_bytes(&in->arena->view.tunnel_info[index], info, sizeof(*info));
 	in->tunnel_route_mtu[index] = 0;
 	in->tunnel_seen_s[index] = in->now_s;
-	uint32_t sibling = sibling_of(in, index);
+	uint32_t sibling = fp_tunnel_sibling(in, index);
 	if (sibling) { // the way to this address is known already
-		uint32_t group = fp_tunnel_nexthops(*word_at(in, sibling));
-		rc = nexthops_take(in, &in->arena->view.nexthops[group], &nexthops);
+		uint32_t group = fp_tunnel_nexthops(*fp_tunnel_word_at(in, sibling));
+		rc = fp_nexthops_take(in, &in->arena->view.nexthops[group], &nexthops);
 		if (rc != 0)
 			goto err_header;
 		in->tunnel_route_mtu[index] = in->tunnel_route_mtu[sibling];
 	}
 	fp_counters_begin(in, FP_COUNTED_TUNNEL, index);
-	word_store(in, index, header, nexthops);
+	fp_tunnel_word_store(in, index, header, nexthops);
 	fp_id_map_put(&in->tunnels, info->object_id, 0, index);
 	if (index > in->tunnel_high)
 		in->tunnel_high = index;
 	in->tunnel_workers[index] = own_bit(in);
 	in->tunnel_adopted[index] = 0;
-	path_add(in, index);
-	announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, 0);
+	fp_tunnel_path_add(in, index);
+	fp_tunnel_announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, 0);
 	return 0;
 err_header:
 	fp_index_untake(&pool[FP_POOL_HEADER], header);
@@ -284,7 +244,7 @@ static int
 tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_info *info)
 {
 	struct fp_tunnel_info *now = &in->arena->view.tunnel_info[index];
-	fp_tunnel_word word = *word_at(in, index);
+	fp_tunnel_word word = *fp_tunnel_word_at(in, index);
 	uint32_t old_header = fp_tunnel_header(word), header = old_header;
 	struct fp_header built;
 	fp_header_build(&built, info);
@@ -301,7 +261,7 @@ tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_in
 	fp_store(&now->ttl, info->ttl);
 	fp_store(&now->dscp, info->dscp);
 	fp_store(&now->dscp_copy, info->dscp_copy);
-	word_store(in, index, header, fp_tunnel_nexthops(word));
+	fp_tunnel_word_store(in, index, header, fp_tunnel_nexthops(word));
 	if (header != old_header)
 		fp_index_retire(&in->arena->pool[FP_POOL_HEADER], old_header);
 	return 0;
@@ -311,12 +271,12 @@ static void
 tunnel_forget(struct fp_installer *in, uint32_t index)
 {
 	struct fp_index_pool *pool = in->arena->pool;
-	fp_tunnel_word word = *word_at(in, index);
-	announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, FP_RECORD_GONE);
+	fp_tunnel_word word = *fp_tunnel_word_at(in, index);
+	fp_tunnel_announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, FP_RECORD_GONE);
 	in->tunnel_leaving[index] = 0;
-	fp_store(word_at(in, index), fp_tunnel_make(0, 0, 0, FP_TUNNEL_DYING));
+	fp_store(fp_tunnel_word_at(in, index), fp_tunnel_make(0, 0, 0, FP_TUNNEL_DYING));
 	fp_arena_changed(in->arena);
-	path_remove(in, index);
+	fp_tunnel_path_remove(in, index);
 	fp_id_map_remove(&in->tunnels, in->arena->view.tunnel_info[index].object_id, 0);
 	fp_index_retire(&pool[FP_POOL_HEADER], fp_tunnel_header(word));
 	if (fp_tunnel_nexthops(word))
@@ -336,132 +296,20 @@ header_take(struct fp_installer *in, const struct fp_tunnel_info *info, uint32_t
 	return 0;
 }
 
-static int
-nexthops_take(struct fp_installer *in, const struct fp_nexthop_group *group, uint32_t *index)
-{
-	int rc = fp_take(in, FP_POOL_NEXTHOPS, index);
-	if (rc == 0)
-		fp_store_bytes(&in->arena->view.nexthops[*index], group, sizeof(*group));
-	return rc;
-}
-
-// Another tunnel between the same addresses that has a next hop.
-static uint32_t
-sibling_of(const struct fp_installer *in, uint32_t index)
-{
-	const struct fp_tunnel_info *all = in->arena->view.tunnel_info;
-	for (uint32_t i = path_first(in, all[index].local, all[index].remote); i;
-	     i = in->tunnel_chain.next[i])
-		if (i != index && fp_tunnel_nexthops(*word_at(in, i)) &&
-		    memcmp(all[i].local, all[index].local, sizeof(all[i].local)) == 0 &&
-		    memcmp(all[i].remote, all[index].remote, sizeof(all[i].remote)) == 0)
-			return i;
-	return 0;
-}
-
-// Tunnels are listed by the hash of their two addresses; whoever walks a list compares.
-static uint64_t
-path_of(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote)
-{
-	uint8_t both[2 * FP_ADDRESS_BYTES];
-	memcpy(both, local, FP_ADDRESS_BYTES);
-	memcpy(both + FP_ADDRESS_BYTES, remote, FP_ADDRESS_BYTES);
-	return fp_hash_bytes(&in->arena->view.secret, both, sizeof(both));
-}
-
-static uint32_t
-path_first(const struct fp_installer *in, const uint8_t *local, const uint8_t *remote)
-{
-	return fp_id_map_find(&in->tunnel_paths, path_of(in, local, remote), 0);
-}
-
-static void
-path_add(struct fp_installer *in, uint32_t index)
-{
-	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
-	uint32_t first = path_first(in, info->local, info->remote);
-	fp_chain_add(&in->tunnel_chain, &first, index);
-	fp_id_map_put(&in->tunnel_paths, path_of(in, info->local, info->remote), 0, first);
-}
-
-static void
-path_remove(struct fp_installer *in, uint32_t index)
-{
-	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
-	const uint64_t path = path_of(in, info->local, info->remote);
-	uint32_t first = fp_id_map_find(&in->tunnel_paths, path, 0);
-	fp_chain_remove(&in->tunnel_chain, &first, index);
-	if (first)
-		fp_id_map_put(&in->tunnel_paths, path, 0, first);
-	else
-		fp_id_map_remove(&in->tunnel_paths, path, 0);
-}
-
-static bool
-group_valid(const struct fp_installer *in, const struct fp_record_nexthop *record)
-{
-	if (record->count > FP_NEXTHOPS_MAX || !fp_is_ipv4(record->local) || !fp_is_ipv4(record->remote) ||
-	    (record->mtu_bytes && record->mtu_bytes < MTU_BYTES_MIN))
-		return false;
-	for (uint8_t i = 0; i < record->count; i++) {
-		const struct fp_nexthop *hop = &record->hop[i];
-		if (hop->port >= in->arena->config.ports || hop->vlan > 4094 || hop->destination_mac[0] & 1 ||
-		    hop->source_mac[0] & 1 || fp_bytes_zero(hop->destination_mac, FP_MAC_BYTES))
-			return false;
-	}
-	return true;
-}
-
-static int
-tunnel_rehop(struct fp_installer *in, uint32_t index, const struct fp_nexthop_group *group,
-	     uint16_t route_mtu)
-{
-	fp_tunnel_word word = *word_at(in, index);
-	uint32_t old = fp_tunnel_nexthops(word), nexthops = old;
-	bool same = group->count == 0
-			    ? old == 0
-			    : old && memcmp(&in->arena->view.nexthops[old], group, sizeof(*group)) == 0;
-	if (same && in->tunnel_route_mtu[index] == route_mtu)
-		return 0;
-	if (!same) {
-		nexthops = 0;
-		if (group->count) {
-			int rc = nexthops_take(in, group, &nexthops);
-			if (rc != 0)
-				return rc;
-		}
-	}
-	in->tunnel_route_mtu[index] = route_mtu;
-	word_store(in, index, fp_tunnel_header(word), nexthops);
-	if (old && nexthops != old)
-		fp_index_retire(&in->arena->pool[FP_POOL_NEXTHOPS], old);
-	if (old == 0 && nexthops)
-		announce_up(in, index);
-	return 0;
-}
-
-static void
-word_store(struct fp_installer *in, uint32_t index, uint32_t header, uint32_t nexthops)
+void
+fp_tunnel_word_store(struct fp_installer *in, uint32_t index, uint32_t header, uint32_t nexthops)
 {
 	uint16_t mtu = in->arena->view.tunnel_info[index].mtu_bytes;
 	uint16_t route = in->tunnel_route_mtu[index];
 	fp_tunnel_word word = fp_tunnel_make(header, nexthops, route && route < mtu ? route : mtu,
 					     nexthops ? FP_TUNNEL_UP : FP_TUNNEL_UNRESOLVED);
-	if (*word_at(in, index) != word)
-		fp_store(word_at(in, index), word);
-}
-
-// To the workers that name it, which have things to say to those at its other end.
-static void
-announce_up(struct fp_installer *in, uint32_t index)
-{
-	for (uint32_t left = in->tunnel_workers[index]; left; left &= left - 1)
-		announce(in, (uint8_t)__builtin_ctz(left), index, FP_RECORD_TUNNEL_UP, 0);
+	if (*fp_tunnel_word_at(in, index) != word)
+		fp_store(fp_tunnel_word_at(in, index), word);
 }
 
 // To control, which finds next hops, or to a worker.
-static void
-announce(struct fp_installer *in, uint8_t client, uint32_t index, uint16_t type, uint8_t flags)
+void
+fp_tunnel_announce(struct fp_installer *in, uint8_t client, uint32_t index, uint16_t type, uint8_t flags)
 {
 	const struct fp_tunnel_info *info = &in->arena->view.tunnel_info[index];
 	struct fp_record_tunnel record = {
