@@ -254,29 +254,29 @@ adopt_locations(struct fp_arena *arena)
 // writer's own prev[], which the second pass fills.
 
 static void
-slot_clear(struct fp_arena *arena, uint32_t bucket_index, uint32_t way)
+slot_clear(struct fp_arena *arena, uint32_t bucket_index, uint32_t slot)
 {
 	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
 
-	if (bucket->way[way])
-		fp_store(&bucket->way[way], 0);
+	if (bucket->slot[slot])
+		fp_store(&bucket->slot[slot], 0);
 }
 
 // Counter of the check that this slot fails, NULL if it passes all that can be told from the bucket.
 static uint32_t *
-slot_fault(struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t way)
+slot_fault(struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t slot)
 {
 	const struct fp_arena_view *view = &arena->view;
-	const uint32_t index = bucket->way[way] & view->flow_index_mask;
-	const uint32_t signature = bucket->way[way] & ~view->flow_index_mask;
+	const uint32_t index = bucket->slot[slot] & view->flow_index_mask;
+	const uint32_t signature = bucket->slot[slot] & ~view->flow_index_mask;
 
 	if (index == 0 || index >= view->flows)
 		return &arena->adoption.dropped_range;
 	if (arena->flow->kind[index])
 		return &arena->adoption.dropped_twice;
-	for (uint32_t other = 0; other < way; other++)
-		if (bucket->way[other] && (bucket->way[other] & ~view->flow_index_mask) == signature &&
-		    fp_flow_key_equal(&view->flow_entry[bucket->way[other] & view->flow_index_mask].key,
+	for (uint32_t other = 0; other < slot; other++)
+		if (bucket->slot[other] && (bucket->slot[other] & ~view->flow_index_mask) == signature &&
+		    fp_flow_key_equal(&view->flow_entry[bucket->slot[other] & view->flow_index_mask].key,
 				      &view->flow_entry[index].key))
 			return &arena->adoption.dropped_twice;
 	return NULL;
@@ -287,22 +287,22 @@ note_bucket(struct fp_arena *arena, uint32_t bucket_index)
 {
 	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[bucket_index];
 
-	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-		const uint32_t index = fp_flow_way_entry(arena, bucket, way);
-		uint32_t *dropped = bucket->way[way] ? slot_fault(arena, bucket, way) : NULL;
+	for (uint32_t slot = 0; slot < FP_BUCKET_SLOTS; slot++) {
+		const uint32_t index = fp_flow_slot_entry(arena, bucket, slot);
+		uint32_t *dropped = bucket->slot[slot] ? slot_fault(arena, bucket, slot) : NULL;
 
 		if (dropped) {
 			*dropped += 1;
-			slot_clear(arena, bucket_index, way);
+			slot_clear(arena, bucket_index, slot);
 		} else if (index) {
 			arena->flow->kind[index] = FP_FLOW_FORWARD; // noted
-			arena->flow->prev[index] = bucket_index * FP_BUCKET_WAYS + way;
+			arena->flow->prev[index] = bucket_index * FP_BUCKET_SLOTS + slot;
 		}
 	}
 }
 
 static uint32_t *
-entry_fault(struct fp_arena *arena, uint32_t index, uint32_t bucket_index, uint32_t way)
+entry_fault(struct fp_arena *arena, uint32_t index, uint32_t bucket_index, uint32_t slot)
 {
 	struct fp_adoption_report *report = &arena->adoption;
 	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
@@ -310,7 +310,7 @@ entry_fault(struct fp_arena *arena, uint32_t index, uint32_t bucket_index, uint3
 
 	if (fp_flow_bucket_of(&arena->view, hash) != bucket_index ||
 	    (fp_flow_signature_of(hash, arena->view.flow_index_mask) | index) !=
-		    arena->view.flow_bucket[bucket_index].way[way])
+		    arena->view.flow_bucket[bucket_index].slot[slot])
 		return &report->dropped_key;
 	switch (fp_flow_check(arena, &entry->key, entry->action)) {
 	case FP_FLOW_SOUND:
@@ -328,13 +328,13 @@ entry_fault(struct fp_arena *arena, uint32_t index, uint32_t bucket_index, uint3
 static void
 adopt_entry(struct fp_arena *arena, uint32_t index)
 {
-	const uint32_t bucket_index = arena->flow->prev[index] / FP_BUCKET_WAYS;
-	const uint32_t way = arena->flow->prev[index] % FP_BUCKET_WAYS;
-	uint32_t *dropped = entry_fault(arena, index, bucket_index, way);
+	const uint32_t bucket_index = arena->flow->prev[index] / FP_BUCKET_SLOTS;
+	const uint32_t slot = arena->flow->prev[index] % FP_BUCKET_SLOTS;
+	uint32_t *dropped = entry_fault(arena, index, bucket_index, slot);
 
 	if (dropped) {
 		*dropped += 1;
-		slot_clear(arena, bucket_index, way);
+		slot_clear(arena, bucket_index, slot);
 		arena->flow->kind[index] = FP_FLOW_NONE;
 		return;
 	}

@@ -15,7 +15,7 @@
 //	tunnel set  object_id != 0 (stored last)            object_id = 0 (stored first)
 //	header,     index in a live tunnel's word           the word holds another
 //	  next hops
-//	flow        way of a bucket                         way = 0
+//	flow        slot of a bucket                        slot = 0
 //
 // References, kept by fp_index_hold and fp_index_drop: flow -> ingress of its key, source and destination
 // location; location (both halves that are in use) -> tunnel, set or ingress; set -> its tunnels. Headers,

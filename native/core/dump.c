@@ -35,8 +35,8 @@ static uint32_t
 bucket_rows(const struct fp_arena_view *view, uint32_t bucket, uint32_t vni, struct fp_dump_flow *rows)
 {
 	uint32_t found = 0;
-	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-		uint32_t index = fp_load(&view->flow_bucket[bucket].way[way]) & view->flow_index_mask;
+	for (uint32_t slot = 0; slot < FP_BUCKET_SLOTS; slot++) {
+		uint32_t index = fp_load(&view->flow_bucket[bucket].slot[slot]) & view->flow_index_mask;
 		if (index && index < view->flows)
 			found += flow_row(view, index, vni, &rows[found]);
 	}
@@ -47,7 +47,7 @@ uint32_t
 fp_dump_flows(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor, uint32_t vni,
 	      struct fp_dump_flow *rows, uint32_t n)
 {
-	WALK(view->flow_buckets, FP_BUCKET_WAYS, found += bucket_rows(view, i, vni, rows + found));
+	WALK(view->flow_buckets, FP_BUCKET_SLOTS, found += bucket_rows(view, i, vni, rows + found));
 }
 
 uint32_t

@@ -93,8 +93,8 @@ fp_flow_victim_in_bucket(struct fp_arena *arena, const struct fp_flow_bucket *bu
 	uint64_t coldest = UINT64_MAX;
 	int victim = -EDQUOT;
 
-	for (int way = 0; way < FP_BUCKET_WAYS; way++) {
-		const uint32_t index = fp_flow_way_entry(arena, bucket, (uint32_t)way);
+	for (int slot = 0; slot < FP_BUCKET_SLOTS; slot++) {
+		const uint32_t index = fp_flow_slot_entry(arena, bucket, (uint32_t)slot);
 		const bool expired = arena->view.flow_entry[index].expire_at_s <= arena->now_s;
 		const bool refusal = flow->kind[index] == FP_FLOW_REFUSAL;
 		// Expired ones first, then refusals, then by age.
@@ -104,7 +104,7 @@ fp_flow_victim_in_bucket(struct fp_arena *arena, const struct fp_flow_bucket *bu
 			continue;
 		if (heat < coldest) {
 			coldest = heat;
-			victim = way;
+			victim = slot;
 		}
 	}
 	return victim;
@@ -116,9 +116,9 @@ evict(struct fp_arena *arena, uint32_t index)
 	const uint64_t hash = fp_hash_flow(&arena->view.secret, &arena->view.flow_entry[index].key);
 	struct fp_flow_bucket *bucket = &arena->view.flow_bucket[fp_flow_bucket_of(&arena->view, hash)];
 
-	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++)
-		if (fp_flow_way_entry(arena, bucket, way) == index) {
-			fp_flow_unpublish(arena, bucket, way);
+	for (uint32_t slot = 0; slot < FP_BUCKET_SLOTS; slot++)
+		if (fp_flow_slot_entry(arena, bucket, slot) == index) {
+			fp_flow_unpublish(arena, bucket, slot);
 			arena->flow->stats.evicted_hand++;
 			return;
 		}

@@ -30,7 +30,7 @@ struct fp_flow_private {
 	struct fp_flow_stats stats;
 };
 
-// Where a key's way has its signature: other bits of the hash than the bucket's. Not 0, which free ways have.
+// Where a key's slot has its signature: other bits of the hash than the bucket's. Not 0, which free slots have.
 static inline uint32_t
 fp_flow_signature_of(uint64_t hash, uint32_t index_mask)
 {
@@ -38,11 +38,11 @@ fp_flow_signature_of(uint64_t hash, uint32_t index_mask)
 	return signature ? signature : index_mask + 1;
 }
 
-// Index of the entry that a way leads to, 0 if it is free. Writer.
+// Index of the entry that a slot leads to, 0 if it is free. Writer.
 static inline uint32_t
-fp_flow_way_entry(const struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t way)
+fp_flow_slot_entry(const struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t slot)
 {
-	return bucket->way[way] & arena->view.flow_index_mask;
+	return bucket->slot[slot] & arena->view.flow_index_mask;
 }
 
 static inline enum fp_flow_kind
@@ -101,7 +101,7 @@ fp_flow_destination_vnet(const struct fp_arena_view *view, const struct fp_flow_
 }
 
 // flow_table.c: removes a live entry that stands in this slot.
-void fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t way);
+void fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t slot);
 
 // flow_evict.c
 void fp_flow_chain_add(struct fp_arena *arena, uint32_t index, uint32_t vnet, enum fp_flow_kind kind);
@@ -109,7 +109,7 @@ void fp_flow_chain_remove(struct fp_arena *arena, uint32_t index);
 void fp_flow_publish_counts(struct fp_arena *arena, uint32_t vnet); // into the V-net's record
 // Adoption: takes an entry that stands in a bucket and passed every check.
 void fp_flow_claim(struct fp_arena *arena, uint32_t index);
-// A way of this full bucket that makes room for this kind; -EDQUOT if none does.
+// A slot of this full bucket that makes room for this kind; -EDQUOT if none does.
 int fp_flow_victim_in_bucket(struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint32_t vnet,
 			     enum fp_flow_kind kind);
 bool fp_flow_kind_has_room(const struct fp_arena *arena, enum fp_flow_kind kind); // false: none, ever

@@ -4,10 +4,10 @@
 // hashes and asks for the bucket lines, the second compares signatures and asks for the entry lines, the third
 // compares keys. Between two steps a poll thread does something else: what was asked for comes meanwhile.
 //
-// A way may change under the reader's eyes. It is harmless: it is old or new, and what an old one leads to
-// stays as it is until this thread's next quiescent state. A look-up without a matching way goes to entry 0,
+// A slot may change under the reader's eyes. It is harmless: it is old or new, and what an old one leads to
+// stays as it is until this thread's next quiescent state. A look-up without a matching slot goes to entry 0,
 // whose key is zero and whose time is always over; what the second step did not find, the third looks for once
-// more, since its way may have come, or moved, in between.
+// more, since its slot may have come, or moved, in between.
 //
 // Compiled once for each variant (flow_variant.c says which one runs), with FP_FLOW_VARIANT as its name and
 // the compiler's flags saying what may be used. A variant without AES hashes by a call.
@@ -23,35 +23,35 @@
 #endif
 #endif
 
-// ways_matching: bit per way of this signature. Vector loads: each way in them is old or new, which is all that
+// slots_matching: bit per slot of this signature. Vector loads: each slot in them is old or new, which is all that
 // is needed, and loads are not reordered by this processor.
 #if defined(FP_FLOW_PLAIN_LOADS) || !defined(__SSE4_1__)
 
 static inline uint32_t
-ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
+slots_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
-	uint32_t ways = 0;
-	for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++)
-		ways |= (uint32_t)((fp_load(&bucket->way[way]) & ~index_mask) == signature) << way;
-	return ways;
+	uint32_t slots = 0;
+	for (uint32_t slot = 0; slot < FP_BUCKET_SLOTS; slot++)
+		slots |= (uint32_t)((fp_load(&bucket->slot[slot]) & ~index_mask) == signature) << slot;
+	return slots;
 }
 
 #elif defined(__AVX512F__)
 #define FP_FLOW_WIDE 1
 
 static inline uint32_t
-ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
+slots_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
 	const __m512i differ = _mm512_xor_si512(_mm512_load_si512(bucket), _mm512_set1_epi32((int)signature));
-	const __mmask16 ways = _mm512_testn_epi32_mask(differ, _mm512_set1_epi32((int)~index_mask));
+	const __mmask16 slots = _mm512_testn_epi32_mask(differ, _mm512_set1_epi32((int)~index_mask));
 	__atomic_signal_fence(__ATOMIC_ACQUIRE);
-	return ways;
+	return slots;
 }
 
 #elif defined(__AVX2__)
 
 static inline uint32_t
-ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
+slots_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
 	const __m256i *half = (const __m256i *)(const void *)bucket;
 	const __m256i wanted = _mm256_set1_epi32((int)signature), mask = _mm256_set1_epi32((int)~index_mask);
@@ -67,12 +67,12 @@ ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t 
 static inline __m128i
 quarter_matching(const struct fp_flow_bucket *bucket, int quarter, __m128i wanted, __m128i mask)
 {
-	const __m128i ways = _mm_load_si128((const __m128i *)(const void *)bucket + quarter);
-	return _mm_cmpeq_epi32(_mm_and_si128(ways, mask), wanted);
+	const __m128i slots = _mm_load_si128((const __m128i *)(const void *)bucket + quarter);
+	return _mm_cmpeq_epi32(_mm_and_si128(slots, mask), wanted);
 }
 
 static inline uint32_t
-ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
+slots_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
 	const __m128i wanted = _mm_set1_epi32((int)signature), mask = _mm_set1_epi32((int)~index_mask);
 	const __m128i low = _mm_packs_epi32(quarter_matching(bucket, 0, wanted, mask),
@@ -85,17 +85,17 @@ ways_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t 
 
 #endif
 
-// Entry of the first way that matches, or 0. Without a branch, which bursts with some misses would mispredict.
+// Entry of the first slot that matches, or 0. Without a branch, which bursts with some misses would mispredict.
 static inline uint32_t
 entry_matching(const struct fp_flow_bucket *bucket, uint32_t signature, uint32_t index_mask)
 {
-	const uint32_t ways = ways_matching(bucket, signature, index_mask);
+	const uint32_t slots = slots_matching(bucket, signature, index_mask);
 #if defined(FP_FLOW_WIDE)
-	const __m512i first = _mm512_maskz_compress_epi32((__mmask16)ways, _mm512_load_si512(bucket));
+	const __m512i first = _mm512_maskz_compress_epi32((__mmask16)slots, _mm512_load_si512(bucket));
 	return (uint32_t)_mm_cvtsi128_si32(_mm512_castsi512_si128(first)) & index_mask;
 #else
-	const uint32_t way = fp_load(&bucket->way[__builtin_ctz(ways | 1u << (FP_BUCKET_WAYS - 1))]);
-	return way & index_mask & -(uint32_t)(ways != 0);
+	const uint32_t slot = fp_load(&bucket->slot[__builtin_ctz(slots | 1u << (FP_BUCKET_SLOTS - 1))]);
+	return slot & index_mask & -(uint32_t)(slots != 0);
 #endif
 }
 
@@ -122,16 +122,16 @@ entry_answers(const struct fp_flow_entry *entry, const struct fp_flow_key *key, 
 	return key_equal(entry, key) & (fp_load(&entry->expire_at_s) > now_s);
 }
 
-// No way matched, or the first one was another key's (of a million flows one look-up in 300), or expired: try all.
+// No slot matched, or the first one was another key's (of a million flows one look-up in 300), or expired: try all.
 static __attribute__((noinline)) uint32_t
 entry_search(const struct fp_arena_view *view, const struct fp_flow_key *key, uint64_t hash, uint32_t now_s)
 {
 	const struct fp_flow_bucket *bucket = &view->flow_bucket[fp_flow_bucket_of(view, hash)];
 	const uint32_t index_mask = view->flow_index_mask;
 
-	for (uint32_t ways = ways_matching(bucket, fp_flow_signature_of(hash, index_mask), index_mask); ways;
-	     ways &= ways - 1) {
-		const uint32_t index = fp_load(&bucket->way[__builtin_ctz(ways)]) & index_mask;
+	for (uint32_t slots = slots_matching(bucket, fp_flow_signature_of(hash, index_mask), index_mask);
+	     slots; slots &= slots - 1) {
+		const uint32_t index = fp_load(&bucket->slot[__builtin_ctz(slots)]) & index_mask;
 		if (entry_answers(&view->flow_entry[index], key, now_s))
 			return index;
 	}

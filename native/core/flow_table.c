@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The writer's half: insert, change, remove. No key ever moves. An entry's order of life: taken from
-// the pool, filled, into a way of its bucket; at the end out of it and, after a grace period, to the pool.
+// the pool, filled, into a slot of its bucket; at the end out of it and, after a grace period, to the pool.
 #include "flow_internal.h"
 
 #include "closing.h"
@@ -110,25 +110,25 @@ locations_drop(struct fp_arena *arena, fp_action_word action)
 
 // Way of a key in its bucket, or -1.
 static int
-way_find(const struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint64_t hash,
-	 const struct fp_flow_key *key)
+slot_find(const struct fp_arena *arena, const struct fp_flow_bucket *bucket, uint64_t hash,
+	  const struct fp_flow_key *key)
 {
 	const uint32_t index_mask = arena->view.flow_index_mask;
 	const uint32_t signature = fp_flow_signature_of(hash, index_mask);
 
-	for (int way = 0; way < FP_BUCKET_WAYS; way++)
-		if ((bucket->way[way] & ~index_mask) == signature &&
-		    fp_flow_key_equal(&arena->view.flow_entry[bucket->way[way] & index_mask].key, key))
-			return way;
+	for (int slot = 0; slot < FP_BUCKET_SLOTS; slot++)
+		if ((bucket->slot[slot] & ~index_mask) == signature &&
+		    fp_flow_key_equal(&arena->view.flow_entry[bucket->slot[slot] & index_mask].key, key))
+			return slot;
 	return -1;
 }
 
 static int
-way_free(const struct fp_flow_bucket *bucket)
+slot_find_free(const struct fp_flow_bucket *bucket)
 {
-	for (int way = 0; way < FP_BUCKET_WAYS; way++)
-		if (bucket->way[way] == 0)
-			return way;
+	for (int slot = 0; slot < FP_BUCKET_SLOTS; slot++)
+		if (bucket->slot[slot] == 0)
+			return slot;
 	return -1;
 }
 
@@ -176,7 +176,7 @@ entry_change(struct fp_arena *arena, uint32_t index, const struct fp_flow_value 
 }
 
 static void
-entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, uint32_t index, uint64_t hash,
+entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int slot, uint32_t index, uint64_t hash,
 	      const struct fp_flow_key *key, const struct fp_flow_value *value)
 {
 	const struct fp_flow_entry entry = {
@@ -196,19 +196,19 @@ entry_publish(struct fp_arena *arena, struct fp_flow_bucket *bucket, int way, ui
 	fp_store_bytes(&arena->view.flow_entry[index], &entry, sizeof(entry));
 	fp_store_bytes(&arena->view.flow_side[index], &side, sizeof(side));
 	fp_closing_stamp(arena, index);
-	fp_store(&bucket->way[way], fp_flow_signature_of(hash, arena->view.flow_index_mask) | index);
+	fp_store(&bucket->slot[slot], fp_flow_signature_of(hash, arena->view.flow_index_mask) | index);
 	fp_flow_chain_add(arena, index, value->vnet, fp_flow_kind_of(value->action));
 	fp_flow_publish_counts(arena, value->vnet);
 	arena->flow->stats.inserted++;
 }
 
 void
-fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t way)
+fp_flow_unpublish(struct fp_arena *arena, struct fp_flow_bucket *bucket, uint32_t slot)
 {
-	const uint32_t index = fp_flow_way_entry(arena, bucket, way);
+	const uint32_t index = fp_flow_slot_entry(arena, bucket, slot);
 	const struct fp_flow_entry *entry = &arena->view.flow_entry[index];
 
-	fp_store(&bucket->way[way], 0);
+	fp_store(&bucket->slot[slot], 0);
 	fp_flow_chain_remove(arena, index);
 	fp_flow_publish_counts(arena, arena->flow->vnet[index]);
 	locations_drop(arena, entry->action);
@@ -235,20 +235,20 @@ fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const stru
 
 	const uint64_t hash = fp_hash_flow(&arena->view.secret, key);
 	struct fp_flow_bucket *bucket = bucket_of(arena, hash);
-	int way = way_find(arena, bucket, hash, key);
-	if (way >= 0 && flow->kind[fp_flow_way_entry(arena, bucket, (uint32_t)way)] == kind) {
-		entry_change(arena, fp_flow_way_entry(arena, bucket, (uint32_t)way), value);
+	int slot = slot_find(arena, bucket, hash, key);
+	if (slot >= 0 && flow->kind[fp_flow_slot_entry(arena, bucket, (uint32_t)slot)] == kind) {
+		entry_change(arena, fp_flow_slot_entry(arena, bucket, (uint32_t)slot), value);
 		return 0;
 	}
 	if (!fp_flow_kind_has_room(arena, kind)) {
-		if (way >= 0) // the old decision does not hold any more, cached or not
-			fp_flow_unpublish(arena, bucket, (uint32_t)way);
+		if (slot >= 0) // the old decision does not hold any more, cached or not
+			fp_flow_unpublish(arena, bucket, (uint32_t)slot);
 		goto refused;
 	}
-	if (way >= 0) { // counts to the other budget from now on
+	if (slot >= 0) { // counts to the other budget from now on
 		fp_flow_make_room(arena, value->vnet, kind);
-		if (bucket->way[way]) { // what made room may have been this very one
-			entry_change(arena, fp_flow_way_entry(arena, bucket, (uint32_t)way), value);
+		if (bucket->slot[slot]) { // what made room may have been this very one
+			entry_change(arena, fp_flow_slot_entry(arena, bucket, (uint32_t)slot), value);
 			return 0;
 		}
 	}
@@ -258,16 +258,16 @@ fp_flow_insert(struct fp_arena *arena, const struct fp_flow_key *key, const stru
 		flow->stats.waited++;
 		return -EAGAIN;
 	}
-	if ((way = way_free(bucket)) < 0) {
-		if ((way = fp_flow_victim_in_bucket(arena, bucket, value->vnet, kind)) < 0) {
+	if ((slot = slot_find_free(bucket)) < 0) {
+		if ((slot = fp_flow_victim_in_bucket(arena, bucket, value->vnet, kind)) < 0) {
 			fp_index_untake(&arena->pool[FP_POOL_FLOW], index);
 			goto refused;
 		}
-		fp_flow_unpublish(arena, bucket, (uint32_t)way);
+		fp_flow_unpublish(arena, bucket, (uint32_t)slot);
 		flow->stats.evicted_bucket++;
 	}
 	fp_flow_make_room(arena, value->vnet, kind);
-	entry_publish(arena, bucket, way, index, hash, key, value);
+	entry_publish(arena, bucket, slot, index, hash, key, value);
 	return 0;
 refused:
 	flow->stats.refused_quota++;
@@ -279,9 +279,9 @@ fp_flow_find(const struct fp_arena *arena, const struct fp_flow_key *key)
 {
 	const uint64_t hash = fp_hash_flow(&arena->view.secret, key);
 	const struct fp_flow_bucket *bucket = bucket_of(arena, hash);
-	const int way = way_find(arena, bucket, hash, key);
+	const int slot = slot_find(arena, bucket, hash, key);
 
-	return way < 0 ? 0 : fp_flow_way_entry(arena, bucket, (uint32_t)way);
+	return slot < 0 ? 0 : fp_flow_slot_entry(arena, bucket, (uint32_t)slot);
 }
 
 int
@@ -289,11 +289,11 @@ fp_flow_remove(struct fp_arena *arena, const struct fp_flow_key *key)
 {
 	const uint64_t hash = fp_hash_flow(&arena->view.secret, key);
 	struct fp_flow_bucket *bucket = bucket_of(arena, hash);
-	const int way = way_find(arena, bucket, hash, key);
+	const int slot = slot_find(arena, bucket, hash, key);
 
-	if (way < 0)
+	if (slot < 0)
 		return -ENOENT;
-	fp_flow_unpublish(arena, bucket, (uint32_t)way);
+	fp_flow_unpublish(arena, bucket, (uint32_t)slot);
 	arena->flow->stats.removed++;
 	return 0;
 }

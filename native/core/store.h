@@ -7,7 +7,7 @@
 // Writer's thread only.
 //
 //	fp_store_bytes(&entry->key, &key, sizeof key); // nobody reads it yet
-//	fp_store(&bucket->entry[way], index);          // publishes
+//	fp_store(&bucket->slot[slot], index);           // publishes
 #pragma once
 
 #include <stddef.h>

@@ -120,7 +120,7 @@ struct fp_arena_view {
 	struct fp_flow_side *flow_side;
 	uint32_t vnets, ingresses, locations, tunnels, headers, nexthop_groups, tunnel_sets, flows;
 	uint32_t flow_buckets;
-	uint32_t flow_index_mask; // bits of a bucket's way that are the index of an entry
+	uint32_t flow_index_mask; // bits of a bucket's slot that are the index of an entry
 	uint32_t *now_s;          // see fp_arena_now_s
 	uint32_t *generation;     // see fp_arena_generation
 	uint32_t *flows_resident; // as of the last tick

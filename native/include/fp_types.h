@@ -116,12 +116,12 @@ struct fp_flow_entry {
 };
 static_assert(sizeof(struct fp_flow_entry) == 64, "fp_flow_entry");
 
-#define FP_BUCKET_WAYS 16
-// One cache line. A way is {signature, entry index}, high to low; the index has as many bits as this table's
-// indexes need, the signature has the rest (11 of a million flows) and is never 0. A way of 0 is free.
-// Order of publishing: entry line, way.
+#define FP_BUCKET_SLOTS 16
+// One cache line. A slot is {signature, entry index}, high to low; the index has as many bits as this table's
+// indexes need, the signature has the rest (11 of a million flows) and is never 0. A slot of 0 is free.
+// Order of publishing: entry line, slot.
 struct fp_flow_bucket {
-	uint32_t way[FP_BUCKET_WAYS];
+	uint32_t slot[FP_BUCKET_SLOTS];
 };
 static_assert(sizeof(struct fp_flow_bucket) == 64, "fp_flow_bucket");
 

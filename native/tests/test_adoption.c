@@ -99,7 +99,7 @@ index_mask(void)
 }
 
 static struct fp_flow_bucket *
-slot_of(uint32_t number, uint32_t *way)
+bucket_of(uint32_t number, uint32_t *slot)
 {
 	const struct fp_arena_header *head = record_at(FP_REGION_HEADER, 0);
 	const struct fp_flow_key key = key_of(ingress, number);
@@ -108,10 +108,10 @@ slot_of(uint32_t number, uint32_t *way)
 		record_at(FP_REGION_FLOW_BUCKETS,
 			  (uint32_t)((hash >> 32) * layout.region[FP_REGION_FLOW_BUCKETS].records >> 32));
 
-	for (*way = 0; *way < FP_BUCKET_WAYS; (*way)++) {
+	for (*slot = 0; *slot < FP_BUCKET_SLOTS; (*slot)++) {
 		const struct fp_flow_entry *entry =
-			record_at(FP_REGION_FLOW_ENTRIES, bucket->way[*way] & index_mask());
-		if (bucket->way[*way] && memcmp(&entry->key, &key, sizeof(key)) == 0)
+			record_at(FP_REGION_FLOW_ENTRIES, bucket->slot[*slot] & index_mask());
+		if (bucket->slot[*slot] && memcmp(&entry->key, &key, sizeof(key)) == 0)
 			return bucket;
 	}
 	abort();
@@ -148,10 +148,10 @@ test_an_untouched_image_is_kept_whole(void)
 static void
 test_a_slot_out_of_range_loses_only_its_flow(void)
 {
-	uint32_t way;
+	uint32_t slot;
 
 	image_open();
-	slot_of(7, &way)->way[way] = 0xfffffff0;
+	bucket_of(7, &slot)->slot[slot] = 0xfffffff0;
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_range == 1 && fp_arena_adoption(arena)->flows == FLOWS - 1);
 	assert(!present(arena, 7) && present(arena, 8));
@@ -161,13 +161,13 @@ test_a_slot_out_of_range_loses_only_its_flow(void)
 static void
 test_an_entry_in_two_slots_stands_in_one(void)
 {
-	uint32_t way, free_way = 0;
+	uint32_t slot, free_slot = 0;
 
 	image_open();
-	struct fp_flow_bucket *bucket = slot_of(7, &way);
-	while (bucket->way[free_way])
-		free_way++;
-	bucket->way[free_way] = bucket->way[way];
+	struct fp_flow_bucket *bucket = bucket_of(7, &slot);
+	while (bucket->slot[free_slot])
+		free_slot++;
+	bucket->slot[free_slot] = bucket->slot[slot];
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_twice == 1 && fp_arena_adoption(arena)->flows == FLOWS);
 	assert(present(arena, 7));
@@ -179,16 +179,16 @@ test_an_entry_in_two_slots_stands_in_one(void)
 static void
 test_a_key_in_two_entries_stands_in_one(void)
 {
-	uint32_t way, free_way = 0;
+	uint32_t slot, free_slot = 0;
 
 	image_open();
-	struct fp_flow_bucket *bucket = slot_of(7, &way);
+	struct fp_flow_bucket *bucket = bucket_of(7, &slot);
 	const uint32_t spare = FLOWS + 50;
 	memcpy(record_at(FP_REGION_FLOW_ENTRIES, spare),
-	       record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()), 64);
-	while (bucket->way[free_way])
-		free_way++;
-	bucket->way[free_way] = (bucket->way[way] & ~index_mask()) | spare;
+	       record_at(FP_REGION_FLOW_ENTRIES, bucket->slot[slot] & index_mask()), 64);
+	while (bucket->slot[free_slot])
+		free_slot++;
+	bucket->slot[free_slot] = (bucket->slot[slot] & ~index_mask()) | spare;
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_twice == 1 && fp_arena_adoption(arena)->flows == FLOWS);
 	image_close(arena);
@@ -197,12 +197,12 @@ test_a_key_in_two_entries_stands_in_one(void)
 static void
 test_a_key_that_does_not_fit_its_slot_is_dropped(void)
 {
-	uint32_t way;
+	uint32_t slot;
 
 	image_open();
-	slot_of(7, &way)->way[way] ^= 1u << 31;
-	struct fp_flow_bucket *bucket = slot_of(9, &way);
-	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, bucket->way[way] & index_mask()))
+	bucket_of(7, &slot)->slot[slot] ^= 1u << 31;
+	struct fp_flow_bucket *bucket = bucket_of(9, &slot);
+	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, bucket->slot[slot] & index_mask()))
 		->key.source[0] ^= 1;
 	struct fp_arena *arena = image_adopt();
 	assert(fp_arena_adoption(arena)->dropped_key == 2 && fp_arena_adoption(arena)->flows == FLOWS - 2);
@@ -249,11 +249,11 @@ test_a_location_that_was_dying_is_gone(void)
 static void
 test_an_age_from_the_future_is_set_to_now(void)
 {
-	uint32_t way;
+	uint32_t slot;
 
 	image_open();
-	struct fp_flow_bucket *bucket = slot_of(7, &way);
-	const uint32_t entry = bucket->way[way] & index_mask();
+	struct fp_flow_bucket *bucket = bucket_of(7, &slot);
+	const uint32_t entry = bucket->slot[slot] & index_mask();
 	((struct fp_flow_entry *)record_at(FP_REGION_FLOW_ENTRIES, entry))->used_s = UINT32_MAX;
 	struct fp_arena *arena;
 	assert(fp_arena_open(path, &config, NOW_NS, &arena) == 0);
@@ -269,9 +269,9 @@ consistency_check(struct fp_arena *arena)
 	uint32_t standing = 0, counted = 0;
 
 	for (uint32_t i = 0; i < view->flow_buckets; i++)
-		for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++) {
-			const uint32_t index = view->flow_bucket[i].way[way] & view->flow_index_mask;
-			if (view->flow_bucket[i].way[way] == 0)
+		for (uint32_t slot = 0; slot < FP_BUCKET_SLOTS; slot++) {
+			const uint32_t index = view->flow_bucket[i].slot[slot] & view->flow_index_mask;
+			if (view->flow_bucket[i].slot[slot] == 0)
 				continue;
 			standing++;
 			assert(index < view->flows && fp_index_live(&arena->pool[FP_POOL_FLOW], index));

@@ -38,7 +38,7 @@ struct answer {
 	uint32_t entry[BURST_MAX];
 };
 
-// The oracle is the writer's own way of finding a key, which shares no line with the readers'.
+// The oracle is the writer's own slot of finding a key, which shares no line with the readers'.
 static void
 answer_check(const struct fp_arena *arena, const struct answer *answer, const struct fp_flow_key *keys,
 	     uint32_t n)
@@ -78,7 +78,7 @@ bursts_check(const struct fp_arena *arena, uint32_t ingress, const struct varian
 	}
 }
 
-// Gives each free way the signature of one that is taken, and leads it to another bucket's entry: many look-ups
+// Gives each free slot the signature of one that is taken, and leads it to another bucket's entry: many look-ups
 // find another's key first.
 static void
 signatures_share(struct fp_arena *arena)
@@ -90,18 +90,18 @@ signatures_share(struct fp_arena *arena)
 		struct fp_flow_bucket *bucket = &view->flow_bucket[b];
 		uint32_t taken = 0;
 
-		for (uint32_t way = 0; way < FP_BUCKET_WAYS; way++)
-			if (bucket->way[way])
-				taken = bucket->way[way];
-		for (uint32_t way = 0; way < FP_BUCKET_WAYS && taken && stranger; way++) {
-			if (bucket->way[way] == 0)
-				bucket->way[way] = (taken & ~view->flow_index_mask) | stranger;
-			else if (way % 2 == 0) { // the key behind its double
-				const uint32_t own = bucket->way[way];
-				bucket->way[way] = (own & ~view->flow_index_mask) | stranger;
-				for (uint32_t free_way = way + 1; free_way < FP_BUCKET_WAYS; free_way++)
-					if (bucket->way[free_way] == 0) {
-						bucket->way[free_way] = own;
+		for (uint32_t slot = 0; slot < FP_BUCKET_SLOTS; slot++)
+			if (bucket->slot[slot])
+				taken = bucket->slot[slot];
+		for (uint32_t slot = 0; slot < FP_BUCKET_SLOTS && taken && stranger; slot++) {
+			if (bucket->slot[slot] == 0)
+				bucket->slot[slot] = (taken & ~view->flow_index_mask) | stranger;
+			else if (slot % 2 == 0) { // the key behind its double
+				const uint32_t own = bucket->slot[slot];
+				bucket->slot[slot] = (own & ~view->flow_index_mask) | stranger;
+				for (uint32_t free_slot = slot + 1; free_slot < FP_BUCKET_SLOTS; free_slot++)
+					if (bucket->slot[free_slot] == 0) {
+						bucket->slot[free_slot] = own;
 						break;
 					}
 			}
