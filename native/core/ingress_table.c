@@ -121,7 +121,7 @@ fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *re
 	if (index && *place == index) {
 		if (arena->view.ingress[index].mtu_bytes != mtu)
 			fp_store(&arena->view.ingress[index].mtu_bytes, mtu);
-		in->ingress_generation[index] = in->vnet[vnet].generation;
+		in->ingress_snapshot[index] = in->vnet[vnet].snapshot_number;
 		return 0;
 	}
 	if (*place && !swept(in, *place))
@@ -228,7 +228,7 @@ fp_ingresses_sweep(struct fp_installer *in, uint32_t vnet, bool all)
 		fp_spend(in, SWEEP_NS);
 		if (in->arena->view.ingress[i].kind == FP_INGRESS_NODE) {
 			fp_locators_sweep(in, i, all);
-		} else if (all || in->ingress_generation[i] != state->generation) {
+		} else if (all || in->ingress_snapshot[i] != state->snapshot_number) {
 			const int rc = attachment_drop(in, i);
 			if (rc != 0)
 				return rc;
@@ -251,7 +251,7 @@ ingress_add(struct fp_installer *in, const struct fp_ingress *ingress, uint32_t 
 	fp_store_bytes(place, ingress, offsetof(struct fp_ingress, flags));
 	fp_store_bytes(&place->port, &ingress->port, sizeof(*ingress) - offsetof(struct fp_ingress, port));
 	fp_store(&place->flags, (uint8_t)(ingress->flags | FP_INGRESS_LIVE));
-	in->ingress_generation[*index] = in->vnet[ingress->vnet].generation;
+	in->ingress_snapshot[*index] = in->vnet[ingress->vnet].snapshot_number;
 	fp_chain_add(&in->ingress_chain, &in->vnet[ingress->vnet].ingress_first, *index);
 	return 0;
 }
@@ -292,5 +292,5 @@ static bool
 swept(const struct fp_installer *in, uint32_t ingress)
 {
 	const struct fp_vnet_state *state = &in->vnet[in->arena->view.ingress[ingress].vnet];
-	return state->in_snapshot && in->ingress_generation[ingress] != state->generation;
+	return state->in_snapshot && in->ingress_snapshot[ingress] != state->snapshot_number;
 }

@@ -41,7 +41,7 @@ struct fp_vnet_state {
 	uint64_t snapshot_incarnation;
 	uint64_t snapshot_revision; // of the last one that was applied
 	uint64_t newest_change;     // an answer of this revision or a newer one needs no comparison
-	uint16_t generation;        // objects of another generation were not set again since SNAPSHOT_BEGIN
+	uint16_t snapshot_number; // the newest; what was set in another one was not set again since its BEGIN
 	bool in_snapshot;
 	bool leaving;           // is being removed
 	uint8_t swept;          // enum fp_swept: what its snapshot's end has gone through
@@ -96,10 +96,10 @@ struct fp_installer {
 	struct fp_id_map sets;      // object id
 
 	struct fp_vnet_state *vnet;
-	uint16_t *ingress_generation;
-	uint16_t *locator_generation; // by slot
-	uint16_t *peering_generation; // by slot
-	uint16_t *location_generation;
+	uint16_t *ingress_snapshot; // number of the V-net's snapshot in which it was set last
+	uint16_t *locator_snapshot; // by slot
+	uint16_t *peering_snapshot; // by slot
+	uint16_t *location_snapshot;
 	uint64_t *location_revision;
 	uint32_t *location_era;    // of its V-net when the revision was told
 	uint64_t *location_token;  // grace period after which the idle half may be written

@@ -59,10 +59,10 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->ingress_locators);
 	free(in->location_era);
 	free(in->vnet);
-	free(in->ingress_generation);
-	free(in->locator_generation);
-	free(in->peering_generation);
-	free(in->location_generation);
+	free(in->ingress_snapshot);
+	free(in->locator_snapshot);
+	free(in->peering_snapshot);
+	free(in->location_snapshot);
 	free(in->location_revision);
 	free(in->location_token);
 	free(in->location_seen_s);
@@ -134,10 +134,10 @@ tables_open(struct fp_installer *in)
 	const struct fp_arena_view *view = &in->arena->view;
 	const struct fp_secret *secret = &view->secret;
 	in->vnet = calloc(view->vnets, sizeof(*in->vnet));
-	in->ingress_generation = calloc(view->ingresses, sizeof(*in->ingress_generation));
-	in->locator_generation = calloc((size_t)in->arena->locator_mask + 1, sizeof(*in->locator_generation));
-	in->peering_generation = calloc((size_t)in->arena->peering_mask + 1, sizeof(*in->peering_generation));
-	in->location_generation = calloc(view->locations, sizeof(*in->location_generation));
+	in->ingress_snapshot = calloc(view->ingresses, sizeof(*in->ingress_snapshot));
+	in->locator_snapshot = calloc((size_t)in->arena->locator_mask + 1, sizeof(*in->locator_snapshot));
+	in->peering_snapshot = calloc((size_t)in->arena->peering_mask + 1, sizeof(*in->peering_snapshot));
+	in->location_snapshot = calloc(view->locations, sizeof(*in->location_snapshot));
 	in->location_revision = calloc(view->locations, sizeof(*in->location_revision));
 	in->location_token = calloc(view->locations, sizeof(*in->location_token));
 	in->location_seen_s = calloc(view->locations, sizeof(*in->location_seen_s));
@@ -153,12 +153,11 @@ tables_open(struct fp_installer *in)
 	in->ingress_locations = calloc(view->ingresses, sizeof(*in->ingress_locations));
 	in->set_locations = calloc(view->tunnel_sets, sizeof(*in->set_locations));
 	in->ingress_locators = calloc(view->ingresses, sizeof(*in->ingress_locators));
-	if (!in->vnet || !in->ingress_generation || !in->locator_generation || !in->peering_generation ||
-	    !in->location_generation || !in->location_revision || !in->location_token ||
-	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
-	    !in->tunnel_leaving || !in->set_seen_s || !in->udp_port_users || !in->assembly ||
-	    !in->location_era || !in->tunnel_adopted || !in->ingress_locations || !in->set_locations ||
-	    !in->ingress_locators)
+	if (!in->vnet || !in->ingress_snapshot || !in->locator_snapshot || !in->peering_snapshot ||
+	    !in->location_snapshot || !in->location_revision || !in->location_token || !in->location_seen_s ||
+	    !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers || !in->tunnel_leaving ||
+	    !in->set_seen_s || !in->udp_port_users || !in->assembly || !in->location_era ||
+	    !in->tunnel_adopted || !in->ingress_locations || !in->set_locations || !in->ingress_locators)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||

@@ -98,7 +98,7 @@ fp_location_set(struct fp_installer *in, const struct fp_record_location *record
 		return rc;
 	in->location_revision[index] = record->head.revision;
 	in->location_era[index] = in->vnet[vnet].era;
-	in->location_generation[index] = in->vnet[vnet].generation;
+	in->location_snapshot[index] = in->vnet[vnet].snapshot_number;
 	in->location_seen_s[index] = in->now_s;
 	return 0;
 }
@@ -132,7 +132,7 @@ fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all)
 		state->location_at = in->location_chain.next[i];
 		// What flows name stays until they have been asked again.
 		if (all ||
-		    (in->location_generation[i] != state->generation && fp_index_references(pool, i) == 0))
+		    (in->location_snapshot[i] != state->snapshot_number && fp_index_references(pool, i) == 0))
 			location_drop(in, i);
 	}
 	state->swept |= FP_SWEPT_LOCATIONS;

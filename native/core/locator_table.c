@@ -48,7 +48,7 @@ fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, 
 	if (slot >= 0 && arena->locators[slot].ingress != index) {
 		uint32_t other = arena->view.ingress[arena->locators[slot].ingress].vnet;
 		const struct fp_vnet_state *state = &in->vnet[other];
-		if (!state->in_snapshot || in->locator_generation[slot] == state->generation)
+		if (!state->in_snapshot || in->locator_snapshot[slot] == state->snapshot_number)
 			return FP_REFUSED_CONFLICT;
 		locator_drop(in, (uint32_t)slot);
 		slot = -1;
@@ -68,7 +68,7 @@ fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, 
 		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], (uint32_t)slot + 1);
 		udp_port_use(in, record->key.protocol, record->udp_port, 1);
 	}
-	in->locator_generation[slot] = in->vnet[ingress->vnet].generation;
+	in->locator_snapshot[slot] = in->vnet[ingress->vnet].snapshot_number;
 	return 0;
 }
 
@@ -90,11 +90,11 @@ fp_ingress_remove(struct fp_installer *in, const struct fp_record_ingress *recor
 void
 fp_locators_sweep(struct fp_installer *in, uint32_t ingress, bool all)
 {
-	const uint16_t generation = in->vnet[in->arena->view.ingress[ingress].vnet].generation;
+	const uint16_t snapshot_number = in->vnet[in->arena->view.ingress[ingress].vnet].snapshot_number;
 	for (uint32_t at = in->ingress_locators[ingress], next; at; at = next) {
 		next = in->locator_chain.next[at];
 		fp_spend(in, SWEEP_NS);
-		if (all || in->locator_generation[at - 1] != generation)
+		if (all || in->locator_snapshot[at - 1] != snapshot_number)
 			locator_drop(in, at - 1);
 	}
 }

@@ -60,7 +60,7 @@ fp_peering_set(struct fp_installer *in, const struct fp_record_peering *record)
 		in->peerings++;
 		in->vnet[from].peerings++;
 	}
-	in->peering_generation[slot] = in->vnet[from].generation;
+	in->peering_snapshot[slot] = in->vnet[from].snapshot_number;
 	return 0;
 }
 
@@ -103,7 +103,7 @@ fp_peerings_sweep(struct fp_installer *in, uint32_t vnet)
 {
 	for (uint32_t i = 0; in->vnet[vnet].peerings && i <= in->arena->peering_mask;) {
 		uint32_t pair = in->arena->peerings[i];
-		if (pair && pair >> 16 == vnet && in->peering_generation[i] != in->vnet[vnet].generation) {
+		if (pair && pair >> 16 == vnet && in->peering_snapshot[i] != in->vnet[vnet].snapshot_number) {
 			pair_remove(in, pair); // another may have moved here: look again
 			fp_close_pair(in->arena, vnet, pair & 0xffff);
 		} else {
@@ -151,7 +151,7 @@ pair_remove(struct fp_installer *in, uint32_t pair)
 		uint32_t home = home_of(in->arena, peerings[i]);
 		if (((i - home) & mask) >= ((i - hole) & mask)) {
 			fp_store(&peerings[hole], peerings[i]);
-			in->peering_generation[hole] = in->peering_generation[i];
+			in->peering_snapshot[hole] = in->peering_snapshot[i];
 			hole = i;
 		}
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// V-nets, and the snapshot that brings one up to date. A snapshot counts the V-net's generation up; what is
-// set again takes the new number; what still has another one at the end is swept.
+// V-nets, and the snapshot that brings one up to date. Each has a number; what is set again takes it; what still has
+// another one at the end is swept.
 #include "install_internal.h"
 
 static int vnet_add(struct fp_installer *in, const struct fp_record_vnet *record);
@@ -66,7 +66,7 @@ fp_vnet_snapshot_begin(struct fp_installer *in, const struct fp_record_snapshot 
 	// Revisions of another store are never compared with these.
 	if (record->incarnation != in->arena->view.vnet[index].incarnation)
 		state->era++;
-	state->generation++;
+	state->snapshot_number++;
 	state->swept = 0;
 	state->ingress_at = state->ingress_first;
 	state->location_at = state->location_first;
@@ -144,9 +144,9 @@ vnet_add(struct fp_installer *in, const struct fp_record_vnet *record)
 	settings_store(in, vnet, record);
 	fp_store(&vnet->flags, (uint8_t)FP_VNET_LIVE);
 	fp_id_map_put(&in->vnets, record->head.vni, 0, index);
-	uint16_t generation = in->vnet[index].generation;
+	uint16_t snapshot_number = in->vnet[index].snapshot_number;
 	in->vnet[index] = (struct fp_vnet_state){
-		.generation = (uint16_t)(generation + 1),
+		.snapshot_number = (uint16_t)(snapshot_number + 1),
 		.era = in->vnet[index].era + 1,
 	};
 	return 0;
