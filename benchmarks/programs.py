@@ -152,6 +152,8 @@ def writer_pause_rows(line: Printed) -> Iterator[Result]:
         p99_us=line["p99_us"],
         p999_us=line["p999_us"],
         seconds=line["seconds"],
+        wall_p999_us=line.get("wall_p999_us"),
+        wall_seconds=line.get("wall_seconds"),
         repeats=line["turns"],
     )
 

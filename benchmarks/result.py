@@ -49,6 +49,8 @@ class Result:
     hit_percent: float | None = None  # of the look-ups
     updates_per_second: float | None = None  # of the writer beside
     seconds: float | None = None  # until it is done, where the scenario is one thing that is done
+    wall_p999_us: float | None = None  # by the clock, where p999_us and seconds are processor time
+    wall_seconds: float | None = None
     rss_bytes: int | None = None  # of the largest process
     stages: Mapping[str, float] | None = None  # cycles per packet of each, where the subject counts them
     percentiles_us: Mapping[str, float] | None = None  # "50", "99", "99.9" …: the whole curve of a latency

@@ -27,6 +27,8 @@
 #include "index_pool.h"
 #include "store.h"
 
+#define FP_CLOCK_EVERY_NS                                                                                    \
+	1000 // of estimated cost: so often whoever may spend only so much looks at the clock
 #define FP_ARENA_MAGIC 0x76676e772d617231ull // "vgnw-ar1"
 #define FP_ENDS_KEPT 8                       // of data planes that did not close the arena
 #define FP_CRASHES_KEPT 3 // of these: that ended by a fault of their own, one after the other
@@ -97,6 +99,7 @@ struct fp_arena {
 	struct fp_index_pool pool[FP_POOL_MAX];
 	struct rte_rcu_qsbr *qsbr;
 	struct fp_flow_private *flow;
+	uint64_t (*clock_ns)(void); // see fp_installer_hooks; NULL: none
 	struct fp_adoption_report adoption;
 	struct fp_arena_end left_out; // V-nets that adoption leaves out
 	void *base;

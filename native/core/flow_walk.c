@@ -23,13 +23,19 @@ fp_flow_pass(struct fp_arena *arena, uint32_t *cursor, uint32_t *left_ns, fp_flo
 {
 	const struct fp_arena_view *view = &arena->view;
 	uint32_t index = *cursor < view->flows ? *cursor : 0;
-	int64_t left = *left_ns;
+	const uint64_t until_ns = arena->clock_ns ? arena->clock_ns() + *left_ns : 0;
+	int64_t left = *left_ns, look_at = left - FP_CLOCK_EVERY_NS;
 
 	for (; left > 0 && index < view->flows; index++) {
 		left -= FP_EMPTY_NS;
 		if (arena->flow->kind[index])
 			left -= FP_VISIT_NS + (int64_t)visit(context, index, &view->flow_entry[index],
 							     &view->flow_side[index]);
+		if (until_ns && left < look_at) {
+			look_at = left - FP_CLOCK_EVERY_NS;
+			if (arena->clock_ns() >= until_ns)
+				left = 0;
+		}
 	}
 	*left_ns = left > 0 ? (uint32_t)left : 0;
 	const bool around = index >= view->flows;

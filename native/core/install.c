@@ -32,7 +32,7 @@ fp_installer_apply(struct fp_installer *in, uint8_t client_worker, const struct 
 	if (changes_prepared(record.head.type))
 		fp_arena_changed(in->arena);
 	if (rc == -EINPROGRESS)
-		in->left_ns = FP_RECORD_NS; // for when it is applied again
+		fp_refill(in); // for when it is applied again
 	return rc > 0 ? refuse(in, client_worker, &record, rc) : rc;
 }
 

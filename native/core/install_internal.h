@@ -25,8 +25,8 @@ static_assert(FP_CLIENT_WORKERS <= 16, "a bit each in tunnel_workers");
 #define FP_FRAME_BYTES_MAX 9216
 
 // The writer is kept no longer than this by a record, or by a slice of a pass, by estimate.
-#define FP_RECORD_NS 200000
-#define FP_SLICE_NS 100000
+#define FP_RECORD_NS 100000
+#define FP_SLICE_NS 50000
 
 // Flows that are to be asked again in a lap of marking.
 struct fp_mark {
@@ -87,7 +87,8 @@ struct fp_installer {
 	uint8_t client;        // whose record is being applied
 	uint32_t applying_vni; // of the record that is being applied, or was last
 	uint32_t workers;      // that share the V-nets, 0: they are anybody's
-	uint32_t left_ns;      // what records may still spend before others have their turn
+	uint32_t left_ns;      // what records may still spend before others have their turn,
+	uint64_t until_ns;     // and until when by the arena's clock, 0: they have not begun
 
 	struct fp_id_map vnets;     // vni
 	struct fp_id_map ingresses; // object id, vni (attachments: 0)
@@ -249,14 +250,20 @@ void fp_worker_asked(struct fp_installer *in, uint32_t worker);
 void fp_workers_watch(struct fp_installer *in);
 
 // installer.c, install.c
+void fp_spend_look(struct fp_installer *in);
 int fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index); // 0, -EAGAIN, FP_REFUSED_NO_ROOM
 // Begins the walk for what was published since the last one began; a table that is small is done with.
 void fp_close_now(struct fp_installer *in);
+// A record has done something that costs so much, by estimate; by the clock, if there is one, it may be more.
 static inline void
 fp_spend(struct fp_installer *in, uint32_t ns)
 {
-	in->left_ns -= ns < in->left_ns ? ns : in->left_ns;
+	const uint32_t before = in->left_ns;
+	in->left_ns -= ns < before ? ns : before;
+	if (in->arena->clock_ns && before / FP_CLOCK_EVERY_NS != in->left_ns / FP_CLOCK_EVERY_NS)
+		fp_spend_look(in);
 }
+void fp_refill(struct fp_installer *in); // records may spend anew
 static inline void
 fp_counters_begin(const struct fp_installer *in, enum fp_counted what, uint32_t index)
 {

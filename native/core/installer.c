@@ -23,7 +23,8 @@ fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hoo
 	in->now_s = arena->now_s;
 	in->left_ns = UINT32_MAX;
 	int rc = tables_open(in);
-	in->left_ns = FP_RECORD_NS;
+	arena->clock_ns = hooks->clock_ns; // nobody waits before
+	fp_refill(in);
 	if (rc < 0) {
 		fp_installer_destroy(in);
 		return rc;
@@ -89,8 +90,10 @@ fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
 	bool more = fp_closings_walk(in->arena, &closing_ns);
 	more |= fp_marking_tick(in, &marking_ns);
 	more |= fp_upkeep_tick(in, &upkeep_ns);
-	fp_locations_collect(in, COLLECT_PER_TICK);
-	fp_tunnels_collect(in, COLLECT_PER_TICK / 16);
+	const uint32_t collect =
+		more ? COLLECT_PER_TICK / 8 : COLLECT_PER_TICK; // with more to do, ticks are many
+	fp_locations_collect(in, collect);
+	fp_tunnels_collect(in, collect / 16);
 	fp_installer_sync(in);
 	return more;
 }
@@ -106,6 +109,23 @@ fp_close_now(struct fp_installer *in)
 {
 	if (fp_closings_fresh(in->arena) && in->left_ns)
 		(void)fp_closings_walk(in->arena, &in->left_ns);
+}
+
+void
+fp_refill(struct fp_installer *in)
+{
+	in->left_ns = FP_RECORD_NS;
+	in->until_ns = 0;
+}
+
+void
+fp_spend_look(struct fp_installer *in)
+{
+	const uint64_t now_ns = in->arena->clock_ns();
+	if (in->until_ns == 0)
+		in->until_ns = now_ns + in->left_ns;
+	else if (now_ns >= in->until_ns)
+		in->left_ns = 0;
 }
 
 void

@@ -13,6 +13,7 @@
 #define SHARE_OF_FREE 4
 #define SWEEP_NS 100 // one that is looked at
 #define DROP_NS 1000
+#define COLLECT_DROPS 32  // in one tick
 #define UNUSED_S 300      // a location that no flow names is forgotten after this,
 #define UNUSED_SHORT_S 10 // or after this when the table is three quarters full
 
@@ -177,7 +178,7 @@ fp_locations_collect(struct fp_installer *in, uint32_t count)
 {
 	struct fp_index_pool *pool = &in->arena->pool[FP_POOL_LOCATION];
 	uint32_t unused_s = pool->live > pool->capacity / 4 * 3 ? UNUSED_SHORT_S : UNUSED_S;
-	for (; count; count--) {
+	for (uint32_t drops = COLLECT_DROPS; count && drops; count--) {
 		if (in->collect_location > in->location_high)
 			in->collect_location = 1;
 		uint32_t i = in->collect_location++;
@@ -186,7 +187,7 @@ fp_locations_collect(struct fp_installer *in, uint32_t count)
 		if (fp_index_references(pool, i))
 			in->location_seen_s[i] = in->now_s;
 		else if (in->now_s - in->location_seen_s[i] > unused_s)
-			location_drop(in, i);
+			location_drop(in, i), drops--;
 	}
 }
 

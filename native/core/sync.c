@@ -29,7 +29,7 @@ fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record)
 bool
 fp_installer_sync(struct fp_installer *in)
 {
-	in->left_ns = FP_RECORD_NS;
+	fp_refill(in);
 	const bool settling = fp_closings_settle(in->arena);
 	for (uint32_t left = in->syncs_waiting; left; left &= left - 1) {
 		uint32_t client = (uint32_t)__builtin_ctz(left);

@@ -8,7 +8,7 @@
 #include "flow_internal.h"
 
 #define LAP_S 15 // less than EXTEND_AHEAD_S, and than what is left of a life at its refresh
-#define REFRESHES_PER_TICK 256
+#define REFRESHES_PER_TICK 128
 #define REFRESH_NS 200
 #define REFRESH_AGAIN_S 5 // an unanswered refresh is repeated
 #define IN_USE_S 60       // used this recently: worth asking again

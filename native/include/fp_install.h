@@ -52,6 +52,9 @@ struct fp_installer_hooks {
 		     uint32_t len_bytes);
 	// An index is given out, and not published yet: its counters begin at zero. May be NULL.
 	void (*counters_begin)(void *context, enum fp_counted what, uint32_t index);
+	// Any clock that does not stand still: a slice of a pass ends by it too, where the estimate of what it costs is too
+	// low (cold caches, a slow machine, another thread on the processor). May be NULL: by the estimate alone.
+	uint64_t (*clock_ns)(void);
 };
 
 int fp_installer_create(struct fp_arena *arena, const struct fp_installer_hooks *hooks,

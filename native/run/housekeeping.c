@@ -113,6 +113,7 @@ fp_housekeeping_hooks(struct fp_housekeeping *hk, struct fp_installer_hooks *hoo
 		.port_by_name = hook_port,
 		.send = hook_send,
 		.counters_begin = hook_counters_begin,
+		.clock_ns = clock_ns,
 	};
 }
 

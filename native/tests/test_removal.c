@@ -68,9 +68,41 @@ test_a_snapshot_sweeps_in_steps(void)
 	world_close(&w);
 }
 
+// A machine on which everything takes a hundred times what it is thought to take.
+static uint64_t
+slow_clock(void)
+{
+	static uint64_t now_ns;
+	return now_ns += 100 * FP_CLOCK_EVERY_NS;
+}
+
+static void
+test_a_slice_and_a_record_end_by_the_clock_too(void)
+{
+	struct world w = world_new(NULL, 20000);
+	decide_many(&w, RED, 10000);
+	for (uint64_t i = 0; i < 1000; i++)
+		assert(location_set(&w, RED, 1000 + i) == 0);
+	reader_begins(&w);
+	w.arena->clock_ns = slow_clock;
+	assert(forbid_port(&w, RED, 80, 5) == 0);
+	const uint32_t most = pass_through(&w);
+	assert(most > 0 && most <= 4 && resident(&w) == 5000);
+	struct fp_record_vnet v = {.object_id = RED};
+	uint32_t steps = 0;
+	while (apply(&w, &v, FP_RECORD_VNET_REMOVE, RED, 0) == -EINPROGRESS)
+		steps++;
+	assert(steps > 200 && fp_vnet_by_vni(w.in, RED) == 0);
+	pass_through(&w);
+	assert(resident(&w) == 0);
+	reader_ends(&w);
+	world_close(&w);
+}
+
 int
 main(void)
 {
+	test_a_slice_and_a_record_end_by_the_clock_too();
 	test_a_removed_vnet_and_its_number_rest_until_its_flows_are_out();
 	test_a_large_vnet_is_removed_in_steps();
 	test_a_snapshot_sweeps_in_steps();

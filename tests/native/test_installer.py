@@ -438,7 +438,7 @@ def test_refreshes_are_bounded_per_tick(arena, red_key):
     first = len(arena.taken()["emitted"])
     arena.settle()
 
-    assert first == 256
+    assert first == 128
     assert first + len(arena.taken()["emitted"]) == 600
 
 
@@ -457,11 +457,11 @@ def test_refreshes_that_one_tick_leaves_come_at_the_next():
         arena.apply(change(RED, 5, kind=ChangeKind.MOVE))
         arena.taken()
 
-        asked = [len(arena.taken()["emitted"]) for _ in range(8) if arena.tick() or True]
+        asked = [len(arena.taken()["emitted"]) for _ in range(12) if arena.tick() or True]
 
     while asked and asked[0] == 0:  # until the lap is where the flows are
         del asked[0]
-    assert asked[:3] == [256, 256, 88]
+    assert asked[:5] == [128, 128, 128, 128, 88]
 
 
 def test_old_change_is_no_news_after_a_snapshot(arena, red_key):
