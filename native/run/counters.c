@@ -10,6 +10,7 @@
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 
+static uint64_t refused_of(const struct fp_dataplane *dp, uint32_t port);
 static void counters_add(struct fp_counters *sum, const struct fp_counters *one,
 			 const struct fp_arena *arena);
 static void reason_vnet_add(struct fp_counters *sum, const struct fp_reason_vnet *pair,
@@ -22,9 +23,17 @@ fp_dataplane_counters(struct fp_dataplane *dp, struct fp_counters *sum)
 	memset(sum, 0, sizeof(*sum));
 	sum->vnet = vnet;
 	sum->tunnel = tunnel;
+	uint64_t refused[FP_COUNTER_PORTS]; // read before what they are taken from
+	for (int i = 0; i < FP_COUNTER_PORTS; i++)
+		refused[i] = refused_of(dp, i);
 	for (uint32_t i = 0; i < dp->config.threads; i++)
 		if (dp->poll[i].thread)
 			counters_add(sum, fp_thread_counters(dp->poll[i].thread), dp->arena);
+	for (int i = 0; i < FP_COUNTER_PORTS; i++) {
+		sum->exceptions -= refused[i];
+		sum->port[i].exceptions -= refused[i];
+		sum->dropped[FP_DROP_exception_refused] += refused[i];
+	}
 }
 
 int
@@ -66,6 +75,7 @@ fp_dataplane_port_state(struct fp_dataplane *dp, uint32_t index, struct fp_port_
 	}
 	if (rte_eth_link_get_nowait(port->dpdk_port, &link) == 0 && link.link_speed != UINT32_MAX)
 		state->speed_mbps = link.link_speed;
+	const uint64_t refused = refused_of(dp, index);
 	for (uint32_t i = 0; i < dp->config.threads; i++) {
 		const struct fp_port_counters *one = &fp_thread_counters(dp->poll[i].thread)->port[index];
 		state->counters.rx_packets += one->rx_packets;
@@ -75,6 +85,7 @@ fp_dataplane_port_state(struct fp_dataplane *dp, uint32_t index, struct fp_port_
 		state->counters.tx_full += one->tx_full;
 		state->counters.exceptions += one->exceptions;
 	}
+	state->counters.exceptions -= refused;
 	return 0;
 }
 
@@ -88,6 +99,13 @@ fp_dataplane_housekeeping(struct fp_dataplane *dp, struct fp_housekeeping_counte
 	if (dp->housekeeping.started && pthread_getcpuclockid(dp->housekeeping.pthread, &clock) == 0 &&
 	    clock_gettime(clock, &t) == 0)
 		counters->cpu_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+// Frames for the kernel that its TAP did not take: dropped, and not carried.
+static uint64_t
+refused_of(const struct fp_dataplane *dp, uint32_t port)
+{
+	return __atomic_load_n(&dp->housekeeping.exceptions_refused[port], __ATOMIC_ACQUIRE);
 }
 
 // Members are read while their threads write them: each is a word, and a sum is a moment old

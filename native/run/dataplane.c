@@ -315,6 +315,7 @@ threads_start(struct fp_dataplane *dp, struct fp_error *error)
 	hk->threads = dp->config.threads;
 	hk->mempool = dp->mempool;
 	hk->stop = false;
+	memset(hk->exceptions_refused, 0, sizeof(hk->exceptions_refused)); // of what new threads count
 	int rc = fp_housekeeping_init(hk, error);
 	if (rc < 0)
 		return rc;

@@ -2,8 +2,8 @@
 //
 // Exception traffic: frames addressed to this gateway itself go from the poll threads to the
 // kernel, by a TAP per underlay port, and what the kernel sends there goes out of the port. All by
-// housekeeping, so that no poll thread makes a system call for it. A TAP that is full or gone loses
-// frames, counted, and nothing else.
+// housekeeping, so that no poll thread makes a system call for it. A TAP that is full, down or gone loses
+// frames, counted as dropped (exception_refused), and nothing else.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -24,6 +24,7 @@ struct exception_change {
 };
 
 static bool frames_out(struct fp_housekeeping *hk, uint32_t thread);
+static void not_taken(struct fp_housekeeping *hk, const struct fp_port *port);
 static bool frames_in(struct fp_housekeeping *hk, struct fp_port *port);
 static void exception_change(void *context);
 
@@ -71,11 +72,19 @@ frames_out(struct fp_housekeeping *hk, uint32_t thread)
 		    write(port->exception_fd, rte_pktmbuf_mtod(mbufs[i], void *), mbufs[i]->data_len) > 0)
 			hk->counters.exception_out++;
 		else
-			hk->counters.exception_lost++;
+			not_taken(hk, port);
 	}
 	if (n)
 		rte_pktmbuf_free_bulk(mbufs, n);
 	return n > 0;
+}
+
+// Poll threads have counted it as an exception: who sums up takes it from these (fp_dataplane_counters).
+static void
+not_taken(struct fp_housekeeping *hk, const struct fp_port *port)
+{
+	uint64_t *refused = &hk->exceptions_refused[port ? port->index : 0];
+	__atomic_store_n(refused, *refused + 1, __ATOMIC_RELEASE);
 }
 
 static bool

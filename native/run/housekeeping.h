@@ -65,7 +65,8 @@ struct fp_housekeeping {
 	uint64_t wake_mask[FP_THREADS_MAX / 64]; // threads whose rings got something this round
 	uint64_t next_tick_ns, next_links_ns;
 	bool busy_tick;
-	bool syncing; // a client waits to hear that its changes are in force
+	bool syncing;                              // a client waits to hear that its changes are in force
+	uint64_t exceptions_refused[FP_PORTS_MAX]; // by no TAP taken; counted as exceptions by poll threads
 	struct fp_housekeeping_counters counters;
 };
 

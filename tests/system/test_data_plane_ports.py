@@ -260,6 +260,28 @@ def test_what_is_addressed_to_the_gateway_goes_to_the_kernel_and_back(
         assert outside.receive(lambda data: data[:6] == answer[:6]) == answer
 
 
+def test_frames_that_no_exception_interface_takes_are_dropped_by_name(
+    bed: Bed, wires, exception_tap: int
+) -> None:
+    def counted() -> tuple[int, int, int]:
+        counters = bed.ask(dump="counters")
+        refused = [row["packets"] for row in counters["drops"] if row["reason"] == "exception_refused"]
+        port = bed.ask(dump="ports")["rows"][1]
+        return sum(refused), counters["counters"]["exceptions"], port["exceptions"]
+
+    _, outside = wires
+    question = Ether(dst="ff:ff:ff:ff:ff:ff", src=PEER) / ARP(psrc="192.0.2.2", pdst="192.0.2.1", hwsrc=PEER)
+    outside.send(bytes(question))
+    until(lambda: counted() == (1, 0, 0), "there is none")
+    with bed.client("control") as control, contextlib.closing(Wire(EXCEPTION)) as kernel:
+        assert control.ask({"exception": "uplink", "index": 0}, [exception_tap])["ok"] is True
+        outside.send(bytes(question))
+        assert kernel.receive(lambda data: data[12:14] == b"\x08\x06") is not None
+        run("ip", "link", "set", EXCEPTION, "down")
+        outside.send(bytes(question))
+        until(lambda: counted() == (2, 1, 1), "it is down")
+
+
 def carrier(name: str) -> bool:
     return "LOWER_UP" in run("ip", "link", "show", name)
 
