@@ -28,10 +28,10 @@ from directory_service.facts.contract import Facts
 from directory_service.facts.memory import MemoryFacts
 from directory_service.facts.sqlite import SqliteFacts
 from directory_service.model.presences import KEPT_S
-from directory_service.protocol.audit import AuditFile
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.refused import Refused
 from directory_service.reloading import Reloading
+from directory_service.server.afterwards import Afterwards, LaterAudit
 from directory_service.server.checking import check_listen, check_places, check_store
 from directory_service.server.clocks import steady_ms, wall_ms
 from directory_service.server.office import Office
@@ -222,13 +222,14 @@ def _serve(configuration: Configuration, file: Path | None, make_once: bool) -> 
     # later stops everything, for 0.4 s where there are 100 thousand endpoints. What is made later is looked
     # through while it is young.
     gc.disable()
-    directory = Directory(
-        store, configuration.settings, wall_ms, steady_ms, _open_facts(configuration), configuration.node_s
-    )
+    facts = _open_facts(configuration)
+    directory = Directory(store, configuration.settings, wall_ms, steady_ms, facts, configuration.node_s)
     gc.freeze()
     gc.enable()
     gc.set_threshold(10_000, 10, 1 << 30)
-    audit = AuditFile(configuration.audit_file) if configuration.audit_file is not None else None
+    afterwards = Afterwards()
+    facts.write_by(afterwards.do)
+    audit = LaterAudit(configuration.audit_file, afterwards) if configuration.audit_file is not None else None
     path = configuration.store_path
     office = None if path is None else Office(configuration, directory.heard.since)
     dispatcher = Dispatcher(
@@ -244,6 +245,7 @@ def _serve(configuration: Configuration, file: Path | None, make_once: bool) -> 
     server = Server(configuration, dispatcher, keys, audit, metrics, office)
     reloading = Reloading(file, configuration, server, dispatcher, audit, open_metrics)
     dispatcher.reload = reloading.reload
+    afterwards.call_soon, server.before_change = server.call_soon, afterwards.then
     taking_up = None
     if path is not None and office is not None:
         taking_up = TakingUp(directory, lambda: SqliteStore(path), server.wake)
@@ -270,8 +272,10 @@ def _serve(configuration: Configuration, file: Path | None, make_once: bool) -> 
             taking_up.end()
         server.close()
         store.close()
-        if audit is not None:
-            audit.close()
+        if afterwards.end():
+            facts.close()
+            if audit is not None:
+                audit.close()
 
 
 def _open_metrics(dispatcher: Dispatcher, listen: tuple[str, int]) -> MetricsPage:

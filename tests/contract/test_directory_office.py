@@ -352,3 +352,30 @@ def test_a_document_of_many_megabytes_is_applied_in_pieces_while_others_are_answ
     exported = served.call("export", document="large", at=0)
     assert exported["more"] is None
     assert "e499" in exported["text"]
+
+
+def test_a_disk_that_takes_no_audit_record_keeps_back_changes_and_nothing_else(served: Served) -> None:
+    audit = served.path / "audit.jsonl"
+    audit.rename(served.path / "audit.1")
+    os.mkfifo(audit)
+    with open(os.open(audit, os.O_RDWR | os.O_NONBLOCK), "r+b", buffering=0) as pipe:
+        filled = 0
+        while written := pipe.write(b"\n" * 4096):
+            filled += written
+        job = Elsewhere(served, "set", kind="site", name="late", values={}, wait_ms=0)
+        gateway = served.client(node="gw1")
+
+        def waits() -> bool:
+            (row,) = served.call("list", kind="directories")["rows"]
+            return "has not taken a record" in row["audit"]
+
+        wait_for(waits)
+        for _ in range(20):
+            decide(gateway)
+        assert [row["name"] for row in served.call("list", kind="sites")["rows"]] == ["s"]  # no trace yet
+        assert job.is_alive()
+        while filled:
+            filled -= len(pipe.read(4096))
+        assert job.outcome()["revision"] == 2
+        asked = json.loads(pipe.readline())
+        assert (asked["stage"], asked["name"]) == ("asked", "late")

@@ -10,8 +10,8 @@ from directory_service.model.fabric import nodes_between
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
+from directory_service.views.difference import compare_views
 from directory_service.views.scope import find_changes
-from directory_service.views.view import compare_views
 from whole_directory import WholeDirectory as Directory
 
 NODES = 8

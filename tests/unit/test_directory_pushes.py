@@ -13,10 +13,10 @@ from directory_service.documents.writer import Counter, plan, want_document
 from directory_service.editor import Applied
 from directory_service.refused import Refused
 from directory_service.settings import Settings
-from directory_service.views import view
+from directory_service.views import difference
 from directory_service.views.announcement import LATE_MAX
+from directory_service.views.difference import compare_views
 from directory_service.views.pushes import RESYNC
-from directory_service.views.view import compare_views
 from whole_directory import WholeDirectory as Directory
 
 ANNOUNCED = ("announce", "announce_left")
@@ -96,7 +96,9 @@ def test_one_more_endpoint_is_told_without_looking_at_all_nodes_of_its_vnet(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(view, "_base", lambda snapshot, state, node, *_: looked.append(node.name) or {})
+    monkeypatch.setattr(
+        difference, "base_of", lambda snapshot, state, node, *_: looked.append(node.name) or {}
+    )
     values = {"addresses": ["10.0.0.77"], "mac": "02:00:5e:00:00:77", "at": ["gw1/rack:101"]}
 
     directory.set_record("endpoint", "red/more", values)

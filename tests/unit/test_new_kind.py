@@ -246,7 +246,7 @@ def test_nodes_are_told_of_a_new_kind_and_its_changes_are_weighed(sources: Path)
         sources,
         OPEN
         + """
-from directory_service.views.view import compare_views
+from directory_service.views.difference import compare_views
 hosted = BASE + '''[[vnet.red.attachment]]
 nodes = ["gw1"]
 port = "rack"

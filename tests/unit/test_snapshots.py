@@ -21,8 +21,9 @@ from directory_service.protocol.snapshots import IDLE_S, PIECE_OPERATIONS, WAITI
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
 from directory_service.views import pushes
+from directory_service.views.difference import Difference
 from directory_service.views.pushes import OPERATIONS_MAX, RESYNC
-from directory_service.views.view import build_view, compare_views, hosts
+from directory_service.views.view import build_view, hosts
 from whole_directory import WholeDirectory
 
 ENDPOINTS = 3_500
@@ -129,11 +130,16 @@ def test_many_that_are_reached_by_another_link_are_asked_for_and_not_compared(
     bench.directory.poll()
     compared: list[tuple[str, str]] = []
 
-    def compare(before: Any, after: Any, name: str, node: str, *more: Any) -> Any:
-        compared.append((name, node))
-        return compare_views(before, after, name, node, *more)
+    class Noted(Difference):
+        def __init__(self, before: Any, after: Any, name: str, *more: Any) -> None:
+            super().__init__(before, after, name, *more)
+            self.name = name
 
-    monkeypatch.setattr(pushes, "compare_views", compare)
+        def of(self, node_name: str) -> Any:
+            compared.append((self.name, node_name))
+            return super().of(node_name)
+
+    monkeypatch.setattr(pushes, "Difference", Noted)
     bench.directory.announce("gw2", ["192.0.2.9"], [])
     told = {(push.node_id, push.vni): push.ops for push in bench.directory.poll()}
     gw1, gw2 = bench.directory.node_id("gw1"), bench.directory.node_id("gw2")

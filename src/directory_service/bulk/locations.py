@@ -40,7 +40,11 @@ class Locations:
 
     def number(self, location: Location) -> int:
         """Return the number of a location."""
-        return self.numbers([(self.course(location), location.object_id, location.mac)])[0]
+        return self.numbers([self.key(location)])[0]
+
+    def key(self, location: Location) -> tuple[int, int, bytes]:
+        """Return the key by which `numbers` knows a location."""
+        return self.course(location), location.object_id, location.mac
 
     def course(self, location: Location) -> int:
         """Return the number of what a location has in common with those of all objects at the same place."""

@@ -41,7 +41,9 @@ class Description(NamedTuple):
 
     places: tuple[int, int, int, int]  # two attachments and two nodes by which it may come in, 0: none
     rules_class: int
-    location: int
+    location: (
+        tuple[int, int, bytes] | None
+    )  # a key of Locations.numbers; None: none, or decide has to be asked
     kind: int
     hole_bits: int
     has_mac: int  # its packets come from one MAC, that of its location
@@ -55,7 +57,7 @@ class _Standing(NamedTuple):
 
 
 _NOWHERE = (0, 0, 0, 0)
-PLAIN_SIDE = Description(_NOWHERE, 0, -1, PLAIN, 0, 0)
+PLAIN_SIDE = Description(_NOWHERE, 0, None, PLAIN, 0, 0)
 
 
 class Scene:
@@ -81,7 +83,7 @@ class Scene:
             return PLAIN_SIDE
         holders = state.find_holders(family, address)
         if not holders:
-            return Description(_NOWHERE, 0, -1, NOBODY, state.hole(family, address), 0)
+            return Description(_NOWHERE, 0, None, NOBODY, state.hole(family, address), 0)
         if len(holders) > 1:
             return PLAIN_SIDE
         holder = holders[0]
@@ -93,8 +95,8 @@ class Scene:
             return PLAIN_SIDE
         rules_class = self._class(family == FAMILY_MAC, state.find_mask(family, address, holder))
         location = find_location(snapshot, state, self.here, holder, object_of(holder)).location
-        number = -1 if location is None else self._locations.number(location)
-        return Description(places, rules_class, number, MEMBER, 0, has_mac(holder))
+        key = None if location is None else self._locations.key(location)
+        return Description(places, rules_class, key, MEMBER, 0, has_mac(holder))
 
     def describe_members(
         self, snapshot: Snapshot, family: int, addresses: Sequence[bytes], sides: Rows

@@ -20,7 +20,15 @@ from directory_client.vocabulary.addresses import ZERO
 from directory_client.wire.rows import Rows
 from directory_service.bulk.key_index import KeyIndex, mix
 from directory_service.bulk.locations import Locations
-from directory_service.bulk.scene import FORGOTTEN, NOBODY, PLACES, RulesClass, Scene
+from directory_service.bulk.scene import (
+    FORGOTTEN,
+    NOBODY,
+    PLACES,
+    PLAIN_SIDE,
+    Description,
+    RulesClass,
+    Scene,
+)
 from directory_service.kinds.node import Node
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import VnetState
@@ -181,35 +189,74 @@ class Sides:
 
     def _learn(self, numbers: Any, tags: Any, highs: Any, lows: Any) -> None:
         """Write the sides of addresses, each named once."""
-        if (tags == tags[0]).all():
-            self._learn_alike(int(tags[0]), numbers, highs, lows)
-            return
-        for tag in np.unique(tags).tolist():
-            at = np.flatnonzero(tags == tag)
-            self._learn_alike(tag, numbers[at], highs[at], lows[at])
-
-    def _learn_alike(self, tag: int, numbers: Any, highs: Any, lows: Any) -> None:
-        """Write the sides of addresses of one V-net, node and family."""
         sides = np.zeros(len(numbers), SIDE)
-        sides["high"], sides["low"], sides["tag"], sides["location"] = highs, lows, tag, -1
+        sides["high"], sides["low"], sides["tag"], sides["location"] = highs, lows, tags, -1
         words = np.stack((highs, lows), axis=1)
         octets = words.view(np.uint8)
         sides["source_spread"] = _spread(_SOURCE_SPREADS, octets)
         sides["destination_spread"] = _spread(_DESTINATION_SPREADS, octets) ^ _NO_ADDRESSES_SPREAD
-        if (found := self._families[tag]) is not None and self._snapshot is not None:
-            scene, family = found
-            addresses = words.view(f"V{len(ZERO)}").reshape(-1).tolist()
-            others: Iterable[int] = range(len(addresses))
-            if len(addresses) >= TOGETHER_MIN:
-                others = scene.describe_members(self._snapshot, family, addresses, sides)
-            for at in others:
-                side = scene.describe(self._snapshot, family, addresses[at])
-                places = zip(PLACES, side.places, strict=True)
-                for name, value in (*zip(side._fields[1:], side[1:], strict=True), *places):
-                    sides[name][at] = value
-                if side.kind == NOBODY:
-                    scene.nobodies.append(int(numbers[at]))
+        addresses = words.view(f"V{len(ZERO)}").reshape(-1).tolist()
+        alone: list[tuple[int, int]] = []  # (place, tag) of those that are described one by one
+        if (tags == tags[0]).all():
+            self._learn_alike(int(tags[0]), range(len(numbers)), addresses, sides, alone)
+        else:
+            places: dict[int, list[int]] = {}
+            for at, tag in enumerate(tags.tolist()):
+                places.setdefault(tag, []).append(at)
+            for tag, each in places.items():
+                self._learn_alike(tag, each, addresses, sides, alone)
+        if alone:
+            self._learn_alone(alone, numbers, addresses, sides)
         self._rows.view(_SIDE_BYTES)[numbers] = sides.view(_SIDE_BYTES)
+
+    def _learn_alike(
+        self,
+        tag: int,
+        places: Sequence[int],
+        addresses: Sequence[bytes],
+        sides: Rows,
+        alone: list[tuple[int, int]],
+    ) -> None:
+        """Fill in the sides at these places, which are of one V-net, node and family; those that have to be
+        described one by one are left."""
+        if (found := self._families[tag]) is None or self._snapshot is None:
+            return
+        scene, family = found
+        others: Iterable[int] = range(len(places))
+        if len(places) >= TOGETHER_MIN:
+            some = sides.take(places)
+            others = scene.describe_members(self._snapshot, family, [addresses[at] for at in places], some)
+            sides.view(_SIDE_BYTES)[list(places)] = some.view(_SIDE_BYTES)
+        alone += [(places[at], tag) for at in others]
+
+    def _learn_alone(
+        self, alone: Sequence[tuple[int, int]], numbers: Any, addresses: Sequence[bytes], sides: Rows
+    ) -> None:
+        """Fill in the sides at these places one by one: each column is written once for all of them."""
+        described: list[Description] = []
+        located: list[int] = []
+        for place, tag in alone:
+            if (found := self._families[tag]) is None or self._snapshot is None:
+                described.append(PLAIN_SIDE)
+                continue
+            scene, family = found
+            one = scene.describe(self._snapshot, family, addresses[place])
+            if one.kind == NOBODY:
+                scene.nobodies.append(int(numbers[place]))
+            if one.location is not None:
+                located.append(len(described))
+            described.append(one)
+        at = np.array([place for place, _ in alone])
+        columns = zip(*described, strict=True)
+        for name, values in zip(Description._fields, columns, strict=True):
+            if name == "places":
+                for column, each in zip(PLACES, zip(*values, strict=True), strict=True):
+                    sides[column][at] = each
+            elif name == "location":
+                keys = [key for key in values if key is not None]
+                sides[name][at[located]] = self.locations.numbers(keys) if keys else []
+            else:
+                sides[name][at] = values
 
     def _drop(self, key: tuple[int, int]) -> None:
         """Forget a V-net as seen from a node: no key leads to its sides any more."""

@@ -6,6 +6,7 @@ Expiry is a time of the caller's steady clock, in seconds. `serial` counts what 
 it orders answers and pushes that have the same revision.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 
@@ -43,6 +44,9 @@ class Facts(Protocol):
 
     def flush(self) -> None:
         """Write what has to outlive the process, if anything does. Never raises for a full or broken disk."""
+
+    def write_by(self, do: Callable[[Callable[[], None]], None]) -> None:
+        """Have what is written be written by somebody who may wait for the disk, in turn."""
 
     def close(self) -> None:
         """Flush, and release files."""

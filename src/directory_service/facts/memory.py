@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Facts in memory: nothing outlives the process."""
 
+from collections.abc import Callable
+
 from directory_service.facts.contract import Fact
 
 
@@ -44,6 +46,9 @@ class MemoryFacts:
         return gone
 
     def flush(self) -> None:
+        pass
+
+    def write_by(self, do: Callable[[Callable[[], None]], None]) -> None:
         pass
 
     def close(self) -> None:

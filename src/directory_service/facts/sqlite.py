@@ -7,6 +7,7 @@ cannot be read or written is left alone, and the facts are kept in memory.
 
 import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from directory_service.facts.memory import MemoryFacts
@@ -21,16 +22,19 @@ CREATE TABLE IF NOT EXISTS fact (
 
 
 class SqliteFacts(MemoryFacts):
-    """See contract.Facts. What the file holds is good until `expires_s`: how old it is, no clock can tell."""
+    """See contract.Facts. What the file holds is good until `expires_s`: how old it is, no clock can tell.
+
+    `write_by` has the file written by somebody who may wait for the disk, one thing after the other."""
 
     def __init__(self, path: str | Path, expires_s: float) -> None:
         super().__init__()
         self.path = str(path)
+        self._do: Callable[[Callable[[], None]], None] = lambda write: write()
         self._written: dict[tuple[str, str], bytes] = {}
         self._flushed = 0
         self._db: sqlite3.Connection | None = None
         try:
-            self._db = sqlite3.connect(self.path, timeout=0.1, isolation_level=None)
+            self._db = sqlite3.connect(self.path, timeout=0.1, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA synchronous=OFF")
             self._db.executescript(_SCHEMA)
             for owner, key, value in self._db.execute(
@@ -46,22 +50,29 @@ class SqliteFacts(MemoryFacts):
         if self._db is None or self._flushed == self.serial:
             return
         now = {where: fact.value for where, fact in self._facts.items()}
+        put = [(*where, value) for where, value in now.items() if self._written.get(where) != value]
+        gone = [*(self._written.keys() - now.keys())]
+        self._written, self._flushed = now, self.serial
+        self._do(lambda: self._write(put, gone))
+
+    def write_by(self, do: Callable[[Callable[[], None]], None]) -> None:
+        """Have somebody else write from now on."""
+        self._do = do
+
+    def _write(self, put: list[tuple[str, str, bytes]], gone: list[tuple[str, str]]) -> None:
+        if self._db is None:
+            return
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "INSERT OR REPLACE INTO fact VALUES (?, ?, ?)",
-                [(*where, value) for where, value in now.items() if self._written.get(where) != value],
-            )
-            self._db.executemany(
-                "DELETE FROM fact WHERE owner = ? AND key = ?", [*(self._written.keys() - now.keys())]
-            )
+            self._db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", put)
+            self._db.executemany("DELETE FROM fact WHERE owner = ? AND key = ?", gone)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._give_up(error)
-            return
-        self._written, self._flushed = now, self.serial
 
     def close(self) -> None:
+        """Flush, here and now: nobody else writes any more."""
+        self._do = lambda write: write()
         super().close()
         if self._db is not None:
             self._db.close()

@@ -44,6 +44,11 @@ class AuditFile:
         except OSError as error:
             self._fail(error)
 
+    @property
+    def trouble(self) -> str:
+        """Why records are not written, empty if they are."""
+        return self.problem
+
     def write(self, record: dict[str, Any]) -> None:
         """Append a record; one that cannot be written is logged and counted."""
         text = _line(record)

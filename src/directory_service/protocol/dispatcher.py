@@ -249,11 +249,13 @@ class Dispatcher:
             self.counters["store_errors"] += 1
             log.error("the store cannot be read: %s", error)
             return []
-        version = self.directory.version
+        versions = {
+            revision: self.directory.version(revision) for revision in {push.revision for push in pushes}
+        }
         publish = self.publisher.publish
         last = {(push.node_id, push.revision): number for number, push in enumerate(pushes)}
         return [
-            Publish(publish(push, version(push.revision), last[push.node_id, push.revision] == number))
+            Publish(publish(push, versions[push.revision], last[push.node_id, push.revision] == number))
             for number, push in enumerate(pushes)
         ]
 

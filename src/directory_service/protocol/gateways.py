@@ -57,9 +57,21 @@ class Gateway:
     hello_at: float = 0.0
     every_s: int = 1  # how often it was told to greet
     conflicts: list[dict[str, Any]] = field(default_factory=list)
+    _workers: list[Speaker | None] | None = None  # found, and nobody has said anything since
+
+    def said(self, role: str, worker: int, speaker: Speaker) -> None:
+        """Take note of what a process says."""
+        if len(self.speakers) < SPEAKERS_MAX or (role, worker) in self.speakers:
+            self.speakers[(role, worker)] = speaker
+            self._workers = None
 
     def workers(self) -> list[Speaker | None]:
         """Return the slow-path workers by number, as many as the one heard last says; None: not heard."""
+        if self._workers is None:
+            self._workers = self._find_workers()
+        return self._workers
+
+    def _find_workers(self) -> list[Speaker | None]:
         spoken = [speaker for (role, _), speaker in self.speakers.items() if role == "slow-path"]
         if not spoken:
             return []
@@ -92,8 +104,7 @@ class Gateways:
         """Take note of a heartbeat."""
         gateway = self._of(node, now)
         gateway.heard_at = now
-        if len(gateway.speakers) < SPEAKERS_MAX or (role, worker) in gateway.speakers:
-            gateway.speakers[(role, worker)] = speaker
+        gateway.said(role, worker, speaker)
 
     def tell_pace(self, node: str) -> int:
         """Return how often a gateway that was just heard is to greet, in seconds: those of a fleet stay few

@@ -40,7 +40,8 @@ class Settling:
     deadline: float
     nodes: dict[str, dict[str, Any]]  # node → its row, with "ms" once it has reported
     finish: Callable[[list[dict[str, Any]], float], list[Out]]
-    vnis: frozenset[int] = frozenset()
+    vnis: frozenset[int]
+    waiting: set[str]  # those that are waited for
 
 
 class Waiting:
@@ -125,36 +126,38 @@ class Waiting:
         started: it takes the change with its first start. A row that ends as late names
         the workers of a gateway with several that have not reported."""
         rows = {node: {"node": node, "state": "waiting", "ms": None} for node in nodes}
-        settling = Settling(revision, now, now + timeout_s, rows, finish, frozenset(vnis))
+        settling = Settling(revision, now, now + timeout_s, rows, finish, frozenset(vnis), set(nodes))
         for node in nodes:
             if self._never_heard(node):
                 rows[node]["state"] = "not_started"
+                settling.waiting.discard(node)
                 continue
             if self._gateways.may_come(node, now):
                 continue
             if not self._gateways.is_alive(node, now) or self._gateways.revision(node, now) is None:
                 rows[node]["state"] = "silent"
+                settling.waiting.discard(node)
         self._settlings.append(settling)
         return self.reported(now)
 
-    def reported(self, now: float) -> list[Out]:
-        """Look again after a heartbeat, or when time has passed."""
+    def reported(self, now: float, by: str | None = None) -> list[Out]:
+        """Look again after a heartbeat of one node, or (None) when time has passed."""
         outs: list[Out] = []
         for settling in list(self._settlings):
-            for node, row in settling.nodes.items():
+            for node in settling.waiting.copy() if by is None else settling.waiting & {by}:
+                row = settling.nodes[node]
                 reached = self._gateways.revision(node, now)
-                if row["state"] != "waiting" or reached is None or reached < settling.revision:
+                if reached is None or reached < settling.revision:
                     continue
+                settling.waiting.discard(node)
                 if no_room := self._gateways.no_room(node, settling.vnis):
                     row["state"], row["why"] = "no_room", _why_no_room(no_room)
                 else:
                     row["state"], row["ms"] = "applied", round((now - settling.started_at) * 1000, 1)
-            waits = any(row["state"] == "waiting" for row in settling.nodes.values())
-            if waits and now < settling.deadline:
+            if settling.waiting and now < settling.deadline:
                 continue
-            for node, row in settling.nodes.items():
-                if row["state"] != "waiting":
-                    continue
+            for node in sorted(settling.waiting):
+                row = settling.nodes[node]
                 row["state"] = "late" if self._gateways.is_alive(node, now) else "silent"
                 lacking = self._gateways.lacking(node, settling.revision)
                 if lacking != ["slow-path-0"] and lacking:

@@ -249,7 +249,7 @@ class Reading:
             every_s=every_s,
         )
         reply = Reply(peer.channel, peer.connection, encode(answer))
-        return [reply, *self._waiting.reported(now)]
+        return [reply, *self._waiting.reported(now, node)]
 
     def _goodbye(
         self, peer: Peer, head: Goodbye, parts: Sequence[Any], now: float, waited_s: float

@@ -325,7 +325,7 @@ class Writing:
         configuration = self._configuration
         audit = self._audit_file
         return {
-            "audit": "off" if audit is None else audit.problem or "ok",
+            "audit": "off" if audit is None else audit.trouble or "ok",
             "audit_missing": 0 if audit is None else audit.missing,
             "name": configuration.name,
             "endpoint": configuration.listen.name,

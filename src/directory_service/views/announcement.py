@@ -48,6 +48,15 @@ def announcements(old: VnetState, new: VnetState, node: str, names: Iterable[str
     return ops + _announce_left_alone(old, new, node, names)
 
 
+def may_announce(old: VnetState, new: VnetState, name: str) -> bool:
+    """Tell whether some node may have to announce something of a member."""
+    if name in old.members:
+        return True
+    member = new.members.get(name)
+    known = member.endpoint.addresses if member is not None else ()
+    return any(old.by_address[6 if ipv6 else 4].get(address) for ipv6, address in known)
+
+
 def _announce_left_alone(
     old: VnetState, new: VnetState, node: str, names: Iterable[str]
 ) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import VnetState
 from directory_service.settings import Settings
 from directory_service.store.contract import Commit
+from directory_service.views.difference import Difference
 from directory_service.views.scope import find_changes
 from directory_service.views.tightened import Tightened, find_tightened
-from directory_service.views.view import compare_views, hosts
+from directory_service.views.view import hosts
 
 OPERATIONS_MAX = 2_000  # of one push, some 10 ms to pack
 RESYNC = {"op": "resync"}  # instead of more: the node asks for a snapshot, which comes in pieces
@@ -116,11 +117,15 @@ def _push(
         if (tightened := find_tightened(before, after, name, scopes)) is not None:
             told.tightened.append(tightened)
         hosting = {*(old.attachments_by_node if old else ()), *(new.attachments_by_node if new else ())}
+        difference = Difference(before, after, name, settings, scopes, only)
+        are_many = _are_many(old, new)
         for node in sorted(hosting):
-            if _is_large(old, new, node) or (only and _are_many_elsewhere(before, after, old, node, only)):
+            if (are_many and _is_large(old, new, node)) or (
+                only and _are_many_elsewhere(before, after, old, node, only)
+            ):
                 ops: list[dict[str, Any]] | None = [RESYNC]
             else:
-                ops = compare_views(before, after, name, node, settings, scopes, only)
+                ops = difference.of(node)
                 if ops is not None and len(ops) > OPERATIONS_MAX:
                     ops = [RESYNC]
             found = after.fabric.nodes.get(node) or before.fabric.nodes.get(node)
@@ -133,6 +138,11 @@ def _push(
             if state and state.vnet:
                 pushes.append(Push(found.id, state.vnet.vni, after.revision, time_ms, ops, after.facts))
     return told
+
+
+def _are_many(old: VnetState | None, new: VnetState | None) -> bool:
+    """Tell whether some node may have so many news that a push of them would keep others waiting."""
+    return old is not new and any(one is not None and len(one.members) > OPERATIONS_MAX for one in (old, new))
 
 
 def _is_large(old: VnetState | None, new: VnetState | None, node: str) -> bool:

@@ -7,7 +7,7 @@ only where in use). Ingresses and tunnels exist for nodes that the V-net may use
 trusted enough brings nothing in. Addresses and MACs in operations are bytes, 16 and 6 long.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from functools import partial
 from typing import Any
 
@@ -17,30 +17,17 @@ from directory_client.vocabulary.scopes import Scope
 from directory_service.decide.locate import find_location, object_of, wire_id
 from directory_service.kinds.node import Node
 from directory_service.kinds.registry import TOLD
-from directory_service.kinds.route import Route
 from directory_service.kinds.vnet import Vnet
 from directory_service.model.fabric import Fabric
 from directory_service.model.member import Holder, Member, Whereabouts
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import VnetState
 from directory_service.settings import Settings
-from directory_service.views.announcement import announcements
-from directory_service.views.scope import ScopedChange, find_changes
+from directory_service.views.scope import ScopedChange
 
 Operation = dict[str, Any]
 View = dict[tuple[Any, ...], Operation]
 SLICE = 500  # members or routes
-
-_REMOVERS = {  # what undoes an operation, and the fields that name it
-    "location": ("location_removed", ("vni", "object_id", "way")),
-    "ingress": (
-        "ingress_removed",
-        ("vni", "node_id", "local", "remote", "protocol", "wire_id", "udp_port", "relay", "foreign", "check"),
-    ),
-    **{name: undone for kind in TOLD for name, undone in kind.untold.items()},
-    "attachment": ("attachment_removed", ("vni", "object_id", "port", "vlan", "mtu_bytes")),
-    "tunnel": ("tunnel_removed", ("object_id",)),  # behind all that may lead there
-}
 
 
 def build_view(snapshot: Snapshot, state: VnetState, node: Node, settings: Settings) -> list[Operation]:
@@ -48,8 +35,8 @@ def build_view(snapshot: Snapshot, state: VnetState, node: Node, settings: Setti
     if not hosts(state, node.name):
         return []
     return [
-        *_base(snapshot, state, node, settings).values(),
-        *_locations(snapshot, state, node, None).values(),
+        *base_of(snapshot, state, node, settings).values(),
+        *locations_of_all(snapshot, state, node).values(),
     ]
 
 
@@ -59,85 +46,18 @@ def build_slices(
     """Yield the same operations in slices that take some milliseconds each, made when they are asked for."""
     if not hosts(state, node.name):
         return
-    yield list(_base(snapshot, state, node, settings).values())
+    yield list(base_of(snapshot, state, node, settings).values())
     members, routes = list(state.members), list(state.routes)
     for at in range(0, len(members), SLICE):
-        yield list(_locations(snapshot, state, node, (members[at : at + SLICE], ())).values())
+        some = state.members.get_all(members[at : at + SLICE])
+        yield list(locations_of(snapshot, state, node, some, ()).values())
     for at in range(0, len(routes), SLICE):
-        yield list(_locations(snapshot, state, node, ((), routes[at : at + SLICE])).values())
+        yield list(locations_of(snapshot, state, node, (), routes[at : at + SLICE]).values())
 
 
 def hosts(state: VnetState, node: str) -> bool:
     """Tell whether a node hosts a V-net."""
     return state.vnet is not None and node in state.attachments_by_node
-
-
-def compare_views(
-    before: Snapshot,
-    after: Snapshot,
-    name: str,
-    node_name: str,
-    settings: Settings,
-    scopes: list[ScopedChange] | None = None,
-    nodes: Set[str] | None = None,
-) -> list[Operation] | None:
-    """Return the operations from one snapshot to the next; None if the node hosts the V-net in neither.
-
-    `scopes` are those of find_changes, if at hand. `nodes` are the only ones of which a link may differ, and
-    nothing else does (None: anything may): then only what leads to them is looked at, unless the node itself
-    is among them. An empty list: only the revision is news.
-    """
-    old, new = before.vnets.get(name), after.vnets.get(name)
-    was, now = before.fabric.nodes.get(node_name), after.fabric.nodes.get(node_name)
-    hosted = old is not None and was is not None and hosts(old, node_name)
-    hosting = new is not None and now is not None and hosts(new, node_name)
-    if not hosting or new is None or now is None or new.vnet is None:
-        if hosted and old is not None and old.vnet is not None:
-            return [{"op": "vnet_removed", "vni": old.vnet.vni, "object_id": old.vnet.id}]
-        return None
-    if not hosted or old is None or was is None or old.vnet is None:
-        moved = [] if old is None else announcements(old, new, node_name, new.changed_members(old))
-        return [*build_view(after, new, now, settings), *moved]
-    if old.vnet.vni != new.vnet.vni:
-        return build_view(after, new, now, settings)
-    only = None if nodes is None or old is not new or node_name in nodes else nodes
-    names = _changed_locations(before, after, old, new, only)
-    a, b = _locations(before, old, was, names), _locations(after, new, now, names)
-    if not _has_same_base(before, after, old, new):
-        a = _base(before, old, was, settings, only) | a
-        b = _base(after, new, now, settings, only) | b
-    sets = [op for key, op in b.items() if _differs(a.get(key), op)]
-    gone = [op for kind in _REMOVERS for key, op in a.items() if key not in b and op["op"] == kind]
-    # What is removed goes last, so that what moves is never nowhere; but two cannot have one place.
-    taken = {place for op in sets if (place := _place(op)) is not None}
-    first = [_removal(op) for op in gone if _place(op) in taken]
-    ops = [*first, *sets, *(_removal(op) for op in gone if _place(op) not in taken)]
-    ops += announcements(old, new, node_name, new.changed_members(old) if names is None else names[0])
-    found = find_changes(before, after, name) if scopes is None else scopes
-    ops += [scope_operation(one, new.vnet.vni) for one in found if one.node in ("", node_name)]
-    return ops
-
-
-def _place(op: Operation) -> tuple[Any, ...] | None:
-    """Return what an ingress or attachment occupies at the data plane: only one of them can have it."""
-    if op["op"] == "ingress":
-        return ("ingress", op["local"], op["remote"], op["protocol"], op["wire_id"])
-    if op["op"] == "attachment":
-        return ("attachment", op["port"], op["vlan"])
-    return None
-
-
-def _removal(op: Operation) -> Operation:
-    """Return the operation that undoes another."""
-    remover, fields = _REMOVERS[op["op"]]
-    return {"op": remover, **{field: op[field] for field in fields}}
-
-
-def _differs(one: Operation | None, other: Operation) -> bool:
-    """Tell whether an operation is news; a higher revision alone is not."""
-    if one is None:
-        return True
-    return {**one, "revision": 0} != {**other, "revision": 0}
 
 
 def scope_operation(change: ScopedChange, vni: int) -> Operation:
@@ -172,7 +92,7 @@ def find_ingress(
     return None
 
 
-def _base(
+def base_of(
     snapshot: Snapshot, state: VnetState, node: Node, settings: Settings, only: Set[str] | None = None
 ) -> View:
     """All but locations, in the order in which they refer to one another."""
@@ -227,18 +147,6 @@ def _vnet_named(snapshot: Snapshot, name: str) -> Vnet | None:
     return None if state is None else state.vnet
 
 
-def _has_same_base(before: Snapshot, after: Snapshot, old: VnetState, new: VnetState) -> bool:
-    """Tell whether all but locations is certainly the same, as it is when an endpoint changes: it grows with
-    the nodes of a V-net, and each of these would make it twice."""
-    return (
-        before.fabric is after.fabric
-        and old.vnet is new.vnet
-        and old.attachments_by_node is new.attachments_by_node
-        and not any(state.tables[kind.name] for state in (old, new) for kind in TOLD)
-        and old.nodes_concerned() == new.nodes_concerned()
-    )
-
-
 def _ingresses(
     snapshot: Snapshot, state: VnetState, node: Node, only: Set[str] | None = None
 ) -> Iterator[Operation]:
@@ -277,47 +185,24 @@ def _others(fabric: Fabric, state: VnetState, node: Node, only: Set[str] | None 
     return sorted((other for other in others if other and other.id != node.id), key=lambda other: other.id)
 
 
-def _changed_locations(
-    before: Snapshot, after: Snapshot, old: VnetState, new: VnetState, only: Set[str] | None = None
-) -> tuple[set[str], set[str]] | None:
-    """Return the names of the members and routes whose location may differ; None: any. `only`: it is links
-    to these nodes that differ."""
-    if only is not None:
-        there = {name for node in only for name in new.members_at(node)}
-        via = {name for name, route in new.routes.items() if route.via in only or route.via in there}
-        return there, via
-    if (
-        before.fabric is not after.fabric
-        or old.attachments_by_node is not new.attachments_by_node
-        or old.vnet is not new.vnet
-    ):
-        return None
-    changed = new.changed_members(old)
-    members = {name for name in changed if old.members.get(name) is not new.members.get(name)}
-    names = old.routes.keys() | new.routes.keys()
-    routes = set()
-    for name in names:
-        one, other = old.routes.get(name), new.routes.get(name)
-        if one is not other or (other is not None and other.via in members):
-            routes.add(name)
-    return members, routes
+def locations_of_all(snapshot: Snapshot, state: VnetState, node: Node) -> View:
+    """The locations of all members and routes."""
+    return locations_of(snapshot, state, node, state.members.values(), state.routes)
 
 
-def _locations(
+def locations_of(
     snapshot: Snapshot,
     state: VnetState,
     node: Node,
-    names: tuple[Collection[str], Collection[str]] | None,
+    members: Iterable[Member | None],
+    routes: Iterable[str],
 ) -> View:
-    if names is None:
-        members: Iterable[Member] = state.members.values()
-        routes: Iterable[Route] = state.routes.values()
-    else:
-        members = [one for one in state.members.get_all(names[0]) if one is not None]
-        routes = [state.routes[name] for name in names[1] if name in state.routes]
+    """The locations of these members, and of the routes of these names that there are."""
     view: View = {}
     alike: dict[Whereabouts, Operation | None] = {}  # members at the same places differ in id and MAC only
     for member in members:
+        if member is None:
+            continue
         whereabouts = member.whereabouts
         if whereabouts not in alike:
             alike[whereabouts] = _location(snapshot, state, node, Holder(member, None))
@@ -325,7 +210,10 @@ def _locations(
         if like is not None:
             id_ = member.id
             view["location", id_] = {**like, "object_id": id_, "mac": member.endpoint.mac}
-    for route in routes:
+    for name in routes:
+        route = state.routes.get(name)
+        if route is None:
+            continue
         op = _location(snapshot, state, node, Holder(state.members.get(route.via), route))
         if op is not None:
             view["location", op["object_id"]] = op
