@@ -116,7 +116,7 @@ class FakeDirectory:
     ) -> dict[str, Any] | None:
         return {"op": "ingress", "wire_id": wire_id} if wire_id == 7001 else None
 
-    def announce(self, node: str, locators: list[str], ports: list[str], reports: Any = None) -> None:
+    def announce(self, node: str, locators: list[str], ports: list[str], *more: Any) -> None:
         self.announced.append((node, locators, ports))
 
     facts = 0

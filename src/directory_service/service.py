@@ -255,9 +255,10 @@ class Directory(Follower):
         locators: Sequence[str],
         ports: Sequence[str],
         reports: Callable[[], Reports] = lambda: NO_REPORTS,
+        silent_s: float = 0.0,
     ) -> None:
         """Take note of what a gateway says of itself. Pushes only if it differs. A locator that rests is left
-        out. Raises Refused."""
+        out. It may say nothing for `silent_s`, if that is more than `node_s`. Raises Refused."""
         found = self._node(node)
         if found.foreign:
             raise Refused(
@@ -267,7 +268,7 @@ class Directory(Follower):
         now_s = self._steady_ms() / 1000
         resting = self._withheld(node, said, reports)
         free = [locator for locator in said if locator not in resting]
-        self._said(self.heard.presences.say(node, free, ports, self._snapshot.fabric, now_s))
+        self._said(self.heard.presences.say(node, free, ports, self._snapshot.fabric, now_s, silent_s))
         for why in resting.values():
             raise why
 

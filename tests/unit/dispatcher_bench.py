@@ -28,6 +28,7 @@ class Bench:
     def __init__(self, audit: AuditFile | None = None, **limits: int) -> None:
         self.directory = FakeDirectory()
         configuration = Configuration("dir1", parse_endpoint("ipc:///run/x"), None, limits=Limits(**limits))
+        self.configuration = configuration
         self.dispatcher = Dispatcher(
             configuration, self.directory, 5, 0.0, lambda: 1_700_000_000_000, audit=audit
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from directory_client.heartbeats import Beat
 from directory_client.servers import SILENT_S as SERVER_SILENT_S
 from directory_client.subscriber import SILENT_S, Snapshot, Subscriber
 from directory_client.wire.greeting import FEATURES
+from directory_service.protocol.holders import Claim, Fenced
 from directory_service.protocol.outbox import Publish
 
 ALL = list(FEATURES)
@@ -74,6 +76,29 @@ def test_a_control_that_says_hello_seldom_can_be_asked_all_the_time() -> None:
     bench.ask("write", "hello", node="gw1")
     assert bench.dispatcher.gateways.control("gw1", bench.now + 3.0 * 3) is not None
     assert bench.dispatcher.gateways.control("gw1", bench.now + 3.5 * 3) is None
+
+
+def test_who_was_told_to_greet_seldom_is_not_silent_by_a_lease_that_was_made_shorter() -> None:
+    bench = fleet(1000, instance="one")
+    assert paced(bench, instance="one", locators=["192.0.2.1"], ports=["rack"]) == 3
+    bench.ask("write", "hello", node="gw1", instance="one")
+    said_at, gateways, held = bench.now, bench.dispatcher.gateways, bench.dispatcher.gateways.holders
+    bench.dispatcher.take(replace(bench.configuration, node_s=2.0))
+
+    for seconds, lives in ((3.0, True), (8.9, True), (9.1, False)):
+        bench.now = said_at + seconds
+        assert gateways.is_alive("gw1", bench.now) is lives
+        assert gateways.describe("gw1", bench.now)["state"] == ("up" if lives else "stale")
+        assert (gateways.said("gw1", bench.now) is not None) is lives
+    with pytest.raises(Fenced):
+        held.check("gw1", Claim("two"), said_at + 9.0)
+
+    assert paced(bench, instance="one") == 1
+    bench.now += 3.0
+    assert gateways.is_alive("gw1", bench.now)  # the answer may have been lost
+    assert paced(bench, instance="one") == 1
+    bench.now += 3.0
+    assert not gateways.is_alive("gw1", bench.now)
 
 
 def test_a_goodbye_leaves_the_other_process_time_for_its_next_greeting() -> None:

@@ -50,6 +50,7 @@ class _Claim:
     locators: tuple[str, ...]
     ports: tuple[str, ...]
     heard_s: float
+    silent_s: float = 0.0  # it may be silent for so long
 
 
 class Presences:
@@ -110,14 +111,21 @@ class Presences:
         return said
 
     def say(
-        self, node: str, locators: Sequence[str], ports: Sequence[str], fabric: Fabric, now_s: float
+        self,
+        node: str,
+        locators: Sequence[str],
+        ports: Sequence[str],
+        fabric: Fabric,
+        now_s: float,
+        silent_s: float = 0.0,
     ) -> set[str]:
-        """Take what a gateway says of itself; returns the gateways whose `held` is another one now."""
+        """Take what a gateway says of itself; returns the gateways whose `held` is another one now. It may be
+        silent for `silent_s`, if that is more than `node_s`."""
         claim = self._claims.get(node)
-        said = _Claim(tuple(locators), tuple(ports), now_s)
+        said = _Claim(tuple(locators), tuple(ports), now_s, silent_s)
         same = claim is not None and (claim.locators, claim.ports) == (said.locators, said.ports)
         if claim is not None and not same and not self._rates.take(node, 1, now_s):
-            claim.heard_s = now_s
+            claim.heard_s, claim.silent_s = now_s, silent_s
             return set()
         self._claims[node] = said
         if same and node in self.held and not self._conflicts.get(node):
@@ -148,9 +156,9 @@ class Presences:
         return gone
 
     def is_silent(self, node: str, now_s: float) -> bool:
-        """Tell whether a gateway has said nothing of itself for `node_s`."""
+        """Tell whether a gateway has said nothing of itself for longer than it may."""
         claim = self._claims.get(node)
-        return claim is None or now_s - claim.heard_s >= self._node_s
+        return claim is None or now_s - claim.heard_s >= max(self._node_s, claim.silent_s)
 
     def conflicts(self, node: str) -> list[dict[str, Any]]:
         """Return what a gateway claims in vain, and what to do about it."""
@@ -195,7 +203,7 @@ class Presences:
             and node is not None
             and not node.foreign
             and locator in claim.locators
-            and now_s - claim.heard_s < self._node_s
+            and not self.is_silent(holder or "", now_s)
         )
 
     def _keep(self, node: str, now_s: float) -> None:

@@ -20,6 +20,7 @@ SPEAKERS_MAX = WORKERS_MAX + 1  # control speaks too
 SETTLE_S = 3.0
 HELLO_S = 3.5  # hello comes every second, or as seldom as was told
 GREETED_PER_S = 250  # gateways; more of them are to greet less often
+PACES = 3  # greetings that may be missing
 FORGET_S = 3_600.0
 
 
@@ -56,8 +57,14 @@ class Gateway:
     control: bytes | None = None
     hello_at: float = 0.0
     every_s: int = 1  # how often it was told to greet
+    before_s: int = 1  # the same before that: until it greets again, it may not have heard
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     _workers: list[Speaker | None] | None = None  # found, and nobody has said anything since
+
+    @property
+    def pace_s(self) -> int:
+        """The time between two greetings of one that may have heard how often it is to greet, or not yet."""
+        return max(self.every_s, self.before_s)
 
     def said(self, role: str, worker: int, speaker: Speaker) -> None:
         """Take note of what a process says."""
@@ -80,8 +87,8 @@ class Gateway:
 
 
 class Gateways:
-    """All nodes that have spoken. `node_s`: silent for longer is stale. `first` is called with the name of
-    one that speaks for the first time."""
+    """All nodes that have spoken. `node_s`: silent for longer is stale, unless it was told to greet seldom.
+    `first` is called with the name of one that speaks for the first time."""
 
     def __init__(
         self,
@@ -113,8 +120,16 @@ class Gateways:
         gateway = self._gateways[node]
         wanted = min(len(self._gateways) // GREETED_PER_S, int(self._node_s / 3), EVERY_S_MAX)
         can = wanted > 1 and all("pace" in one.features for one in gateway.speakers.values())
-        gateway.every_s = wanted if can else 1
+        gateway.before_s, gateway.every_s = gateway.every_s, wanted if can else 1
         return gateway.every_s
+
+    def silent_s(self, node: str) -> float:
+        """Return after what time a node is silent: `node_s`, and three of the greetings that it was told."""
+        gateway = self._gateways.get(node)
+        return self._node_s if gateway is None else self._silent_s(gateway)
+
+    def _silent_s(self, gateway: Gateway) -> float:
+        return max(self._node_s, PACES * gateway.pace_s)
 
     def forget(self, node: str) -> None:
         """Forget what a node's processes said: its name went to another gateway."""
@@ -129,7 +144,8 @@ class Gateways:
         gateway = self._gateways.get(node)
         if gateway is None:
             return None
-        alive = [speaker for speaker in gateway.speakers.values() if now - speaker.heard_at < self._node_s]
+        silent_s = self._silent_s(gateway)
+        alive = [speaker for speaker in gateway.speakers.values() if now - speaker.heard_at < silent_s]
         locators = list(dict.fromkeys(each for speaker in alive for each in speaker.locators or ()))
         ports = list(dict.fromkeys(each for speaker in alive for each in speaker.ports or ()))
         speak = any(speaker.locators is not None for speaker in alive)
@@ -140,7 +156,7 @@ class Gateways:
     def goodbye(self, node: str, claim: Claim, now: float) -> None:
         """Take it that one process of a gateway stops: the name is free unless another goes on."""
         gateway = self._gateways.get(node)
-        self.holders.goodbye(node, claim, now, gateway.every_s if gateway else 1)
+        self.holders.goodbye(node, claim, now, gateway.pace_s if gateway else 1)
 
     def conflict(self, node: str, conflicts: list[dict[str, Any]]) -> None:
         """Take note of the locators that a node says it has in vain (Directory.conflicts)."""
@@ -156,16 +172,16 @@ class Gateways:
     def control(self, node: str, now: float) -> bytes | None:
         """Return the connection of a node's control; None: it has not said hello lately."""
         gateway = self._gateways.get(node)
-        return gateway.control if gateway and now - gateway.hello_at < HELLO_S * gateway.every_s else None
+        return gateway.control if gateway and now - gateway.hello_at < HELLO_S * gateway.pace_s else None
 
     def with_control(self, now: float) -> list[str]:
         """Return the names of the nodes that can be asked, sorted."""
         return sorted(node for node in self._gateways if self.control(node, now) is not None)
 
     def is_alive(self, node: str, now: float) -> bool:
-        """Say whether a node was heard within node_s."""
+        """Say whether a node was heard lately."""
         gateway = self._gateways.get(node)
-        return gateway is not None and now - gateway.heard_at < self._node_s
+        return gateway is not None and now - gateway.heard_at < self._silent_s(gateway)
 
     def revision(self, node: str, now: float) -> int | None:
         """Return the revision that is in force at a node: what all of its slow-path workers have reported.
@@ -176,7 +192,8 @@ class Gateways:
         if gateway is None:
             return None
         workers = gateway.workers()
-        if not any(speaker and now - speaker.heard_at < self._node_s for speaker in workers):
+        silent_s = self._silent_s(gateway)
+        if not any(speaker and now - speaker.heard_at < silent_s for speaker in workers):
             return None
         return min((speaker.revision if speaker else -1 for speaker in workers), default=-1)
 
@@ -226,12 +243,12 @@ class Gateways:
                 "second": "",
                 "features": [],
             }
-        silent_s = now - gateway.heard_at
+        silent_s, is_alive = now - gateway.heard_at, self.is_alive(node, now)
         return {
-            "state": "up" if silent_s < self._node_s else "stale",
+            "state": "up" if is_alive else "stale",
             "silent_s": round(silent_s, 3),
             "applied_revision": None if (found := self.revision(node, now)) == -1 else found,
-            "conflicts": gateway.conflicts if silent_s < self._node_s else [],
+            "conflicts": gateway.conflicts if is_alive else [],
             "second": self.holders.second(node, now),
             "features": self.features(node),
         }
@@ -245,7 +262,7 @@ class Gateways:
 
     def alive_count(self, now: float) -> int:
         """Count the nodes that are alive."""
-        return sum(now - gateway.heard_at < self._node_s for gateway in self._gateways.values())
+        return sum(self.is_alive(node, now) for node in self._gateways)
 
     def _of(self, node: str, now: float) -> Gateway:
         if node not in self._gateways and len(self._gateways) >= NODES_MAX:

@@ -78,15 +78,15 @@ class Holders:
         """Take another `node_s`; what is granted already ends as it was said."""
         self._node_s = node_s
 
-    def take(self, node: str, claim: Claim, now: float) -> str:
-        """Take or renew the lease of a name. Returns a sentence where it went from one gateway to another, ""
-        otherwise. Raises Fenced."""
+    def take(self, node: str, claim: Claim, now: float, silent_s: float = 0.0) -> str:
+        """Take or renew the lease of a name, which is good for `silent_s` at least. Returns a sentence where
+        it went from one gateway to another, "" otherwise. Raises Fenced."""
         if not claim.instance:
             return ""  # of a release that does not say: it neither holds a name nor is kept from one
         holder = self._holders.get(node)
         if holder is not None and holder.instance == claim.instance:
             holder.since = min(holder.since, now - claim.held_s)
-            holder.until = now + self._node_s
+            holder.until = now + max(self._node_s, silent_s)
             holder.address = claim.address or holder.address
             return ""
         self._check(node, holder, claim, now, may_take=True)

@@ -265,7 +265,8 @@ class Reading:
             return []
         try:
             era = self._directory.world.incarnation
-            self._directory.announce(node, *said, lambda: self._gateways.reports(era, now))
+            silent_s = self._gateways.silent_s(node)
+            self._directory.announce(node, *said, lambda: self._gateways.reports(era, now), silent_s)
         except Refused as error:  # it lives all the same
             if not self._counters["announcements_refused"]:
                 log.warning("what node %s says of itself is refused: %s", node, error.problem)
@@ -290,7 +291,7 @@ class Reading:
         try:
             if not takes:
                 held.check(node, claim, now)
-            elif moved := held.take(node, claim, now):
+            elif moved := held.take(node, claim, now, self._gateways.silent_s(node)):
                 log.warning("%s", moved)
                 self._counters["names_moved"] += 1
                 self._gateways.forget(node)
