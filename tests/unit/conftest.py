@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A directory that has applied directory_world.DOCUMENT and heard both its gateways."""
+"""A directory that has applied directory_world.DOCUMENT and heard both its gateways, and control's admin."""
 
 import pytest
+from admin_world import world
 from directory_world import DOCUMENT, Clock
 
 from directory_service.settings import Settings
 from directory_service.store.memory import MemoryStore
 from whole_directory import WholeDirectory as Directory
+
+__all__ = ["clock", "directory", "store", "world"]
 
 
 @pytest.fixture
