@@ -59,7 +59,7 @@ struct fp_dump_ingress {
 	struct fp_ingress record;
 };
 
-// Up to n rows (flows: n at least FP_BUCKET_WAYS); *cursor is where to go on, FP_DUMP_END after the last. vni 0: all.
+// Up to n rows (flows: n at least FP_BUCKET_SLOTS); *cursor is where to go on, FP_DUMP_END after the last. vni 0: all.
 uint32_t fp_dump_flows(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor, uint32_t vni,
 		       struct fp_dump_flow *rows, uint32_t n);
 uint32_t fp_dump_locations(const struct fp_arena *arena, uint32_t reader, uint32_t *cursor, uint32_t vni,

@@ -52,7 +52,7 @@ cdef class Dump:
 
     def flows(self, uint32_t cursor=0, uint32_t limit=LIMIT, vni=None):
         """Return (rows, cursor); fewer rows than `limit` does not mean the end."""
-        cdef uint32_t n = max(FP_BUCKET_WAYS, min(limit, LIMIT_MAX))
+        cdef uint32_t n = max(FP_BUCKET_SLOTS, min(limit, LIMIT_MAX))
         cdef fp_dump_flow *rows = <fp_dump_flow *>_room(n, sizeof(fp_dump_flow))
         cdef uint32_t only = vni or 0
         try:

@@ -10,7 +10,7 @@ cdef extern from "fp_types.h" nogil:
         FP_CACHE_LINE
         FP_ADDRESS_BYTES
         FP_MAC_BYTES
-        FP_BUCKET_WAYS
+        FP_BUCKET_SLOTS
         FP_SAMPLE_EVERY
         FP_CHANGES_KEPT
         FP_HEADER_BYTES_MAX
