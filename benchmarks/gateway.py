@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.sources import traffic
 from benchmarks.subject import Bed
 from directory_client.client import DirectoryClient
 from directory_client.wire.messages import DirectoryError
@@ -90,7 +91,7 @@ class Gateway:
         self.run_dir.mkdir(parents=True)
         limits = limits or Limits()
         self._file.write_text(
-            f'name = "{NODE}"\ndirectory = ["ipc://{self.run_dir}"]\nlocators = ["192.0.2.1"]\n'
+            f'name = "{NODE}"\ndirectory = ["ipc://{self.run_dir}"]\nlocators = ["{traffic.LOCAL_ADDRESS}"]\n'
             f'runtime_dir = "{self.run_dir}"\nstate_dir = "{directory}/state"\n'
             + "".join(_port(name, *port) for name, port in ports.items())
             + f'[threads]\npoll_cpus = [{bed.poll_cpu}]\nspare_data_plane = false\nidle = "{idle}"\n'
@@ -165,9 +166,11 @@ class Gateway:
             )
             if done.returncode or not done.stdout:
                 return False
-            for locator, mac in self._tunnels.items():
-                hop = (locator, "lladdr", mac, "dev", device, "nud", "permanent")
-                run("ip", "-n", self.namespace, "neigh", "replace", *hop)
+            lines = (
+                f"neigh replace {locator} lladdr {mac} dev {device} nud permanent\n"
+                for locator, mac in self._tunnels.items()
+            )
+            run("ip", "-n", self.namespace, "-batch", "-", text="".join(lines))
         return True
 
     def close(self) -> None:
@@ -286,16 +289,17 @@ class Gateway:
         return "\n".join([problem, *lines])
 
 
-def run(*command: str) -> None:
-    """Run a command that has to succeed. Raises GatewayFailed with what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run(*command: str, text: str | None = None) -> None:
+    """Run a command that has to succeed, `text` its input. Raises GatewayFailed with what it said."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise GatewayFailed(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def _port(name: str, device: str, role: str) -> str:
     more = "" if role == "inside" else ", mtu_bytes = 1700"
-    more += ', addresses = ["192.0.2.1/24"]' if name == UNDERLAY else ""
+    address = f"{traffic.LOCAL_ADDRESS}/{traffic.UNDERLAY_BITS}"
+    more += f', addresses = ["{address}"]' if name == UNDERLAY else ""
     return f'port.{name} = {{ device = "{device}", role = "{role}"{more} }}\n'
 
 

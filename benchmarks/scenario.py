@@ -17,6 +17,8 @@ FILE = Path(__file__).with_name("scenarios.toml")
 FCS_BYTES = 4
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP: the smallest inner frame a source can make
 LARGEST_BYTES = 1518
+TUNNELS, MOST_TUNNELS = 16, 256
+LARGEST_VLAN = 4094
 
 FrameBytes = int | Literal["IMIX"]
 
@@ -34,8 +36,9 @@ class Scenario:
     """One point of measurement; every subject named is measured at it, interleaved, in one run.
 
     `frame_bytes` counts the FCS, as testers do: 64 means 60 bytes in memory. For decapsulation it is the
-    inner frame, so that both directions carry the same members' packets. `flows` are flows in use, in
-    random order; for tables the entries. `miss_ratio` is the share of packets whose flow is not cached.
+    inner frame, so that both directions carry the same members' packets; a tag comes on top of it. `flows`
+    are flows in use, in random order; for tables the entries. `miss_ratio` is the share of packets whose flow
+    is not cached.
     `measure` says who holds the clock: "steady", "setup" and "setup-again" the runner, with subjects in
     interleaved samples or fresh starts; "program" a component that measures itself."""
 
@@ -50,6 +53,8 @@ class Scenario:
     poll_threads: int = 1
     miss_ratio: float = 0.0
     updates_per_second: int = 0  # of a writer beside the readers
+    vlan: int = 0  # of the members' attachment, if packets come from outside; 0: untagged
+    tunnels: int = TUNNELS  # behind which the members there stand, if packets come from outside
     source: str = "in-process"
     quick: bool = False  # also a part of QUICK=1
     title: str = ""  # of its table
@@ -73,6 +78,10 @@ class Scenario:
             raise ValueError(f"{where}: flows and poll_threads are at least 1")
         if not 0.0 <= self.miss_ratio <= 1.0:
             raise ValueError(f"{where}: miss_ratio is {self.miss_ratio}; it is a share, 0 to 1")
+        if not 0 <= self.vlan <= LARGEST_VLAN:
+            raise ValueError(f"{where}: vlan is {self.vlan}; use 1 to {LARGEST_VLAN}, or 0 for untagged")
+        if not 1 <= self.tunnels <= MOST_TUNNELS:
+            raise ValueError(f"{where}: tunnels is {self.tunnels}; use 1 to {MOST_TUNNELS}")
         for size in frame_sizes(self.frame_bytes):
             if not HEADER_BYTES + FCS_BYTES <= size <= LARGEST_BYTES:
                 raise ValueError(

@@ -22,9 +22,8 @@ class Judge:
     def __init__(self, sent: Traffic, underlay_macs: bool = True) -> None:
         self._sent = sent
         self._underlay_macs = underlay_macs
-        groups = traffic.frames(sent)
-        skip = OUTER_BYTES if sent.direction == "decap" else 0
-        self._members_frames = {row.tobytes() for _, rows in groups for row in rows[:, skip:]}
+        self._members_frames = traffic.members_frames(sent)
+        self._vlan = sent.vlan if sent.direction == "decap" else 0  # of members' frames that come out
         self._tunnel_of = {
             bytes.fromhex(traffic.mac_there(n).replace(":", "")): n % sent.tunnels for n in range(sent.there)
         }
@@ -36,6 +35,10 @@ class Judge:
         encapsulated = self._sent.direction == "encap"
         for number, frame in enumerate(frames):
             inner = frame[OUTER_BYTES:] if encapsulated else frame
+            if (vlan := traffic.vlan_of(inner)) != self._vlan:
+                raise WrongOutput(
+                    f"packet {number}: VLAN {vlan or 'none'}, should be {self._vlan or 'none'}: {frame.hex()}"
+                )
             if inner not in self._members_frames:
                 raise WrongOutput(
                     f"packet {number}: no frame of a member that was sent is in it: {frame.hex()}"
@@ -53,7 +56,7 @@ class Judge:
         right = Ether(bytes(clean))
         wanted = {
             "destination": (packet[IP].dst, traffic.tunnel_address(tunnel)),
-            "source": (packet[IP].src, ".".join(map(str, traffic.LOCAL_UNDERLAY))),
+            "source": (packet[IP].src, traffic.LOCAL_ADDRESS),
             "UDP port": (packet[UDP].dport, traffic.VXLAN_PORT),
             "VNI": (packet[VXLAN].vni, traffic.VNI),
             "VNI flag": (bool(packet[VXLAN].flags.Instance), True),

@@ -2,10 +2,11 @@
 """Frames of a scenario as numpy rows: what members send, and what a peer's tunnels bring.
 
 One small world serves both directions and every subject. Members of V-net 100 are here (10.0.0.1 and up) and
-there (10.128.0.1 and up, at most 10 000); member t there is behind tunnel t % 16 (192.0.2.16 and up). Flow i
+there (10.128.0.1 and up, at most 10 000); member t there is behind tunnel t % 16 (198.18.1.0 and up). Flow i
 is the pair (here i // there, there i % there), each pair once. Encapsulation gets what the members here send;
 decapsulation gets the answers, as VXLAN packets from the tunnels. IPv6 members have the same numbers in
-2001:db8:a::/64; the underlay is IPv4.
+2001:db8:a::/64; the underlay is IPv4. Where the members' port is shared by VLAN, frames have their tag there
+and only there: in a tunnel the VNI stands for it (RFC 7348, 6.1).
 
 >>> groups = frames(Traffic(flows=1000))  # (row numbers, uint8 rows of one length)
 """
@@ -13,33 +14,37 @@ decapsulation gets the answers, as VXLAN packets from the tunnels. IPv6 members 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.scenario import FCS_BYTES, IMIX, LARGEST_BYTES, Scenario
+from benchmarks.scenario import FCS_BYTES, IMIX, LARGEST_BYTES, LARGEST_VLAN, MOST_TUNNELS, TUNNELS, Scenario
 
 Rows = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
 
 VNI = 100
 VXLAN_PORT = 4789
-TUNNELS = 16
 # Where all is known already: fewer, so that what is told anew when members leave and come is small.
 ENDPOINTS_KNOWN = 1_000
 ENDPOINTS_THERE = 10_000
-LOCAL_UNDERLAY = (192, 0, 2, 1)
+# The underlay is of the network that RFC 2544 gives to benchmarks; the tunnels' far ends are a part of it.
+LOCAL_ADDRESS, UNDERLAY_BITS, TUNNELS_PREFIX = "198.18.0.1", 16, "198.18.1.0/24"
 UNDERLAY_MAC = bytes((2, 0, 0, 0, 0, 0xF1))
 OUTER_BYTES = 50
+TAG_AT, TAG_BYTES, ETHERTYPE_VLAN = 12, 4, 0x8100
 SMALLEST_BYTES = {4: 46, 6: 66}  # Ethernet, IP, UDP, FCS
 _HERE_V4, _THERE_V4 = 0x0A000001, 0x0A800001
+_FIRST_TUNNEL = int(IPv4Address(TUNNELS_PREFIX.partition("/")[0]))
 _PREFIX_V6 = bytes.fromhex("20010db8000a00000000000000000000")[:12]
 _PORTS = bytes((0x10, 0x00, 0x20, 0x00))
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is sent. `frame_bytes` is the inner frame with FCS, 0 for IMIX."""
+    """What is sent. `frame_bytes` is the inner frame with FCS and without a tag, 0 for IMIX. `vlan` is the
+    members' here, 0 for untagged."""
 
     flows: int
     frame_bytes: int = 64
@@ -47,6 +52,7 @@ class Traffic:
     family: int = 4
     endpoints_there: int = ENDPOINTS_THERE
     tunnels: int = TUNNELS
+    vlan: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -61,8 +67,10 @@ class Traffic:
             raise ValueError(
                 f"frames of {self.frame_bytes} bytes: from {smallest} to {LARGEST_BYTES}, or 0 for IMIX"
             )
-        if not 1 <= self.tunnels <= 200:
-            raise ValueError(f"{self.tunnels} tunnels: from 1 to 200")
+        if not 1 <= self.tunnels <= MOST_TUNNELS:
+            raise ValueError(f"{self.tunnels} tunnels: from 1 to {MOST_TUNNELS}")
+        if not 0 <= self.vlan <= LARGEST_VLAN:
+            raise ValueError(f"VLAN {self.vlan}: from 1 to {LARGEST_VLAN}, or 0 for untagged")
 
     @property
     def there(self) -> int:
@@ -82,7 +90,15 @@ def of(scenario: Scenario) -> Traffic:
     if scenario.frame_bytes != "IMIX":
         size = max(int(scenario.frame_bytes), SMALLEST_BYTES[family])
     there = ENDPOINTS_KNOWN if scenario.measure == "setup-again" else ENDPOINTS_THERE
-    return Traffic(scenario.flows, size, scenario.direction or "encap", family, endpoints_there=there)
+    return Traffic(
+        scenario.flows,
+        size,
+        scenario.direction or "encap",
+        family,
+        endpoints_there=there,
+        tunnels=scenario.tunnels,
+        vlan=scenario.vlan,
+    )
 
 
 def address_here(family: int, number: int) -> str:
@@ -107,7 +123,7 @@ def mac_there(number: int) -> str:
 
 def tunnel_address(number: int) -> str:
     """Underlay address of a tunnel's far end."""
-    return f"192.0.2.{16 + number}"
+    return str(IPv4Address(_FIRST_TUNNEL + number))
 
 
 def tunnel_mac(number: int) -> str:
@@ -135,6 +151,34 @@ def frames(traffic: Traffic) -> list[tuple[Numbers, Rows]]:
     ]
 
 
+def members_frames(traffic: Traffic) -> set[bytes]:
+    """The members' frames as they should come out: in tunnels without a tag, at the members' port with it."""
+    sent = (row.tobytes() for _, rows in frames(traffic) for row in rows)
+    if traffic.direction == "encap":
+        return {untagged(frame) for frame in sent}
+    return {tag(frame[OUTER_BYTES:], traffic.vlan) for frame in sent}
+
+
+def tag(frame: bytes, vlan: int) -> bytes:
+    """The frame with a tag of IEEE 802.1Q; for VLAN 0 as it is."""
+    return frame[:TAG_AT] + _tag(vlan) + frame[TAG_AT:]
+
+
+def untagged(frame: bytes) -> bytes:
+    """The frame without its tag, if it has one."""
+    return frame[:TAG_AT] + frame[TAG_AT + TAG_BYTES :] if vlan_of(frame) else frame
+
+
+def vlan_of(frame: bytes) -> int:
+    """The VLAN of a frame's outermost tag of IEEE 802.1Q; 0 if there is none."""
+    head = int.from_bytes(frame[TAG_AT : TAG_AT + TAG_BYTES], "big")
+    return head & 0xFFF if head >> 16 == ETHERTYPE_VLAN else 0
+
+
+def _tag(vlan: int) -> bytes:
+    return (ETHERTYPE_VLAN << 16 | vlan).to_bytes(TAG_BYTES, "big") if vlan else b""
+
+
 def _address(family: int, number: int) -> str:
     if family == 4:
         return ".".join(str(octet) for octet in number.to_bytes(4, "big"))
@@ -150,7 +194,10 @@ def _rows(traffic: Traffic, flow: Numbers, frame_bytes: int) -> Rows:
     tunnel = there % traffic.tunnels
     length = max(frame_bytes, SMALLEST_BYTES[traffic.family]) - FCS_BYTES
     if traffic.direction == "encap":
-        return _inner(traffic.family, length, (2, here, _HERE_V4), (1, there, _THERE_V4))
+        inner = _inner(traffic.family, length, (2, here, _HERE_V4), (1, there, _THERE_V4))
+        head = np.frombuffer(_tag(traffic.vlan), np.uint8)
+        head = np.broadcast_to(head, (len(inner), len(head)))
+        return np.hstack([inner[:, :TAG_AT], head, inner[:, TAG_AT:]])
     inner = _inner(traffic.family, length, (1, there, _THERE_V4), (2, here, _HERE_V4))
     return _outer(inner, tunnel, flow)
 
@@ -194,9 +241,8 @@ def _outer(inner: Rows, tunnel: Numbers, flow: Numbers) -> Rows:
     rows[:, 12:14] = (0x08, 0x00)
     length = rows.shape[1]
     rows[:, 14:26] = np.frombuffer(_ipv4_start(length - 14, dont_fragment=True), np.uint8)
-    rows[:, 26:29] = (192, 0, 2)
-    rows[:, 29] = 16 + tunnel
-    rows[:, 30:34] = LOCAL_UNDERLAY
+    rows[:, 26:30] = _bytes(_FIRST_TUNNEL + tunnel, 4)
+    rows[:, 30:34] = np.frombuffer(IPv4Address(LOCAL_ADDRESS).packed, np.uint8)
     _checksum(rows, 14, 34, 24)
     # Entropy in the source port, as a tunnel endpoint derives it from the inner flow: RFC 7348, 5.
     rows[:, 34:36] = _bytes(0xC000 + (flow * 2654435761 >> 8) % 0x4000, 2)

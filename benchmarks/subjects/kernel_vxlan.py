@@ -64,6 +64,8 @@ class KernelVxlan:
             raise CannotMeasure("the kernel is measured between virtual devices only, not with PORTS=")
         if scenario.outer != "ipv4":
             raise CannotMeasure("its tunnels here have an IPv4 underlay")
+        if scenario.vlan:
+            raise CannotMeasure("its bridge here knows no VLANs: the members' port is untagged")
         return _started(traffic.of(scenario), bed)
 
 
@@ -72,7 +74,7 @@ def links(sent: Traffic) -> Iterator[str]:
 
     An ifb is the sink: it counts and frees what is sent to it other than by redirection. A dummy would do
     the same, but not every kernel has it."""
-    local = ".".join(map(str, traffic.LOCAL_UNDERLAY))
+    local = traffic.LOCAL_ADDRESS
     underlay, member = (SINK, ENTRY) if sent.direction == "encap" else (ENTRY, SINK)
     mac = f"address {traffic.UNDERLAY_MAC.hex(':')}"
     entry_mac, sink_mac = ("", mac) if underlay == SINK else (mac, "")
@@ -81,7 +83,7 @@ def links(sent: Traffic) -> Iterator[str]:
     yield f"link add {BRIDGE} type bridge stp_state 0 mcast_snooping 0"
     vxlan = f"vxlan id {VNI} dstport {VXLAN_PORT} local {local} nolearning noudpcsum"
     yield f"link add {TUNNEL} mtu {MTU - traffic.OUTER_BYTES} type {vxlan}"
-    yield f"address add {local}/24 dev {underlay}"
+    yield f"address add {local}/{traffic.UNDERLAY_BITS} dev {underlay}"
     for port in (member, TUNNEL):
         yield f"link set {port} master {BRIDGE}"
         yield f"link set {port} type bridge_slave learning off"

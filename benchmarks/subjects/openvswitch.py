@@ -183,7 +183,7 @@ def _daemon(switch: _Switch, bed: Bed) -> Iterator[Child]:
 
 def _bridges(switch: _Switch, control: Control, daemon: Child, sent: Traffic) -> None:
     """Bridges, the VXLAN port, and the underlay's address and neighbours."""
-    local = ".".join(map(str, traffic.LOCAL_UNDERLAY))
+    local = traffic.LOCAL_ADDRESS
     switch.configure(
         "add-br members",
         "set bridge members datapath_type=netdev fail-mode=secure",
@@ -195,7 +195,7 @@ def _bridges(switch: _Switch, control: Control, daemon: Child, sent: Traffic) ->
         f"options:local_ip={local} ofport_request={rules.TUNNEL_PORT}",
     )
     inside = ["nsenter", f"--net=/proc/{daemon.pid}/ns/net", "ip"]
-    run([*inside, "address", "add", f"{local}/24", "dev", "underlay"])
+    run([*inside, "address", "add", f"{local}/{traffic.UNDERLAY_BITS}", "dev", "underlay"])
     run([*inside, "link", "set", "underlay", "up"])
     daemon.until(lambda: f"{local}/32 dev underlay" in control.ask("ovs/route/show"), "the route is known")
     for number in range(sent.tunnels):

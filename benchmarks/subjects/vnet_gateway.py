@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from itertools import count
@@ -42,7 +43,9 @@ UNDERLAY_MAC = bytes.fromhex(str(own_mac(NODE, UNDERLAY, "net_pcap0")).replace("
 CAPTURED = 256
 CAPTURE_S = 5.0
 ETH_P_ALL = 3
-INNER_ETHERTYPE_AT = 62  # of a frame in VXLAN over IPv4
+SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 1 << 4  # linux/if_packet.h, and what follows
+TPACKET_AUXDATA = struct.Struct("IIIHHHH")
+AUXILIARY_BYTES = socket.CMSG_SPACE(TPACKET_AUXDATA.size)
 SINK = "net_null0,no-rx=1"
 _NUMBERS = count()
 
@@ -94,8 +97,9 @@ class World:
         members known, who stand at a VLAN that nobody uses."""
         return self.document(QUIET_VLAN) if self.is_encap else write(self.tunnels, [])
 
-    def document(self, vlan: int = 0, port: str = INSIDE) -> str:
-        """The whole topology, with the members here at a port and VLAN."""
+    def document(self, vlan: int | None = None, port: str = INSIDE) -> str:
+        """The whole topology, with the members here at a port and VLAN; None: their own."""
+        vlan = self.traffic.vlan if vlan is None else vlan
         at = f"{port}:{vlan}" if vlan else port
         here = (
             Member(f"here-{n}", traffic.address_here(4, n), traffic.mac_here(n), at)
@@ -105,7 +109,7 @@ class World:
             Member(f"there-{n}", traffic.address_there(4, n), traffic.mac_there(n), n % len(self.tunnels))
             for n in range(self.traffic.there)
         )
-        ports = ((INSIDE, vlan),) if self.is_encap else ((INSIDE, 0), (CAPTURE, 0))
+        ports = ((INSIDE, vlan),) if self.is_encap else ((INSIDE, vlan), (CAPTURE, vlan))
         members = (*here, *there)
         return write(self.tunnels, [Vnet("tenant", traffic.VNI, "10.0.0.0/8", ports, members)])
 
@@ -228,11 +232,10 @@ class RunningGateway:
 
     def verify(self) -> None:
         if self._world.is_encap:
-            there = next(iter(self._world.tunnels)).rpartition(".")[0] + ".16/28"
             route = ("ip", "-n", self.gateway.namespace, "route")
-            run(*route, "replace", there, "dev", CAPTURE)
+            run(*route, "replace", traffic.TUNNELS_PREFIX, "dev", CAPTURE)
             packets = self._captured()
-            run(*route, "del", there, "dev", CAPTURE)
+            run(*route, "del", traffic.TUNNELS_PREFIX, "dev", CAPTURE)
         else:
             self.gateway.apply(self._world.document(port=CAPTURE))
             packets = self._captured()
@@ -241,18 +244,19 @@ class RunningGateway:
 
     def _announces(self, packet: bytes) -> bool:
         """Whether it is a gratuitous ARP of its own, which VTEPs get for 15 s after a member came."""
-        at = INNER_ETHERTYPE_AT if self._world.is_encap else 12
-        return packet[at : at + 2] == b"\x08\x06"
+        frame = packet[OUTER_BYTES:] if self._world.is_encap else packet
+        return traffic.untagged(frame)[12:14] == b"\x08\x06"
 
     def _captured(self) -> list[bytes]:
         """Collect what leaves by the third port."""
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as raw:
+            raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             raw.bind((self._veth, ETH_P_ALL))
             raw.settimeout(CAPTURE_S)
             found: list[bytes] = []
             while len(found) < CAPTURED:
                 try:
-                    packet = raw.recv(4096)
+                    packet = with_tag(*raw.recvmsg(4096, AUXILIARY_BYTES)[:2])
                 except TimeoutError:
                     raise WrongOutput(f"{len(found)} of {CAPTURED} packets came out for a look") from None
                 if self._announces(packet):
@@ -262,30 +266,39 @@ class RunningGateway:
         return found
 
 
+def with_tag(packet: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> bytes:
+    """A packet as it was sent: Linux takes the tag off and tells a packet socket of it beside the packet."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
+            status, _, _, _, _, vlan, _ = TPACKET_AUXDATA.unpack(data[: TPACKET_AUXDATA.size])
+            return traffic.tag(packet, vlan) if status & TP_STATUS_VLAN_VALID else packet
+    return packet
+
+
 def check(world: World, packets: list[bytes]) -> None:
     """Compare packets that came out with those that went in. Raises WrongOutput."""
-    sent = {row.tobytes() for _, rows in world.frames() for row in rows}
+    wanted = traffic.members_frames(world.traffic)
     tunnels = list(world.tunnels.items())
     if world.is_encap:
         for packet in packets:
-            _check_encapsulated(packet, sent, tunnels)
+            _check_encapsulated(packet, wanted, tunnels)
         return
-    inner = {frame[OUTER_BYTES:] for frame in sent}
     for packet in packets:
-        if packet not in inner:
-            raise WrongOutput(f"no inner frame of the source: {packet.hex()}")
+        if packet not in wanted:
+            vlan = world.traffic.vlan or "none"
+            raise WrongOutput(f"no inner frame of the source, with VLAN {vlan}: {packet.hex()}")
 
 
-def _check_encapsulated(packet: bytes, sent: set[bytes], tunnels: list[tuple[str, str]]) -> None:
+def _check_encapsulated(packet: bytes, members_frames: set[bytes], tunnels: list[tuple[str, str]]) -> None:
     frame = Ether(packet)
-    if VXLAN not in frame or packet[OUTER_BYTES:] not in sent:
+    if VXLAN not in frame or packet[OUTER_BYTES:] not in members_frames:
         raise WrongOutput(f"no VXLAN packet around a frame of the source: {packet.hex()}")
     there = int.from_bytes(packet[OUTER_BYTES + 30 : OUTER_BYTES + 34], "big")
     number = there - int.from_bytes(socket.inet_aton(traffic.address_there(4, 0)), "big")
     locator, mac = tunnels[number % len(tunnels)]
     ip, udp = frame[IP], frame[UDP]
     said = (frame.dst, ip.src, ip.dst, udp.dport, udp.chksum, frame[VXLAN].vni, ip.ttl, str(ip.flags))
-    wanted = (mac, "192.0.2.1", locator, traffic.VXLAN_PORT, 0, traffic.VNI, 64, "DF")
+    wanted = (mac, traffic.LOCAL_ADDRESS, locator, traffic.VXLAN_PORT, 0, traffic.VNI, 64, "DF")
     lengths = (ip.len, udp.len)
     wanted_lengths = (len(packet) - 14, len(packet) - 34)
     again = IP(packet[14:34])

@@ -3,8 +3,9 @@
 
 Members are in a bridge domain with a VXLAN tunnel for each VTEP, all MACs in it as static entries: the inner
 frame has to arrive as it was sent, so it is bridged, not routed. What a bridge domain does beyond that is
-off: learning, flooding, ageing. The underlay's neighbours are static, and VXLAN packets for this VTEP leave
-the IP path early (vxlan-bypass). There is no ACL: any member may send to any.
+off: learning, flooding, ageing. Where the members' port is shared by VLAN, a sub-interface stands in the
+bridge domain for it, which takes the tag off and puts it on. The underlay's neighbours are static, and VXLAN
+packets for this VTEP leave the IP path early (vxlan-bypass). There is no ACL: any member may send to any.
 
 Packets come from DPDK ports like everybody's if VPP's DPDK plugin has the drivers. If not, VPP's packet
 generator repeats the same file from memory and drops what comes out."""
@@ -88,12 +89,18 @@ def commands(sent: Traffic, ports: Ports) -> Iterator[str]:
     """Commands of the CLI that make it forward."""
     encap = sent.direction == "encap"
     member, underlay = (ports.source, ports.sink) if encap else (ports.sink, ports.source)
-    local = ".".join(map(str, traffic.LOCAL_UNDERLAY))
+    local = traffic.LOCAL_ADDRESS
     yield f"create bridge-domain {BRIDGE} learn 0 flood 0 uu-flood 0 arp-term 0"
+    if sent.vlan:
+        yield f"create sub-interfaces {member} {sent.vlan}"
+        member = f"{member}.{sent.vlan}"
     yield f"set interface l2 bridge {member} {BRIDGE}"
+    if sent.vlan:
+        yield f"set interface l2 tag-rewrite {member} pop 1"
+        yield f"set interface state {member} up"
     if ports == NAMED:
         yield f"set interface mac address {underlay} {traffic.UNDERLAY_MAC.hex(':')}"
-    yield f"set interface ip address {underlay} {local}/24"
+    yield f"set interface ip address {underlay} {local}/{traffic.UNDERLAY_BITS}"
     yield f"set interface ip vxlan-bypass {underlay}"
     for number in range(sent.tunnels):
         remote = traffic.tunnel_address(number)

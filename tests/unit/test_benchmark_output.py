@@ -3,7 +3,7 @@
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 
 from benchmarks.sources import traffic
@@ -22,7 +22,7 @@ def encapsulated(inner: bytes) -> Ether:
     there = int(Ether(inner)[IP].dst.rpartition(".")[2]) - 1
     return (
         Ether(dst=f"02:00:00:00:01:{there % 16:02x}", src="02:00:00:00:00:f1")
-        / IP(src="192.0.2.1", dst=f"192.0.2.{16 + there % 16}", flags="DF")
+        / IP(src="198.18.0.1", dst=f"198.18.1.{there % 16}", flags="DF")
         / UDP(sport=50000, dport=4789, chksum=0)
         / VXLAN(vni=100, flags="Instance")
         / inner
@@ -39,9 +39,9 @@ def wrong(what: str, packet: Ether) -> Ether:
     elif what == "VNI flag":
         packet[VXLAN].flags = 0
     elif what == "destination":
-        packet[IP].dst = "192.0.2.99"
+        packet[IP].dst = "198.18.1.99"
     elif what == "source":
-        packet[IP].src = "192.0.2.2"
+        packet[IP].src = "198.18.0.2"
     elif what == "IP checksum":
         packet[IP].chksum = 1
     elif what == "IP length":
@@ -98,6 +98,44 @@ def test_decapsulated_packets_are_the_members_own():
     Judge(sent).check([frame[50:] for frame in frames])
     with pytest.raises(WrongOutput, match="no frame of a member"):
         Judge(sent).check(frames)
+
+
+TAGGED = Traffic(40, direction="decap", vlan=100)
+
+
+def tagged(frame: bytes, vlan: int = 100, priority: int = 0) -> bytes:
+    plain = Ether(frame)
+    head = Ether(src=plain.src, dst=plain.dst, type=0x8100) / Dot1Q(vlan=vlan, prio=priority, type=0x0800)
+    return bytes(head / bytes(plain.payload))
+
+
+def test_decapsulated_packets_have_the_tag_of_their_members_port():
+    frames = [frame[50:] for frame in inner_frames(TAGGED)]
+
+    Judge(TAGGED).check([tagged(frame) for frame in frames])
+    for wrong_frame, said in (
+        (frames[0], "packet 0: VLAN none, should be 100"),
+        (tagged(frames[0], 101), "packet 0: VLAN 101, should be 100"),
+        (tagged(tagged(frames[0])), "no frame of a member"),
+        (tagged(frames[0], priority=5), "no frame of a member"),
+    ):
+        with pytest.raises(WrongOutput, match=said):
+            Judge(TAGGED).check([wrong_frame])
+
+
+def test_a_tag_of_a_members_port_does_not_leave_in_a_tunnel():
+    sent = Traffic(40, endpoints_there=40, vlan=100)
+    packets = [encapsulated(frame) for frame in inner_frames(SENT)]
+
+    Judge(sent).check([bytes(packet) for packet in packets])
+    with pytest.raises(WrongOutput, match="packet 0: VLAN 100, should be none"):
+        Judge(sent).check([bytes(encapsulated(inner_frames(sent)[0]))])
+
+
+def test_a_tag_at_a_port_without_vlans_is_found():
+    sent = Traffic(40, direction="decap")
+    with pytest.raises(WrongOutput, match="packet 0: VLAN 100, should be none"):
+        Judge(sent).check([tagged(inner_frames(sent)[0][50:])])
 
 
 def test_nothing_is_not_right():

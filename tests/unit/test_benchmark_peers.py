@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command lines of peers, and what they print, recorded from Open vSwitch 3.1.0 and dpdk-testpmd 22.11."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_rules_send_each_destination_to_its_tunnel():
     )
     assert rules[2 + 17] == (
         "table=1,priority=10,ip,dl_dst=02:01:00:00:00:11,nw_dst=10.128.0.18,actions="
-        "set_field:100->tun_id,set_field:192.0.2.17->tun_dst,output:2"
+        "set_field:100->tun_id,set_field:198.18.1.1->tun_dst,output:2"
     )
     assert len(rules) == 2 + 20
 
@@ -98,7 +99,7 @@ def test_rules_admit_senders_only_from_their_tunnel():
     rules = list(openvswitch_rules.rules(Traffic(30, direction="decap", endpoints_there=20)))
 
     assert rules[17] == (
-        "table=0,priority=10,in_port=2,tun_id=100,tun_src=192.0.2.17,"
+        "table=0,priority=10,in_port=2,tun_id=100,tun_src=198.18.1.1,"
         "ip,dl_src=02:01:00:00:00:11,nw_src=10.128.0.18,actions=goto_table:1"
     )
     assert rules[20:] == [
@@ -112,6 +113,31 @@ def test_rules_per_destination_do_not_look_at_senders():
 
     assert rules[0] == "table=0,priority=10,in_port=1,actions=goto_table:1"
     assert not any("_src" in rule for rule in rules)
+
+
+def test_rules_take_the_tag_of_the_members_port_off():
+    sent = Traffic(30, endpoints_there=20, vlan=100)
+    rules = list(openvswitch_rules.rules(sent))
+
+    assert rules[0] == (
+        "table=0,priority=10,in_port=1,dl_vlan=100,ip,dl_src=02:02:00:00:00:00,nw_src=10.0.0.1,"
+        "actions=pop_vlan,goto_table:1"
+    )
+    assert rules[2:] == list(openvswitch_rules.rules(replace(sent, vlan=0)))[2:]
+    assert next(openvswitch_rules.rules(sent, per_destination=True)) == (
+        "table=0,priority=10,in_port=1,dl_vlan=100,actions=pop_vlan,goto_table:1"
+    )
+
+
+def test_rules_put_the_tag_of_the_members_port_on():
+    sent = Traffic(30, direction="decap", endpoints_there=20, vlan=100)
+    rules = list(openvswitch_rules.rules(sent))
+
+    assert rules[:20] == list(openvswitch_rules.rules(replace(sent, vlan=0)))[:20]
+    assert rules[20] == (
+        "table=1,priority=10,ip,dl_dst=02:02:00:00:00:00,nw_dst=10.0.0.1,"
+        "actions=push_vlan:0x8100,set_field:4196->vlan_vid,output:1"
+    )
 
 
 def test_rules_for_ipv6_members():
@@ -183,13 +209,18 @@ def test_packets_at_the_kernels_sink_and_losses_elsewhere():
 def test_kernel_gets_an_entry_for_each_destination():
     lines = list(kernel_vxlan.forwarding(Traffic(30, endpoints_there=20)))
 
-    assert "fdb add 02:01:00:00:00:11 dev tunnel dst 192.0.2.17 self static" in lines
+    assert "fdb add 02:01:00:00:00:11 dev tunnel dst 198.18.1.1 self static" in lines
     assert len(lines) == 2 * 20
 
 
 def test_kernel_is_not_measured_with_ports():
     with pytest.raises(CannotMeasure, match="PORTS="):
         kernel_vxlan.KernelVxlan().start(Scenario("one", ("kernel-vxlan",)), NICS)
+
+
+def test_kernel_is_not_measured_with_vlans():
+    with pytest.raises(CannotMeasure, match="knows no VLANs"):
+        kernel_vxlan.KernelVxlan().start(Scenario("one", ("kernel-vxlan",), vlan=100), BED)
 
 
 def test_source_process_polls_beside_the_subject_not_on_its_processor():

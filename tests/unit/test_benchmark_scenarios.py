@@ -40,6 +40,8 @@ def test_a_repeated_name_takes_its_words_from_the_first() -> None:
         ("source = 'fire-hose'", "in-process"),
         ("measure = 'by-eye'", "steady"),
         ("direction = 'up'", "encap"),
+        ("vlan = 4095", "1 to 4094"),
+        ("tunnels = 257", "1 to 256"),
         ("miss_ratio = 2.0", "0 to 1"),
         ("frames = 3", "no such key 'frames'"),
     ],
@@ -56,6 +58,20 @@ def test_the_scenarios_of_make_bench_are_readable_and_have_titles() -> None:
         one.name for one in found
     }
     assert [one.name for one in found if not one.title] == []
+
+
+def test_deployed_rows_stand_beside_the_same_peers_from_an_external_source() -> None:
+    found = {one.name: one for one in scenario.load() if one.flows == 1_000 and one.frame_bytes == 64}
+    plain = found["vxlan-encap"]
+    for name, changes in (
+        ("vxlan-encap-tagged", {"vlan": 100}),
+        ("vxlan-decap-tagged", {"vlan": 100, "direction": "decap"}),
+        ("vxlan-encap-tunnels", {"tunnels": 256}),
+    ):
+        same = ("measure", "source", "direction", "vlan", "tunnels")
+        wanted = {key: getattr(plain, key) for key in same} | changes
+        assert {key: getattr(found[name], key) for key in same} == wanted
+        assert set(found[name].subjects) == set(plain.subjects) - {"kernel-vxlan"}
 
 
 def test_quick_scenarios_have_64_byte_frames_only() -> None:

@@ -2,12 +2,16 @@
 """The frames that benchmarks send, read by scapy."""
 
 import time
+from dataclasses import replace
+from functools import reduce
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from operator import truediv
 from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.utils import PcapReader
 
@@ -38,8 +42,10 @@ def rebuilt(packet: Ether) -> bytes:
 @pytest.mark.parametrize("direction", ["encap", "decap"])
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("frame_bytes", [66, 129, 1518, 0])
-def test_lengths_and_checksums_are_what_scapy_computes(tmp_path, direction, family, frame_bytes):
-    for packet in packets(tmp_path, Traffic(50, frame_bytes, direction, family, endpoints_there=20)):
+@pytest.mark.parametrize("vlan", [0, 100])
+def test_lengths_and_checksums_are_what_scapy_computes(tmp_path, direction, family, frame_bytes, vlan):
+    sent = Traffic(50, frame_bytes, direction, family, endpoints_there=20, vlan=vlan)
+    for packet in packets(tmp_path, sent):
         assert rebuilt(packet) == bytes(packet)
 
 
@@ -65,12 +71,58 @@ def test_every_pair_of_members_comes_once(tmp_path):
 def test_answers_come_from_the_tunnel_of_their_sender(tmp_path):
     for packet in packets(tmp_path, Traffic(45, direction="decap", endpoints_there=20)):
         there = int(packet[VXLAN][IP].src.rsplit(".")[-1]) - 1
-        assert packet[IP].src == f"192.0.2.{16 + there % 16}"
-        assert packet[IP].dst == "192.0.2.1"
+        assert packet[IP].src == f"198.18.1.{there % 16}"
+        assert packet[IP].dst == "198.18.0.1"
         assert packet[VXLAN].vni == 100
         assert packet[VXLAN].flags.Instance
         assert packet[UDP].sport >= 0xC000
         assert packet[VXLAN][Ether].src == traffic.mac_there(there)
+
+
+def test_frames_of_members_at_a_vlan_are_those_of_others_with_a_tag(tmp_path):
+    plain = packets(tmp_path, Traffic(45, endpoints_there=20))
+    tagged = packets(tmp_path, Traffic(45, endpoints_there=20, vlan=4094))
+
+    for packet, other in zip(tagged, plain, strict=True):
+        wanted = Ether(src=other.src, dst=other.dst) / Dot1Q(vlan=4094) / bytes(other.payload)
+        wanted[Dot1Q].type = 0x0800
+        assert bytes(packet) == bytes(wanted)
+        assert traffic.vlan_of(bytes(packet)) == packet[Dot1Q].vlan
+        assert traffic.untagged(bytes(packet)) == bytes(other)
+
+
+def test_a_tunnel_brings_no_tags(tmp_path):
+    sent = Traffic(45, direction="decap", endpoints_there=20)
+    assert [bytes(one) for one in packets(tmp_path, replace(sent, vlan=100))] == [
+        bytes(one) for one in packets(tmp_path, sent)
+    ]
+
+
+@pytest.mark.parametrize("vlan", [0, 100])
+def test_members_frames_come_out_tagged_at_their_port_and_untagged_in_a_tunnel(tmp_path, vlan):
+    sent = Traffic(45, direction="decap", endpoints_there=20, vlan=vlan)
+    tag = Dot1Q(vlan=vlan) if vlan else None
+    inner = [packet[VXLAN][Ether] for packet in packets(tmp_path, sent)]
+    layers = [[Ether(src=one.src, dst=one.dst), *filter(None, [tag]), one.payload] for one in inner]
+
+    assert traffic.members_frames(sent) == {bytes(reduce(truediv, one)) for one in layers}
+    encapsulated = Traffic(45, endpoints_there=20, vlan=vlan)
+    assert traffic.members_frames(encapsulated) == {
+        bytes(packet) for packet in packets(tmp_path, replace(encapsulated, vlan=0))
+    }
+
+
+def test_each_of_256_tunnels_has_an_address_and_a_next_hop_of_its_own(tmp_path):
+    sent = Traffic(600, direction="decap", tunnels=256)
+
+    sources = {(packet.src, packet[IP].src) for packet in packets(tmp_path, sent)}
+
+    assert sources == {(traffic.tunnel_mac(n), traffic.tunnel_address(n)) for n in range(256)}
+    assert len({address for _, address in sources}) == len({mac for mac, _ in sources}) == 256
+    underlay = IPv4Interface(f"{traffic.LOCAL_ADDRESS}/{traffic.UNDERLAY_BITS}").network
+    assert all(IPv4Address(address) in IPv4Network(traffic.TUNNELS_PREFIX) for _, address in sources)
+    assert IPv4Network(traffic.TUNNELS_PREFIX).subnet_of(underlay)
+    assert IPv4Address(traffic.LOCAL_ADDRESS) not in IPv4Network(traffic.TUNNELS_PREFIX)
 
 
 def test_imix_has_seven_four_and_one_of_twelve(tmp_path):
@@ -89,6 +141,7 @@ def test_scenario_says_what_is_sent():
 
     assert traffic.of(scenario) == Traffic(7, 0, "decap", 4)
     assert traffic.of(Scenario("six", ("floor",), inner="ipv6", flows=2)) == Traffic(2, 66, "encap", 6)
+    assert traffic.of(Scenario("far", ("floor",), tunnels=256, vlan=7)) == Traffic(1, tunnels=256, vlan=7)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +152,8 @@ def test_scenario_says_what_is_sent():
         ({"flows": 1, "frame_bytes": 64, "family": 6}, "from 66"),
         ({"flows": 1, "direction": "sideways"}, "sideways"),
         ({"flows": 1, "family": 5}, "family 5"),
-        ({"flows": 1, "tunnels": 201}, "201 tunnels"),
+        ({"flows": 1, "tunnels": 257}, "257 tunnels"),
+        ({"flows": 1, "vlan": 4095}, "VLAN 4095"),
     ],
 )
 def test_impossible_traffic_is_refused(wrong, named):

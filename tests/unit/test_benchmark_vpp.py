@@ -74,9 +74,9 @@ def test_each_destination_is_bridged_to_its_tunnel():
     lines = list(configuration.commands(Traffic(30, endpoints_there=20), PORTS))
 
     assert "set interface l2 bridge Ethernet0 1" in lines
-    assert "set interface ip address Ethernet1 192.0.2.1/24" in lines
-    assert "create vxlan tunnel src 192.0.2.1 dst 192.0.2.17 vni 100 instance 1" in lines
-    assert "set ip neighbor static Ethernet1 192.0.2.17 02:00:00:00:01:01" in lines
+    assert "set interface ip address Ethernet1 198.18.0.1/16" in lines
+    assert "create vxlan tunnel src 198.18.0.1 dst 198.18.1.1 vni 100 instance 1" in lines
+    assert "set ip neighbor static Ethernet1 198.18.1.1 02:00:00:00:01:01" in lines
     assert "l2fib add 02:01:00:00:00:11 1 vxlan_tunnel1 static" in lines
     assert sum(line.startswith("l2fib") for line in lines) == 20 + 2
     assert lines[-1] == "set interface state Ethernet0 up"
@@ -88,6 +88,25 @@ def test_decapsulation_comes_in_by_the_underlay():
     assert "set interface l2 bridge Ethernet1 1" in lines
     assert "set interface ip vxlan-bypass Ethernet0" in lines
     assert "l2fib add 02:02:00:00:00:01 1 Ethernet1 static" in lines
+
+
+@pytest.mark.parametrize(("direction", "member"), [("encap", "Ethernet0"), ("decap", "Ethernet1")])
+def test_members_port_shared_by_vlan_is_a_sub_interface_that_takes_the_tag_off_and_puts_it_on(
+    direction, member
+):
+    lines = list(
+        configuration.commands(Traffic(30, direction=direction, endpoints_there=20, vlan=100), PORTS)
+    )
+
+    at = lines.index(f"create sub-interfaces {member} 100")
+    assert lines[at + 1 : at + 4] == [
+        f"set interface l2 bridge {member}.100 1",
+        f"set interface l2 tag-rewrite {member}.100 pop 1",
+        f"set interface state {member}.100 up",
+    ]
+    assert f"set interface l2 bridge {member} 1" not in lines
+    assert f"l2fib add 02:02:00:00:00:01 1 {member}.100 static" in lines
+    assert f"set interface state {member} up" in lines
 
 
 def test_generated_packets_begin_when_all_is_configured():
