@@ -18,7 +18,7 @@ from benchmarks.sources.feed import Feed, fed
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, Sample, Setup, WrongOutput
 from benchmarks.subjects.child import Child
-from benchmarks.subjects.telemetry import Telemetry, path_of
+from benchmarks.subjects.telemetry import Telemetry, listens, path_of
 
 PROGRAM = "dpdk-testpmd"
 PREFIX = "floor"
@@ -77,7 +77,7 @@ def _started(sent: Traffic, source: str, bed: Bed) -> Iterator[RunningFloor]:
             ) as child,
         ):
             socket = path_of(directory, PREFIX)
-            child.until(socket.exists, "testpmd listens for telemetry")
+            child.until(lambda: listens(socket), "testpmd listens for telemetry")
             telemetry = Telemetry(socket)
             feed.begin()
             child.until(lambda: _forwards(telemetry, bed), "testpmd forwards")

@@ -46,3 +46,12 @@ class Telemetry:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def listens(path: Path) -> bool:
+    """Whether a program answers there: the socket is made before it listens."""
+    try:
+        Telemetry(path).close()
+    except OSError:
+        return False
+    return True

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command lines of peers, and what they print, recorded from Open vSwitch 3.1.0 and dpdk-testpmd 22.11."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.sources import eal, feed, pktgen, traffic
 from benchmarks.sources.traffic import Traffic
 from benchmarks.subject import Bed, CannotMeasure
-from benchmarks.subjects import floor, kernel_vxlan, openvswitch, openvswitch_rules
+from benchmarks.subjects import floor, kernel_vxlan, openvswitch, openvswitch_rules, telemetry
 from benchmarks.subjects.child import cpu_seconds
 from benchmarks.subjects.openvswitch_control import parse_counters
 
@@ -55,6 +57,24 @@ def test_floor_polls_on_its_processor_and_floats_on_the_others():
     assert command[command.index("--lcores") + 1] == "0@(0,2),1@5"
     assert command[command.index("--main-lcore") + 1] == "0"
     assert "--total-num-mbufs=17384" in command[command.index("--") :]
+
+
+def test_a_telemetry_socket_that_is_there_but_does_not_listen_yet_is_waited_for(tmp_path):
+    path = tmp_path / "dpdk_telemetry.v2"
+    assert not telemetry.listens(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as program:
+        program.bind(str(path))
+        assert not telemetry.listens(path)
+        program.listen()
+
+        def greet() -> None:
+            with program.accept()[0] as connection:
+                connection.sendall(b"{}")
+
+        with ThreadPoolExecutor(1) as pool:
+            greeted = pool.submit(greet)
+            assert telemetry.listens(path)
+            greeted.result()
 
 
 def test_open_vswitch_is_tuned():
