@@ -75,13 +75,13 @@ class Gateway:
         packet_buffers: int = 0,
         veths: Mapping[str, str] | None = None,
         idle: str = "spin",
-        tunnels: Mapping[str, str] | None = None,
+        neighbours: Mapping[str, str] | None = None,
     ) -> None:
         self.bed = bed
         self.run_dir = directory / "run"
         self.namespace = f"vnet-bench-{os.getpid()}-{next(_NUMBERS)}"
         self._directory = directory
-        self._tunnels = tunnels or {}  # remote locator → MAC of its next hop
+        self._neighbours = neighbours or {}  # on the underlay: address → MAC
         self._veths = veths or {}  # interface here → its peer, an interface in the gateway's namespace
         self._processes: list[subprocess.Popen[bytes]] = []
         self._observer: RingClient | None = None
@@ -134,7 +134,7 @@ class Gateway:
         self._spawn("-m", "gateway.main", "run", str(self._file))
         self._operator = DirectoryClient([f"ipc://{self.run_dir}"])
         self.until(self._answers, "the data plane answers", 60.0)
-        if self._tunnels:
+        if self._neighbours:
             self.until(self._set_neighbours, "the exception interface is there")
 
     def _spawn(self, *words: str) -> None:
@@ -167,8 +167,8 @@ class Gateway:
             if done.returncode or not done.stdout:
                 return False
             lines = (
-                f"neigh replace {locator} lladdr {mac} dev {device} nud permanent\n"
-                for locator, mac in self._tunnels.items()
+                f"neigh replace {address} lladdr {mac} dev {device} nud permanent\n"
+                for address, mac in self._neighbours.items()
             )
             run("ip", "-n", self.namespace, "-batch", "-", text="".join(lines))
         return True

@@ -145,7 +145,7 @@ def tenants(bed: Bed, limits: Limits, flooding: bool) -> Iterator[tuple[Gateway,
         flows=400_000,
         limits=limits,
         packet_buffers=frames,
-        tunnels=tunnels,
+        neighbours=tunnels,
         veths=veths,
     )
     with gateway:

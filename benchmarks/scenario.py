@@ -18,6 +18,7 @@ FCS_BYTES = 4
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP: the smallest inner frame a source can make
 LARGEST_BYTES = 1518
 TUNNELS, MOST_TUNNELS = 16, 256
+MOST_HOPS = 4
 LARGEST_VLAN = 4094
 
 FrameBytes = int | Literal["IMIX"]
@@ -55,6 +56,7 @@ class Scenario:
     updates_per_second: int = 0  # of a writer beside the readers
     vlan: int = 0  # of the members' attachment, if packets come from outside; 0: untagged
     tunnels: int = TUNNELS  # behind which the members there stand, if packets come from outside
+    hops: int = 1  # next hops of each tunnel, if packets come from outside; 1: the far end itself
     source: str = "in-process"
     quick: bool = False  # also a part of QUICK=1
     title: str = ""  # of its table
@@ -82,6 +84,8 @@ class Scenario:
             raise ValueError(f"{where}: vlan is {self.vlan}; use 1 to {LARGEST_VLAN}, or 0 for untagged")
         if not 1 <= self.tunnels <= MOST_TUNNELS:
             raise ValueError(f"{where}: tunnels is {self.tunnels}; use 1 to {MOST_TUNNELS}")
+        if not 1 <= self.hops <= MOST_HOPS:
+            raise ValueError(f"{where}: hops is {self.hops}; use 1 to {MOST_HOPS}")
         for size in frame_sizes(self.frame_bytes):
             if not HEADER_BYTES + FCS_BYTES <= size <= LARGEST_BYTES:
                 raise ValueError(

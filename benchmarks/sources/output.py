@@ -33,6 +33,7 @@ class Judge:
         if len(frames) < at_least:
             raise WrongOutput(f"{len(frames)} packets were captured, at least {at_least} were expected")
         encapsulated = self._sent.direction == "encap"
+        hops = set()
         for number, frame in enumerate(frames):
             inner = frame[OUTER_BYTES:] if encapsulated else frame
             if (vlan := traffic.vlan_of(inner)) != self._vlan:
@@ -45,6 +46,9 @@ class Judge:
                 )
             if encapsulated and number < SAMPLE:
                 self._check_outer(number, frame)
+                hops.add(frame[0:6].hex(":"))
+        if encapsulated and self._underlay_macs and len(hops) < self._sent.hops:
+            raise WrongOutput(f"packets leave to {len(hops)} of {self._sent.hops} next hops")
 
     def _check_outer(self, number: int, frame: bytes) -> None:
         tunnel = self._tunnel_of[frame[OUTER_BYTES : OUTER_BYTES + 6]]
@@ -66,7 +70,8 @@ class Judge:
             "UDP checksum": (packet[UDP].chksum, 0),
         }
         if self._underlay_macs:
-            wanted["next hop"] = (packet.dst, traffic.tunnel_mac(tunnel))
+            hops = traffic.next_hops(self._sent, tunnel)
+            wanted["next hop"] = (packet.dst, packet.dst if packet.dst in hops else " or ".join(hops))
         for what, (got, should) in wanted.items():
             if got != should:
                 raise WrongOutput(f"packet {number}: {what} {got}, should be {should}: {packet.summary()}")

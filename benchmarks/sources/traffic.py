@@ -19,7 +19,16 @@ from ipaddress import IPv4Address
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.scenario import FCS_BYTES, IMIX, LARGEST_BYTES, LARGEST_VLAN, MOST_TUNNELS, TUNNELS, Scenario
+from benchmarks.scenario import (
+    FCS_BYTES,
+    IMIX,
+    LARGEST_BYTES,
+    LARGEST_VLAN,
+    MOST_HOPS,
+    MOST_TUNNELS,
+    TUNNELS,
+    Scenario,
+)
 
 Rows = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -37,6 +46,7 @@ TAG_AT, TAG_BYTES, ETHERTYPE_VLAN = 12, 4, 0x8100
 SMALLEST_BYTES = {4: 46, 6: 66}  # Ethernet, IP, UDP, FCS
 _HERE_V4, _THERE_V4 = 0x0A000001, 0x0A800001
 _FIRST_TUNNEL = int(IPv4Address(TUNNELS_PREFIX.partition("/")[0]))
+_FIRST_HOP = int(IPv4Address("198.18.2.1"))
 _PREFIX_V6 = bytes.fromhex("20010db8000a00000000000000000000")[:12]
 _PORTS = bytes((0x10, 0x00, 0x20, 0x00))
 
@@ -44,7 +54,7 @@ _PORTS = bytes((0x10, 0x00, 0x20, 0x00))
 @dataclass(frozen=True)
 class Traffic:
     """What is sent. `frame_bytes` is the inner frame with FCS and without a tag, 0 for IMIX. `vlan` is the
-    members' here, 0 for untagged."""
+    members' here, 0 for untagged. `hops`: next hops of each tunnel, 1 if that is its far end, on the link."""
 
     flows: int
     frame_bytes: int = 64
@@ -53,6 +63,7 @@ class Traffic:
     endpoints_there: int = ENDPOINTS_THERE
     tunnels: int = TUNNELS
     vlan: int = 0
+    hops: int = 1
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -71,6 +82,9 @@ class Traffic:
             raise ValueError(f"{self.tunnels} tunnels: from 1 to {MOST_TUNNELS}")
         if not 0 <= self.vlan <= LARGEST_VLAN:
             raise ValueError(f"VLAN {self.vlan}: from 1 to {LARGEST_VLAN}, or 0 for untagged")
+
+        if not 1 <= self.hops <= MOST_HOPS:
+            raise ValueError(f"{self.hops} next hops: from 1 to {MOST_HOPS}")
 
     @property
     def there(self) -> int:
@@ -98,6 +112,7 @@ def of(scenario: Scenario) -> Traffic:
         endpoints_there=there,
         tunnels=scenario.tunnels,
         vlan=scenario.vlan,
+        hops=scenario.hops,
     )
 
 
@@ -127,8 +142,33 @@ def tunnel_address(number: int) -> str:
 
 
 def tunnel_mac(number: int) -> str:
-    """MAC of the next hop of a tunnel."""
+    """MAC of a tunnel's far end: its next hop, if it is on the link."""
     return f"02:00:00:00:01:{number:02x}"
+
+
+def hop_address(number: int) -> str:
+    """Underlay address of a router towards the tunnels' far ends."""
+    return str(IPv4Address(_FIRST_HOP + number))
+
+
+def hop_mac(number: int) -> str:
+    """MAC of such a router."""
+    return f"02:00:00:00:02:{number:02x}"
+
+
+def next_hops(traffic: Traffic, tunnel: int) -> tuple[str, ...]:
+    """MACs that packets of a tunnel leave to."""
+    if traffic.hops == 1:
+        return (tunnel_mac(tunnel),)
+    return tuple(hop_mac(number) for number in range(traffic.hops))
+
+
+def neighbours(traffic: Traffic) -> dict[str, str]:
+    """What there is on the link, address → MAC: far ends, and routers to them if there are several."""
+    found = {tunnel_address(number): tunnel_mac(number) for number in range(traffic.tunnels)}
+    if traffic.hops > 1:
+        found |= {hop_address(number): hop_mac(number) for number in range(traffic.hops)}
+    return found
 
 
 def frames(traffic: Traffic) -> list[tuple[Numbers, Rows]]:

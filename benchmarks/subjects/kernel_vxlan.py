@@ -66,6 +66,8 @@ class KernelVxlan:
             raise CannotMeasure("its tunnels here have an IPv4 underlay")
         if scenario.vlan:
             raise CannotMeasure("its bridge here knows no VLANs: the members' port is untagged")
+        if scenario.hops > 1:
+            raise CannotMeasure("its tunnels' far ends are on the link here")
         return _started(traffic.of(scenario), bed)
 
 
@@ -90,8 +92,7 @@ def links(sent: Traffic) -> Iterator[str]:
     yield f"link set {SINK} arp on"
     for device in (SINK, ENTRY, INJECT, TUNNEL, BRIDGE):
         yield f"link set {device} up"
-    for number in range(sent.tunnels):
-        address, mac = traffic.tunnel_address(number), traffic.tunnel_mac(number)
+    for address, mac in traffic.neighbours(sent).items():
         yield f"neighbour add {address} lladdr {mac} dev {underlay} nud permanent"
 
 

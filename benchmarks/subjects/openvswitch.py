@@ -59,6 +59,8 @@ class OpenVSwitch:
     def start(self, scenario: Scenario, bed: Bed) -> AbstractContextManager[RunningSwitch]:
         if scenario.outer != "ipv4":
             raise CannotMeasure("the rules written for it have an IPv4 underlay")
+        if scenario.hops > 1:
+            raise CannotMeasure("its tunnel takes its next hop from one route")
         if scenario.source == "testpmd":
             raise CannotMeasure("a memif source takes one queue, Open vSwitch always has two; use pcap")
         return _started(traffic.of(scenario), scenario.source, bed, self._per_destination)
@@ -198,8 +200,8 @@ def _bridges(switch: _Switch, control: Control, daemon: Child, sent: Traffic) ->
     run([*inside, "address", "add", f"{local}/{traffic.UNDERLAY_BITS}", "dev", "underlay"])
     run([*inside, "link", "set", "underlay", "up"])
     daemon.until(lambda: f"{local}/32 dev underlay" in control.ask("ovs/route/show"), "the route is known")
-    for number in range(sent.tunnels):
-        control.ask("tnl/neigh/set", "underlay", traffic.tunnel_address(number), traffic.tunnel_mac(number))
+    for address, mac in traffic.neighbours(sent).items():
+        control.ask("tnl/neigh/set", "underlay", address, mac)
 
 
 def _ports(switch: _Switch, wiring: eal.Wiring, sent: Traffic) -> None:

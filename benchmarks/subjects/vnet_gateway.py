@@ -92,6 +92,18 @@ class World:
                 rows[:, 0:6] = np.frombuffer(UNDERLAY_MAC, np.uint8)
         return groups
 
+    def lead_tunnels(self, namespace: str, device: str) -> None:
+        """Make the route to the tunnels' far ends go by a device, to as many next hops as they have."""
+        run("ip", "-n", namespace, "route", "replace", traffic.TUNNELS_PREFIX, *self.ways(device))
+
+    def ways(self, device: str) -> list[str]:
+        """The words of that route for `ip route`; the device of the capture port has no address, so each hop
+        is said to be on the link."""
+        if self.traffic.hops == 1:
+            return ["dev", device]
+        hops = (traffic.hop_address(number) for number in range(self.traffic.hops))
+        return [word for hop in hops for word in ("nexthop", "via", hop, "dev", device, "onlink")]
+
     def before(self) -> str:
         """The topology in which this traffic hits nothing yet. For encapsulation tunnels are up by then and
         members known, who stand at a VLAN that nobody uses."""
@@ -130,11 +142,12 @@ def started(world: World, bed: Bed, source: str = "pcap") -> Iterator[RunningGat
             devices(world.traffic.direction, feed.wiring.source, feed.wiring.sink),
             flows=world.traffic.flows,
             packet_buffers=frames,
-            tunnels=world.tunnels,
+            neighbours=traffic.neighbours(world.traffic),
             veths={veth: VETH},
         )
         with gateway:
             feed.begin()
+            world.lead_tunnels(gateway.namespace, UNDERLAY)
             gateway.apply(world.before())
             if world.is_encap:
                 gateway.until(lambda: gateway.tunnels_up() == len(world.tunnels), "all tunnels are up")
@@ -232,10 +245,9 @@ class RunningGateway:
 
     def verify(self) -> None:
         if self._world.is_encap:
-            route = ("ip", "-n", self.gateway.namespace, "route")
-            run(*route, "replace", traffic.TUNNELS_PREFIX, "dev", CAPTURE)
+            self._world.lead_tunnels(self.gateway.namespace, CAPTURE)
             packets = self._captured()
-            run(*route, "del", traffic.TUNNELS_PREFIX, "dev", CAPTURE)
+            self._world.lead_tunnels(self.gateway.namespace, UNDERLAY)
         else:
             self.gateway.apply(self._world.document(port=CAPTURE))
             packets = self._captured()
@@ -278,10 +290,12 @@ def with_tag(packet: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> byte
 def check(world: World, packets: list[bytes]) -> None:
     """Compare packets that came out with those that went in. Raises WrongOutput."""
     wanted = traffic.members_frames(world.traffic)
-    tunnels = list(world.tunnels.items())
     if world.is_encap:
         for packet in packets:
-            _check_encapsulated(packet, wanted, tunnels)
+            _check_encapsulated(packet, wanted, world)
+        hops = {packet[0:6] for packet in packets}
+        if len(hops) < world.traffic.hops:
+            raise WrongOutput(f"packets leave to {len(hops)} of {world.traffic.hops} next hops")
         return
     for packet in packets:
         if packet not in wanted:
@@ -289,16 +303,27 @@ def check(world: World, packets: list[bytes]) -> None:
             raise WrongOutput(f"no inner frame of the source, with VLAN {vlan}: {packet.hex()}")
 
 
-def _check_encapsulated(packet: bytes, members_frames: set[bytes], tunnels: list[tuple[str, str]]) -> None:
+def _check_encapsulated(packet: bytes, members_frames: set[bytes], world: World) -> None:
     frame = Ether(packet)
     if VXLAN not in frame or packet[OUTER_BYTES:] not in members_frames:
         raise WrongOutput(f"no VXLAN packet around a frame of the source: {packet.hex()}")
     there = int.from_bytes(packet[OUTER_BYTES + 30 : OUTER_BYTES + 34], "big")
     number = there - int.from_bytes(socket.inet_aton(traffic.address_there(4, 0)), "big")
-    locator, mac = tunnels[number % len(tunnels)]
+    tunnel = number % len(world.tunnels)
+    hops = traffic.next_hops(world.traffic, tunnel)
     ip, udp = frame[IP], frame[UDP]
     said = (frame.dst, ip.src, ip.dst, udp.dport, udp.chksum, frame[VXLAN].vni, ip.ttl, str(ip.flags))
-    wanted = (mac, traffic.LOCAL_ADDRESS, locator, traffic.VXLAN_PORT, 0, traffic.VNI, 64, "DF")
+    hop = frame.dst if frame.dst in hops else " or ".join(hops)
+    wanted = (
+        hop,
+        traffic.LOCAL_ADDRESS,
+        traffic.tunnel_address(tunnel),
+        traffic.VXLAN_PORT,
+        0,
+        traffic.VNI,
+        64,
+        "DF",
+    )
     lengths = (ip.len, udp.len)
     wanted_lengths = (len(packet) - 14, len(packet) - 34)
     again = IP(packet[14:34])

@@ -102,9 +102,13 @@ def commands(sent: Traffic, ports: Ports) -> Iterator[str]:
         yield f"set interface mac address {underlay} {traffic.UNDERLAY_MAC.hex(':')}"
     yield f"set interface ip address {underlay} {local}/{traffic.UNDERLAY_BITS}"
     yield f"set interface ip vxlan-bypass {underlay}"
+    for address, mac in traffic.neighbours(sent).items():
+        yield f"set ip neighbor static {underlay} {address} {mac}"
+    if sent.hops > 1:
+        for number in range(sent.hops):  # each adds a path to the same route
+            yield f"ip route add {traffic.TUNNELS_PREFIX} via {traffic.hop_address(number)} {underlay}"
     for number in range(sent.tunnels):
         remote = traffic.tunnel_address(number)
-        yield f"set ip neighbor static {underlay} {remote} {traffic.tunnel_mac(number)}"
         yield f"create vxlan tunnel src {local} dst {remote} vni {traffic.VNI} instance {number}"
         yield f"set interface l2 bridge {_tunnel(number)} {BRIDGE} {SPLIT_HORIZON}"
     for number in range(sent.there):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The judge of what came out: scapy builds right output, one thing in it is made wrong."""
 
+from dataclasses import replace
+
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
@@ -98,6 +100,19 @@ def test_decapsulated_packets_are_the_members_own():
     Judge(sent).check([frame[50:] for frame in frames])
     with pytest.raises(WrongOutput, match="no frame of a member"):
         Judge(sent).check(frames)
+
+
+def test_packets_leave_to_each_of_several_next_hops():
+    packets = [encapsulated(frame) for frame in inner_frames(SENT)]
+    sent = replace(SENT, hops=2)
+    for number, packet in enumerate(packets):
+        packet.dst = traffic.hop_mac(number % 2)
+
+    Judge(sent).check([bytes(packet) for packet in packets])
+    with pytest.raises(WrongOutput, match="packets leave to 1 of 2 next hops"):
+        Judge(sent).check([bytes(packet) for packet in packets[::2]])
+    with pytest.raises(WrongOutput, match="packet 0: next hop 02:00:00:00:02:00, should be 02:00:00:00:01:"):
+        Judge(SENT).check([bytes(packet) for packet in packets])
 
 
 TAGGED = Traffic(40, direction="decap", vlan=100)

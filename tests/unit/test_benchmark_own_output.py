@@ -4,6 +4,9 @@
 import tomllib
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.layers.vxlan import VXLAN
 
 from benchmarks.sources import traffic
 from benchmarks.sources.traffic import Traffic
@@ -60,6 +63,36 @@ def test_members_there_stand_behind_every_tunnel():
     assert {n: locators[endpoints[f"there-{n}"]["node"]] for n in range(1000)} == {
         n: [traffic.tunnel_address(n % 256)] for n in range(1000)
     }
+
+
+def encapsulated(inner: bytes, hop: str) -> bytes:
+    there = int(Ether(inner)[IP].dst.rpartition(".")[2]) - 1
+    return bytes(
+        Ether(dst=hop, src="02:00:00:00:00:f1")
+        / IP(src=traffic.LOCAL_ADDRESS, dst=traffic.tunnel_address(there % 16), flags="DF", id=0)
+        / UDP(sport=50000, dport=traffic.VXLAN_PORT, chksum=0)
+        / VXLAN(vni=traffic.VNI, flags="Instance")
+        / inner
+    )
+
+
+def test_packets_leave_to_each_of_several_next_hops():
+    world = World(Traffic(30, hops=2))
+    inner = sorted(traffic.members_frames(world.traffic))
+    both = [encapsulated(frame, traffic.hop_mac(n % 2)) for n, frame in enumerate(inner)]
+
+    check(world, both)
+    with pytest.raises(WrongOutput, match="packets leave to 1 of 2 next hops"):
+        check(world, [encapsulated(frame, traffic.hop_mac(0)) for frame in inner])
+    with pytest.raises(WrongOutput, match=r"expected .*02:00:00:00:02:00 or 02:00:00:00:02:01"):
+        check(world, [*both, encapsulated(inner[0], traffic.hop_mac(2))])
+
+
+def test_the_route_to_the_tunnels_has_as_many_ways_as_they_have_hops():
+    assert World(Traffic(1)).ways("underlay") == ["dev", "underlay"]
+    assert " ".join(World(Traffic(1, hops=2)).ways("capture")) == (
+        "nexthop via 198.18.2.1 dev capture onlink nexthop via 198.18.2.2 dev capture onlink"
+    )
 
 
 def test_delivered_frames_need_the_tag_of_their_port():

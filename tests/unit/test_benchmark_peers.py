@@ -238,6 +238,12 @@ def test_kernel_is_not_measured_with_ports():
         kernel_vxlan.KernelVxlan().start(Scenario("one", ("kernel-vxlan",)), NICS)
 
 
+@pytest.mark.parametrize("subject", [openvswitch.OpenVSwitch(), kernel_vxlan.KernelVxlan()])
+def test_who_has_one_next_hop_a_tunnel_is_not_measured_with_several(subject):
+    with pytest.raises(CannotMeasure, match=r"one route|on the link"):
+        subject.start(Scenario("one", ("openvswitch",), hops=2), BED)
+
+
 def test_kernel_is_not_measured_with_vlans():
     with pytest.raises(CannotMeasure, match="knows no VLANs"):
         kernel_vxlan.KernelVxlan().start(Scenario("one", ("kernel-vxlan",), vlan=100), BED)

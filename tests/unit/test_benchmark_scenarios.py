@@ -42,6 +42,7 @@ def test_a_repeated_name_takes_its_words_from_the_first() -> None:
         ("direction = 'up'", "encap"),
         ("vlan = 4095", "1 to 4094"),
         ("tunnels = 257", "1 to 256"),
+        ("hops = 5", "1 to 4"),
         ("miss_ratio = 2.0", "0 to 1"),
         ("frames = 3", "no such key 'frames'"),
     ],
@@ -67,11 +68,14 @@ def test_deployed_rows_stand_beside_the_same_peers_from_an_external_source() -> 
         ("vxlan-encap-tagged", {"vlan": 100}),
         ("vxlan-decap-tagged", {"vlan": 100, "direction": "decap"}),
         ("vxlan-encap-tunnels", {"tunnels": 256}),
+        ("vxlan-encap-hops", {"hops": 2}),
+        ("vxlan-encap-four-hops", {"hops": 4}),
     ):
-        same = ("measure", "source", "direction", "vlan", "tunnels")
+        same = ("measure", "source", "direction", "vlan", "tunnels", "hops")
         wanted = {key: getattr(plain, key) for key in same} | changes
         assert {key: getattr(found[name], key) for key in same} == wanted
-        assert set(found[name].subjects) == set(plain.subjects) - {"kernel-vxlan"}
+        left_out = {"kernel-vxlan", "openvswitch"} if "hops" in changes else {"kernel-vxlan"}
+        assert set(found[name].subjects) == set(plain.subjects) - left_out
 
 
 def test_quick_scenarios_have_64_byte_frames_only() -> None:

@@ -125,6 +125,20 @@ def test_each_of_256_tunnels_has_an_address_and_a_next_hop_of_its_own(tmp_path):
     assert IPv4Address(traffic.LOCAL_ADDRESS) not in IPv4Network(traffic.TUNNELS_PREFIX)
 
 
+def test_next_hops_of_a_tunnel_are_its_far_end_or_routers_that_all_share():
+    alone, several = Traffic(1), Traffic(1, hops=4)
+
+    assert traffic.next_hops(alone, 3) == ("02:00:00:00:01:03",)
+    assert traffic.next_hops(several, 3) == tuple(f"02:00:00:00:02:{n:02x}" for n in range(4))
+    for sent in (alone, several):
+        macs = {mac for tunnel in range(sent.tunnels) for mac in traffic.next_hops(sent, tunnel)}
+        assert macs <= set(traffic.neighbours(sent).values())
+    assert len(traffic.neighbours(several)) == len(traffic.neighbours(alone)) + 4
+    assert not any(
+        IPv4Address(traffic.hop_address(n)) in IPv4Network(traffic.TUNNELS_PREFIX) for n in range(4)
+    )
+
+
 def test_imix_has_seven_four_and_one_of_twelve(tmp_path):
     lengths = [len(packet) for packet in packets(tmp_path, Traffic(120, 0))]
 
@@ -141,7 +155,8 @@ def test_scenario_says_what_is_sent():
 
     assert traffic.of(scenario) == Traffic(7, 0, "decap", 4)
     assert traffic.of(Scenario("six", ("floor",), inner="ipv6", flows=2)) == Traffic(2, 66, "encap", 6)
-    assert traffic.of(Scenario("far", ("floor",), tunnels=256, vlan=7)) == Traffic(1, tunnels=256, vlan=7)
+    far = Scenario("far", ("floor",), tunnels=256, vlan=7, hops=4)
+    assert traffic.of(far) == Traffic(1, tunnels=256, vlan=7, hops=4)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +169,7 @@ def test_scenario_says_what_is_sent():
         ({"flows": 1, "family": 5}, "family 5"),
         ({"flows": 1, "tunnels": 257}, "257 tunnels"),
         ({"flows": 1, "vlan": 4095}, "VLAN 4095"),
+        ({"flows": 1, "hops": 5}, "5 next hops"),
     ],
 )
 def test_impossible_traffic_is_refused(wrong, named):

@@ -109,6 +109,18 @@ def test_members_port_shared_by_vlan_is_a_sub_interface_that_takes_the_tag_off_a
     assert f"set interface state {member} up" in lines
 
 
+def test_several_next_hops_are_paths_of_one_route_to_neighbours_that_are_there():
+    lines = list(configuration.commands(Traffic(30, hops=2), PORTS))
+
+    routes = [line for line in lines if line.startswith("ip route")]
+    assert routes == [
+        "ip route add 198.18.1.0/24 via 198.18.2.1 Ethernet1",
+        "ip route add 198.18.1.0/24 via 198.18.2.2 Ethernet1",
+    ]
+    assert "set ip neighbor static Ethernet1 198.18.2.2 02:00:00:00:02:01" in lines
+    assert not any(line.startswith("ip route") for line in configuration.commands(Traffic(30), PORTS))
+
+
 def test_generated_packets_begin_when_all_is_configured():
     lines = list(configuration.commands(Traffic(1), GENERATED))
 
