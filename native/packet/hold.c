@@ -12,7 +12,6 @@
 static uint32_t slot_take(struct fp_thread *t, const struct packet *p, uint64_t hash, uint64_t received_ns);
 static struct hold_share *share_of(struct hold_share *share, uint64_t object_id, uint32_t vni);
 static void slot_free(struct fp_thread *t, uint32_t slot);
-static bool slot_current(const struct fp_thread *t, uint32_t slot);
 static bool names_locations(fp_action_word word);
 static bool still_holds(const struct fp_thread *t, const struct hold_slot *s,
 			const struct fp_release *release);
@@ -76,7 +75,7 @@ hold_find(struct fp_thread *t, const struct fp_flow_key *key, uint64_t hash)
 
 	while (i != 0 && memcmp(&hold->slot[i].key, key, sizeof(*key)) != 0)
 		i = hold->slot[i].next;
-	if (i != 0 && unlikely(!slot_current(t, i))) {
+	if (i != 0 && unlikely(!hold_slot_current(t, i))) {
 		hold_slot_end(t, i, FP_DROP_ingress_gone);
 		i = 0;
 	}
@@ -153,7 +152,7 @@ hold_decided(struct fp_thread *t, uint32_t slot, fp_action_word word)
 	uint64_t received_ns[FP_BURST];
 	uint32_t n, rest;
 
-	if (unlikely(!slot_current(t, slot))) {
+	if (unlikely(!hold_slot_current(t, slot))) {
 		hold_slot_end(t, slot, FP_DROP_ingress_gone);
 		return;
 	}
@@ -182,6 +181,10 @@ hold_release(struct fp_thread *t, const struct fp_release *release)
 	s = &hold->slot[slot];
 	if (!s->used || s->uses != uses || memcmp(&s->key, &release->key, sizeof(s->key)) != 0)
 		return; // ended meanwhile
+	if (unlikely(!hold_slot_current(t, slot))) {
+		hold_slot_end(t, slot, FP_DROP_ingress_gone);
+		return;
+	}
 	word = release->action;
 	if (names_locations(word)) {
 		word = hold_word_now(t, &s->key);
@@ -252,8 +255,8 @@ slot_free(struct fp_thread *t, uint32_t slot)
 
 // Indexes are used again after a grace period, and packets wait longer than that: a decision for
 // whoever has the ingress now is none for what came by the one before.
-static bool
-slot_current(const struct fp_thread *t, uint32_t slot)
+bool
+hold_slot_current(const struct fp_thread *t, uint32_t slot)
 {
 	const struct hold_slot *s = &t->hold.slot[slot];
 	const struct fp_ingress *ingress = &t->view.ingress[s->key.ingress];
@@ -265,7 +268,7 @@ slot_current(const struct fp_thread *t, uint32_t slot)
 void
 hold_slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason)
 {
-	uint32_t vnet = slot_current(t, slot) ? t->hold.slot[slot].vnet : 0; // else whose is not known
+	uint32_t vnet = hold_slot_current(t, slot) ? t->hold.slot[slot].vnet : 0; // else whose is not known
 	struct packet packets[FP_BURST];
 	struct rte_mbuf *mbufs[FP_BURST];
 	uint64_t received_ns[FP_BURST];

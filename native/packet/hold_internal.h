@@ -14,6 +14,8 @@ struct hold_packet {
 
 #pragma GCC visibility push(hidden)
 // hold.c. All that waits there ends; the slot is free afterwards.
+// Whether what it came by is still there. Else it is neither asked about nor decided, but ends: ingress_gone.
+bool hold_slot_current(const struct fp_thread *t, uint32_t slot);
 void hold_slot_end(struct fp_thread *t, uint32_t slot, enum fp_drop_reason reason);
 // What the table says of a key now.
 fp_action_word hold_word_now(struct fp_thread *t, const struct fp_flow_key *key);

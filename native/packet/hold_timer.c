@@ -48,7 +48,8 @@ hold_ask_all(struct fp_thread *t, uint32_t worker)
 	struct hold *hold = &t->hold;
 
 	for (uint32_t i = 1; hold->keys != 0 && i <= hold->room; i++)
-		if (hold->slot[i].used && t->view.vnet[hold->slot[i].vnet].worker == worker)
+		if (hold->slot[i].used && hold_slot_current(t, i) &&
+		    t->view.vnet[hold->slot[i].vnet].worker == worker)
 			hold_slot_ask(t, i);
 }
 
@@ -111,8 +112,13 @@ static void
 slot_due(struct fp_thread *t, uint32_t slot)
 {
 	struct hold_slot *s = &t->hold.slot[slot];
-	fp_action_word word = hold_word_now(t, &s->key);
+	fp_action_word word;
 
+	if (unlikely(!hold_slot_current(t, slot))) {
+		hold_slot_end(t, slot, FP_DROP_ingress_gone);
+		return;
+	}
+	word = hold_word_now(t, &s->key);
 	if (fp_action_of(word) != FP_ACTION_NONE) {
 		hold_decided(t, slot, word);
 		return;

@@ -237,6 +237,15 @@ life_change(uint32_t slot)
 	}
 }
 
+// By what a member's frames come in.
+static uint64_t
+from_object(uint8_t kind, uint32_t number, uint8_t member)
+{
+	if (kind == FP_INGRESS_NODE)
+		return NODE_ID + remote_of(number, 0);
+	return object_id(number, member == 2 ? OBJECT_ATTACHMENT_2 : OBJECT_ATTACHMENT_1);
+}
+
 // The V-net of the question may have gone, and its ingress index may be another's.
 void
 answer(const struct fp_record_miss *miss)
@@ -249,6 +258,7 @@ answer(const struct fp_record_miss *miss)
 				      .token = miss->token,
 				      .incarnation = INCARNATION};
 
+	assert(miss->ingress_object == from_object(miss->ingress_kind, number, from[3]));
 	if (w.number[slot] != number)
 		return;
 	const uint64_t member = object_id(number, OBJECT_MEMBER + to[3]);
