@@ -355,6 +355,8 @@ class Pipeline:
     def forward(self, packet: Packet, action: Action) -> Outcome:
         location = action.destination
         assert location is not None
+        if packet.routed and self.tables.vnets[location.vni].gateway_mac == NO_MAC:
+            raise dropped("no_gateway")
         tunneled = isinstance(packet.ingress, Remote)
         if isinstance(location.target, Attachment):
             if location.target == packet.ingress and not packet.routed:
@@ -438,7 +440,7 @@ class Pipeline:
     def answer(self, packet: Packet, action: Action) -> Outcome:
         mac = action.destination.mac if action.destination else packet.vnet.gateway_mac
         if mac == NO_MAC:
-            raise dropped("location_gone")
+            raise dropped("location_gone" if action.destination else "no_gateway")
         if mac == packet.ethernet[6:12]:
             raise dropped("arp_own_address")
         _, sha, spa, _, tpa = struct.unpack("!8s6s4s6s4s", packet.payload)

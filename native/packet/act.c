@@ -61,6 +61,18 @@ act(struct fp_thread *t, struct packet *packets, struct rte_mbuf **mbufs, const 
 	return again;
 }
 
+// What is routed leaves with the MAC of the gateway of the V-net that it goes into: never with none.
+static inline bool
+has_gateway(const struct fp_thread *t, const struct packet *p, const struct fp_location *location)
+{
+	const struct fp_vnet *vnet;
+
+	if (!(p->flags & PACKET_ROUTED))
+		return true;
+	vnet = vnet_at(t, location->vnet);
+	return vnet != NULL && load64(vnet->gateway_mac) << 16 != 0;
+}
+
 // Where the location is says how: an endpoint that has moved since the decision is one store in its
 // location.
 static inline __attribute__((always_inline)) void
@@ -71,6 +83,10 @@ forward(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp_action_
 
 	if (unlikely(location == NULL)) {
 		drop_packet(t, p, mbuf, FP_DROP_location_gone);
+		return;
+	}
+	if (unlikely(!has_gateway(t, p, location))) {
+		drop_packet(t, p, mbuf, FP_DROP_no_gateway);
 		return;
 	}
 	half = location_now(location);

@@ -72,7 +72,8 @@ neighbor_answer(struct fp_thread *t, struct packet *p, struct rte_mbuf *mbuf, fp
 		memcpy(mac, t->view.vnet[p->vnet].gateway_mac, sizeof(mac));
 	}
 	if (unlikely(load_mac(mac) == 0)) {
-		drop_packet(t, p, mbuf, FP_DROP_location_gone);
+		drop_packet(t, p, mbuf,
+			    fp_action_destination(word) != 0 ? FP_DROP_location_gone : FP_DROP_no_gateway);
 		return;
 	}
 	if (unlikely(load_mac(mac) == load_mac(frame + 6))) {

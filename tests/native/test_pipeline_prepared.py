@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 from bench import wide
-from frames import IP, Dot1Q, Ether, ip, mac, udp_frame, vxlan_frame
+from frames import IP, Dot1Q, Ether, arp_frame, ip, mac, udp_frame, vxlan_frame
 from world import A_IP, B_IP, C_IP, GATEWAY, LOCAL, NEAR, NEAR_MAC, NEAR_NODE, OUR_MAC, A, B, C, World
 
 from fastpath import records
 from fastpath.records import RecordType
-from model_packets import Key
+from model_packets import Action, Key, Location
 
 
 @pytest.fixture
@@ -85,3 +85,27 @@ def test_gateway_mac_of_now_decides_what_is_routed(world):
         world.bench.set_vnet(replace(world.red, gateway_mac=gateway))
         hops.append(Ether(world.bench.through(2, frame).sent[0].frame)[IP].ttl)
     assert hops == [8, 9, 8]
+
+
+@pytest.mark.parametrize("to", ["tunnel", "attachment", "tagged attachment"])
+def test_what_is_routed_never_leaves_with_no_source(world, to):
+    at = {"attachment": (1, 0), "tagged attachment": (1, 30)}.get(to)
+    place = world.blue_c
+    if at is not None:
+        place = world.bench.add_location(Location(200, world.bench.add_attachment(world.blue, *at), C), "x")
+    world.bench.apply(records.make(RecordType.PEERING_SET, vni=100, to_vni=200))
+    world.bench.allow(key(world.at_a, A_IP, C_IP, "routed"), place)
+    frame = udp_frame((A, A_IP), (GATEWAY, C_IP), ttl=9)
+    assert world.bench.compare(0, frame).reason == "no_gateway"
+    world.bench.set_vnet(replace(world.blue, gateway_mac=mac(0xBB)))
+    for _ in range(2):
+        (sent,) = world.bench.compare(0, frame).sent
+        assert mac(0xBB) in sent.frame
+    world.bench.set_vnet(world.blue)
+    assert world.bench.compare(0, frame).reason == "no_gateway"
+
+
+def test_nobody_answers_for_a_gateway_that_has_no_mac(world):
+    question = arp_frame((A, A_IP), "10.0.0.254", vlan=20)
+    world.bench.add_flow(key(world.at_blue, A_IP, "10.0.0.254", "neighbor"), Action("answer"))
+    assert world.bench.compare(0, question).reason == "no_gateway"
