@@ -7,7 +7,8 @@ from typing import Any
 from directory_client.vocabulary.addresses import pack_address
 from directory_client.vocabulary.names import parse_mac
 from directory_client.vocabulary.numbers import IngressKind, KeyClass, KeyFlag
-from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.decide.decide import decide
+from directory_service.decide.question import Asker, Decision, Query
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from topologies import make_snapshot

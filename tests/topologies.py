@@ -11,7 +11,7 @@ from typing import Any
 
 from directory_client.vocabulary.addresses import pack_address
 from directory_client.vocabulary.numbers import IngressKind, KeyClass, KeyFlag
-from directory_service.decide.decide import Query
+from directory_service.decide.question import Query
 from directory_service.documents.integrity import find_faults
 from directory_service.documents.writer import Counter, Wanted, plan
 from directory_service.model.snapshot import Snapshot, empty_snapshot

@@ -14,8 +14,8 @@ from directory_client.vocabulary.names import suggest
 from directory_client.wire.rows import Rows
 from directory_service.bulk.bulk import Bulk
 from directory_service.decide.answer import decide_rows
-from directory_service.decide.decide import Asker
 from directory_service.decide.explain import provenance
+from directory_service.decide.question import Asker
 from directory_service.documents.resting import NO_REPORTS, Number, Reports, Rests, read_readable, withheld
 from directory_service.documents.writer import read_counter
 from directory_service.editor import Editor

@@ -11,7 +11,7 @@ from directory_service.bulk import ahead as ahead_module
 from directory_service.bulk import sides as sides_module
 from directory_service.bulk.bulk import ROWS_MIN, Bulk
 from directory_service.decide.answer import decide_rows
-from directory_service.decide.decide import Asker
+from directory_service.decide.question import Asker
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from learning import note_learned

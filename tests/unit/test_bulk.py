@@ -22,7 +22,7 @@ from directory_service.bulk import verdicts as verdicts_module
 from directory_service.bulk.bulk import ROWS_MIN, Bulk
 from directory_service.bulk.outcomes import ASK
 from directory_service.decide.answer import Answer, decide_rows
-from directory_service.decide.decide import Asker, Query
+from directory_service.decide.question import Asker, Query
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings
 from learning import note_learned

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from directory_client.vocabulary.addresses import pack_address
 from directory_client.vocabulary.numbers import Action, ChangeKind, KeyClass, KeyFlag
 from directory_client.vocabulary.scopes import Scope, covers_change
-from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.decide.decide import decide
+from directory_service.decide.question import Asker, Decision, Query
 from directory_service.documents.writer import Wanted, commit, make_note, plan, read_counter
 from directory_service.model.snapshot import Snapshot
 from directory_service.service import Directory

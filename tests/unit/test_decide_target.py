@@ -13,7 +13,7 @@ from directory_client.vocabulary.reasons import reason_number
 from directory_client.wire.limits import LIFETIME_MS_MIN
 from directory_client.wire.rows import QUERY
 from directory_service.decide.answer import decide_rows
-from directory_service.decide.decide import Asker
+from directory_service.decide.question import Asker
 from directory_service.model.snapshot import Snapshot
 from red_vnet import MAC, NOW_MS, POSTGRES, SETTINGS, ask, id_of, ruled, snapshot, topology
 from topologies import make_snapshot

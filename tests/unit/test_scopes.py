@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from directory_client.vocabulary.numbers import Action, ChangeKind, KeyClass, KeyFlag
 from directory_client.vocabulary.scopes import PORT_MAX, Scope, covers_change, covers_refusal
-from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.decide.decide import decide
+from directory_service.decide.question import Asker, Decision, Query
 from directory_service.model.holes import Holes
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings

@@ -20,7 +20,8 @@ from directory_service.bulk.outcomes import ACTIONS, ASK, NARROW, Columns, Outco
 from directory_service.bulk.sides import Sides
 from directory_service.bulk.verdicts import Verdicts
 from directory_service.decide.answer import Answer, decide_rows, decision_row, pack_scope, queries_of
-from directory_service.decide.decide import REFRESH_RATIO, Asker, decide
+from directory_service.decide.decide import REFRESH_RATIO, decide
+from directory_service.decide.question import Asker
 from directory_service.kinds.peering import PEERING
 from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.model.snapshot import Snapshot

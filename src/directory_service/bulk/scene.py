@@ -14,8 +14,9 @@ import numpy as np
 
 from directory_client.wire.rows import Rows
 from directory_service.bulk.locations import Locations
-from directory_service.decide.decide import has_mac, is_gateway_address
+from directory_service.decide.decide import is_gateway_address
 from directory_service.decide.locate import find_location, object_of
+from directory_service.decide.source import has_mac
 from directory_service.kinds.node import Node
 from directory_service.model.member import FAMILY_IPV4, FAMILY_MAC, Holder, Member, Whereabouts
 from directory_service.model.rules import RuleSet

@@ -9,8 +9,9 @@ import numpy as np
 
 from directory_client.vocabulary.scopes import Scope
 from directory_client.wire.rows import DECISION, LOCATION, QUERY, SCOPE, TUNNEL, Rows
-from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.decide.decide import decide
 from directory_service.decide.locate import Location
+from directory_service.decide.question import Asker, Decision, Query
 from directory_service.model.fabric import Tunnel
 from directory_service.model.snapshot import Snapshot
 from directory_service.settings import Settings

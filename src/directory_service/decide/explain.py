@@ -13,8 +13,9 @@ from directory_client.vocabulary.addresses import pack_address, parse_address, u
 from directory_client.vocabulary.names import format_mac, parse_mac, suggest
 from directory_client.vocabulary.numbers import Action, Granularity, IngressKind, KeyClass, KeyFlag
 from directory_client.vocabulary.reasons import find_reason
-from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.decide.decide import decide
 from directory_service.decide.nearest import find_nearest
+from directory_service.decide.question import Asker, Decision, Query
 from directory_service.documents.history import undo
 from directory_service.documents.writer import decode_note
 from directory_service.kinds.node import Node

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from directory_client.vocabulary.addresses import pack_address
 from directory_client.vocabulary.names import parse_mac
 from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass, KeyFlag
-from directory_service.decide.decide import Asker, Decision, Query, decide
+from directory_service.decide.decide import decide
 from directory_service.decide.explain import find_asker
+from directory_service.decide.question import Asker, Decision, Query
 from directory_service.kinds.rule import PROTO_NUMBERS
 from directory_service.model.member import FAMILY_IPV4, FAMILY_IPV6, FAMILY_MAC
 from directory_service.model.snapshot import Snapshot

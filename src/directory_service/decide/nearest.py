@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from directory_client.vocabulary.addresses import unpack_address
-from directory_service.decide.decide import Decision, Query
+from directory_service.decide.question import Decision, Query
 from directory_service.kinds.rule import WITH_PORTS, Ranges, Rule, describe_rule, proto_name
 from directory_service.model.member import FAMILY_MAC, Holder
 from directory_service.model.rules import in_ranges

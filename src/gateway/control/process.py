@@ -21,38 +21,31 @@ from typing import Any
 
 import zmq
 
-from directory_client.client import DirectoryClient
-from directory_client.events import Answered, Asked, Failed, Progressed, ServerChanged
-from directory_client.keys import client_keys
 from directory_client.process.descriptors import Admission, Listener, raise_limit
 from directory_client.process.notify import notify
-from directory_client.realm import RealmPin
 from directory_client.wire.limits import INBOX_BYTES_MAX
 from gateway.configuration.configuration import Configuration
 from gateway.control import inbox
 from gateway.control.admin import Admin, AdminSocket
 from gateway.control.data_plane_link import DataPlaneLink
+from gateway.control.directory_link import DirectoryLink
 from gateway.control.next_hops import NextHops
 from gateway.control.reloading import reload
 from gateway.metrics.collector import CONTENT_TYPE, Collector
 from gateway.metrics.server import MetricsServer
-from gateway.processes.instance import instance
 from gateway.processes.process import is_gone
 from gateway.processes.reloading import Reloading
-from gateway.state.events import Events, adoption_text, change_text
+from gateway.state.events import Events, adoption_text
 from gateway.state.job import (
     DUMP_ROWS,
     Answer,
     AskDataPlane,
-    AskDirectory,
-    Done,
     Job,
-    Progress,
     Refused,
     Steps,
     dump,
 )
-from gateway.state.state import DirectoryServer, State, read_names, read_table
+from gateway.state.state import State, read_names, read_table
 from gateway.state.statistics import sample_of
 
 log = logging.getLogger(__name__)
@@ -63,7 +56,6 @@ TABLES_S = 5.0
 LOCATORS_S = 1.0
 METRICS_AGAIN_S = 10.0
 FRESH_UPTIME_S = 30.0
-SILENT_TIMEOUT_S = 2.0  # for a directory that does not answer anyway
 
 
 def run(configuration: Configuration) -> None:
@@ -88,12 +80,11 @@ class Control:
         self._context: zmq.Context[Any] = zmq.Context()
         self.state = State(configuration, package_version(), Events(configuration.name), clock)
         self._link = DataPlaneLink(configuration.data_plane_socket, clock, self._found, self._lost)
-        self._directory = self._open_directory()
-        self._questions: dict[int, Done] = {}
+        self._directory = DirectoryLink(self.state, self._context, self._handle)
         self._hung_up = False
         self._reloading = Reloading("control", configuration, self._take)
         self._admin = Admin(
-            self.state, self._link.ask, self._ask_directory, self._reload, self._new_documents
+            self.state, self._link.ask, self._directory.ask, self._reload, self._directory.new_documents
         )
         self._next_hops: NextHops | None = None
         self._inbox = self._open_inbox()
@@ -117,9 +108,6 @@ class Control:
             self._poller.register(always, zmq.POLLIN)
         self._sample_s = self._tables_s = self._locators_s = self._metrics_s = 0.0
         self._sampling = self._reading_tables = False
-        self._revision_seen: int | None = None
-        self._notices_told: set[tuple[str, str]] = set()
-        self._told_lost: dict[str, str] = {}  # endpoint → why it was lost, which was an event
         self._adoption_told: int | None = None
 
     def stop(self) -> None:
@@ -144,7 +132,6 @@ class Control:
         for admin_socket in self._sockets:
             admin_socket.close()
         self._inbox.close()
-        self._directory.goodbye()
         self._directory.close()
         self._context.term()
 
@@ -183,6 +170,9 @@ class Control:
             os.read(self._wake_read, 64)
             self._reloading.on_signal()
         self._tick()
+
+    def _handle(self, request: dict[str, Any], answer: Callable[[Answer], None]) -> None:
+        self._admin.handle(request, answer, may_change=False)
 
     # -- reading the file again
 
@@ -230,23 +220,6 @@ class Control:
         self._polled = wanted
 
     # -- the parts' beginnings
-
-    def _open_directory(self) -> DirectoryClient:
-        configuration = self.state.configuration
-        identity = configuration.identity
-        keys = client_keys(identity.key_file, identity.directory_public_key) if identity else None
-        client = DirectoryClient(
-            configuration.directory_endpoints,
-            node=configuration.name,
-            role="control",
-            instance=instance(configuration.runtime_dir),
-            keys=keys,
-            context=self._context,
-            pin=RealmPin(configuration.realm_file),
-        )
-        client.serve()
-        self.state.servers = self._servers
-        return client
 
     def _open_inbox(self) -> zmq.Socket[Any]:
         opened: zmq.Socket[Any] = self._context.socket(zmq.PULL)
@@ -339,105 +312,6 @@ class Control:
         self._tables_s = self._clock() + max(TABLES_S, 20 * (self._clock() - started))
         return {}
 
-    # -- the directory
-
-    def _ask_directory(self, asked: AskDirectory, done: Done) -> None:
-        present = {key: value for key, value in asked.fields.items() if value is not None}
-        answering = self.state.active_server() is not None
-        timeout_s = asked.timeout_s if answering else min(asked.timeout_s, SILENT_TIMEOUT_S)
-        identity = self._directory.send(asked.type, timeout_s=timeout_s, **present)
-        self._questions[identity] = done
-
-    def _hear_directory(self) -> None:
-        for event in self._directory.receive():
-            if isinstance(event, Answered):
-                done = self._questions.pop(event.id, None)
-                if done is not None:
-                    done(event.head)
-            elif isinstance(event, Progressed):
-                done = self._questions.get(event.id)
-                if done is not None:
-                    done(Progress(event.seconds, event.before))
-            elif isinstance(event, Failed):
-                done = self._questions.pop(event.id, None)
-                if done is not None:
-                    done(Refused(event.error, event.fix, event.code))
-            elif isinstance(event, Asked):
-                self._admin.handle(event.request, self._answer_to(event), may_change=False)
-            elif isinstance(event, ServerChanged):
-                self._server_changed(event)
-
-    def _answer_to(self, asked: Asked) -> Callable[[Answer], None]:
-        return lambda answer: self._directory.answer(asked, answer)
-
-    def _server_changed(self, event: ServerChanged) -> None:
-        if event.up:
-            self._told_lost.pop(event.endpoint, None)
-            self.state.events.add("directory_found", f"directory {event.endpoint} answers")
-        else:
-            self._told_lost[event.endpoint] = event.why
-            now = f"{event.active} is used now" if event.active else "none answers"
-            why = event.why or "does not answer"
-            self.state.events.add("directory_lost", f"directory {event.endpoint}: {why}; {now}")
-            log.warning("directory %s: %s; %s", event.endpoint, why, now)
-
-    def _servers(self) -> list[DirectoryServer]:
-        return [
-            DirectoryServer(
-                health.name,
-                health.endpoint,
-                health.state,
-                health.active and health.state in ("up", "late"),
-                health.revision,
-                health.rtt_us,
-                health.silent_s,
-                health.failures,
-                health.problem,
-                health.fix,
-                health.notices,
-                health.incarnation,
-                health.key,
-            )
-            for health in self._directory.servers()
-        ]
-
-    def _tell_notices(self) -> None:
-        """Make an event and a log line of what a directory says of this gateway, once for each."""
-        said = {(n.why, n.text) for server in self.state.servers() for n in server.notices}
-        said |= {
-            ("era", f"{one.name} is in era {one.era}: {one.era_began}")
-            for one in self._directory.servers()
-            if one.era_began and not one.refused
-        }
-        said |= {
-            ("problem", f"{one.name or one.endpoint}: {one.problem}")
-            for one in self.state.servers()
-            if one.problem and one.problem != self._told_lost.get(one.endpoint)
-        }
-        for _, text in sorted(said - self._notices_told):
-            self.state.events.add("directory_notice", text)
-            log.warning("directory: %s", text)
-        self._notices_told = said
-
-    def _new_documents(self) -> Job | None:
-        """Return a job that makes events of what was changed since it was last asked; None: the
-        directory's revision stands still. It is asked for when somebody looks at the events."""
-        server = self.state.active_server()
-        if server is None or server.revision == self._revision_seen:
-            return None
-        before, self._revision_seen = self._revision_seen, server.revision
-        if before is None or server.revision < before:
-            return None
-        return self._read_documents(before)
-
-    def _read_documents(self, before: int) -> Job:
-        answer = yield AskDirectory("history", {"document": None, "limit": 20}, 2.0)
-        for row in reversed(answer.get("rows", [])):
-            if row.get("revision", 0) > before:
-                at_s = row.get("time")
-                self.state.events.add(*change_text(row), at_s if isinstance(at_s, (int, float)) else None)
-        return {}
-
     # -- time
 
     def _read_inbox(self) -> None:
@@ -450,7 +324,7 @@ class Control:
 
     def _tick(self) -> None:
         now = self._clock()
-        self._hear_directory()
+        self._directory.hear()
         self._link.tick()
         if self._next_hops is not None:
             self._next_hops.advance(self._read_pairs)
@@ -460,12 +334,12 @@ class Control:
         if self._link.up and now >= self._tables_s and not self._reading_tables:
             self._tables_s, self._reading_tables = now + TABLES_S, True
             self._admin.run(self._read_tables(), lambda _: self._ended("_reading_tables"))
-        if self._revision_seen is None or self._admin.is_watched:
-            self._admin.run_if(self._new_documents())
+        if not self._directory.has_seen_a_revision or self._admin.is_watched:
+            self._admin.run_if(self._directory.new_documents())
         if now >= self._locators_s:
             self._locators_s = now + LOCATORS_S
             self._say_locators()
-            self._tell_notices()
+            self._directory.tell_notices()
             self._look_for_parent()
         if self.state.metrics_problem and now >= self._metrics_s:
             self._metrics_s = now + METRICS_AGAIN_S
@@ -504,7 +378,7 @@ class Control:
             for address in port.addresses
         ]
         ports = [port.name for port in configuration.ports.values() if port.is_inside]
-        self._directory.set_heartbeat(locators=locators, ports=ports)
+        self._directory.say(locators, ports)
         if self._next_hops is None:
             return
         there: set[IPv4Address | IPv6Address] = self._next_hops.addresses()
