@@ -163,7 +163,11 @@ judge_end(struct fp_arena *arena, uint32_t now_s)
 	end_note(arena->header, now_s);
 	if (ends_lately(arena->header, now_s, true) >= FP_CRASHES_KEPT) {
 		suspects_find(arena);
-		return arena->left_out.suspects ? FP_ARENA_ADOPTED : FP_ARENA_COLD_CRASHES;
+		// Where it went on without them, it was not they.
+		return arena->left_out.suspects &&
+				       ends_lately(arena->header, now_s, true) < 2 * FP_CRASHES_KEPT
+			       ? FP_ARENA_ADOPTED
+			       : FP_ARENA_COLD_CRASHES;
 	}
 	return ends_lately(arena->header, now_s, false) >= FP_ENDS_KEPT ? FP_ARENA_COLD_CRASHES
 									: FP_ARENA_ADOPTED;
@@ -278,11 +282,14 @@ fp_arena_open(const char *path, const struct fp_arena_config *config, uint64_t n
 		goto err;
 	}
 	a->len_bytes = fp_pages_round(a->fd, layout.len_bytes);
-	fp_arena_tick(a, now_ns);
+	a->now_s = (uint32_t)(now_ns / 1000000000u);
 	if ((rc = arena_map(a, &layout, a->now_s)) < 0 || (rc = private_make(a)) < 0)
 		goto err;
 
+	// A data plane that waits for the lock reads its clock just before it has it.
+	a->clock_went_back = a->header->ticked_s > a->now_s + 1;
 	fp_store(&a->header->clean, 0);
+	fp_arena_tick(a, now_ns);
 	fp_store(&a->header->incarnation, a->header->incarnation + 1);
 	if (a->adoption.how == FP_ARENA_ADOPTED)
 		fp_adopt(a);
@@ -345,7 +352,10 @@ fp_arena_incarnation(const struct fp_arena *arena)
 void
 fp_arena_tick(struct fp_arena *arena, uint64_t now_ns)
 {
-	__atomic_store_n(&arena->now_s, (uint32_t)(now_ns / 1000000000u), __ATOMIC_RELEASE);
+	const uint32_t now_s = (uint32_t)(now_ns / 1000000000u);
+	__atomic_store_n(&arena->now_s, now_s, __ATOMIC_RELEASE);
+	if (arena->header->ticked_s != now_s)
+		fp_store(&arena->header->ticked_s, now_s);
 	__atomic_store_n(&arena->flows_resident, arena->pool[FP_POOL_FLOW].live, __ATOMIC_RELAXED);
 }
 

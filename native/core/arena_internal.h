@@ -50,8 +50,8 @@ struct fp_arena_header {
 	struct fp_secret secret;
 	uint64_t incarnation; // random when made, one more at every open
 	uint32_t clean;       // 1: closed in order
-	uint32_t zero;
-	uint64_t boot; // hash of the kernel's boot id: the arena's clock starts anew with it
+	uint32_t ticked_s;    // the arena's clock at its last tick
+	uint64_t boot;        // hash of the kernel's boot id: the arena's clock starts anew with it
 	uint8_t pad[8];
 	struct fp_arena_end end;                // of this one, noted while it ends
 	struct fp_arena_end ends[FP_ENDS_KEPT]; // that were found; newest first
@@ -102,6 +102,7 @@ struct fp_arena {
 	uint64_t (*clock_ns)(void); // see fp_installer_hooks; NULL: none
 	struct fp_adoption_report adoption;
 	struct fp_arena_end left_out; // V-nets that adoption leaves out
+	bool clock_went_back;         // since the last data plane's last tick: ages are unknown
 	void *base;
 	size_t len_bytes;
 	int fd; // -1: anonymous

@@ -66,6 +66,7 @@ fp_flow_apply(struct fp_installer *in, const struct fp_record_flow *record)
 		.refresh_at_s = record->refresh_ms && refresh_at_s < expire_at_s ? refresh_at_s : 0,
 		.vnet = parties.vnet,
 	};
+	fp_upkeep_expects(in, value.refresh_at_s, expire_at_s);
 	rc = fp_flow_insert(in->arena, &record->key, &value);
 	if (rc == -EAGAIN)
 		return -EAGAIN;

@@ -343,7 +343,7 @@ fp_flow_claim(struct fp_arena *arena, uint32_t index)
 
 	if (entry->used_s > arena->now_s) // an age from the future would never be evicted
 		fp_store(&entry->used_s, arena->now_s);
-	if (arena->view.flow_side[index].decided_at_s > arena->now_s) { // the clock went back: how old is it?
+	if (arena->clock_went_back) { // how old is it?
 		fp_store(&entry->expire_at_s, 0);
 		fp_store(&arena->view.flow_side[index].decided_at_s, 0);
 	}

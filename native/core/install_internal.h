@@ -85,7 +85,7 @@ struct fp_installer {
 	uint64_t now_ns;
 	uint32_t now_s;
 	uint8_t client;        // whose record is being applied
-	uint32_t applying_vni; // of the record that is being applied, or was last
+	uint32_t applying_vni; // of the record that is being applied, or was last; 0: within a tick
 	uint32_t workers;      // that share the V-nets, 0: they are anybody's
 	uint32_t left_ns;      // what records may still spend before others have their turn,
 	uint64_t until_ns;     // and until when by the arena's clock, 0: they have not begun
@@ -134,6 +134,8 @@ struct fp_installer {
 	// upkeep.c
 	uint64_t upkeep_ns;   // when the last tick was
 	uint32_t upkeep_owed; // entries to be looked at by now
+	uint32_t lap_s;       // what a lap over all flows takes
+	uint32_t window_s;    // shortest time from a flow's refresh to its end, of those seen in this lap
 	uint32_t upkeep_cursor, collect_location, collect_tunnel, collect_set;
 	uint32_t asked; // refreshes of this tick
 	// silence.c
@@ -241,6 +243,9 @@ void fp_mark_forget(struct fp_installer *in, uint32_t vnet);                 // 
 bool fp_marking_tick(struct fp_installer *in, uint32_t *left_ns);            // true: there is more to do
 
 // upkeep.c
+void fp_upkeep_open(struct fp_installer *in);
+// A flow has come that is to be asked about between the two: laps are shorter than that.
+void fp_upkeep_expects(struct fp_installer *in, uint32_t refresh_at_s, uint32_t expire_at_s);
 bool fp_upkeep_tick(struct fp_installer *in, uint32_t *left_ns); // likewise
 
 // silence.c

@@ -83,6 +83,8 @@ fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
 {
 	in->now_ns = now_ns;
 	in->now_s = (uint32_t)(now_ns / 1000000000);
+	const uint32_t last_vni = in->applying_vni;
+	in->applying_vni = 0; // a pass is at work for nobody in particular
 	fp_arena_tick(in->arena, now_ns);
 	fp_arena_reclaim(in->arena);
 	fp_workers_watch(in);
@@ -95,6 +97,7 @@ fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
 	fp_locations_collect(in, collect);
 	fp_tunnels_collect(in, collect / 16);
 	fp_installer_sync(in);
+	in->applying_vni = last_vni;
 	return more;
 }
 
@@ -195,6 +198,7 @@ tables_open(struct fp_installer *in)
 	int rc = fp_peerings_open(in);
 	if (rc < 0)
 		return rc;
+	fp_upkeep_open(in);
 	fp_tunnels_open(in);
 	fp_locations_open(in);
 	fp_tunnel_sets_open(in);

@@ -2,12 +2,13 @@
 //
 // Upkeep: one pass over all flows, again and again in slices. Asks about those in use before their time is over,
 // extends them while no directory answers, and takes out what has expired. A lap takes LAP_S at most, whatever
-// the capacity: what is owed for the time that has passed is done slice after slice, records between.
+// the capacity, and less where flows are to be asked about within less: what is owed for the time that has passed is done slice after slice, records between.
 #include "install_internal.h"
 
 #include "flow_internal.h"
 
-#define LAP_S 15 // less than EXTEND_AHEAD_S, and than what is left of a life at its refresh
+#define LAP_S 15    // less than EXTEND_AHEAD_S
+#define LAP_S_MIN 2 // however short lives are
 #define REFRESHES_PER_TICK 128
 #define REFRESH_NS 200
 #define REFRESH_AGAIN_S 5 // an unanswered refresh is repeated
@@ -24,6 +25,25 @@ static void refresh(struct fp_installer *in, const struct fp_flow_entry *entry, 
 static void extend(const struct fp_installer *in, const struct fp_vnet *vnet, struct fp_flow_entry *entry,
 		   const struct fp_flow_side *side);
 
+void
+fp_upkeep_open(struct fp_installer *in)
+{
+	in->lap_s = in->window_s = LAP_S;
+}
+
+void
+fp_upkeep_expects(struct fp_installer *in, uint32_t refresh_at_s, uint32_t expire_at_s)
+{
+	uint32_t window_s = expire_at_s - refresh_at_s;
+	if (refresh_at_s <= in->now_s || refresh_at_s >= expire_at_s || window_s >= in->window_s)
+		return;
+	if (window_s < LAP_S_MIN)
+		window_s = LAP_S_MIN;
+	in->window_s = window_s;
+	if (window_s < in->lap_s)
+		in->lap_s = window_s;
+}
+
 bool
 fp_upkeep_tick(struct fp_installer *in, uint32_t *left_ns)
 {
@@ -31,6 +51,10 @@ fp_upkeep_tick(struct fp_installer *in, uint32_t *left_ns)
 	owe(in);
 	in->asked = 0;
 	const bool around = fp_flow_pass(in->arena, &in->upkeep_cursor, left_ns, upkeep_one, in);
+	if (around) {
+		in->lap_s = in->window_s;
+		in->window_s = LAP_S;
+	}
 	const uint32_t seen = (around ? entries : in->upkeep_cursor) - from;
 	if (in->asked >= REFRESHES_PER_TICK)
 		in->upkeep_cursor = from; // some were left: they do not wait for the next lap
@@ -42,7 +66,7 @@ fp_upkeep_tick(struct fp_installer *in, uint32_t *left_ns)
 static void
 owe(struct fp_installer *in)
 {
-	const uint64_t lap_ns = LAP_S * 1000000000ull;
+	const uint64_t lap_ns = in->lap_s * 1000000000ull;
 	uint64_t elapsed_ns = in->now_ns > in->upkeep_ns ? in->now_ns - in->upkeep_ns : 0;
 	if (elapsed_ns > lap_ns)
 		elapsed_ns = lap_ns;
@@ -64,6 +88,7 @@ upkeep_one(void *context, uint32_t index, struct fp_flow_entry *entry, struct fp
 		refresh(in, entry, side);
 		return REFRESH_NS;
 	}
+	fp_upkeep_expects(in, side->refresh_at_s, entry->expire_at_s);
 	return fp_flow_expire_at(in->arena, index, EXPIRED_KEPT_S) ? FP_REMOVE_NS : 0;
 }
 
@@ -110,6 +135,8 @@ extend(const struct fp_installer *in, const struct fp_vnet *vnet, struct fp_flow
 	uint64_t until_s = (uint64_t)in->now_s + EXTEND_AHEAD_S;
 	if (until_s > limit_s)
 		until_s = limit_s;
-	if (entry->expire_at_s < until_s && entry->expire_at_s + EXPIRED_KEPT_S >= in->now_s)
+	if (entry->expire_at_s > limit_s) // its life is longer than stale_max
+		fp_store(&entry->expire_at_s, (uint32_t)limit_s);
+	else if (entry->expire_at_s < until_s && entry->expire_at_s + EXPIRED_KEPT_S >= in->now_s)
 		fp_store(&entry->expire_at_s, (uint32_t)until_s);
 }

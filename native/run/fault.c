@@ -63,7 +63,9 @@ on_fault(int signal_number, siginfo_t *info, void *)
 			n = vnets_of(own, vnis);
 		else if (is_housekeeping && (vnis[0] = fp_installer_at_work(watched->installer)) != 0)
 			n = 1;
-		fp_arena_note_fault(watched->arena, signal_number, vnis, n);
+		// A fault of a thread that does not work on the tables says nothing of them: as if killed.
+		if (own != NULL || is_housekeeping)
+			fp_arena_note_fault(watched->arena, signal_number, vnis, n);
 	}
 	for (size_t i = 0; i < FAULTS; i++)
 		if (faults[i] == signal_number)

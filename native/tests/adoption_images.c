@@ -71,7 +71,8 @@ image_adopt(void)
 	struct facts *facts = malloc(sizeof(*facts));
 
 	assert(facts);
-	((struct fp_arena_header *)last_image)->clean = 1; // this many crashes would start cold
+	((struct fp_arena_header *)last_image)->clean = 1;    // this many crashes would start cold
+	((struct fp_arena_header *)last_image)->ticked_s = 0; // it is adopted at the time of its beginning
 	const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	assert(fd >= 0 &&
 	       write(fd, last_image, watched.arena->len_bytes) == (ssize_t)watched.arena->len_bytes);
@@ -149,10 +150,11 @@ image_check(uint32_t image, const struct facts *before, const struct facts *afte
 		const struct fact *old = &before->fact[i], *new = fact_find(after, old->kind, old->name);
 		const struct fact *is = fact_find(now, old->kind, old->name);
 		const bool kept = new &&new->value == old->value;
-
 		if (!is && new && (kept || always_there(old->kind)))
 			complain(old, image, "is lost");
-		if (is && is->value != old->value && !(new && is->value == new->value))
+		const bool ends_sooner = old->kind == FLOW_LIFE && !new &&is && is->value < old->value;
+
+		if (is && is->value != old->value && !(new && is->value == new->value) && !ends_sooner)
 			complain(old, image, kept ? "has changed" : "is neither old nor new");
 		if (is && new && is->kind == FLOW &&new->value != old->value)
 			life_check(image, is, is->value == old->value ? before : after, now);

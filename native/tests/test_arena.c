@@ -137,6 +137,37 @@ test_crashes_cost_the_vnets_that_they_have_in_common(void)
 	assert(open_and_close(&config) == FP_ARENA_ADOPTED); // closed in order: that is over
 }
 
+// Where crashes go on without the V-nets that they had in common, it is something else.
+static void
+test_crashes_that_go_on_start_cold(void)
+{
+	const struct fp_arena_config config = small_config(64);
+	const uint32_t always[] = {7001};
+	enum fp_adoption how = FP_ARENA_ADOPTED;
+	int crashes = 0;
+
+	path_fresh();
+	struct fp_arena *arena = arena_new(path, &config);
+	for (uint32_t vni = 7001; vni <= 7003; vni++)
+		attachment_new(arena, vnet_new(arena, vni, 0));
+	fp_arena_close(arena);
+	for (; crashes < 8 && how == FP_ARENA_ADOPTED; crashes++) {
+		const pid_t child = fork();
+		int status;
+
+		assert(child >= 0);
+		if (child == 0) {
+			assert(fp_arena_open(path, &config, NOW_NS, &arena) == 0);
+			how = fp_arena_adoption(arena)->how;
+			fp_arena_note_fault(arena, SIGSEGV, always, 1);
+			_exit((int)how);
+		}
+		assert(waitpid(child, &status, 0) == child && WIFEXITED(status));
+		how = (enum fp_adoption)WEXITSTATUS(status);
+	}
+	assert(how == FP_ARENA_COLD_CRASHES && crashes == 7); // left out three times, and it was not they
+}
+
 static void
 test_another_layout_starts_cold(void)
 {
@@ -311,6 +342,7 @@ main(void)
 	RUN(test_crashes_longer_ago_than_a_minute_do_not_count);
 	RUN(test_a_data_plane_that_is_killed_leaves_good_tables);
 	RUN(test_crashes_cost_the_vnets_that_they_have_in_common);
+	RUN(test_crashes_that_go_on_start_cold);
 	RUN(test_another_layout_starts_cold);
 	RUN(test_an_arena_of_another_boot_is_made_anew);
 	RUN(test_one_data_plane_holds_it);
