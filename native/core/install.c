@@ -102,7 +102,7 @@ dispatch(struct fp_installer *in, const struct fp_record *record)
 	case FP_RECORD_TUNNEL_REMOVE:
 		return fp_tunnel_remove(in, r);
 	case FP_RECORD_TUNNEL_GROUP_SET:
-		return fp_tunnel_group_set(in, r);
+		return fp_tunnel_set_apply(in, r);
 	case FP_RECORD_LOCATION_SET:
 		return fp_location_set(in, r);
 	case FP_RECORD_LOCATION_REMOVE:

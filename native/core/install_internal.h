@@ -90,11 +90,11 @@ struct fp_installer {
 	uint32_t left_ns;      // what records may still spend before others have their turn,
 	uint64_t until_ns;     // and until when by the arena's clock, 0: they have not begun
 
-	struct fp_id_map vnets;     // vni
-	struct fp_id_map ingresses; // object id, vni (attachments: 0)
-	struct fp_id_map locations; // object id, vni << 8 | way
-	struct fp_id_map tunnels;   // object id
-	struct fp_id_map sets;      // object id
+	struct fp_id_map vnets;       // vni
+	struct fp_id_map ingresses;   // object id, vni (attachments: 0)
+	struct fp_id_map locations;   // object id, vni << 8 | way
+	struct fp_id_map tunnels;     // object id
+	struct fp_id_map tunnel_sets; // object id
 
 	struct fp_vnet_state *vnet;
 	uint16_t *ingress_snapshot; // number of the V-net's snapshot in which it was set last
@@ -218,7 +218,7 @@ void fp_tunnel_hold(struct fp_installer *in, uint32_t index);
 void fp_tunnel_drop(struct fp_installer *in, uint32_t index);
 uint32_t fp_tunnel_by_id(const struct fp_installer *in, uint64_t object_id);
 void fp_tunnel_sets_open(struct fp_installer *in);
-int fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group *record);
+int fp_tunnel_set_apply(struct fp_installer *in, const struct fp_record_tunnel_group *record);
 void fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count);
 uint32_t fp_tunnel_set_by_id(const struct fp_installer *in, uint64_t object_id);
 

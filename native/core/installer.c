@@ -48,7 +48,7 @@ fp_installer_destroy(struct fp_installer *in)
 	fp_id_map_free(&in->ingresses);
 	fp_id_map_free(&in->locations);
 	fp_id_map_free(&in->tunnels);
-	fp_id_map_free(&in->sets);
+	fp_id_map_free(&in->tunnel_sets);
 	fp_id_map_free(&in->tunnel_paths);
 	fp_chain_free(&in->location_chain);
 	fp_chain_free(&in->target_chain);
@@ -186,7 +186,7 @@ tables_open(struct fp_installer *in)
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||
 	    fp_id_map_init(&in->locations, secret, view->locations) < 0 ||
 	    fp_id_map_init(&in->tunnels, secret, view->tunnels) < 0 ||
-	    fp_id_map_init(&in->sets, secret, view->tunnel_sets) < 0 ||
+	    fp_id_map_init(&in->tunnel_sets, secret, view->tunnel_sets) < 0 ||
 	    fp_id_map_init(&in->tunnel_paths, secret, view->tunnels) < 0 ||
 	    fp_chain_init(&in->location_chain, view->locations) < 0 ||
 	    fp_chain_init(&in->target_chain, view->locations) < 0 ||

@@ -22,7 +22,7 @@ fp_tunnel_sets_open(struct fp_installer *in)
 		uint64_t object_id = in->arena->view.tunnel_set[i].object_id;
 		uint32_t other = fp_tunnel_set_by_id(in, object_id);
 		if (other == 0) {
-			fp_id_map_put(&in->sets, object_id, 0, i);
+			fp_id_map_put(&in->tunnel_sets, object_id, 0, i);
 		} else if (fp_locations_retarget(in, i, other) == 0) {
 			// The last data plane ended between publishing a change and forgetting what it replaces.
 			set_forget(in, i);
@@ -43,7 +43,7 @@ fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count)
 		if (fp_index_references(pool, i)) {
 			in->set_seen_s[i] = in->now_s;
 		} else if (in->now_s - in->set_seen_s[i] > UNUSED_S) {
-			fp_id_map_remove(&in->sets, in->arena->view.tunnel_set[i].object_id, 0);
+			fp_id_map_remove(&in->tunnel_sets, in->arena->view.tunnel_set[i].object_id, 0);
 			set_forget(in, i);
 		}
 	}
@@ -52,11 +52,11 @@ fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count)
 uint32_t
 fp_tunnel_set_by_id(const struct fp_installer *in, uint64_t object_id)
 {
-	return fp_id_map_find(&in->sets, object_id, 0);
+	return fp_id_map_find(&in->tunnel_sets, object_id, 0);
 }
 
 int
-fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group *record)
+fp_tunnel_set_apply(struct fp_installer *in, const struct fp_record_tunnel_group *record)
 {
 	struct fp_assembly *assembly = &in->assembly[in->client];
 	struct fp_tunnel_set set;
@@ -86,7 +86,7 @@ fp_tunnel_group_set(struct fp_installer *in, const struct fp_record_tunnel_group
 			set_forget(in, rc == 0 ? old : index);
 		}
 		if (rc == 0)
-			fp_id_map_put(&in->sets, set.object_id, 0, index);
+			fp_id_map_put(&in->tunnel_sets, set.object_id, 0, index);
 	}
 	if (rc != -EAGAIN)
 		assembly->group_open = false;

@@ -196,11 +196,11 @@ huge_2m_read(const char *name, unsigned long *pages)
 static void
 signals_prepare(void)
 {
-	sigset_t set;
-	sigemptyset(&set);
+	sigset_t signals;
+	sigemptyset(&signals);
 	for (int signal_number = SIGRTMIN + 1; signal_number < SIGRTMAX; signal_number++)
-		sigaddset(&set, signal_number);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
+		sigaddset(&signals, signal_number);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGIO, SIG_IGN);
 }
 

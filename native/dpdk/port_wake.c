@@ -49,11 +49,11 @@ wake_fds_find(struct fp_port *port, const struct wake_fds *before, bool interrup
 			port->wake_fd[queue++] = fd;
 	// The handler of the driver's signal must never run: it would make reads conditional on the
 	// next signal.
-	sigset_t set;
-	sigemptyset(&set);
+	sigset_t signals;
+	sigemptyset(&signals);
 	for (int signal_number = SIGRTMIN + 1; signal_number < SIGRTMAX; signal_number++)
-		sigaddset(&set, signal_number);
-	while (sigtimedwait(&set, NULL, &(struct timespec){0}) > 0)
+		sigaddset(&signals, signal_number);
+	while (sigtimedwait(&signals, NULL, &(struct timespec){0}) > 0)
 		;
 }
 

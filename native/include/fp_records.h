@@ -82,7 +82,7 @@ struct fp_record { // any of them
 };
 static_assert(sizeof(struct fp_record) == FP_RECORD_BYTES, "record");
 
-// Hold token: thread 8 | slot 24 | generation 32. 0: nobody waits.
+// Hold token: thread 8 | slot 24 | uses of the slot 32. 0: nobody waits.
 struct fp_record_miss {
 	struct fp_record_head head;
 	struct fp_flow_key key;

@@ -42,14 +42,14 @@ fp_fault_unwatch(void)
 void
 fp_fault_thread(const struct fp_thread *thread)
 {
-	sigset_t set;
+	sigset_t signals;
 
 	own = thread;
 	is_housekeeping = thread == NULL;
-	sigemptyset(&set);
+	sigemptyset(&signals);
 	for (size_t i = 0; i < FAULTS; i++)
-		sigaddset(&set, faults[i]);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+		sigaddset(&signals, faults[i]);
+	pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
 }
 
 // Only stores; then whoever handled the signal before has it: what faulted faults again, what was sent is sent again.

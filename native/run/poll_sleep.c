@@ -17,7 +17,7 @@
 
 #define DEAF_NS 1000000000ull // how long a device that is gone is not waited for
 
-static void interrupts_set(struct fp_poll *poll, bool on);
+static void interrupts_switch(struct fp_poll *poll, bool on);
 static bool ready(struct pollfd *one);
 static void devices_gone(struct fp_poll *poll);
 static void devices_hear(struct fp_poll *poll);
@@ -37,7 +37,7 @@ fp_poll_sleep_announce(struct fp_poll *poll)
 {
 	__atomic_store_n(&poll->sleeping, 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	interrupts_set(poll, true);
+	interrupts_switch(poll, true);
 }
 
 void
@@ -56,7 +56,7 @@ fp_poll_sleep_wait(struct fp_poll *poll, uint32_t sleep_us)
 void
 fp_poll_sleep_end(struct fp_poll *poll)
 {
-	interrupts_set(poll, false);
+	interrupts_switch(poll, false);
 	__atomic_store_n(&poll->sleeping, 0, __ATOMIC_RELAXED);
 }
 
@@ -90,7 +90,7 @@ devices_hear(struct fp_poll *poll)
 }
 
 static void
-interrupts_set(struct fp_poll *poll, bool on)
+interrupts_switch(struct fp_poll *poll, bool on)
 {
 	for (uint32_t i = 0; i < poll->queues; i++) {
 		struct fp_poll_queue *queue = &poll->queue[i];

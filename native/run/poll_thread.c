@@ -323,9 +323,9 @@ thread_prepare(struct fp_poll *poll)
 	prctl(PR_SET_TIMERSLACK, 1);
 	if (poll->cpu == FP_CPU_ANY)
 		return;
-	cpu_set_t set;
-	CPU_ZERO(&set);
-	CPU_SET(poll->cpu, &set);
+	cpu_set_t cpus;
+	CPU_ZERO(&cpus);
+	CPU_SET(poll->cpu, &cpus);
 	poll->pinned =
-		poll->cpu < CPU_SETSIZE && pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
+		poll->cpu < CPU_SETSIZE && pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus) == 0;
 }
