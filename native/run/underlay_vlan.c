@@ -12,15 +12,20 @@ fp_underlay_vlans_adopt(struct fp_dataplane *dp)
 	uint16_t vlans[FP_VLANS];
 
 	for (uint32_t port = 0; port < dp->config.ports_n; port++) {
+		uint64_t seen[FP_VLANS / 64] = {0};
 		uint32_t n = 0;
 		for (uint32_t i = 1; i < view->tunnels; i++) {
 			uint32_t index = fp_tunnel_nexthops(view->tunnel[i]);
 			const struct fp_nexthop_group *group = &view->nexthops[index];
 			if (index == 0 || index >= view->nexthop_groups)
 				continue;
-			for (uint8_t hop = 0; hop < RTE_MIN(group->count, FP_NEXTHOPS_MAX); hop++)
-				if (group->hop[hop].port == port && n < FP_VLANS)
-					vlans[n++] = group->hop[hop].vlan;
+			for (uint8_t hop = 0; hop < RTE_MIN(group->count, FP_NEXTHOPS_MAX); hop++) {
+				const uint16_t vlan = group->hop[hop].vlan % FP_VLANS;
+				if (group->hop[hop].port != port || seen[vlan / 64] >> vlan % 64 & 1)
+					continue;
+				seen[vlan / 64] |= 1ull << vlan % 64;
+				vlans[n++] = vlan;
+			}
 		}
 		if (n > 0)
 			fp_port_set_underlay_vlans(&dp->ports[port], vlans, n);

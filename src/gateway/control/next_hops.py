@@ -15,8 +15,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.control.exceptions import ExceptionPorts
 from gateway.control.rings import ControlRings, DataPlaneUnreachable
+from gateway.control.underlay_vlans import UnderlayVlans
 from gateway.state.state import State
-from gateway.underlay.nexthop import Pair, Resolution, underlay_vlans
+from gateway.underlay.nexthop import Pair, Resolution
 from gateway.underlay.underlay import Underlay
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,7 @@ class NextHops:
         self._read_pairs_s: float | None = None
         self._reading = False
         self._sent: dict[Pair, bool] = {}  # whether the data plane was told of hops
-        self._vlans: dict[str, tuple[int, ...]] = {}  # by port: those that the data plane was told
-        self._used_vlans: dict[int, frozenset[int]] = {}  # by port: those of next hops
+        self._vlans = UnderlayVlans(state)
         self._bad_since: dict[Pair, float] = {}
         self._sleeping = False
 
@@ -106,8 +106,9 @@ class NextHops:
             for pair, resolution in self._underlay.advance(now):
                 self._resolved(pair, resolution, now)
             self._send_late_losses(now)
-            self._tell_vlans()
             if self._rings is not None:
+                resolver = self._underlay.resolver
+                self._vlans.tell(resolver.ports, resolver.tables, self._rings, now)
                 self._rings.flush()
         except DataPlaneUnreachable as error:
             log.warning("rings: %s", error)
@@ -119,7 +120,7 @@ class NextHops:
         self._rings = ControlRings(self._state.configuration.data_plane_socket)
         self._connected_s = now
         self._sent.clear()
-        self._vlans.clear()
+        self._vlans.data_plane_is_new()
         self._bad_since.clear()
         self._underlay.set_ports(self._exceptions.connect(self._rings))
         self._repair_s = now + REPAIR_S
@@ -149,6 +150,7 @@ class NextHops:
             return
         wanted = {Pair(ip_address(local), ip_address(remote)) for local, remote in pairs}
         self._underlay.set_pairs(wanted)
+        self._vlans.keep_only(wanted)
         for table in (self._state.resolutions, self._state.unresolved_at, self._sent, self._bad_since):
             for gone in set(table) - wanted:
                 del table[gone]
@@ -173,27 +175,12 @@ class NextHops:
                 if resolution is not None and not resolution.hops:
                     self._tell(pair, resolution)
 
-    def _tell_vlans(self) -> None:
-        """Say in which VLANs of each underlay port tunnel packets may come, where that has changed."""
-        if self._rings is None:
-            return
-        for port in self._underlay.resolver.ports:
-            used = self._used_vlans.get(port.index, frozenset())
-            vlans = underlay_vlans(port.interface, self._underlay.resolver.tables, used)
-            if not vlans or self._vlans.get(port.name) == vlans:
-                continue
-            self._vlans[port.name] = vlans
-            refused = self._rings.tell_vlans(port.name, vlans)
-            if refused:
-                log.warning("port=%s underlay VLANs %s: %s", port.name, vlans, refused)
-
     def _tell(self, pair: Pair, resolution: Resolution) -> None:
         """Send to the data plane and say what it means for people."""
         if self._rings is None:
             return
         self._rings.send(pair, resolution)
-        for hop in resolution.hops:
-            self._used_vlans[hop.port] = self._used_vlans.get(hop.port, frozenset()) | {hop.vlan}
+        self._vlans.resolved(pair, resolution.hops)
         resolved, before = bool(resolution.hops), self._sent.get(pair)
         self._sent[pair] = resolved
         if resolved == before:

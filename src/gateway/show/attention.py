@@ -25,6 +25,8 @@ def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict
         lines.append(line("parent", text, "systemctl start vnet-gateway"))
     for port, (error, fix) in sorted(state.exception_problems.items()):
         lines.append(line(f"port {port}", error, fix))
+    for port, error in sorted(state.vlan_problems.items()):
+        lines.append(line(f"port {port}", error, "vnetctl show ports"))
     for locator in state.missing_locators:
         text = "stands on no interface of this machine: nothing is sent from it"
         lines.append(line(f"locator {locator}", text, _locator_fix(state.configuration, locator)))

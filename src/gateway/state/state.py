@@ -132,6 +132,7 @@ class State:
     resolutions: dict[Pair, Resolution] = field(default_factory=dict)
     unresolved_at: dict[Pair, float] = field(default_factory=dict)  # seconds since 1970
     exception_problems: dict[str, tuple[str, str]] = field(default_factory=dict)  # port -> (error, fix)
+    vlan_problems: dict[str, str] = field(default_factory=dict)  # by port
     missing_locators: tuple[str, ...] = ()
     parent_is_gone: bool = False
     metrics_problem: str = ""  # why nobody can read them; empty: all is well
