@@ -356,6 +356,8 @@ def test_a_document_of_many_megabytes_is_applied_in_pieces_while_others_are_answ
 
 def test_a_disk_that_takes_no_audit_record_keeps_back_changes_and_nothing_else(served: Served) -> None:
     audit = served.path / "audit.jsonl"
+    # Of what was made before, the record may still be on its way.
+    wait_for(lambda: json.loads(audit.read_text().splitlines()[-1])["stage"] == "done")
     audit.rename(served.path / "audit.1")
     os.mkfifo(audit)
     with open(os.open(audit, os.O_RDWR | os.O_NONBLOCK), "r+b", buffering=0) as pipe:

@@ -402,6 +402,7 @@ def test_ordinary_user_can_run_it_with_null_and_pcap_ports(tmp_path: Path) -> No
     (tmp_path / "in.pcap").chmod(0o644)
     device = f"net_pcap0,rx_pcap={tmp_path}/in.pcap,tx_pcap={tmp_path}/out.pcap"
     bed = Bed(tmp_path, {"rack": (device, "inside"), "uplink": ("net_null0,no-rx=1", "underlay")})
+    bed.file.chmod(0o644)
     try:
         bed.start(command=[sys.executable, "-c", AS_NOBODY, "data-plane", str(bed.file)])
         until(lambda: counted(bed, "counters", "received") == 1, "the packet of the file was received")
