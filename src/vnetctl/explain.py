@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.cells import cell_len
 from rich.text import Text
 
 from vnetctl.errors import WRONG_INPUT, Failure, printable
+from vnetctl.rows import read_row
 from vnetctl.session import Session, output_options, pass_session
-from vnetctl.table import STATE_STYLES, Column, Layout, Row
+from vnetctl.table import STATE_STYLES, Column, Layout
 from vnetctl.units import UNKNOWN, Units
+
+if TYPE_CHECKING:
+    from directory_client.wire.reasons import Explanation, RecordRow
 
 NAME_WIDTH = 12
 FLOWS_SHOWN = 3
@@ -72,45 +76,43 @@ def explain(session: Session, vnet: str, source: str, destination: str, **option
     args = {"vnet": vnet, "source": source, "destination": destination}
     args |= {key: value for key, value in options.items() if value is not None}
     rows = session.ask("explain", args=args).get("rows", [])
+    # Imported here, so that help starts fast.
+    from directory_client.wire.reasons import Explanation
+
+    explained = [] if session.json else [read_row(row, Explanation) for row in rows]
     if session.plain:
-        session.show_rows(PLAIN, [{**row, "rule": _rule_of(row)} if session.tsv else row for row in rows])
+        tsv = ({**row, "rule": one.rule} for row, one in zip(rows, explained, strict=False))
+        session.show_rows(PLAIN, [*tsv] if session.tsv else rows)
         return
     lines: list[Text] = []
-    for row in rows:
-        lines += [*([Text("")] if lines else []), *explanation(row, args, session.layout)]
+    for one in explained:
+        lines += [*([Text("")] if lines else []), *explanation(one, args, session.layout)]
     session.show_lines(lines)
     session.show_silent()
 
 
-def explanation(row: Row, args: dict[str, Any], layout: Layout) -> list[Text]:
+def explanation(row: Explanation, args: dict[str, Any], layout: Layout) -> list[Text]:
     """Return the screen: the answer first, the reasons below it, what gateways have, what to type next."""
     units = layout.units
-    action = str(row.get("action") or UNKNOWN)
-    outcome = f"drop: {row['reason']}" if action == "drop" and row.get("reason") else action
-    if action in ("encapsulate", "relay") and row.get("to_node"):
-        outcome = f"{action} to {row['to_node']}"
+    action = row.action or UNKNOWN
+    outcome = f"drop: {row.reason}" if action == "drop" and row.reason else action
+    if action in ("encapsulate", "relay") and row.to_node:
+        outcome = f"{action} to {row.to_node}"
     wanted = " ".join(str(args[key]) for key in ("protocol", "port") if args.get(key) is not None)
     head = Text(style="bold")
-    head.append(printable(f"{row.get('vnet')}   {row.get('source')} → {row.get('destination')}   "))
+    head.append(printable(f"{row.vnet}   {row.source} → {row.destination}   "))
     head.append(f"{printable(wanted)}   " if wanted else "")
     head.append(printable(outcome), style=STATE_STYLES.get(action, "green"))
     lines = [head, Text("")]
-    records = [entry for entry in row.get("records") or () if isinstance(entry, dict)]
-    lines += aligned([_reason(entry) for entry in records])
+    lines += aligned([_reason(entry) for entry in row.records])
     lines += _against(row, units)
     lines += _rules(row) + _back(row)
     lines += [*([Text("")] if lines[-1].plain else []), _decision(row, units)]
     lines += _cached(row, units)
     lines = [part for line in lines for part in wrapped(line, layout.width)]
-    if row.get("reason") == "no_rule":  # a command is copied: it stays one line
+    if row.reason == "no_rule":  # a command is copied: it stays one line
         lines += [Text(""), Text(f"to allow it:  {allowing(row, args)}")]
     return lines
-
-
-def _rule_of(row: Row) -> str:
-    """Return the name of the rule that decided, empty if none did."""
-    records = (one for one in row.get("records") or () if isinstance(one, dict))
-    return next((str(one.get("name")) for one in records if one.get("role") == "rule"), "")
 
 
 def wrapped(line: Text, width: int | None) -> list[Text]:
@@ -129,34 +131,28 @@ def wrapped(line: Text, width: int | None) -> list[Text]:
     return [*parts, line]
 
 
-def _rules(row: Row) -> list[Text]:
+def _rules(row: Explanation) -> list[Text]:
     """What the rules say of a pair whose packets are judged by their ports."""
     words = {"there": "", "back": "   on the way back only: answers", "both": "   both ways"}
     lines = []
-    for number, rule in enumerate(row.get("rules") or ()):
+    for number, rule in enumerate(row.rules or ()):
         title = ("" if number else "rules").ljust(NAME_WIDTH)
-        lines.append(
-            Text(
-                printable(
-                    f"  {title}  {rule.get('name')}  {rule.get('text')}{words.get(rule.get('way'), '')}"
-                )
-            )
-        )
+        lines.append(Text(printable(f"  {title}  {rule.name}  {rule.text}{words.get(rule.way, '')}")))
     if lines:
         lines.append(Text(printable(f"  {''.ljust(NAME_WIDTH)}  name protocol and port to see one decided")))
     return lines
 
 
-def _back(row: Row) -> list[Text]:
+def _back(row: Explanation) -> list[Text]:
     """What becomes of the answers."""
-    back = row.get("back")
-    if not isinstance(back, dict):
+    back = row.back
+    if not back:
         return []
-    by = f" by {back['rule']}" if back.get("rule") else ""
-    reason = f" {back['reason']}" if back.get("reason") else ""
-    port = f" to port {back['port']}" if back.get("port") else ""
-    text = f"{back.get('action')}{reason}{port}{by}, asked by {back.get('node')}"
-    style = "red" if back.get("action") == "drop" else ""
+    by = f" by {back.rule}" if back.rule else ""
+    reason = f" {back.reason}" if back.reason else ""
+    port = f" to port {back.port}" if back.port else ""
+    text = f"{back.action}{reason}{port}{by}, asked by {back.node}"
+    style = "red" if back.action == "drop" else ""
     return [Text(printable(f"  {'and back'.ljust(NAME_WIDTH)}  {text}"), style=style)]
 
 
@@ -172,82 +168,70 @@ def aligned(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:
     return lines
 
 
-def _reason(entry: dict[str, Any]) -> tuple[str, str, str, str]:
+def _reason(entry: RecordRow) -> tuple[str, str, str, str]:
     """One record that led to the decision: what it is, its name, what it says, its revision."""
-    revision = f"revision {entry['revision']}" if entry.get("revision") else ""
-    name = (
-        str(entry.get("name") or "").rpartition("/")[2]
-        if entry.get("kind") != "route"
-        else str(entry.get("name"))
-    )
-    text = str(entry.get("text") or "")
-    text += "   matched on the way back" if entry.get("way") == "back" else ""
-    return printable(entry.get("role") or ""), printable(name), printable(text), revision
+    revision = f"revision {entry.revision}" if entry.revision else ""
+    name = entry.name if entry.kind == "route" else entry.name.rpartition("/")[2]
+    text = entry.text + ("   matched on the way back" if entry.way == "back" else "")
+    return printable(entry.role), printable(name), printable(text), revision
 
 
-def _against(row: Row, units: Units) -> list[Text]:
+def _against(row: Explanation, units: Units) -> list[Text]:
     """What keeps it from being allowed: the sentence, the nearest rule, what allowed it before."""
     lines: list[Text] = []
-    sentence = row.get("why") or row.get("sentence")
-    if row.get("reason") and sentence:
+    sentence = row.why or row.sentence
+    if row.reason and sentence:
         lines.append(Text(printable(f"  {'because'.ljust(NAME_WIDTH)}  {sentence}")))
-    nearest, before = row.get("nearest"), row.get("before")
-    if isinstance(nearest, dict):
-        differs = ", ".join(str(item) for item in nearest.get("differs") or ())
-        way = " on the way back" if nearest.get("way") == "back" else ""
-        text = f"{nearest.get('name')}  {nearest.get('text')}     differs{way} in: {differs}"
+    if nearest := row.nearest:
+        way = " on the way back" if nearest.way == "back" else ""
+        text = f"{nearest.name}  {nearest.text}     differs{way} in: {', '.join(nearest.differs)}"
         lines.append(Text(printable(f"  {'nearest rule'.ljust(NAME_WIDTH)}  {text}")))
-    if isinstance(before, dict):
-        comment = f': "{before["comment"]}"' if before.get("comment") else ""
-        when = f"{units.clock(before.get('time'))}, {before.get('user') or 'somebody'}{comment}"
-        rule = f"{row.get('vnet')}/{before.get('name')}"
-        text = f"{rule} allowed it until revision {before.get('revision')} ({when})"
+    if before := row.before:
+        comment = f': "{before.comment}"' if before.comment else ""
+        when = f"{units.clock(before.time)}, {before.user or 'somebody'}{comment}"
+        text = f"{row.vnet}/{before.name} allowed it until revision {before.revision} ({when})"
         lines.append(Text(printable(f"  {'before'.ljust(NAME_WIDTH)}  {text}")))
     return lines
 
 
-def allowing(row: Row, args: dict[str, Any]) -> str:
+def allowing(row: Explanation, args: dict[str, Any]) -> str:
     """Return the command that would add a rule for just this connection."""
     protocol, port = args.get("protocol"), args.get("port")
     ends: dict[str, str] = {}
-    for entry in row.get("records") or ():
+    for entry in row.records:
         # What is behind a route is no member: rules select it by its prefix. The route comes first.
-        name = str(entry.get("name"))
-        ends.setdefault(
-            str(entry.get("role")), name if entry.get("kind") == "route" else name.rpartition("/")[2]
-        )
+        ends.setdefault(entry.role, entry.name if entry.kind == "route" else entry.name.rpartition("/")[2])
     source, destination = ends.get("source", args["source"]), ends.get("destination", args["destination"])
     name = "-".join(str(part) for part in ("allow", protocol, port) if part is not None)
     what = (f" --proto {protocol}" if protocol else "") + (f" --port {port}" if port is not None else "")
-    return printable(f"vnetctl rule add {row.get('vnet')}/{name} --from {source} --to {destination}{what}")
+    return printable(f"vnetctl rule add {row.vnet}/{name} --from {source} --to {destination}{what}")
 
 
-def _decision(row: Row, units: Units) -> Text:
-    parts = [str(row.get("action") or UNKNOWN), f"granularity {row.get('granularity') or UNKNOWN}"]
-    if row.get("lifetime_s") is not None:
-        parts.append(f"lifetime {row['lifetime_s']:.0f} s")
-    parts.append(f"at revision {row.get('revision')}")
-    if row.get("locator"):
-        parts.append(f"locator {row['locator']}")
+def _decision(row: Explanation, units: Units) -> Text:
+    parts = [row.action or UNKNOWN, f"granularity {row.granularity or UNKNOWN}"]
+    if row.lifetime_s is not None:
+        parts.append(f"lifetime {row.lifetime_s:.0f} s")
+    parts.append(f"at revision {row.revision}")
+    if row.locator:
+        parts.append(f"locator {row.locator}")
     return Text(printable(f"  {'decision'.ljust(NAME_WIDTH)}  {'   '.join(parts)}"))
 
 
-def _cached(row: Row, units: Units) -> list[Text]:
-    cached, node = row.get("cached"), str(row.get("node") or "")
-    if not node:
+def _cached(row: Explanation, units: Units) -> list[Text]:
+    if not row.node:
         return []
-    name = printable(node).ljust(NAME_WIDTH)
+    cached, name = row.cached, printable(row.node).ljust(NAME_WIDTH)
     if cached is None:
         return [Text(f"  {name}  its flow cache was not asked", style="dim")]
     if not cached:
         return [Text(f"  {name}  not cached: the next packet asks")]
     lines = []
     for flow in cached[:FLOWS_SHOWN]:
-        tunnel = f", tunnel {flow['tunnel']}" if flow.get("tunnel") else ""
-        stale = ", overtaken by a change: being asked again" if flow.get("stale") else ""
-        packets = f", {units.short(flow.get('packets'))} packets" if flow.get("packets") is not None else ""
-        says = str(flow.get("action")) + (f" {flow['reason']}" if flow.get("reason") else "")
-        idle = flow.get("idle_s")
+        tunnel = f", tunnel {flow.tunnel}" if flow.tunnel else ""
+        stale = ", overtaken by a change: being asked again" if flow.stale else ""
+        packets = f", {units.short(flow.packets)} packets" if flow.packets is not None else ""
+        says = flow.action + (f" {flow.reason}" if flow.reason else "")
+        idle = flow.idle_s
         last = (
             ", last now"
             if idle is not None and idle < 2
@@ -255,7 +239,7 @@ def _cached(row: Row, units: Units) -> list[Text]:
             if idle
             else ""
         )
-        text = f"cached: {says}, revision {flow.get('revision')}{tunnel}{packets}{last}{stale}"
+        text = f"cached: {says}, revision {flow.revision}{tunnel}{packets}{last}{stale}"
         lines.append(Text(printable(f"  {name}  {text}")))
         name = " " * NAME_WIDTH
     if len(cached) > FLOWS_SHOWN:

@@ -348,3 +348,11 @@ def test_options_may_stand_before_or_after_the_command() -> None:
 
 def test_an_empty_list_says_none() -> None:
     assert lines("show", "endpoints", answers={"endpoints": []}) == ["none"]
+
+
+def test_an_explanation_that_is_not_as_declared_is_a_sentence_that_names_the_field() -> None:
+    answers = {"explain": [{**EXPLANATION, "records": [{"role": "rule", "revision": "seven"}]}]}
+    shown = run("explain", "red", "web-1", "db-1", answers=answers)
+    assert shown.exit_code == 1
+    assert "records[0].revision" in shown.output
+    assert json.loads(run("explain", "red", "web-1", "db-1", "--json", answers=answers).output)

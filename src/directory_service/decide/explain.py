@@ -9,10 +9,13 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+import msgspec
+
 from directory_client.vocabulary.addresses import pack_address, parse_address, unpack_address
 from directory_client.vocabulary.names import format_mac, parse_mac, suggest
 from directory_client.vocabulary.numbers import Action, Granularity, IngressKind, KeyClass, KeyFlag
 from directory_client.vocabulary.reasons import find_reason
+from directory_client.wire.reasons import BackRow, BeforeRow, Explanation, Provenance, RecordRow, RuleRow
 from directory_service.decide.decide import decide
 from directory_service.decide.nearest import find_nearest
 from directory_service.decide.question import Asker, Decision, Query
@@ -94,33 +97,40 @@ def _key_class(state: VnetState, family: int, source: bytes, destination: bytes)
 def explain(
     snapshot: Snapshot, question: Question, commits: Iterable[Commit], now_ms: int, settings: Settings
 ) -> dict[str, Any]:
-    """Decide and say why. `commits` are those that led to the snapshot, newest first. Raises Refused."""
+    """Decide and say why: an Explanation as a map. `commits` are those that led to the snapshot, newest
+    first. Raises Refused."""
     posed = pose(snapshot, question)
     decision = decide(snapshot, posed.query, posed.asker, now_ms, settings)
     state = find_vnet(snapshot, question.vnet)
-    answer = {
-        "vnet": question.vnet,
-        "source": _show(posed.family, posed.query.source),
-        "destination": _show(posed.family, posed.query.destination),
-        "protocol": proto_name(posed.query.protocol) if posed.query.protocol else "any",
-        "port": question.port,
-        "source_port": question.source_port,
-        "node": posed.asker.node.name,
-        "vni": posed.query.vni,
-        **provenance(snapshot, state, posed.family, decision),
-    }
+    answer = Explanation(
+        vnet=question.vnet,
+        source=_show(posed.family, posed.query.source),
+        destination=_show(posed.family, posed.query.destination),
+        protocol=proto_name(posed.query.protocol) if posed.query.protocol else "any",
+        port=question.port,
+        source_port=question.source_port,
+        node=posed.asker.node.name,
+        vni=posed.query.vni,
+        **msgspec.structs.asdict(_provenance(snapshot, state, posed.family, decision)),
+    )
     matches = _matches_of(state, posed, decision)
-    for record in answer["records"]:
-        if record["role"] == "rule":
-            record["way"] = _way_matched(matches, posed.query, decision)
+    for record in answer.records:
+        if record.role == "rule":
+            record.way = _way_matched(matches, posed.query, decision)
     if decision.action == Action.NARROW:
-        answer["rules"] = _rules_of(matches)
+        answer.rules = _rules_of(matches)
     elif decision.action != Action.DROP:
-        answer["back"] = _way_back(snapshot, question, decision.rule, now_ms, settings)
+        answer.back = _way_back(snapshot, question, decision.rule, now_ms, settings)
     if decision.reason in _CLOSED:
-        answer["nearest"] = find_nearest(state, posed.query, posed.family, decision)
-        answer["before"] = _find_before(snapshot, question, commits, now_ms, settings)
-    return answer
+        answer.nearest = find_nearest(state, posed.query, posed.family, decision)
+        answer.before = _find_before(snapshot, question, commits, now_ms, settings)
+    return _plain(answer)
+
+
+def _plain(row: msgspec.Struct) -> dict[str, Any]:
+    """Return a row as a map for the wire."""
+    found: dict[str, Any] = msgspec.to_builtins(row)
+    return found
 
 
 def _matches_of(state: VnetState, posed: Posed, decision: Decision) -> tuple[Match, ...]:
@@ -143,20 +153,20 @@ def _way_matched(matches: tuple[Match, ...], query: Query, decision: Decision) -
     return "back"
 
 
-def _rules_of(matches: tuple[Match, ...]) -> list[dict[str, Any]]:
+def _rules_of(matches: tuple[Match, ...]) -> list[RuleRow]:
     return [
-        {
-            "name": match.rule.name,
-            "text": describe_rule(match.rule.record.values),
-            "way": "both" if match.forward and match.backward else "there" if match.forward else "back",
-        }
+        RuleRow(
+            name=match.rule.name,
+            text=describe_rule(match.rule.record.values),
+            way="both" if match.forward and match.backward else "there" if match.forward else "back",
+        )
         for match in matches
     ]
 
 
 def _way_back(
     snapshot: Snapshot, question: Question, rule: Rule | None, now_ms: int, settings: Settings
-) -> dict[str, Any] | None:
+) -> BackRow | None:
     """Decide the answers of a connection: ends and ports change places. None if nobody of ours is asked.
 
     Where no source port is named, it is one that the rule takes for a client's."""
@@ -175,17 +185,21 @@ def _way_back(
     except Refused:
         return None
     decision = decide(snapshot, posed.query, posed.asker, now_ms, settings)
-    return {
-        "action": Action(decision.action).name.lower(),
-        "reason": decision.reason,
-        "rule": decision.rule.name if decision.rule else "",
-        "port": posed.query.destination_port,
-        "node": posed.asker.node.name,
-    }
+    return BackRow(
+        action=Action(decision.action).name.lower(),
+        reason=decision.reason,
+        rule=decision.rule.name if decision.rule else "",
+        port=posed.query.destination_port,
+        node=posed.asker.node.name,
+    )
 
 
 def provenance(snapshot: Snapshot, state: VnetState, family: int, decision: Decision) -> dict[str, Any]:
-    """Return a decision with the records that led to it, as a map for the wire."""
+    """Return a decision with the records that led to it: a Provenance as a map."""
+    return _plain(_provenance(snapshot, state, family, decision))
+
+
+def _provenance(snapshot: Snapshot, state: VnetState, family: int, decision: Decision) -> Provenance:
     reason = find_reason(decision.reason) if decision.reason else None
     records = [_row("source", record, text) for record, text in _of_holder(state, decision.source)] + [
         _row("destination", record, text) for record, text in _of_holder(state, decision.destination)
@@ -205,23 +219,23 @@ def provenance(snapshot: Snapshot, state: VnetState, family: int, decision: Deci
             records.append(
                 _row("profile", profile.record, text)
                 if profile.record
-                else {"role": "profile", "kind": "profile", "name": profile.name, "text": text, "revision": 0}
+                else RecordRow(role="profile", kind="profile", name=profile.name, text=text)
             )
     location = decision.destination_location
-    return {
-        "action": Action(decision.action).name.lower(),
-        "reason": decision.reason,
-        "sentence": reason.sentence if reason else "",
-        "why": decision.why,
-        "granularity": Granularity(decision.granularity).name.lower(),
-        "lifetime_s": decision.lifetime_ms / 1000,
-        "revision": decision.revision,
-        "to_node": decision.located.node if decision.located else "",
-        "wire_id": location.wire_id if location else 0,
-        "tunnel_id": location.tunnel.object_id if location and location.tunnel else 0,
-        "locator": unpack_address(location.tunnel.remote) if location and location.tunnel else "",
-        "records": records,
-    }
+    return Provenance(
+        action=Action(decision.action).name.lower(),
+        reason=decision.reason,
+        sentence=reason.sentence if reason else "",
+        why=decision.why,
+        granularity=Granularity(decision.granularity).name.lower(),
+        lifetime_s=decision.lifetime_ms / 1000,
+        revision=decision.revision,
+        to_node=decision.located.node if decision.located else "",
+        wire_id=location.wire_id if location else 0,
+        tunnel_id=location.tunnel.object_id if location and location.tunnel else 0,
+        locator=unpack_address(location.tunnel.remote) if location and location.tunnel else "",
+        records=records,
+    )
 
 
 def find_vnet(snapshot: Snapshot, name: str) -> VnetState:
@@ -234,7 +248,7 @@ def find_vnet(snapshot: Snapshot, name: str) -> VnetState:
 
 def _find_before(
     snapshot: Snapshot, question: Question, commits: Iterable[Commit], now_ms: int, settings: Settings
-) -> dict[str, Any] | None:
+) -> BeforeRow | None:
     """Go back commit by commit to the newest revision at which it was allowed."""
     older = snapshot
     for count, commit in enumerate(commits):
@@ -251,14 +265,14 @@ def _find_before(
         if decision.action == Action.DROP or decision.rule is None:
             return None
         note = decode_note(commit)
-        return {
-            "name": decision.rule.name,
-            "text": describe_rule(decision.rule.record.values),
-            "revision": commit.revision,
-            "time": commit.time_ms / 1000,
-            "user": note.user,
-            "comment": note.comment,
-        }
+        return BeforeRow(
+            name=decision.rule.name,
+            text=describe_rule(decision.rule.record.values),
+            revision=commit.revision,
+            time=commit.time_ms / 1000,
+            user=note.user,
+            comment=note.comment,
+        )
     return None
 
 
@@ -373,15 +387,15 @@ def _of_holder(state: VnetState, holder: Holder | None) -> Iterable[tuple[Record
         yield holder.member.endpoint.record, f"{format_mac(holder.member.endpoint.mac)}  {'; '.join(places)}"
 
 
-def _row(role: str, record: Record, text: str) -> dict[str, Any]:
-    return {
-        "role": role,
-        "kind": record.kind,
-        "name": record.local_name,
-        "text": text,
-        "revision": record.revision,
-        "owner": record.document or record.owner,
-    }
+def _row(role: str, record: Record, text: str) -> RecordRow:
+    return RecordRow(
+        role=role,
+        kind=record.kind,
+        name=record.local_name,
+        text=text,
+        revision=record.revision,
+        owner=record.document or record.owner,
+    )
 
 
 def _show(family: int, address: bytes) -> str:

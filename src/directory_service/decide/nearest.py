@@ -3,9 +3,9 @@
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Any
 
 from directory_client.vocabulary.addresses import unpack_address
+from directory_client.wire.reasons import NearestRow
 from directory_service.decide.question import Decision, Query
 from directory_service.kinds.rule import WITH_PORTS, Ranges, Rule, describe_rule, proto_name
 from directory_service.model.member import FAMILY_MAC, Holder
@@ -13,7 +13,7 @@ from directory_service.model.rules import in_ranges
 from directory_service.model.vnet import VnetState
 
 
-def find_nearest(state: VnetState, query: Query, family: int, decision: Decision) -> dict[str, Any] | None:
+def find_nearest(state: VnetState, query: Query, family: int, decision: Decision) -> NearestRow | None:
     """Return the allowing rule that differs in least, and in what; None if there is no such rule.
 
     A rule is looked at both ways; `way` says as which of the two it is near."""
@@ -36,13 +36,13 @@ def find_nearest(state: VnetState, query: Query, family: int, decision: Decision
     _, rule, way, differs = best
     if not differs:
         differs = [f"overruled by {decision.rule.name}"] if decision.rule else ["direction"]
-    return {
-        "name": rule.name,
-        "text": describe_rule(rule.record.values),
-        "way": way,
-        "differs": differs,
-        "revision": rule.record.revision,
-    }
+    return NearestRow(
+        name=rule.name,
+        text=describe_rule(rule.record.values),
+        way=way,
+        differs=differs,
+        revision=rule.record.revision,
+    )
 
 
 def _on_the_way_there(
