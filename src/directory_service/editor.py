@@ -14,6 +14,7 @@ from typing import Any
 from directory_client.toml.strict_toml import Table, TomlError
 from directory_client.toml.toml_lines import Lines
 from directory_client.vocabulary.names import suggest
+from directory_client.wire.changes import plain
 from directory_service.decide.explain import Question, explain
 from directory_service.decide.flows import judge_flows
 from directory_service.documents.consequences import find_consequences
@@ -172,8 +173,8 @@ class Editor:
         return write_document(document, records)
 
     def history(self, document: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """Return rows of docs/protocol.md, section 2.2, newest first."""
-        return list_history(self._store, document, limit)
+        """Return rows of docs/protocol.md, section 2.2, newest first: each a HistoryRow as a map."""
+        return [plain(row) for row in list_history(self._store, document, limit)]
 
     def rollback(
         self,
@@ -415,7 +416,7 @@ def _applied(
         note.added,
         note.changed,
         note.removed,
-        describe_changes(changes),
+        [plain(row) for row in describe_changes(changes)],
         warnings,
         flows,
         *touched,

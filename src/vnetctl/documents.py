@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import getpass
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
 from vnetctl.client import SLOW_TIMEOUT_S, Answer
 from vnetctl.errors import NOT_IN_FORCE, PENDING, WRONG_INPUT, Failure, printable
+from vnetctl.rows import read_row
 from vnetctl.screens import SCREENS
 from vnetctl.session import Session, output_options, pass_session
 from vnetctl.table import Layout
 from vnetctl.transfer import fetch, said_of
 from vnetctl.units import UNKNOWN, Units
+
+if TYPE_CHECKING:
+    from directory_client.wire.changes import ChangeAnswer, DroppedRow, GatewayRow, MoveRow
 
 SIGN_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 EXAMPLES_SHOWN = 2
@@ -76,13 +80,14 @@ def apply(
         "user": getpass.getuser(),
     }
     preview = session.ask("apply", SLOW_TIMEOUT_S, args={**args, "dry_run": True})
+    told = read_change(preview)
     if dry_run:
         show_preview(session, preview, everything)
-        if exit_code and preview.get("diff"):
+        if exit_code and told.diff:
             raise SystemExit(PENDING)
         return
     ask_before_cutting(session, preview, yes, everything)
-    expected = {"expect_revision": preview["before"]} if "before" in preview else {}
+    expected = {} if told.before is None else {"expect_revision": told.before}
     show_done(session, session.ask("apply", SLOW_TIMEOUT_S, args={**args, **expected, "dry_run": False}))
 
 
@@ -112,7 +117,11 @@ def export(session: Session, document: str) -> None:
 def history(session: Session, document: str | None, limit: int) -> None:
     """Show who changed what and when, newest first."""
     answer = session.ask("history", name=document, args={"limit": limit})
-    rows = [{**row, "time": seconds(row.get("time"))} for row in answer.get("rows", [])]
+    from directory_client.wire.changes import HistoryRow, plain
+
+    rows = answer.get("rows", [])
+    if not session.json:
+        rows = [plain(read_row(row, HistoryRow)) for row in rows]
     session.show_rows(
         SCREENS["history"], rows, ["back to a revision: vnetctl rollback REVISION"] if rows else []
     )
@@ -158,25 +167,28 @@ def read(file: str) -> str:
         raise Failure(f"{file}: byte {error.start} is not UTF-8", f"file {file}", WRONG_INPUT) from error
 
 
-def seconds(time: Any) -> float | None:
-    """Take seconds or milliseconds since 1970 as seconds."""
-    if not isinstance(time, (int, float)):
-        return None
-    return time / 1000 if time > 1e11 else float(time)
+def read_change(answer: Answer) -> ChangeAnswer:
+    """Return what a change or its dry run answers. Raises Failure."""
+    from directory_client.wire.changes import ChangeAnswer
+
+    return read_row(answer, ChangeAnswer)
 
 
-def cut(answer: Answer) -> tuple[int, bool]:
+def cut(answer: ChangeAnswer) -> tuple[int, bool]:
     """Return how many connections in use would be dropped, and whether that is all that is known."""
-    flows = answer.get("flows") or {}
-    asked = bool(flows.get("gateways")) or flows.get("concerned") is False
-    known = asked and not any(flows.get(key) for key in ("silent", "unseen", "unreadable"))
-    return int(flows.get("connections", flows.get("dropped")) or 0), known
+    flows = answer.flows
+    if flows is None:
+        return 0, False
+    asked = bool(flows.gateways) or flows.concerned is False
+    known = asked and not (flows.silent or flows.unseen or flows.unreadable)
+    return flows.dropped if flows.connections is None else flows.connections, known
 
 
 def ask_before_cutting(session: Session, preview: Answer, yes: bool, everything: bool) -> None:
     """Ask on a terminal, refuse in a script without --yes; nothing is asked where nothing is cut."""
-    dropped, known = cut(preview)
-    takes_away = any(entry.get("sign") != "+" for entry in preview.get("diff") or ())
+    told = read_change(preview)
+    dropped, known = cut(told)
+    takes_away = any(entry.sign != "+" for entry in told.diff)
     if yes or not (dropped or (takes_away and not known)):
         return
     units = session.layout.units
@@ -197,59 +209,52 @@ def show_preview(session: Session, answer: Answer, everything: bool) -> None:
     if session.json:
         session.show_json({key: value for key, value in answer.items() if key not in ("v", "id", "ok")})
         return
-    layout = session.layout
-    if not answer.get("diff"):
-        session.show_lines(
-            [Text(f"{_subject(answer)}   nothing to change at revision {answer.get('before')}")]
-        )
+    told = read_change(answer)
+    if not told.diff:
+        session.show_lines([Text(f"{_subject(told)}   nothing to change at revision {told.before}")])
         return
-    revisions = f"revision {answer.get('before')} → {_next(answer)}"
-    heading = f"{_subject(answer)}   {revisions}   dry run, nothing is changed"
+    revisions = f"revision {told.before} → {_next(told)}"
+    heading = f"{_subject(told)}   {revisions}   dry run, nothing is changed"
     lines = [
         Text(heading, style="bold"),
         Text(""),
-        *diff_lines(answer),
-        *flow_lines(answer, layout, everything),
+        *diff_lines(told),
+        *flow_lines(told, session.layout, everything),
     ]
-    lines += warning_lines(answer)
+    lines += warning_lines(told)
     session.show_lines(lines)
 
 
 def show_done(session: Session, answer: Answer) -> None:
     if session.json:
         session.show_json({key: value for key, value in answer.items() if key not in ("v", "id", "ok")})
-        fail_unless_in_force(answer)
+        fail_unless_in_force(read_change(answer))
         return
-    if answer.get("revision") == answer.get("before"):
-        session.show_lines(
-            [Text(f"{_subject(answer)}   nothing to change at revision {answer.get('revision')}")]
-        )
+    told = read_change(answer)
+    if not told.is_change:
+        session.show_lines([Text(f"{_subject(told)}   nothing to change at revision {told.revision}")])
         return
-    counts = ", ".join(f"{answer.get(what, 0)} {what}" for what in ("added", "changed", "removed"))
-    lines = [Text(f"{_subject(answer)}   revision {answer.get('revision')}   {counts}", style="bold")]
-    lines += warning_lines(answer)
-    gateways = [row for row in answer.get("gateways") or () if isinstance(row, dict)]
-    if gateways:
-        width = max(len(str(row.get("node"))) for row in gateways)
+    counts = f"{told.added} added, {told.changed} changed, {told.removed} removed"
+    lines = [Text(f"{_subject(told)}   revision {told.revision}   {counts}", style="bold")]
+    lines += warning_lines(told)
+    if told.gateways:
+        width = max(len(row.node) for row in told.gateways)
         lines.append(Text(""))
-        lines += [Text(f"  {str(row.get('node')).ljust(width)}   {_arrived(row)}") for row in gateways]
+        lines += [Text(f"  {printable(row.node).ljust(width)}   {_arrived(row)}") for row in told.gateways]
     session.show_lines(lines)
-    fail_unless_in_force(answer)
+    fail_unless_in_force(told)
 
 
-def warning_lines(answer: Answer) -> list[Text]:
+def warning_lines(answer: ChangeAnswer) -> list[Text]:
     """Return what fits but may not be meant, or is not carried yet."""
-    return [Text(f"warning: {printable(text)}") for text in answer.get("warnings") or ()]
+    return [Text(f"warning: {printable(text)}") for text in answer.warnings]
 
 
-def fail_unless_in_force(answer: Answer) -> None:
+def fail_unless_in_force(answer: ChangeAnswer) -> None:
     """End with status 5 if a gateway has not said that the change, which is made, is in force there."""
-    rows = [row for row in answer.get("gateways") or () if isinstance(row, dict)]
     missing = ("late", "silent", "no_room")
-    names = [
-        f"{row.get('node')} ({row['state'].replace('_', ' ')})" for row in rows if row.get("state") in missing
-    ]
-    if names and answer.get("revision") != answer.get("before"):
+    names = [f"{row.node} ({row.state.replace('_', ' ')})" for row in answer.gateways if row.state in missing]
+    if names and answer.is_change:
         raise Failure(
             f"the change is made, but not known to be in force at {', '.join(names)}",
             "vnetctl show nodes",
@@ -257,47 +262,39 @@ def fail_unless_in_force(answer: Answer) -> None:
         )
 
 
-def diff_lines(answer: Answer) -> list[Text]:
-    entries = answer.get("diff") or []
-    kinds = max((len(str(entry.get("kind"))) for entry in entries), default=0)
-    names = max((len(str(entry.get("name"))) for entry in entries), default=0)
+def diff_lines(answer: ChangeAnswer) -> list[Text]:
+    kinds = max((len(entry.kind) for entry in answer.diff), default=0)
+    names = max((len(entry.name) for entry in answer.diff), default=0)
     lines = []
-    for entry in entries:
-        sign = str(entry.get("sign"))
+    for entry in answer.diff:
         line = Text("  ")
-        line.append(sign, style=SIGN_STYLES.get(sign, ""))
-        kind, name = printable(entry.get("kind")), printable(entry.get("name"))
-        line.append(
-            f" {kind.ljust(kinds)}  {name.ljust(names)}  {printable(entry.get('text') or '')}".rstrip()
-        )
+        line.append(entry.sign, style=SIGN_STYLES.get(entry.sign, ""))
+        kind, name = printable(entry.kind), printable(entry.name)
+        line.append(f" {kind.ljust(kinds)}  {name.ljust(names)}  {printable(entry.text)}".rstrip())
         lines.append(line)
-    if more := answer.get("diff_more"):
-        lines.append(Text(f"  and {more} more"))
+    if answer.diff_more:
+        lines.append(Text(f"  and {answer.diff_more} more"))
     return lines
 
 
-def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
+def flow_lines(answer: ChangeAnswer, layout: Layout, everything: bool) -> list[Text]:
     """Return what becomes of the flows that gateways have cached."""
-    flows = answer.get("flows")
-    if flows and flows.get("concerned") is False:
+    flows = answer.flows
+    if flows is not None and flows.concerned is False:
         return [Text(""), Text("no gateway has flows that this could concern")]
-    if not flows or not (flows.get("gateways") or flows.get("silent")):
+    if flows is None or not (flows.gateways or flows.silent):
         return [Text(""), Text("no gateway was asked for its cached flows")]
     units = layout.units
-    gateways = flows.get("gateways") or []
-    vnets = f" of {', '.join(flows['vnets'])}" if flows.get("vnets") else ""
-    plural = "s" if len(gateways) != 1 else ""
-    total = (
-        f"{units.count(flows.get('total') or 0)} flows{vnets} are cached on {len(gateways)} gateway{plural}"
-    )
-    moves = [move for move in flows.get("moved") or () if isinstance(move, dict)]
+    vnets = f" of {', '.join(flows.vnets)}" if flows.vnets else ""
+    plural = "s" if len(flows.gateways) != 1 else ""
+    total = f"{units.count(flows.total)} flows{vnets} are cached on {len(flows.gateways)} gateway{plural}"
     counts = {
-        "stay as they are": flows.get("same") or 0,
-        "take another way": sum(move.get("count") or 0 for move in moves),
-        "pass another gateway, or none": flows.get("left") or 0,
-        "would be let through": flows.get("allowed") or 0,
-        "are ARP answers and pairs, no connections": flows.get("aside") or 0,
-        "would be dropped": flows.get("dropped") or 0,
+        "stay as they are": flows.same,
+        "take another way": sum(move.count for move in flows.moved),
+        "pass another gateway, or none": flows.left,
+        "would be let through": flows.allowed,
+        "are ARP answers and pairs, no connections": flows.aside,
+        "would be dropped": flows.dropped,
     }
     width = max(len(units.count(count)) for count in counts.values())
     indent = " " * (width + 6)
@@ -305,7 +302,7 @@ def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
     for text, count in counts.items():
         if not count and text != "stay as they are":
             continue
-        reasons = ", ".join(flows.get("reasons") or ()) if text == "would be dropped" else ""
+        reasons = ", ".join(flows.reasons) if text == "would be dropped" else ""
         style = "red" if text == "would be dropped" else ""
         lines.append(
             Text(
@@ -314,10 +311,9 @@ def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
             )
         )
         if text == "take another way":
-            lines += [Text(printable(f"{indent}{move_text(move, units)}")) for move in moves]
+            lines += [Text(printable(f"{indent}{move_text(move, units)}")) for move in flows.moved]
         if text == "would be dropped":
-            dropped = flows.get("dropped_rows") or []
-            shown = dropped if everything else dropped[:EXAMPLES_SHOWN]
+            shown = flows.dropped_rows if everything else flows.dropped_rows[:EXAMPLES_SHOWN]
             lines += [Text(f"{indent}{dropped_text(row)}") for row in shown]
             if len(shown) < count:
                 lines.append(
@@ -326,45 +322,47 @@ def flow_lines(answer: Answer, layout: Layout, everything: bool) -> list[Text]:
                         + ("" if everything else "   (--all)")
                     )
                 )
-    if flows.get("silent"):
+    if flows.silent:
         lines.append(
-            Text(printable(f"  not known: the flows of {', '.join(flows['silent'])}, which did not answer"))
+            Text(printable(f"  not known: the flows of {', '.join(flows.silent)}, which did not answer"))
         )
-    if flows.get("unseen") or flows.get("unreadable"):
-        unseen = (flows.get("unseen") or 0) + (flows.get("unreadable") or 0)
+    if unseen := flows.unseen + flows.unreadable:
         lines.append(Text(f"  not looked at: {units.count(unseen)} more flows"))
     return lines
 
 
-def move_text(move: dict[str, Any], units: Units) -> str:
-    return f"{move.get('from') or UNKNOWN} → {move.get('to') or UNKNOWN}   {units.count(move.get('count'))}"
+def move_text(move: MoveRow, units: Units) -> str:
+    return f"{move.source or UNKNOWN} → {move.destination or UNKNOWN}   {units.count(move.count)}"
 
 
-def dropped_text(row: dict[str, Any]) -> str:
-    port = f" {row['destination_port']}" if row.get("destination_port") else ""
-    protocol = f"  {row['protocol']}{port}" if row.get("protocol") else ""
-    names = f"   {row['source_name']} → {row['destination_name']}" if row.get("source_name") else ""
-    connection = f"{row.get('source')} → {row.get('destination')}{protocol}{names}"
-    return printable(f"{connection}   {row.get('reason') or ''}   {row.get('node') or ''}".rstrip())
+def dropped_text(row: DroppedRow) -> str:
+    port = f" {row.destination_port}" if row.destination_port else ""
+    protocol = f"  {row.protocol}{port}" if row.protocol else ""
+    names = f"   {row.source_name} → {row.destination_name}" if row.source_name else ""
+    connection = f"{row.source} → {row.destination}{protocol}{names}"
+    return printable(f"{connection}   {row.reason or ''}   {row.node or ''}".rstrip())
 
 
-def _subject(answer: Answer) -> str:
-    return f"document {printable(answer['document'])}" if answer.get("document") else "the directory"
+def _subject(answer: ChangeAnswer) -> str:
+    return f"document {printable(answer.document)}" if answer.document else "the directory"
 
 
-def _next(answer: Answer) -> Any:
-    before, revision = answer.get("before"), answer.get("revision")
-    return before + 1 if isinstance(before, int) and revision in (None, before) else revision
+def _next(answer: ChangeAnswer) -> int | None:
+    before, revision = answer.before, answer.revision
+    return before + 1 if before is not None and revision in (None, before) else revision
 
 
-def _arrived(row: dict[str, Any]) -> str:
-    if row.get("ms") is not None:
-        return f"{row['ms']:.0f} ms"
-    state = row.get("state")
-    if state == "not_started":
+def _arrived(row: GatewayRow) -> str:
+    if row.ms is not None:
+        return f"{row.ms:.0f} ms"
+    if row.state == "not_started":
         return "was never started: gets it with its first start"
-    if state == "no_room":
-        return f"not applied: {printable(row.get('why') or 'no room')}"
-    if state == "late" and row.get("workers"):
-        return f"{', '.join(map(printable, row['workers']))}: not said yet that it is in force"
-    return "has not said yet that it is in force" if state == "late" else "is silent: gets it when it is back"
+    if row.state == "no_room":
+        return f"not applied: {printable(row.why or 'no room')}"
+    if row.state == "late" and row.workers:
+        return f"{', '.join(map(printable, row.workers))}: not said yet that it is in force"
+    return (
+        "has not said yet that it is in force"
+        if row.state == "late"
+        else "is silent: gets it when it is back"
+    )

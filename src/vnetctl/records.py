@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from directory_client.kinds.noun import Noun, Option
-from vnetctl.documents import fail_unless_in_force, show_done, warning_lines
+from vnetctl.documents import fail_unless_in_force, read_change, show_done, warning_lines
 from vnetctl.errors import REFUSED, WRONG_INPUT, Failure
 from vnetctl.session import Session, output_options, pass_session
 
@@ -185,5 +185,7 @@ def _write(session: Session, verb: str, noun: Noun, name: str, values: dict[str,
     elif answer.get("before") is not None and answer.get("before") == answer.get("revision"):
         show_done(session, answer)
     else:
-        session.show_lines([Text(f"{done}   revision {answer.get('revision')}"), *warning_lines(answer)])
-    fail_unless_in_force(answer)
+        session.show_lines(
+            [Text(f"{done}   revision {answer.get('revision')}"), *warning_lines(read_change(answer))]
+        )
+    fail_unless_in_force(read_change(answer))

@@ -23,8 +23,8 @@ def test_history_and_authors_are_read_from_notes_alone() -> None:
         note = encode_note(Note("apply", user, f"c{number}", "shop" if number % 3 else "web", 1, 0, 0))
         store.transact([], [Write("a", b"%d" % number)], note, number)
     rows = list_history(store, None, 1000)
-    assert [row["revision"] for row in rows] == list(range(600, 0, -1))
-    assert {row["document"] for row in list_history(store, "web", 1000)} == {"web"}
-    assert [row["revision"] for row in list_history(store, None, 2)] == [600, 599]
+    assert [row.revision for row in rows] == list(range(600, 0, -1))
+    assert {row.document for row in list_history(store, "web", 1000)} == {"web"}
+    assert [row.revision for row in list_history(store, None, 2)] == [600, 599]
     assert find_author(store, 2) == "ann"
     assert find_author(store, 601) == ""

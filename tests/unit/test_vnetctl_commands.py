@@ -422,3 +422,12 @@ def test_the_noun_that_is_asked_for_is_plural_and_flow_filters_go_along(gateway:
             "args": {"vnet": "red", "source": "10.0.0.0/24", "sort": "bytes", "limit": 4, "rates": True},
         }
     ]
+
+
+def test_a_change_that_is_not_as_declared_is_a_sentence_that_names_the_field(
+    gateway: FakeGateway, document: str
+) -> None:
+    gateway.answers["apply"] = {**ALL_ANSWERS["apply"], "gateways": [{"node": "gw1", "state": 7}]}
+    result = run(gateway, "apply", "-f", document, "--yes")
+    assert result.exit_code == 1
+    assert "gateways[0].state" in result.stderr

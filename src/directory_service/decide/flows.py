@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from directory_client.vocabulary.addresses import pack_address
 from directory_client.vocabulary.names import parse_mac
 from directory_client.vocabulary.numbers import Action, IngressKind, KeyClass, KeyFlag
+from directory_client.wire.changes import DroppedRow, FlowsAnswer, MoveRow, plain
 from directory_service.decide.decide import decide
 from directory_service.decide.explain import find_asker
 from directory_service.decide.question import Asker, Decision, Query
@@ -43,13 +44,14 @@ class Judged(NamedTuple):
 def judge_flows(
     before: Snapshot, after: Snapshot, flows: Iterable[Mapping[str, Any]], now_ms: int, settings: Settings
 ) -> dict[str, Any]:
-    """Return how many flows stay, take another way, leave their gateway, would be dropped or let through, and
-    which; `connections` counts each dropped connection once, whichever way and wherever it is cached."""
+    """Return, as the map of a FlowsAnswer, how many flows stay, take another way, leave their gateway, would
+    be dropped or let through, and which; `connections` counts each dropped connection once, whichever way and
+    wherever it is cached."""
     same, allowed, left, aside, unreadable = 0, 0, 0, 0, 0
     connections: set[tuple[Any, ...]] = set()
     moved: Counter[tuple[str, str]] = Counter()
     reasons: Counter[str] = Counter()
-    dropped: list[dict[str, Any]] = []
+    dropped: list[DroppedRow] = []
     gateways: set[str] = set()
     vnets: set[str] = set()
     total = 0
@@ -78,22 +80,25 @@ def judge_flows(
             moved[_node(was), _node(now)] += 1
         else:
             same += 1
-    dropped.sort(key=lambda one: -one["packets"])
-    return {
-        "total": total,
-        "gateways": sorted(gateways),
-        "vnets": sorted(vnets - {""}),
-        "same": same,
-        "allowed": allowed,
-        "left": left,
-        "aside": aside,
-        "moved": [{"from": one, "to": other, "count": count} for (one, other), count in moved.most_common()],
-        "dropped": len(dropped),
-        "connections": len(connections),
-        "reasons": dict(reasons),
-        "dropped_rows": dropped,
-        "unreadable": unreadable,
-    }
+    dropped.sort(key=lambda one: -(one.packets or 0))
+    judged_flows = FlowsAnswer(
+        total=total,
+        gateways=sorted(gateways),
+        vnets=sorted(vnets - {""}),
+        same=same,
+        allowed=allowed,
+        left=left,
+        aside=aside,
+        moved=[
+            MoveRow(source=one, destination=other, count=count) for (one, other), count in moved.most_common()
+        ],
+        dropped=len(dropped),
+        connections=len(connections),
+        reasons=dict(reasons),
+        dropped_rows=dropped,
+        unreadable=unreadable,
+    )
+    return plain(judged_flows)
 
 
 def _judge(
@@ -250,21 +255,21 @@ def _is_served_by_another(was: Decision, now: Decision) -> bool:
     return one.member is not None and other.member is not None and one.member.id != other.member.id
 
 
-def _describe(snapshot: Snapshot, row: Mapping[str, Any], decision: Decision, reason: str) -> dict[str, Any]:
+def _describe(snapshot: Snapshot, row: Mapping[str, Any], decision: Decision, reason: str) -> DroppedRow:
     packets = row.get("packets")
-    return {
-        "vnet": _vnet_name(snapshot, row),
-        "source": row["source"],
-        "destination": row["destination"],
-        "protocol": row.get("protocol") or 0,
-        "source_port": row.get("source_port") or 0,
-        "destination_port": row.get("destination_port") or 0,
-        "packets": packets if isinstance(packets, int) else 0,
-        "source_name": _holder_name(decision, True),
-        "destination_name": _holder_name(decision, False),
-        "reason": reason,
-        "node": row["node"],
-    }
+    return DroppedRow(
+        vnet=_vnet_name(snapshot, row),
+        source=row["source"],
+        destination=row["destination"],
+        protocol=row.get("protocol") or 0,
+        source_port=row.get("source_port") or 0,
+        destination_port=row.get("destination_port") or 0,
+        packets=packets if isinstance(packets, int) else 0,
+        source_name=_holder_name(decision, True),
+        destination_name=_holder_name(decision, False),
+        reason=reason,
+        node=row["node"],
+    )
 
 
 def _holder_name(decision: Decision, source: bool) -> str:

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable
 
+from directory_client.wire.changes import DiffRow
 from directory_service.kinds.kind import UNREADABLE, describe_values, say
 from directory_service.kinds.records import Record
 from directory_service.kinds.registry import KIND_OF, KINDS
@@ -10,12 +11,10 @@ from directory_service.kinds.registry import KIND_OF, KINDS
 _ORDER = {kind.name: number for number, kind in enumerate(KINDS)}
 _SIGNS = {"~": 0, "+": 1, "-": 2}
 
-Row = dict[str, str]
 
-
-def describe_changes(changes: Iterable[tuple[Record | None, Record | None]]) -> list[Row]:
-    """Return a row per change: sign (+ ~ -), kind, name, text."""
-    rows: list[Row] = []
+def describe_changes(changes: Iterable[tuple[Record | None, Record | None]]) -> list[DiffRow]:
+    """Return a row per change."""
+    rows: list[DiffRow] = []
     for before, after in changes:
         record = after or before
         if record is None:
@@ -26,8 +25,8 @@ def describe_changes(changes: Iterable[tuple[Record | None, Record | None]]) -> 
             sign, text = "-", describe(record)
         else:
             sign, text = "~", describe_change(before, after)
-        rows.append({"sign": sign, "kind": record.kind, "name": record.name, "text": text})
-    return sorted(rows, key=lambda row: (_SIGNS[row["sign"]], _ORDER[row["kind"]], row["name"]))
+        rows.append(DiffRow(sign=sign, kind=record.kind, name=record.name, text=text))
+    return sorted(rows, key=lambda row: (_SIGNS[row.sign], _ORDER[row.kind], row.name))
 
 
 def describe(record: Record) -> str:

@@ -4,6 +4,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from directory_client.wire.changes import HistoryRow
 from directory_service.documents.writer import Wanted, decode_note
 from directory_service.kinds.kind import UNREADABLE, describe_unreadable
 from directory_service.kinds.records import Record, decode, is_record_key
@@ -39,9 +40,9 @@ def _heads(store: Store) -> Iterator[Head]:
         page = store.heads(page[-1].revision - 1, _PAGE)
 
 
-def list_history(store: Store, document: str | None, limit: int) -> list[dict[str, Any]]:
+def list_history(store: Store, document: str | None, limit: int) -> list[HistoryRow]:
     """Return rows of docs/protocol.md, section 2.2, newest first."""
-    rows: list[dict[str, Any]] = []
+    rows: list[HistoryRow] = []
     for commit in _heads(store):
         if len(rows) >= limit:
             break
@@ -49,16 +50,16 @@ def list_history(store: Store, document: str | None, limit: int) -> list[dict[st
         if document is not None and note.document != document:
             continue
         rows.append(
-            {
-                "revision": commit.revision,
-                "time": commit.time_ms / 1000,
-                "user": note.user,
-                "comment": note.comment or (note.verb if note.verb != "apply" else ""),
-                "document": note.document,
-                "added": note.added,
-                "changed": note.changed,
-                "removed": note.removed,
-            }
+            HistoryRow(
+                revision=commit.revision,
+                time=commit.time_ms / 1000,
+                user=note.user,
+                comment=note.comment or (note.verb if note.verb != "apply" else ""),
+                document=note.document,
+                added=note.added,
+                changed=note.changed,
+                removed=note.removed,
+            )
         )
     return rows
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from directory_client.wire.changes import GatewayRow, plain
 from directory_client.wire.messages import encode
 from directory_service.protocol.gateways import Gateways, Lack
 from directory_service.protocol.outbox import Out, Reply
@@ -38,7 +39,7 @@ class Settling:
     revision: int
     started_at: float
     deadline: float
-    nodes: dict[str, dict[str, Any]]  # node → its row, with "ms" once it has reported
+    nodes: dict[str, GatewayRow]
     finish: Callable[[list[dict[str, Any]], float], list[Out]]
     vnis: frozenset[int]
     waiting: set[str]  # those that are waited for
@@ -125,17 +126,17 @@ class Waiting:
         unless this directory has just started and could not have heard them. One that was never heard has not
         started: it takes the change with its first start. A row that ends as late names
         the workers of a gateway with several that have not reported."""
-        rows = {node: {"node": node, "state": "waiting", "ms": None} for node in nodes}
+        rows = {node: GatewayRow(node=node, state="waiting") for node in nodes}
         settling = Settling(revision, now, now + timeout_s, rows, finish, frozenset(vnis), set(nodes))
         for node in nodes:
             if self._never_heard(node):
-                rows[node]["state"] = "not_started"
+                rows[node].state = "not_started"
                 settling.waiting.discard(node)
                 continue
             if self._gateways.may_come(node, now):
                 continue
             if not self._gateways.is_alive(node, now) or self._gateways.revision(node, now) is None:
-                rows[node]["state"] = "silent"
+                rows[node].state = "silent"
                 settling.waiting.discard(node)
         self._settlings.append(settling)
         return self.reported(now)
@@ -151,19 +152,19 @@ class Waiting:
                     continue
                 settling.waiting.discard(node)
                 if no_room := self._gateways.no_room(node, settling.vnis):
-                    row["state"], row["why"] = "no_room", _why_no_room(no_room)
+                    row.state, row.why = "no_room", _why_no_room(no_room)
                 else:
-                    row["state"], row["ms"] = "applied", round((now - settling.started_at) * 1000, 1)
+                    row.state, row.ms = "applied", round((now - settling.started_at) * 1000, 1)
             if settling.waiting and now < settling.deadline:
                 continue
             for node in sorted(settling.waiting):
                 row = settling.nodes[node]
-                row["state"] = "late" if self._gateways.is_alive(node, now) else "silent"
+                row.state = "late" if self._gateways.is_alive(node, now) else "silent"
                 lacking = self._gateways.lacking(node, settling.revision)
                 if lacking != ["slow-path-0"] and lacking:
-                    row["workers"] = lacking
+                    row.workers = lacking
             self._settlings.remove(settling)
-            outs += settling.finish(list(settling.nodes.values()), now)
+            outs += settling.finish([plain(row) for row in settling.nodes.values()], now)
         return outs
 
     def due_at(self) -> float | None:

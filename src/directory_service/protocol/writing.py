@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from directory_client.wire.answers import Answer
+from directory_client.wire.changes import GatewayRow, plain
 from directory_client.wire.greeting import Hello
 from directory_client.wire.limits import DEPTH_MAX, WAIT_MS_MAX
 from directory_client.wire.messages import (
@@ -219,7 +220,7 @@ class Writing:
 
     def _preview_reply(self, peer: Peer, head: Request, done: Done) -> list[Out]:
         gateways = done.changed.gateways if done.changed is not None else []
-        rows = [{"node": node, "state": "concerned", "ms": None} for node in gateways]
+        rows = [plain(GatewayRow(node=node, state="concerned")) for node in gateways]
         return self._reply(peer, head, done, {"gateways": rows})
 
     # ---- jobs --------------------------------------------------------------------------------
