@@ -132,7 +132,7 @@ ipv4_too_big(const struct fp_vnet *vnet, struct packet *p, struct rte_mbuf *mbuf
 {
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *), *icmp;
 	const uint8_t *ip = frame + ETHERNET_BYTES;
-	uint32_t quoted = RTE_MIN(p->l4_at - ETHERNET_BYTES + QUOTED_BYTES, (uint32_t)p->length);
+	uint32_t quoted = RTE_MIN((uint32_t)p->l4_at - ETHERNET_BYTES + QUOTED_BYTES, (uint32_t)p->length);
 	uint32_t to = ipv4_source(ip), from = load32(vnet->gateway_address + 12);
 	uint8_t to_mac[FP_MAC_BYTES], from_mac[FP_MAC_BYTES];
 	uint64_t sum;
