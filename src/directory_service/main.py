@@ -40,7 +40,8 @@ from directory_service.server.server import MetricsPage, Server
 from directory_service.server.taking_up import TakingUp
 from directory_service.service import Directory
 from directory_service.store.contract import StoreError
-from directory_service.store.sqlite import SqliteStore, StoreFull
+from directory_service.store.sqlite import SqliteStore
+from directory_service.store.sqlite_file import StoreFull
 
 log = logging.getLogger(__name__)
 

@@ -206,7 +206,7 @@ def test_a_file_that_is_removed_in_use_takes_no_more_writes(tmp_path: Path) -> N
     store = SqliteStore.make(tmp_path / NAME)
     write(store, "1")
     (tmp_path / NAME).unlink()
-    with pytest.raises(StoreError, match="removed or replaced"):
+    with pytest.raises(StoreError, match="removed, replaced or cut"):
         write(store, "2")
 
 

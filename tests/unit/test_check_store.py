@@ -46,7 +46,7 @@ def change(config: Path, *statements: str) -> None:
     """Change the file behind the store's back."""
     with sqlite3.connect(config.with_name("directory.db")) as db:
         for statement in statements:
-            db.execute(statement)
+            db.executescript(statement)
     db.close()
 
 
@@ -87,7 +87,14 @@ def test_it_is_read_while_a_directory_writes_to_it(config: Path, in_use: SqliteS
         ("UPDATE item SET ended = 9 WHERE ended = 2", "the log does not lead to what the store holds"),
         ("UPDATE item SET created = 2 WHERE key = 'vnet/red'", "vnet/red of revision 1"),
         ("DELETE FROM about WHERE name = 'realm'", "does not say its realm"),
-        ("UPDATE item SET value = x'c1' WHERE key = 'vnet/red'", "vnet/red of revision 1 cannot be read"),
+        (
+            "UPDATE item SET value = x'c1' WHERE key = 'vnet/red'",
+            "some of its items are not what was written",
+        ),
+        (
+            "UPDATE item SET value = x'c1' WHERE key = 'vnet/red'; DELETE FROM about WHERE name = 'digest'",
+            "vnet/red of revision 1 cannot be read",
+        ),
         ("PRAGMA user_version = 99", "has schema 99"),
         ("PRAGMA user_version = 0", "another program's database"),
     ],

@@ -15,7 +15,8 @@ from directory_service.configuration import Configuration
 from directory_service.store.contract import Store, StoreError
 from directory_service.store.mark import MarkFile
 from directory_service.store.memory import MemoryStore
-from directory_service.store.sqlite import SqliteStore, StoreMissing, check_schema
+from directory_service.store.sqlite import SqliteStore, StoreMissing
+from directory_service.store.sqlite_file import check_schema
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from directory_service.store import digest
 from directory_service.store.contract import Item, World
 from directory_service.store.mark import MarkFile
-from directory_service.store.sqlite import check_schema, newest_of, told
+from directory_service.store.sqlite_file import check_schema, newest_of, told
 
 RESTORE = "vnet-directory restore CONFIG COPY puts a copy in its place"
 WORLDS_SCHEMA = 2  # from which on a store says its realm and era
@@ -84,6 +85,9 @@ def _look(db: sqlite3.Connection, found: Looked) -> None:
     if len(found.items) != about.get("items", len(found.items)):
         text = f"the file is damaged: {len(found.items)} items of {about['items']} are left"
         found.problems.append((text, RESTORE))
+    summed = digest.unpack(about.get("digest"))
+    if summed and summed.revision == found.revision and summed.sum != digest.summed(found.items):
+        found.problems.append(("the file is damaged: some of its items are not what was written", RESTORE))
     _replay(db, found)
 
 

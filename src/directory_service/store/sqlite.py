@@ -8,12 +8,11 @@ part.
 
 `SqliteStore.make` makes a file, nothing else does. Opening compares it with the mark beside it (mark.py):
 a file that is behind its mark went back, and begins a new era before it is used. Every commit counts the
-items that are there, so that a file that lost some is noticed.
+items that are there and sums them up (digest.py), so that a file that lost or altered some is noticed.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import secrets
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from directory_service.store import digest
 from directory_service.store.contract import (
     Change,
     Commit,
@@ -35,36 +35,30 @@ from directory_service.store.contract import (
     World,
     Write,
 )
+from directory_service.store.digest import Digest
 from directory_service.store.mark import MarkFile
 from directory_service.store.seal import SECRET_BYTES, draw, seal
+from directory_service.store.sqlite_file import (
+    SCHEMA_VERSION,
+    check_schema,
+    connect,
+    fill,
+    hold,
+    identify,
+    newest_of,
+    told,
+)
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
-_SCHEMA = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE revision (number INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, note BLOB NOT NULL);
-CREATE TABLE item (
-  key TEXT NOT NULL, modified INTEGER NOT NULL, created INTEGER NOT NULL, ended INTEGER, value BLOB NOT NULL,
-  PRIMARY KEY (key, modified)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX item_present ON item (key) WHERE ended IS NULL;
-CREATE INDEX item_modified ON item (modified);
-CREATE INDEX item_ended ON item (ended) WHERE ended IS NOT NULL;
-"""
-_OPEN_MS = 10_000  # how long opening waits for a lock that another process holds
 BUSY_MS = 15  # how long a write does, where others wait with it
-_ROOM_BYTES = 64 << 10  # with less there may be no room for the smallest commit
 _KEYS_AT_ONCE = 900  # SQLite takes 999 values in every build
 _LAST_KEY = "\U0010ffff"
+_DAMAGED = (UnicodeDecodeError, TypeError, OverflowError)  # what stands there is not of its column's type
 
 
 class StoreMissing(StoreError):
     """There is no store at the path."""
-
-
-class StoreFull(StoreError):
-    """There is no room on the disk of the store."""
 
 
 class SqliteStore:
@@ -79,18 +73,21 @@ class SqliteStore:
             if not Path(path).exists() or not Path(path).stat().st_size:
                 raise StoreMissing(f"there is no store at {self.path}")
             self._close_to_others()
-            self._lock = _hold(self.path, fcntl.LOCK_SH)
-            self._db = _connect(self.path)
+            self._lock = hold(self.path, fcntl.LOCK_SH)
+            self._db = connect(self.path)
             stat = os.stat(self.path)
-            self._inode = stat.st_ino
-            self.id = _identify(stat)
+            self.id = identify(stat)
             self._open()
             self._compare_mark()
+            self._files = dict.fromkeys((self.path, f"{self.path}-wal"), (0, 0))
+            self._check_file()
             self._db.execute(f"PRAGMA busy_timeout = {busy_ms}")
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         except sqlite3.Error as error:
             raise told(self.path, error) from error
+        except _DAMAGED as error:
+            raise StoreError(f"{self.path} is damaged: {error}") from error
 
     @classmethod
     def make(cls, path: str | Path) -> "SqliteStore":
@@ -100,9 +97,9 @@ class SqliteStore:
             raise StoreError(f"{path} is there already")
         try:
             os.close(os.open(found, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
-            lock = _hold(str(path), fcntl.LOCK_EX)
+            lock = hold(str(path), fcntl.LOCK_EX)
             try:
-                _make(_connect(str(path)))
+                fill(connect(str(path)))
             finally:
                 os.close(lock)
         except OSError as error:
@@ -115,7 +112,7 @@ class SqliteStore:
     @staticmethod
     def hold_alone(path: str | Path) -> int:
         """Lock a store that nobody uses, until the descriptor is closed. Raises StoreError if it is used."""
-        return _hold(str(path), fcntl.LOCK_EX)
+        return hold(str(path), fcntl.LOCK_EX)
 
     @property
     def world(self) -> World:
@@ -172,8 +169,8 @@ class SqliteStore:
                 f"SELECT key, value, created, modified FROM item {by} WHERE {where} ORDER BY key", values
             )
             items = [Item(*row) for row in rows]
-            if by and not prefix and len(items) != (count := self._about("items")):
-                raise StoreError(f"{self.path} is damaged: {len(items)} items of {count} are left")
+            if by and not prefix:
+                self._check_items(items, newest)
             return revision, items
 
     def transact(
@@ -211,6 +208,7 @@ class SqliteStore:
             )
             self._db.execute("INSERT INTO revision VALUES (?, ?, ?)", (revision, time_ms, note))
             self._db.execute("UPDATE about SET value = value + ? WHERE name = 'items'", (more,))
+            self._keep_digest(newest, [there[key] for _, key, _ in ended], begun)
         self._mark.write(self._world, revision)
         return revision
 
@@ -225,6 +223,7 @@ class SqliteStore:
             ).fetchall()
             if not heads:
                 return []
+            self._check_heads(after, heads)
             first, last = heads[0][0], heads[-1][0]
             changes: dict[int, dict[str, list[Item | None]]] = {head[0]: {} for head in heads}
             rows = self._db.execute(
@@ -255,7 +254,10 @@ class SqliteStore:
                 "SELECT number, time_ms, note FROM revision WHERE number <= ? ORDER BY number DESC LIMIT ?",
                 (up_to, limit),
             )
-            return [Head(*row) for row in rows]
+            heads = rows.fetchall()
+            if heads:
+                self._check_heads(heads[-1][0] - 1, heads[::-1])
+            return [Head(*row) for row in heads]
 
     def first_since(self, after: int, time_ms: int) -> int | None:
         with self._errors():
@@ -360,16 +362,54 @@ class SqliteStore:
         log.warning("era %d begins: %s", world.era, why)
 
     def _check_file(self) -> None:
-        """Refuse to write to a file that was deleted or replaced underneath: it would be lost."""
-        try:
-            there = os.stat(self.path).st_ino
-        except OSError:
-            there = 0
-        if there != self._inode:
-            raise StoreError(f"{self.path} was removed or replaced while in use: restart the directory")
+        """Refuse to write to files that were deleted, replaced or cut underneath: it would be lost. SQLite
+        makes neither of them shorter while a store is open."""
+        for path, seen in self._files.items():
+            try:
+                stat = os.stat(path)
+                there = (stat.st_ino, stat.st_size)
+            except OSError:
+                there = (0, 0)
+            if seen[0] and (there[0] != seen[0] or there[1] < seen[1]):
+                raise StoreError(f"{path} was removed, replaced or cut while in use: restart the directory")
+            self._files[path] = there
 
-    def _about(self, name: str) -> Any:
+    def _check_heads(self, after: int, heads: Sequence[tuple[Any, Any, Any]]) -> None:
+        """Commits are numbered one after the other."""
+        for expected, (number, time_ms, note) in enumerate(heads, after + 1):
+            if number != expected or not isinstance(time_ms, int) or not isinstance(note, bytes):
+                raise StoreError(f"{self.path} is damaged: its log has no commit {expected}")
+
+    def _check_items(self, items: Sequence[Item], newest: int) -> None:
+        """Whether these are the items that the last commit left."""
+        if len(items) != (count := self._about("items")):
+            raise StoreError(f"{self.path} is damaged: {len(items)} items of {count} are left")
+        found = digest.unpack(self._about("digest", b""))
+        if found is not None and found.revision == newest and found.sum != digest.summed(items):
+            raise StoreError(f"{self.path} is damaged: some of its {count} items are not what was written")
+
+    def _keep_digest(
+        self, newest: int, gone: Sequence[Item], begun: Sequence[tuple[str, int, int, bytes]]
+    ) -> None:
+        """Take what goes out of the sum and what comes in. A file that a program without sums has written to
+        is summed up anew."""
+        found = digest.unpack(self._about("digest", b""))
+        if found is None or found.revision != newest:
+            rows = self._db.execute("SELECT key, value, created, modified FROM item WHERE ended IS NULL")
+            total = digest.summed(Item(*row) for row in rows)
+        else:
+            total = found.sum ^ digest.summed(gone)
+            total ^= digest.summed(
+                Item(key, value, created, modified) for key, modified, created, value in begun
+            )
+        self._db.execute(
+            "INSERT OR REPLACE INTO about VALUES ('digest', ?)", (Digest(newest + 1, total).packed(),)
+        )
+
+    def _about(self, name: str, otherwise: Any = None) -> Any:
         row = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        if row is None and otherwise is not None:
+            return otherwise
         if row is None:
             raise StoreError(f"{self.path} is damaged: it does not say its {name}")
         return row[0]
@@ -418,75 +458,5 @@ class SqliteStore:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise StoreError(f"{self.path} is locked by another program: try again") from error
             raise told(self.path, error) from error
-
-
-def check_schema(db: sqlite3.Connection, path: str | Path) -> int:
-    """Return the version of a store's schema. Raises StoreError for one that is not known."""
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version == 0:
-        raise StoreError(f"{path} is another program's database")
-    if not 1 <= version <= SCHEMA_VERSION:
-        raise StoreError(f"{path} has schema {version}, this program knows {SCHEMA_VERSION}")
-    return version
-
-
-def newest_of(db: sqlite3.Connection) -> int | None:
-    """Return the newest revision whose commit is kept; None: none is."""
-    number = db.execute("SELECT max(number) FROM revision").fetchone()[0]
-    return None if number is None else int(number)
-
-
-def told(path: str, error: sqlite3.Error) -> StoreError:
-    """Return what to raise for an error of SQLite's, which calls a full disk an I/O error where it maps
-    memory (the -shm file, of at least 32 kB)."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code == sqlite3.SQLITE_FULL or code & 0xFF == sqlite3.SQLITE_IOERR:
-        with contextlib.suppress(OSError):
-            disk = os.statvfs(Path(path).parent)
-            if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
-                return StoreFull(f"{path}: database or disk is full")
-    return StoreError(f"{path}: {error}")
-
-
-def _identify(stat: os.stat_result) -> int:
-    """Return the id of a file: of this machine, file system and inode."""
-    try:
-        machine = Path("/etc/machine-id").read_bytes().strip()
-    except OSError:
-        machine = os.uname().nodename.encode()
-    text = machine + b"%d/%d" % (stat.st_dev, stat.st_ino)
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"vnet-store").digest(), "big") >> 1
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=_OPEN_MS / 1000, isolation_level=None)
-    db.execute("PRAGMA journal_mode=WAL").fetchone()
-    db.execute("PRAGMA synchronous=FULL")
-    return db
-
-
-def _make(db: sqlite3.Connection) -> None:
-    """Write the schema and draw the identities, in one transaction."""
-    db.execute("BEGIN IMMEDIATE")
-    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise sqlite3.DatabaseError("somebody else makes it")
-    for statement in _SCHEMA.split(";"):
-        if statement.strip():
-            db.execute(statement)
-    about = {"realm": draw(), "era": 1, "incarnation": draw(), "era_began": "", "oldest": 0, "items": 0}
-    db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-    db.execute("INSERT INTO about VALUES ('secret', ?)", (secrets.token_bytes(SECRET_BYTES),))
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    db.execute("COMMIT")
-    db.close()
-
-
-def _hold(path: str, how: int) -> int:
-    """Lock a store's file for as long as the descriptor is open: shared by all who use it."""
-    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise StoreError(f"{path} is in use, or being restored") from None
-    return lock
+        except _DAMAGED as error:
+            raise StoreError(f"{self.path} is damaged: {error}") from error
