@@ -317,6 +317,7 @@ def test_frames_of_any_size_pass_an_af_packet_port(devices: None, make_bed, mtu_
         rows.append(location(RED, SERVER, kind="local", target=RACK + 1, mac=OTHER))
         assert slow_path.send(join(rows)) == len(rows)
         until(lambda: bed.ask(dump="ports")["rows"][0]["up"], "the port is up")
+        until(lambda: len(bed.ask(dump="locations")["rows"]) == 1, "all that was sent is applied")
         outside.send(largest_ip(mtu_bytes))
         decide(slow_path, Action.DELIVER, SERVER, RACK)
         arrived = outside.receive(lambda data: data[:6] == OTHER)
