@@ -5,20 +5,27 @@ by `client.py` only; no sockets."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 HEARTBEAT_S = 1.0
 CHANGED_S = 0.02  # a changed fact waits so long for others that change with it
 CONNECT_S = 0.05  # how soon one is tried again that found no connection
+TOGETHER_S = 0.05  # a fleet's rare beats fall on multiples of this, by the wall clock
 
 
 class Beat:
-    """A clock that is due every so many seconds, sooner when wanted. `on` False: never. Those of more than a
-    second differ a little, lest a fleet that came back together speaks together for ever."""
+    """A clock that is due every so many seconds, sooner when wanted. `on` False: never.
 
-    def __init__(self, on: bool) -> None:
+    Those of more than a second differ a little, lest a fleet that came back together speaks together for
+    ever; and a few fall together, so that a server is woken twenty times a second by a fleet and not for each
+    of it. `wall` says when these are. Clocks that differ cost wake-ups only."""
+
+    def __init__(self, on: bool, wall: Callable[[], float] = time.time) -> None:
         self.on = on
+        self._wall = wall
+        self._ahead_s = 0.0  # of the wall clock, when it was done last
         self._at = 0.0  # when it is due if it is due every second
         self._is_hurried = True
         self._spread = random.uniform(0.9, 1.0)
@@ -27,13 +34,16 @@ class Beat:
         """Return when it is due."""
         if not self.on:
             return None
-        rare = every_s > HEARTBEAT_S and not self._is_hurried
-        return self._at + (every_s * self._spread - HEARTBEAT_S if rare else 0.0)
+        if every_s <= HEARTBEAT_S or self._is_hurried:
+            return self._at
+        due = self._at + every_s * self._spread - HEARTBEAT_S
+        return due - (due + self._ahead_s) % TOGETHER_S
 
     def done(self, now: float, connected: bool) -> None:
         """Take note that it was done; without a connection it is tried again soon."""
         self._at = now + (HEARTBEAT_S if connected else CONNECT_S)
         self._is_hurried = not connected
+        self._ahead_s = self._wall() - now
 
     def hurry(self, now: float) -> None:
         """Make it due soon."""

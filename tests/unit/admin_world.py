@@ -6,8 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from gateway.configuration.configuration import Admin as AdminSection
 from gateway.configuration.configuration import Configuration, Port
 from gateway.control.admin import Admin
@@ -142,8 +140,3 @@ class World:
         answer = self.ask("show", noun=noun, name=name, args=args)
         assert answer["ok"], answer
         return answer["rows"]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
