@@ -22,6 +22,8 @@ from fastpath.records import (
 )
 
 RED, BLUE = 7001, 7002
+RACK, SERVER, WEB, TUNNEL, FAR = 100, 200, 201, 500, 300  # objects of the arena that tests begin with
+MS = 1_000_000
 PORTS = ["rack", "uplink"]
 KINDS = {"local": LocationKind.LOCAL, "tunnel": LocationKind.TUNNEL}
 
@@ -229,3 +231,11 @@ def all_rows(dump) -> list[dict]:
         more, cursor = dump(cursor=cursor)
         rows += more
     return rows
+
+
+def applied(arena, record, worker=None) -> bool:
+    return not arena.apply(record, worker).any()
+
+
+def action_of(arena, key) -> Action:
+    return Action(int(arena.lookup(key)[0]) >> 56)

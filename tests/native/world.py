@@ -9,7 +9,7 @@ from __future__ import annotations
 from bench import Bench
 from frames import ip, mac
 
-from model_packets import BOTH, INSIDE, UNDERLAY, Location, Port, Tunnel, Vnet
+from model_packets import BOTH, INSIDE, UNDERLAY, Key, Location, Port, Tunnel, Vnet
 
 OUR_MAC = mac(0xF2)
 BOTH_MAC = mac(0xF3)
@@ -79,3 +79,7 @@ class World:
         self.f = bench.add_location(Location(100, self.to_foreign, mac(6), FOREIGN_VNI, FOREIGN_NODE), "f")
         self.behind = bench.add_location(Location(100, self.to_near, wire_id=100, node=NEAR_NODE), "behind")
         self.blue_c = bench.add_location(Location(200, self.to_near, mac(0x13), 200, NEAR_NODE), "c")
+
+
+def key(ingress, source, destination, key_class="bridged", connection=None):
+    return Key(ingress, key_class, ip(source), ip(destination), connection)
