@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store whose file was damaged: it is served as it was, or a sentence says that it is damaged; nothing that was
-altered is served, nothing ends in a traceback, nothing goes on for ever."""
+"""A store whose file was damaged: it is served as it was, or a sentence says that it is damaged; nothing that
+was altered is served, nothing ends in a traceback, nothing goes on for ever."""
 
 import random
 import signal
