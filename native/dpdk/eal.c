@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Starts DPDK's environment inside a process that has a life of its own (an interpreter): hugepages
-// only if enough are free, no file or socket left behind, no probing of devices that nobody named,
+// only if enough are free, no file, socket or directory left behind, no probing of devices that nobody named,
 // log lines through one stream, the caller's CPU affinity as it was before.
 //
 // What it takes, measured on two cores: 100 ms are a sleep in which DPDK measures the TSC (nothing
@@ -129,6 +129,8 @@ fp_eal_start(const struct fp_eal_config *config, struct fp_eal_report *report, s
 			error, rte_errno == EALREADY ? -EALREADY : -EIO,
 			"look at the lines above; `dpdk-testpmd` with the same options shows more",
 			"DPDK could not start: %s", rte_strerror(rte_errno));
+	// Nothing is kept in it, and nobody would remove it.
+	rmdir(rte_eal_get_runtime_dir());
 	return 0;
 }
 
