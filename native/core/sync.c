@@ -17,6 +17,8 @@ fp_sync_apply(struct fp_installer *in, const struct fp_record_sync *record)
 {
 	if (!fp_bytes_zero(record->zero, sizeof(record->zero)))
 		return FP_REFUSED_MALFORMED;
+	if (record->workers && in->workers && record->workers != in->workers)
+		return FP_REFUSED_OTHER_CLIENT; // it would confirm V-nets of others
 	in->sync[in->client] = (struct fp_sync_state){
 		.record = *record,
 		.token = rte_rcu_qsbr_start(in->arena->qsbr),

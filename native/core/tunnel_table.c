@@ -108,6 +108,8 @@ fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot
 {
 	if (record->workers > FP_CLIENT_WORKERS || in->client >= record->workers)
 		return FP_REFUSED_MALFORMED;
+	if (in->workers && record->workers != in->workers)
+		return FP_REFUSED_OTHER_CLIENT; // it would sweep what others name
 	uint16_t all = (uint16_t)((1u << record->workers) - 1);
 	in->workers_whole = (in->workers_whole | own_bit(in)) & all;
 	if (in->workers_whole != all)

@@ -23,6 +23,8 @@ from installing import (
     snapshot_begin,
     snapshot_end,
     tunnel,
+    tunnels_begin,
+    tunnels_end,
     vnet,
     vnet_remove,
 )
@@ -187,3 +189,29 @@ def test_next_hops_are_told_by_control_only(arena) -> None:
     assert arena.apply(nexthop(mac=b"\2\0\0\0\0\x66"), RED_WORKER).all()
     assert tables(arena) == before
     assert not arena.apply(nexthop(mac=b"\2\0\0\0\0\x66"), CONTROL).any()
+
+
+# ---- how many workers there are is not theirs to say
+
+
+@pytest.mark.parametrize("worker", [RED_WORKER, BLUE_WORKER])
+def test_a_worker_confirms_no_revision_of_anothers_v_net(arena, worker) -> None:
+    before = {row["vni"]: row["in_force"] for row in all_rows(arena.dump.vnets)}
+    for workers in (1, 3, 4, 16):
+        lie = make(RecordType.SYNC, revision=77, incarnation=1, workers=workers)
+        assert arena.apply(lie, worker).all()
+        arena.settle()
+    assert {row["vni"]: row["in_force"] for row in all_rows(arena.dump.vnets)} == before
+    arena.apply(make(RecordType.SYNC, revision=77, incarnation=1, workers=WORKERS), worker)
+    arena.settle()
+    raised = {row["vni"] for row in all_rows(arena.dump.vnets) if row["in_force"] == 77}
+    assert raised == {RED if worker == RED_WORKER else BLUE}
+
+
+def test_a_worker_takes_no_tunnel_away_that_another_one_names(arena) -> None:
+    assert not arena.apply(tunnel(501, "192.0.2.3"), 1).any()
+    before = tables(arena)
+    assert not arena.apply(tunnels_begin(), 0).any()
+    assert arena.apply(tunnels_end(workers=1), 0).all()
+    arena.settle()
+    assert tables(arena) == before
