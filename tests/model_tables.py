@@ -34,6 +34,7 @@ class Vnet:
     applied: int = 0  # revision of the last snapshot
     changes: list[tuple[int, Scope]] = field(default_factory=list)
     peers: set[int] = field(default_factory=set)
+    named: set[int] = field(default_factory=set)  # as peers, whether they are there or not
     snapshot: int | None = None  # incarnation of the one that runs
     fresh: set[tuple] = field(default_factory=set)  # set again since it began
 
@@ -117,7 +118,8 @@ class Tables:
             self.ingresses = {
                 one for one in self.ingresses if one[0] != vni or ("ingress", one[1]) in vnet.fresh
             }
-            vnet.peers = {to for to in vnet.peers if ("peer", to) in vnet.fresh}
+            vnet.named = {to for to in vnet.named if ("peer", to) in vnet.fresh}
+            vnet.peers &= vnet.named
             self._close(lambda k, f: k.vni == vni and f.to != vni and f.to not in vnet.peers)
             for name in [k for k in self.locations if k[0] == vni and ("location", k[1]) not in vnet.fresh]:
                 if not self._named(name):
@@ -150,15 +152,18 @@ class Tables:
         return True
 
     def peering_set(self, vni: int, to: int) -> bool:
-        if vni not in self.vnets or to not in self.vnets or vni == to:
+        if vni not in self.vnets or vni == to:
             return False
-        self.vnets[vni].peers.add(to)
+        self.vnets[vni].named.add(to)
+        if to in self.vnets:
+            self.vnets[vni].peers.add(to)
         self.vnets[vni].fresh.add(("peer", to))
         return True
 
     def peering_remove(self, vni: int, to: int) -> bool:
-        if vni not in self.vnets or to not in self.vnets[vni].peers:
+        if vni not in self.vnets or to not in self.vnets[vni].named:
             return False
+        self.vnets[vni].named.discard(to)
         self.vnets[vni].peers.discard(to)
         self._close(lambda k, f: k.vni == vni and f.to == to)
         return True

@@ -49,7 +49,7 @@ struct fp_vnet_state {
 	struct fp_mark mark[2]; // of this lap and of the next one, by the last bit of their number
 	uint32_t changes;       // that it has kept: the number of the next one
 	uint32_t locations;     // that it has
-	uint32_t peerings;      // from it
+	uint32_t peerings;      // words that it has said of them
 	uint32_t location_first, ingress_first; // lists of what it has
 	uint32_t location_at, ingress_at;       // where the sweep goes on
 };
@@ -70,6 +70,14 @@ struct fp_worker_state {
 	uint32_t silent_since_s; // 0: it answers
 	bool declared;           // it said so itself; else it was found silent
 	uint32_t asked_at_s;     // first refresh since its last record, 0: none
+};
+
+// What two V-nets, by VNI, have said of a peering from one to the other. The one that speaks first need not know
+// whether the other one is there.
+struct fp_peering_word {
+	uint32_t from, to;
+	uint16_t snapshot[2]; // by side: number of the V-net's snapshot in which it said so last
+	uint8_t said;         // bit: side
 };
 
 // The SYNC of a client that is not answered yet.
@@ -95,11 +103,12 @@ struct fp_installer {
 	struct fp_id_map locations;   // object id, vni << 8 | way
 	struct fp_id_map tunnels;     // object id
 	struct fp_id_map tunnel_sets; // object id
+	struct fp_id_map peered;      // vni from << 24 | vni to: place among the words, from 1
 
 	struct fp_vnet_state *vnet;
-	uint16_t *ingress_snapshot; // number of the V-net's snapshot in which it was set last
-	uint16_t *locator_snapshot; // by slot
-	uint16_t *peering_snapshot; // by slot
+	uint16_t *ingress_snapshot;           // number of the V-net's snapshot in which it was set last
+	uint16_t *locator_snapshot;           // by slot
+	struct fp_peering_word *peering_word; // [0 .. peering_words)
 	uint16_t *location_snapshot;
 	uint64_t *location_revision;
 	uint32_t *location_era;    // of its V-net when the revision was told
@@ -116,7 +125,8 @@ struct fp_installer {
 	uint32_t locators;
 	uint32_t location_high; // no location in use has a higher index
 	uint32_t tunnel_high;
-	uint32_t peerings;
+	uint32_t peerings; // in force
+	uint32_t peering_words;
 	struct fp_chain location_chain;              // of each V-net
 	struct fp_chain target_chain;                // locations of each attachment and of each set
 	uint32_t *ingress_locations, *set_locations; // their first
@@ -166,11 +176,12 @@ bool fp_change_overtook(const struct fp_installer *in, uint32_t vnet, const stru
 			uint64_t revision);
 
 // peering_table.c
+uint32_t fp_peering_words_max(const struct fp_arena *arena);
 int fp_peerings_open(struct fp_installer *in);
 int fp_peering_set(struct fp_installer *in, const struct fp_record_peering *record);
 int fp_peering_remove(struct fp_installer *in, const struct fp_record_peering *record);
 bool fp_peered(const struct fp_installer *in, uint32_t from, uint32_t to);
-void fp_peerings_sweep(struct fp_installer *in, uint32_t vnet); // those not set again
+void fp_peerings_sweep(struct fp_installer *in, uint32_t vnet); // what it has not said again
 void fp_peerings_drop(struct fp_installer *in, uint32_t vnet);  // all, either way; it is closed as a whole
 
 // ingress_table.c

@@ -49,6 +49,7 @@ fp_installer_destroy(struct fp_installer *in)
 	fp_id_map_free(&in->locations);
 	fp_id_map_free(&in->tunnels);
 	fp_id_map_free(&in->tunnel_sets);
+	fp_id_map_free(&in->peered);
 	fp_id_map_free(&in->tunnel_paths);
 	fp_chain_free(&in->location_chain);
 	fp_chain_free(&in->target_chain);
@@ -62,7 +63,7 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->vnet);
 	free(in->ingress_snapshot);
 	free(in->locator_snapshot);
-	free(in->peering_snapshot);
+	free(in->peering_word);
 	free(in->location_snapshot);
 	free(in->location_revision);
 	free(in->location_token);
@@ -159,7 +160,7 @@ tables_open(struct fp_installer *in)
 	in->vnet = calloc(view->vnets, sizeof(*in->vnet));
 	in->ingress_snapshot = calloc(view->ingresses, sizeof(*in->ingress_snapshot));
 	in->locator_snapshot = calloc((size_t)in->arena->locator_mask + 1, sizeof(*in->locator_snapshot));
-	in->peering_snapshot = calloc((size_t)in->arena->peering_mask + 1, sizeof(*in->peering_snapshot));
+	in->peering_word = calloc(fp_peering_words_max(in->arena), sizeof(*in->peering_word));
 	in->location_snapshot = calloc(view->locations, sizeof(*in->location_snapshot));
 	in->location_revision = calloc(view->locations, sizeof(*in->location_revision));
 	in->location_token = calloc(view->locations, sizeof(*in->location_token));
@@ -176,7 +177,7 @@ tables_open(struct fp_installer *in)
 	in->ingress_locations = calloc(view->ingresses, sizeof(*in->ingress_locations));
 	in->set_locations = calloc(view->tunnel_sets, sizeof(*in->set_locations));
 	in->ingress_locators = calloc(view->ingresses, sizeof(*in->ingress_locators));
-	if (!in->vnet || !in->ingress_snapshot || !in->locator_snapshot || !in->peering_snapshot ||
+	if (!in->vnet || !in->ingress_snapshot || !in->locator_snapshot || !in->peering_word ||
 	    !in->location_snapshot || !in->location_revision || !in->location_token || !in->location_seen_s ||
 	    !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers || !in->tunnel_leaving ||
 	    !in->set_seen_s || !in->udp_port_users || !in->assembly || !in->location_era ||
@@ -187,6 +188,7 @@ tables_open(struct fp_installer *in)
 	    fp_id_map_init(&in->locations, secret, view->locations) < 0 ||
 	    fp_id_map_init(&in->tunnels, secret, view->tunnels) < 0 ||
 	    fp_id_map_init(&in->tunnel_sets, secret, view->tunnel_sets) < 0 ||
+	    fp_id_map_init(&in->peered, secret, fp_peering_words_max(in->arena)) < 0 ||
 	    fp_id_map_init(&in->tunnel_paths, secret, view->tunnels) < 0 ||
 	    fp_chain_init(&in->location_chain, view->locations) < 0 ||
 	    fp_chain_init(&in->target_chain, view->locations) < 0 ||

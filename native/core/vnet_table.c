@@ -161,9 +161,9 @@ vnet_close(struct fp_installer *in, uint32_t index)
 	struct fp_vnet_state *state = &in->vnet[index];
 	if (!state->leaving) {
 		fp_close_vnet(in->arena, index);
+		state->leaving = true;
 		fp_peerings_drop(in, index);
 		fp_close_now(in);
-		state->leaving = true;
 		state->swept = 0;
 	}
 	int rc = fp_locations_sweep(in, index, true);

@@ -234,10 +234,14 @@ struct fp_record_nexthop {
 };
 static_assert(sizeof(struct fp_record_nexthop) == 128, "nexthop");
 
-struct fp_record_peering { // head.vni -> to_vni
+// The word of one of the two V-nets, head.vni: that it sends to to_vni, or that it takes what from_vni sends; the
+// other one is 0. A peering is in force while both have said so. Where they are of one worker, the sender's word
+// will do.
+struct fp_record_peering {
 	struct fp_record_head head;
 	uint32_t to_vni;
-	uint8_t zero[108];
+	uint32_t from_vni;
+	uint8_t zero[104];
 };
 static_assert(sizeof(struct fp_record_peering) == 128, "peering");
 

@@ -144,7 +144,13 @@ def location_remove(vni, object_id):
 
 
 def peering(vni, to, record_type=RecordType.PEERING_SET):
+    """The sender's word."""
     return make(record_type, vni=vni, to_vni=to)
+
+
+def takes(vni, sender, record_type=RecordType.PEERING_SET):
+    """The receiver's word: V-net `vni` takes what `sender` sends."""
+    return make(record_type, vni=vni, from_vni=sender)
 
 
 def change(

@@ -20,8 +20,10 @@ from installing import (
     nexthop,
     open_arena,
     peering,
+    refusals,
     snapshot_begin,
     snapshot_end,
+    takes,
     tunnel,
     tunnels_begin,
     tunnels_end,
@@ -189,6 +191,128 @@ def test_next_hops_are_told_by_control_only(arena) -> None:
     assert arena.apply(nexthop(mac=b"\2\0\0\0\0\x66"), RED_WORKER).all()
     assert tables(arena) == before
     assert not arena.apply(nexthop(mac=b"\2\0\0\0\0\x66"), CONTROL).any()
+
+
+# ---- peerings: each side speaks for itself
+
+
+def across(arena):
+    """A flow of red to blue's member."""
+    key = flow_key(arena.ingress_by_vlan(0, 10))
+    return flow(RED, key, 100 + RED_WORKER, destination=300 + BLUE_WORKER, destination_vni=BLUE)
+
+
+def test_no_worker_opens_the_way_into_another_ones_v_net(arena) -> None:
+    assert not arena.apply(peering(RED, BLUE), RED_WORKER).any()  # a word, and not more
+    assert arena.apply(across(arena), RED_WORKER).all()
+    assert refusals(arena) == ["OTHER_VNET"]
+    assert arena.apply(takes(BLUE, RED), RED_WORKER).all()  # not red's to say
+    assert not arena.apply(takes(RED, BLUE), RED_WORKER).any()  # nor what it needs
+    assert arena.apply(across(arena), RED_WORKER).all()
+
+
+SIDES = {"sender": (peering, RED, BLUE, RED_WORKER), "receiver": (takes, BLUE, RED, BLUE_WORKER)}
+
+
+def say(arena, side: str, record_type: RecordType = RecordType.PEERING_SET) -> None:
+    word, vni, other, worker = SIDES[side]
+    assert not arena.apply(word(vni, other, record_type), worker).any()
+
+
+@pytest.mark.parametrize("first", SIDES)
+def test_a_peering_is_in_force_while_both_sides_say_so(arena, first) -> None:
+    (second,) = SIDES.keys() - {first}
+    for side in (first, second):
+        assert arena.apply(across(arena), RED_WORKER).all()
+        say(arena, side)
+    for side in (first, second):
+        assert not arena.apply(across(arena), RED_WORKER).any()
+        say(arena, side, RecordType.PEERING_REMOVE)
+        assert int(arena.lookup(across(arena)["key"])[0]) == 0  # its flows with it
+        assert arena.apply(across(arena), RED_WORKER).all()
+        say(arena, side)
+    assert not arena.apply(across(arena), RED_WORKER).any()
+
+
+def snapshot(arena, side: str, said: bool) -> None:
+    """Its worker tells all that stands in the V-net of one side, with its word or without."""
+    _, vni, _, worker = SIDES[side]
+    vlan = 10 if vni == RED else 20
+    for record in (
+        snapshot_begin(vni),
+        attachment(vni, 100 + worker, vlan=vlan),
+        ingress(vni, 9, "192.0.2.2"),
+        tunnel(500),
+        location(vni, 300 + worker),
+    ):
+        assert not arena.apply(record, worker).any()
+    if said:
+        say(arena, side)
+    assert not arena.apply(snapshot_end(vni, 0), worker).any()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("said", [True, False])
+def test_a_worker_that_starts_anew_says_its_words_again(arena, side, said) -> None:
+    say(arena, "sender")
+    say(arena, "receiver")
+    assert not arena.apply(across(arena), RED_WORKER).any()
+    snapshot(arena, side, said)
+    assert bool(arena.apply(across(arena), RED_WORKER).all()) is not said
+
+
+def test_a_peering_comes_into_force_whichever_v_net_comes_last(arena) -> None:
+    assert not arena.apply(vnet_remove(BLUE), BLUE_WORKER, tries=100).any()
+    say(arena, "sender")  # nobody is there
+    for record in (vnet(BLUE, 77), ingress(BLUE, 9, "192.0.2.2"), location(BLUE, 300 + BLUE_WORKER)):
+        assert not arena.apply(record, BLUE_WORKER, tries=100).any()
+    assert arena.apply(across(arena), RED_WORKER).all()
+    say(arena, "receiver")
+    assert not arena.apply(across(arena), RED_WORKER).any()
+
+
+def test_who_has_a_number_after_another_inherits_no_peering(arena) -> None:
+    say(arena, "sender")
+    say(arena, "receiver")
+    for record in (vnet(BLUE, 77), ingress(BLUE, 9, "192.0.2.2"), location(BLUE, 300 + BLUE_WORKER)):
+        assert not arena.apply(record, BLUE_WORKER, tries=100).any()
+    say(arena, "sender")
+    assert arena.apply(across(arena), RED_WORKER).all()
+
+
+def test_between_v_nets_of_one_worker_the_senders_word_will_do(arena) -> None:
+    other = RED + WORKERS
+    for record in (vnet(other), ingress(other, 9, "192.0.2.2"), location(other, 390), peering(RED, other)):
+        assert not arena.apply(record, RED_WORKER).any()
+    key = flow_key(arena.ingress_by_vlan(0, 10))
+    row = flow(RED, key, 100 + RED_WORKER, destination=390, destination_vni=other)
+    assert not arena.apply(row, RED_WORKER).any()
+
+
+@pytest.mark.parametrize("said", ["sender", "receiver", "both"])
+def test_an_adopted_peering_stands_until_a_snapshot_does_not_say_it_again(tmp_path, said) -> None:
+    path = tmp_path / "arena"
+    with open_arena(path=path) as arena:
+        for vni in (RED, BLUE):
+            arena.apply(vnet(vni), vni % WORKERS)
+        arena.apply(peering(RED, BLUE), RED_WORKER)
+    with open_arena(path=path) as arena:
+        arena.share(WORKERS)
+        arena.apply(attachment(RED, 100 + RED_WORKER, vlan=10), RED_WORKER)
+        for record in (ingress(BLUE, 9, "192.0.2.2"), tunnel(500), location(BLUE, 300 + BLUE_WORKER)):
+            assert not arena.apply(record, BLUE_WORKER).any()
+        assert not arena.apply(across(arena), RED_WORKER).any()
+        for side in SIDES:
+            snapshot(arena, side, said in (side, "both"))
+        assert bool(arena.apply(across(arena), RED_WORKER).all()) is (said != "both")
+
+
+def test_no_v_net_keeps_the_others_from_saying_who_their_peers_are(arena) -> None:
+    said = 0
+    while not arena.apply(peering(RED, 100_000 + said), RED_WORKER).any():
+        said += 1
+    assert refusals(arena) == ["QUOTA"]
+    assert not arena.apply(takes(BLUE, RED), BLUE_WORKER).any()
 
 
 # ---- how many workers there are is not theirs to say
