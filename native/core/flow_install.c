@@ -155,6 +155,7 @@ parties_find(const struct fp_installer *in, const struct fp_record_flow *record,
 			fp_location_by_id(in, record->destination_object, vni, record->ways & 15);
 		if (parties->destination == 0)
 			return FP_REFUSED_UNKNOWN_OBJECT;
+		return fp_location_leads_home(in, parties->destination);
 	}
 	return 0;
 }

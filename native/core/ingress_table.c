@@ -124,7 +124,8 @@ fp_attachment_set(struct fp_installer *in, const struct fp_record_attachment *re
 		in->ingress_snapshot[index] = in->vnet[vnet].snapshot_number;
 		return 0;
 	}
-	if (*place && !swept(in, *place))
+	if (*place &&
+	    (!swept(in, *place) || !fp_of_one_worker(in, record->head.vni, arena->view.ingress[*place].vni)))
 		return FP_REFUSED_CONFLICT;
 	struct fp_ingress ingress = {
 		.object_id = record->object_id,
@@ -186,6 +187,9 @@ fp_ingress_set(struct fp_installer *in, const struct fp_record_ingress *record)
 	// Between our gateways the id on the wire is the V-net's own.
 	if (!(record->ingress_flags & FP_INGRESS_FOREIGN) && key->wire_id != record->head.vni)
 		return FP_REFUSED_OTHER_VNET;
+	const int foreign = fp_locator_foreign_check(in, record, vnet);
+	if (foreign != 0)
+		return foreign;
 	uint32_t index = fp_node_ingress(in, record->node_id, record->head.vni);
 	if (index == 0) {
 		struct fp_ingress ingress = {

@@ -80,6 +80,12 @@ struct fp_peering_word {
 	uint8_t said;         // bit: side
 };
 
+// Another form of a tunnel that several workers name, and who has said so.
+struct fp_tunnel_proposal {
+	struct fp_tunnel_info info; // of the lowest revision
+	uint16_t workers;           // 0: there is none
+};
+
 // The SYNC of a client that is not answered yet.
 struct fp_sync_state {
 	struct fp_record_sync record;
@@ -102,12 +108,14 @@ struct fp_installer {
 	struct fp_id_map ingresses;   // object id, vni (attachments: 0)
 	struct fp_id_map locations;   // object id, vni << 8 | way
 	struct fp_id_map tunnels;     // object id
-	struct fp_id_map tunnel_sets; // object id
+	struct fp_id_map tunnel_sets; // object id, its owner
+	struct fp_id_map gateways;    // outer address, 0 or a V-net's index + 1: locators there that are ours
 	struct fp_id_map peered;      // vni from << 24 | vni to: place among the words, from 1
 
 	struct fp_vnet_state *vnet;
 	uint16_t *ingress_snapshot;           // number of the V-net's snapshot in which it was set last
 	uint16_t *locator_snapshot;           // by slot
+	uint8_t *locator_foreign;             // by slot: its ingress was told as a foreign device
 	struct fp_peering_word *peering_word; // [0 .. peering_words)
 	uint16_t *location_snapshot;
 	uint64_t *location_revision;
@@ -116,12 +124,14 @@ struct fp_installer {
 	uint32_t *location_seen_s; // last set or found in use
 	uint32_t *tunnel_seen_s;
 	uint32_t *set_seen_s;       // last told or found in use
+	uint8_t *set_owner;         // client + 1; 0: adopted, and nobody has told it since
 	uint16_t *tunnel_route_mtu; // of the route to the next hop, 0: unknown
 	uint16_t *tunnel_workers;   // bit: a worker that names it; an adopted one is named by nobody yet
-	uint8_t *tunnel_leaving;    // named by nobody: goes with its last reference
-	uint8_t *tunnel_adopted;    // and not all workers have said since which they name
-	uint16_t workers_whole;     // bit: a worker that has said which tunnels it names
-	uint32_t *udp_port_users;   // [65536] locators
+	struct fp_tunnel_proposal *tunnel_proposal;
+	uint8_t *tunnel_leaving;  // named by nobody: goes with its last reference
+	uint8_t *tunnel_adopted;  // and not all workers have said since which they name
+	uint16_t workers_whole;   // bit: a worker that has said which tunnels it names
+	uint32_t *udp_port_users; // [65536] locators
 	uint32_t locators;
 	uint32_t location_high; // no location in use has a higher index
 	uint32_t tunnel_high;
@@ -199,6 +209,9 @@ int fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel,
 		  uint64_t node_id);
 
 // locator_table.c
+// May this be a foreign device's? Not if another V-net has a gateway of ours there. 0 or fp_refusal.
+int fp_locator_foreign_check(const struct fp_installer *in, const struct fp_record_ingress *record,
+			     uint32_t vnet);
 void fp_locators_open(struct fp_installer *in);
 // Of an ingress that is there. 0 or fp_refusal.
 int fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t ingress);
@@ -216,6 +229,8 @@ int fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t ne
 void fp_locations_collect(struct fp_installer *in, uint32_t count); // bounded: what nobody uses
 void fp_location_foresee(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
 uint32_t fp_location_by_id(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
+// It did when it was told; an id of a foreign device may have become another's since. 0 or fp_refusal.
+int fp_location_leads_home(const struct fp_installer *in, uint32_t index);
 
 // tunnel_table.c, tunnel_set.c
 void fp_tunnels_open(struct fp_installer *in);
@@ -287,6 +302,12 @@ fp_counters_begin(const struct fp_installer *in, enum fp_counted what, uint32_t 
 		in->hooks.counters_begin(in->hooks.context, what, index);
 }
 bool fp_bytes_zero(const void *bytes, size_t len_bytes);
+// What one says of its own V-net may take the place of what it has said of another one of its own only.
+static inline bool
+fp_of_one_worker(const struct fp_installer *in, uint32_t vni, uint32_t other)
+{
+	return in->workers == 0 || vni % in->workers == other % in->workers;
+}
 static inline bool
 fp_is_ipv4(const uint8_t *address)
 {

@@ -50,6 +50,7 @@ fp_installer_destroy(struct fp_installer *in)
 	fp_id_map_free(&in->tunnels);
 	fp_id_map_free(&in->tunnel_sets);
 	fp_id_map_free(&in->peered);
+	fp_id_map_free(&in->gateways);
 	fp_id_map_free(&in->tunnel_paths);
 	fp_chain_free(&in->location_chain);
 	fp_chain_free(&in->target_chain);
@@ -63,6 +64,7 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->vnet);
 	free(in->ingress_snapshot);
 	free(in->locator_snapshot);
+	free(in->locator_foreign);
 	free(in->peering_word);
 	free(in->location_snapshot);
 	free(in->location_revision);
@@ -72,6 +74,8 @@ fp_installer_destroy(struct fp_installer *in)
 	free(in->tunnel_route_mtu);
 	free(in->set_seen_s);
 	free(in->tunnel_workers);
+	free(in->tunnel_proposal);
+	free(in->set_owner);
 	free(in->tunnel_leaving);
 	free(in->tunnel_adopted);
 	free(in->udp_port_users);
@@ -160,6 +164,7 @@ tables_open(struct fp_installer *in)
 	in->vnet = calloc(view->vnets, sizeof(*in->vnet));
 	in->ingress_snapshot = calloc(view->ingresses, sizeof(*in->ingress_snapshot));
 	in->locator_snapshot = calloc((size_t)in->arena->locator_mask + 1, sizeof(*in->locator_snapshot));
+	in->locator_foreign = calloc((size_t)in->arena->locator_mask + 1, sizeof(*in->locator_foreign));
 	in->peering_word = calloc(fp_peering_words_max(in->arena), sizeof(*in->peering_word));
 	in->location_snapshot = calloc(view->locations, sizeof(*in->location_snapshot));
 	in->location_revision = calloc(view->locations, sizeof(*in->location_revision));
@@ -169,6 +174,8 @@ tables_open(struct fp_installer *in)
 	in->set_seen_s = calloc(view->tunnel_sets, sizeof(*in->set_seen_s));
 	in->tunnel_route_mtu = calloc(view->tunnels, sizeof(*in->tunnel_route_mtu));
 	in->tunnel_workers = calloc(view->tunnels, sizeof(*in->tunnel_workers));
+	in->tunnel_proposal = calloc(view->tunnels, sizeof(*in->tunnel_proposal));
+	in->set_owner = calloc(view->tunnel_sets, sizeof(*in->set_owner));
 	in->tunnel_leaving = calloc(view->tunnels, sizeof(*in->tunnel_leaving));
 	in->udp_port_users = calloc(65536, sizeof(*in->udp_port_users));
 	in->assembly = calloc(FP_CLIENTS, sizeof(*in->assembly));
@@ -178,16 +185,18 @@ tables_open(struct fp_installer *in)
 	in->set_locations = calloc(view->tunnel_sets, sizeof(*in->set_locations));
 	in->ingress_locators = calloc(view->ingresses, sizeof(*in->ingress_locators));
 	if (!in->vnet || !in->ingress_snapshot || !in->locator_snapshot || !in->peering_word ||
-	    !in->location_snapshot || !in->location_revision || !in->location_token || !in->location_seen_s ||
-	    !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers || !in->tunnel_leaving ||
-	    !in->set_seen_s || !in->udp_port_users || !in->assembly || !in->location_era ||
-	    !in->tunnel_adopted || !in->ingress_locations || !in->set_locations || !in->ingress_locators)
+	    !in->locator_foreign || !in->location_snapshot || !in->location_revision || !in->location_token ||
+	    !in->location_seen_s || !in->tunnel_seen_s || !in->tunnel_route_mtu || !in->tunnel_workers ||
+	    !in->tunnel_leaving || !in->tunnel_proposal || !in->set_owner || !in->set_seen_s ||
+	    !in->udp_port_users || !in->assembly || !in->location_era || !in->tunnel_adopted ||
+	    !in->ingress_locations || !in->set_locations || !in->ingress_locators)
 		return -ENOMEM;
 	if (fp_id_map_init(&in->vnets, secret, view->vnets) < 0 ||
 	    fp_id_map_init(&in->ingresses, secret, view->ingresses) < 0 ||
 	    fp_id_map_init(&in->locations, secret, view->locations) < 0 ||
 	    fp_id_map_init(&in->tunnels, secret, view->tunnels) < 0 ||
 	    fp_id_map_init(&in->tunnel_sets, secret, view->tunnel_sets) < 0 ||
+	    fp_id_map_init(&in->gateways, secret, in->arena->locator_mask + 1) < 0 || // two names for each
 	    fp_id_map_init(&in->peered, secret, fp_peering_words_max(in->arena)) < 0 ||
 	    fp_id_map_init(&in->tunnel_paths, secret, view->tunnels) < 0 ||
 	    fp_chain_init(&in->location_chain, view->locations) < 0 ||

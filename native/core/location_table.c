@@ -68,6 +68,18 @@ fp_location_foresee(const struct fp_installer *in, uint64_t object_id, uint32_t 
 }
 
 int
+fp_location_leads_home(const struct fp_installer *in, uint32_t index)
+{
+	const struct fp_location *location = &in->arena->view.location[index];
+	const struct fp_location_half *half = half_now(in, index);
+	if (half->kind == FP_LOCATION_LOCAL || half->wire_id == location->vni_way >> 8)
+		return 0; // nobody else's
+	return half->kind == FP_LOCATION_SET
+		       ? set_leads_home(in, location->vnet, half->target, half->wire_id)
+		       : fp_leads_home(in, location->vnet, half->target, half->wire_id, 0);
+}
+
+int
 fp_location_set(struct fp_installer *in, const struct fp_record_location *record)
 {
 	uint32_t vnet = fp_vnet_by_vni(in, record->head.vni);

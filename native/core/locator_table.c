@@ -7,6 +7,9 @@
 
 #define SWEEP_NS 100 // one that is looked at
 
+static bool may_take(const struct fp_installer *in, const struct fp_record_ingress *record, uint32_t slot);
+static void foreign_note(struct fp_installer *in, uint32_t slot, bool foreign);
+static void gateway_count(struct fp_installer *in, uint32_t slot, bool comes);
 static void locator_drop(struct fp_installer *in, uint32_t slot);
 static void udp_port_use(struct fp_installer *in, uint32_t protocol, uint16_t port, int one);
 
@@ -33,10 +36,25 @@ fp_locators_open(struct fp_installer *in)
 			continue;
 		}
 		arena->view.ingress[index].references++;
+		in->locator_foreign[i] = (arena->view.ingress[index].flags & FP_INGRESS_FOREIGN) != 0;
+		if (!in->locator_foreign[i])
+			gateway_count(in, i, true);
 		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], i + 1);
 		udp_port_use(in, arena->locators[i].key.protocol, arena->locators[i].udp_port, 1);
 	}
 	fp_locators_recount(arena);
+}
+
+// The id of a foreign device is anybody's number. Towards a gateway of ours it would be the V-net's of that number.
+int
+fp_locator_foreign_check(const struct fp_installer *in, const struct fp_record_ingress *record, uint32_t vnet)
+{
+	uint64_t remote = 0;
+	if (!(record->ingress_flags & FP_INGRESS_FOREIGN) || record->key.wire_id == record->head.vni)
+		return 0;
+	memcpy(&remote, record->key.remote + 12, 4);
+	const uint32_t all = fp_id_map_find(&in->gateways, remote, 0);
+	return all == fp_id_map_find(&in->gateways, remote, vnet + 1) ? 0 : FP_REFUSED_CONFLICT;
 }
 
 int
@@ -46,9 +64,7 @@ fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, 
 	struct fp_ingress *ingress = &arena->view.ingress[index];
 	int32_t slot = fp_locator_slot_of(arena, &record->key);
 	if (slot >= 0 && arena->locators[slot].ingress != index) {
-		uint32_t other = arena->view.ingress[arena->locators[slot].ingress].vnet;
-		const struct fp_vnet_state *state = &in->vnet[other];
-		if (!state->in_snapshot || in->locator_snapshot[slot] == state->snapshot_number)
+		if (!may_take(in, record, (uint32_t)slot))
 			return FP_REFUSED_CONFLICT;
 		locator_drop(in, (uint32_t)slot);
 		slot = -1;
@@ -67,7 +83,9 @@ fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, 
 		fp_store(&ingress->references, (uint16_t)(ingress->references + 1));
 		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], (uint32_t)slot + 1);
 		udp_port_use(in, record->key.protocol, record->udp_port, 1);
+		in->locator_foreign[slot] = 1;
 	}
+	foreign_note(in, (uint32_t)slot, record->ingress_flags & FP_INGRESS_FOREIGN);
 	in->locator_snapshot[slot] = in->vnet[ingress->vnet].snapshot_number;
 	return 0;
 }
@@ -99,11 +117,56 @@ fp_locators_sweep(struct fp_installer *in, uint32_t ingress, bool all)
 	}
 }
 
+// May a locator of another V-net go for this one? A gateway of ours has the V-net's own number, so it goes before a
+// foreign device that was said to be there. Else what a snapshot has not named yet, of a V-net of the same worker.
+static bool
+may_take(const struct fp_installer *in, const struct fp_record_ingress *record, uint32_t slot)
+{
+	const struct fp_ingress *other = &in->arena->view.ingress[in->arena->locators[slot].ingress];
+	const struct fp_vnet_state *state = &in->vnet[other->vnet];
+	if (!(record->ingress_flags & FP_INGRESS_FOREIGN) && in->locator_foreign[slot] &&
+	    other->vni != record->head.vni)
+		return true;
+	return fp_of_one_worker(in, record->head.vni, other->vni) && state->in_snapshot &&
+	       in->locator_snapshot[slot] != state->snapshot_number;
+}
+
+static void
+foreign_note(struct fp_installer *in, uint32_t slot, bool foreign)
+{
+	if (in->locator_foreign[slot] == foreign)
+		return;
+	in->locator_foreign[slot] = foreign;
+	gateway_count(in, slot, !foreign);
+}
+
+// Of its outer address, in all and of its V-net.
+static void
+gateway_count(struct fp_installer *in, uint32_t slot, bool comes)
+{
+	const struct fp_locator_slot *locator = &in->arena->locators[slot];
+	const uint64_t names[] = {0, in->arena->view.ingress[locator->ingress].vnet + 1u};
+	uint64_t remote = 0;
+	memcpy(&remote, locator->key.remote + 12, 4);
+	for (int i = 0; i < 2; i++) {
+		const uint32_t now = fp_id_map_find(&in->gateways, remote, names[i]) + (comes ? 1 : -1u);
+		if (now)
+			fp_id_map_put(&in->gateways, remote, names[i], now);
+		else
+			fp_id_map_remove(&in->gateways, remote, names[i]);
+	}
+}
+
 static void
 locator_drop(struct fp_installer *in, uint32_t slot)
 {
 	uint32_t index = in->arena->locators[slot].ingress;
 	struct fp_ingress *ingress = &in->arena->view.ingress[index];
+	if (!in->locator_foreign[slot])
+		gateway_count(in, slot, false);
+	// Another V-net may have the id next, at this address: nothing of this one goes on by it.
+	else if (in->arena->locators[slot].key.wire_id != ingress->vni)
+		fp_close_vnet(in->arena, ingress->vnet);
 	udp_port_use(in, in->arena->locators[slot].key.protocol, in->arena->locators[slot].udp_port, -1);
 	fp_chain_remove(&in->locator_chain, &in->ingress_locators[index], slot + 1);
 	fp_locator_remove(in->arena, slot);

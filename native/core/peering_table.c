@@ -226,7 +226,7 @@ pair_weigh(struct fp_installer *in, const struct fp_peering_word *word)
 	const uint32_t from = fp_vnet_by_vni(in, word->from), to = fp_vnet_by_vni(in, word->to);
 	if (from == 0 || to == 0)
 		return;
-	const bool of_one = in->workers == 0 || word->from % in->workers == word->to % in->workers;
+	const bool of_one = fp_of_one_worker(in, word->from, word->to);
 	const bool agreed = word->said & 1 << SENDS && (of_one || word->said & 1 << TAKES) &&
 			    !in->vnet[from].leaving && !in->vnet[to].leaving;
 	if (agreed)

@@ -2,6 +2,9 @@
 //
 // Tunnel sets: 1 to 16 tunnels with a mode. Immutable once published: a change makes another one and turns
 // the locations over to it. One that no location leads to is forgotten after a while, and lets go of its tunnels.
+//
+// A set is its worker's: two that have the same id are two sets. After an adoption it is whose V-nets' locations lead
+// there, as it was told.
 #include "install_internal.h"
 
 #define MEMBERS_EACH 8 // per record
@@ -10,6 +13,7 @@
 static int set_build(const struct fp_installer *in, const struct fp_assembly *assembly,
 		     struct fp_tunnel_set *set);
 static int set_publish(struct fp_installer *in, const struct fp_tunnel_set *set, uint32_t *index);
+static uint32_t set_own(const struct fp_installer *in, uint64_t object_id);
 static void set_forget(struct fp_installer *in, uint32_t index);
 
 void
@@ -20,7 +24,8 @@ fp_tunnel_sets_open(struct fp_installer *in)
 			continue;
 		in->set_seen_s[i] = in->arena->now_s;
 		uint64_t object_id = in->arena->view.tunnel_set[i].object_id;
-		uint32_t other = fp_tunnel_set_by_id(in, object_id);
+		in->set_owner[i] = 0;
+		uint32_t other = fp_id_map_find(&in->tunnel_sets, object_id, 0);
 		if (other == 0) {
 			fp_id_map_put(&in->tunnel_sets, object_id, 0, i);
 		} else if (fp_locations_retarget(in, i, other) == 0) {
@@ -43,7 +48,8 @@ fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count)
 		if (fp_index_references(pool, i)) {
 			in->set_seen_s[i] = in->now_s;
 		} else if (in->now_s - in->set_seen_s[i] > UNUSED_S) {
-			fp_id_map_remove(&in->tunnel_sets, in->arena->view.tunnel_set[i].object_id, 0);
+			fp_id_map_remove(&in->tunnel_sets, in->arena->view.tunnel_set[i].object_id,
+					 in->set_owner[i]);
 			set_forget(in, i);
 		}
 	}
@@ -52,7 +58,8 @@ fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count)
 uint32_t
 fp_tunnel_set_by_id(const struct fp_installer *in, uint64_t object_id)
 {
-	return fp_id_map_find(&in->tunnel_sets, object_id, 0);
+	const uint32_t own = fp_id_map_find(&in->tunnel_sets, object_id, in->client + 1u);
+	return own ? own : fp_id_map_find(&in->tunnel_sets, object_id, 0);
 }
 
 int
@@ -76,17 +83,19 @@ fp_tunnel_set_apply(struct fp_installer *in, const struct fp_record_tunnel_group
 	if (!(record->head.flags & FP_RECORD_LAST))
 		return 0;
 	int rc = set_build(in, assembly, &set);
-	uint32_t old = fp_tunnel_set_by_id(in, record->object_id), index;
+	uint32_t old = set_own(in, record->object_id), index;
 	if (rc == 0 && old)
 		in->set_seen_s[old] = in->now_s;
 	if (rc == 0 && (old == 0 || memcmp(&in->arena->view.tunnel_set[old], &set, sizeof(set)) != 0)) {
 		rc = set_publish(in, &set, &index);
 		if (rc == 0 && old) {
 			rc = fp_locations_retarget(in, old, index);
+			if (rc == 0)
+				fp_id_map_remove(&in->tunnel_sets, set.object_id, in->set_owner[old]);
 			set_forget(in, rc == 0 ? old : index);
 		}
 		if (rc == 0)
-			fp_id_map_put(&in->tunnel_sets, set.object_id, 0, index);
+			fp_id_map_put(&in->tunnel_sets, set.object_id, in->client + 1u, index);
 	}
 	if (rc != -EAGAIN)
 		assembly->group_open = false;
@@ -121,6 +130,7 @@ set_publish(struct fp_installer *in, const struct fp_tunnel_set *set, uint32_t *
 	if (rc != 0)
 		return rc;
 	in->set_seen_s[*index] = in->now_s;
+	in->set_owner[*index] = in->client + 1;
 	struct fp_tunnel_set *place = &in->arena->view.tunnel_set[*index];
 	struct fp_tunnel_set hidden = *set;
 	hidden.object_id = 0;
@@ -130,6 +140,20 @@ set_publish(struct fp_installer *in, const struct fp_tunnel_set *set, uint32_t *
 		fp_tunnel_hold(in, set->tunnel[i]);
 	fp_store(&place->object_id, set->object_id);
 	return 0;
+}
+
+// The client's, which it may replace. 0: none.
+static uint32_t
+set_own(const struct fp_installer *in, uint64_t object_id)
+{
+	const uint32_t own = fp_id_map_find(&in->tunnel_sets, object_id, in->client + 1u);
+	const uint32_t adopted = fp_id_map_find(&in->tunnel_sets, object_id, 0);
+	if (own || adopted == 0)
+		return own;
+	for (uint32_t i = in->set_locations[adopted]; i; i = in->target_chain.next[i])
+		if (in->workers && (in->arena->view.location[i].vni_way >> 8) % in->workers != in->client)
+			return 0;
+	return adopted;
 }
 
 static void

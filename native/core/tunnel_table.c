@@ -16,10 +16,8 @@
 
 static bool tunnel_valid(const struct fp_record_tunnel *record);
 static int tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info);
-static int tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_info *info);
 static void tunnel_forget(struct fp_installer *in, uint32_t index);
 static void tunnel_leave(struct fp_installer *in, uint32_t index);
-static uint16_t own_bit(const struct fp_installer *in);
 static void name_it(struct fp_installer *in, uint32_t index);
 static int header_take(struct fp_installer *in, const struct fp_tunnel_info *info, uint32_t *header);
 
@@ -71,13 +69,14 @@ fp_tunnel_set_record(struct fp_installer *in, const struct fp_record_tunnel *rec
 		return tunnel_add(in, &info);
 	const struct fp_tunnel_info *now = &in->arena->view.tunnel_info[index];
 	if (memcmp(now->local, info.local, sizeof(info.local)) != 0 ||
-	    memcmp(now->remote, info.remote, sizeof(info.remote)) != 0 || now->profile_id != info.profile_id)
+	    memcmp(now->remote, info.remote, sizeof(info.remote)) != 0 ||
+	    now->profile_id != info.profile_id || now->protocol != info.protocol)
 		return FP_REFUSED_CONFLICT;
 	name_it(in, index);
 	in->tunnel_seen_s[index] = in->now_s;
 	if (info.incarnation == now->incarnation && info.revision < now->revision)
 		return FP_REFUSED_LATE; // revisions of two stores say nothing of each other
-	return tunnel_change(in, index, &info);
+	return fp_tunnel_propose(in, index, &info);
 }
 
 int
@@ -86,10 +85,11 @@ fp_tunnel_remove(struct fp_installer *in, const struct fp_record_tunnel *record)
 	uint32_t index = fp_tunnel_by_id(in, record->object_id);
 	if (index == 0)
 		return FP_REFUSED_UNKNOWN_OBJECT;
-	in->tunnel_workers[index] &= (uint16_t)~own_bit(in);
-	if (in->tunnel_workers[index] == 0 &&
-	    !in->tunnel_adopted[index]) // else another one may still name it
-		tunnel_leave(in, index);
+	in->tunnel_workers[index] &= (uint16_t)~fp_own_bit(in);
+	in->tunnel_proposal[index].workers &= (uint16_t)~fp_own_bit(in);
+	if (in->tunnel_workers[index] || in->tunnel_adopted[index]) // another one may still name it
+		return fp_tunnel_weigh(in, index);
+	tunnel_leave(in, index);
 	return 0;
 }
 
@@ -97,8 +97,8 @@ int
 fp_tunnels_snapshot_begin(struct fp_installer *in)
 {
 	for (uint32_t i = 1; i <= in->tunnel_high; i++)
-		in->tunnel_workers[i] &= (uint16_t)~own_bit(in);
-	in->workers_whole &= (uint16_t)~own_bit(in);
+		in->tunnel_workers[i] &= (uint16_t)~fp_own_bit(in);
+	in->workers_whole &= (uint16_t)~fp_own_bit(in);
 	in->tunnel_sweep = 1;
 	return 0;
 }
@@ -111,7 +111,7 @@ fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot
 	if (in->workers && record->workers != in->workers)
 		return FP_REFUSED_OTHER_CLIENT; // it would sweep what others name
 	uint16_t all = (uint16_t)((1u << record->workers) - 1);
-	in->workers_whole = (in->workers_whole | own_bit(in)) & all;
+	in->workers_whole = (in->workers_whole | fp_own_bit(in)) & all;
 	if (in->workers_whole != all)
 		return 0;
 	if (in->tunnel_sweep == 0)
@@ -125,6 +125,9 @@ fp_tunnels_snapshot_end(struct fp_installer *in, const struct fp_record_snapshot
 			continue;
 		in->tunnel_workers[i] &= all; // there may have been more workers
 		in->tunnel_adopted[i] = 0;
+		const int rc = fp_tunnel_weigh(in, i);
+		if (rc != 0)
+			return rc;
 		if (in->tunnel_workers[i] == 0)
 			tunnel_leave(in, i);
 	}
@@ -168,17 +171,10 @@ fp_tunnel_drop(struct fp_installer *in, uint32_t index)
 		tunnel_forget(in, index);
 }
 
-// The client's bit in tunnel_workers; control names nothing.
-static uint16_t
-own_bit(const struct fp_installer *in)
-{
-	return in->client < FP_CLIENT_WORKERS ? (uint16_t)(1u << in->client) : 0;
-}
-
 static void
 name_it(struct fp_installer *in, uint32_t index)
 {
-	in->tunnel_workers[index] |= own_bit(in);
+	in->tunnel_workers[index] |= fp_own_bit(in);
 	in->tunnel_leaving[index] = 0;
 }
 
@@ -230,8 +226,9 @@ tunnel_add(struct fp_installer *in, const struct fp_tunnel_info *info)
 	fp_id_map_put(&in->tunnels, info->object_id, 0, index);
 	if (index > in->tunnel_high)
 		in->tunnel_high = index;
-	in->tunnel_workers[index] = own_bit(in);
+	in->tunnel_workers[index] = fp_own_bit(in);
 	in->tunnel_adopted[index] = 0;
+	in->tunnel_proposal[index].workers = 0;
 	fp_tunnel_path_add(in, index);
 	fp_tunnel_announce(in, FP_CLIENT_CONTROL, index, FP_RECORD_TUNNEL_CHANGED, 0);
 	return 0;
@@ -242,8 +239,8 @@ err_tunnel:
 	return rc;
 }
 
-static int
-tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_info *info)
+int
+fp_tunnel_change(struct fp_installer *in, uint32_t index, const struct fp_tunnel_info *info)
 {
 	struct fp_tunnel_info *now = &in->arena->view.tunnel_info[index];
 	fp_tunnel_word word = *fp_tunnel_word_at(in, index);

@@ -31,7 +31,7 @@ from installing import (
     vnet_remove,
 )
 
-from fastpath.records import Action, LocationKind, RecordFlag, RecordType, make, packet_spans
+from fastpath.records import Action, IngressFlag, LocationKind, RecordFlag, RecordType, make, packet_spans
 
 CONTROL = 0xFF
 WORKERS = 2
@@ -62,8 +62,10 @@ def arena():
 
 
 def tables(arena) -> list[list[dict]]:
+    """All but how many lead to a tunnel, which is shared."""
     dump = arena.dump
-    return [all_rows(d) for d in (dump.vnets, dump.ingresses, dump.locations, dump.tunnels, dump.flows)]
+    tunnels = [{**row, "references": 0} for row in all_rows(dump.tunnels)]
+    return [tunnels, *(all_rows(d) for d in (dump.vnets, dump.ingresses, dump.locations, dump.flows))]
 
 
 def against_blue(arena) -> dict[RecordType, np.ndarray]:
@@ -94,15 +96,32 @@ def against_blue(arena) -> dict[RecordType, np.ndarray]:
             RecordType.PACKET_OUT, FRAME, vni=BLUE, kind=LocationKind.LOCAL, target_id=100 + BLUE_WORKER
         ),
         RecordType.NEXTHOP_SET: nexthop(mac=b"\2\0\0\0\0\x66"),
+        # Of no V-net, and so of any:
+        RecordType.TUNNEL_SET: tunnel(
+            500, revision=9, mtu_bytes=576, udp_port=9, ttl=1, node_id=66, incarnation=1
+        ),
+        RecordType.TUNNEL_REMOVE: make(RecordType.TUNNEL_REMOVE, object_id=500),
+        RecordType.TUNNEL_GROUP_SET: group(500),
+        RecordType.SYNC: make(RecordType.SYNC, revision=77, incarnation=1, workers=1),
     }
 
 
-WITHOUT_A_VNET = {
-    RecordType.TUNNEL_SET,  # shared: the same key or refused
-    RecordType.TUNNEL_REMOVE,  # takes back what this worker has named
-    RecordType.TUNNEL_GROUP_SET,
-    RecordType.SYNC,  # is answered to who asks
-}
+def group(*members: int, object_id: int = 700):
+    row = make(
+        RecordType.TUNNEL_GROUP_SET, object_id=object_id, count=len(members), mode=1, flags=FIRST_AND_LAST
+    )
+    row["tunnel"][0, : len(members)], row["weight"][0, : len(members)] = members, 1
+    return row
+
+
+def to_group(vni: int, object_id: int, target: int = 700):
+    row = location(vni, object_id, target=target)
+    row["kind"] = LocationKind.SET
+    return row
+
+
+# A worker may say these of what it shares with others: taken, and nothing of another one's changes.
+TAKEN = {RecordType.TUNNEL_SET, RecordType.TUNNEL_REMOVE, RecordType.TUNNEL_GROUP_SET}
 
 
 def test_each_type_of_record_is_tried() -> None:
@@ -110,21 +129,28 @@ def test_each_type_of_record_is_tried() -> None:
         arena.apply(vnet(BLUE))
         tried = set(against_blue(arena))
     from_clients = {kind for kind in RecordType if 32 <= kind < 64}
-    assert tried | WITHOUT_A_VNET == from_clients
+    assert tried == from_clients
 
 
 @pytest.mark.parametrize("client", [RED_WORKER, CONTROL])
 def test_another_tenant_is_beyond_every_record_of_a_hostile_client(arena, client) -> None:
+    assert not arena.apply(tunnel(501, "192.0.2.3"), BLUE_WORKER).any()
+    assert not arena.apply(ingress(BLUE, 9, "192.0.2.3"), BLUE_WORKER).any()
+    for record in (group(501), to_group(BLUE, 398)):
+        assert not arena.apply(record, BLUE_WORKER).any()
     before = tables(arena)
+    refused = 0
     for kind, record in against_blue(arena).items():
         if client == CONTROL and kind == RecordType.NEXTHOP_SET:
             continue  # that is control's
-        assert arena.apply(record, client).all(), kind.name
+        taken = client == RED_WORKER and kind in TAKEN
+        assert bool(arena.apply(record, client).any()) is not taken, kind.name
+        refused += not taken
         arena.settle()
         assert tables(arena) == before, kind.name
     taken = arena.taken()
     assert taken["released"] == taken["sent"] == []
-    assert arena.refused()["OTHER_CLIENT"] == len(against_blue(arena)) - (client == CONTROL)
+    assert arena.refused()["OTHER_CLIENT"] == refused
 
 
 def test_a_record_of_red_that_speaks_of_blue_is_refused(arena) -> None:
@@ -168,19 +194,10 @@ def test_what_leaves_by_a_tunnel_is_what_may_come_back_by_it(arena, node_id, wir
 def test_every_member_of_a_set_leads_home(arena) -> None:
     arena.apply(tunnel(501, "192.0.2.3"), RED_WORKER)  # no ingress of red is there
 
-    def group(*members: int):
-        row = make(
-            RecordType.TUNNEL_GROUP_SET, object_id=700, count=len(members), mode=1, flags=FIRST_AND_LAST
-        )
-        row["tunnel"][0, : len(members)], row["weight"][0, : len(members)] = members, 1
-        return row
-
     assert not arena.apply(group(500, 501), RED_WORKER).any()
-    to_group = location(RED, 399, target=700)
-    to_group["kind"] = LocationKind.SET
-    assert arena.apply(to_group, RED_WORKER).all()
+    assert arena.apply(to_group(RED, 399), RED_WORKER).all()
     assert not arena.apply(group(500), RED_WORKER).any()
-    assert not arena.apply(to_group, RED_WORKER).any()
+    assert not arena.apply(to_group(RED, 399), RED_WORKER).any()
     assert arena.apply(group(500, 501), RED_WORKER).all()  # nor does a later member
     assert not arena.apply(ingress(RED, 9, "192.0.2.3"), RED_WORKER).any()
     assert not arena.apply(group(500, 501), RED_WORKER).any()
@@ -339,3 +356,130 @@ def test_a_worker_takes_no_tunnel_away_that_another_one_names(arena) -> None:
     assert arena.apply(tunnels_end(workers=1), 0).all()
     arena.settle()
     assert tables(arena) == before
+
+
+# ---- foreign devices
+
+
+def foreign(remote: str, wire_id: int, record_type=RecordType.INGRESS_SET, vni: int = RED):
+    return ingress(vni, 5, remote, wire_id=wire_id, flags=IngressFlag.FOREIGN, record_type=record_type)
+
+
+@pytest.mark.parametrize("wire_id", [BLUE, 4242])
+def test_a_gateway_of_ours_is_no_foreign_device(arena, wire_id) -> None:
+    """Behind a number that it calls a foreign device's would be the V-net of that number."""
+    assert not arena.apply(tunnel(505, "192.0.2.5"), RED_WORKER).any()
+    assert not arena.apply(ingress(BLUE, 8, "192.0.2.5"), BLUE_WORKER).any()
+    before = tables(arena)
+    assert arena.apply(foreign("192.0.2.5", wire_id), RED_WORKER).all()
+    assert arena.apply(location(RED, 396, target=505, wire_id=wire_id, node_id=5), RED_WORKER).all()
+    out = packet_spans(
+        RecordType.PACKET_OUT, FRAME, vni=RED, kind=LocationKind.TUNNEL, target_id=505, wire_id=wire_id
+    )
+    assert arena.apply(out, RED_WORKER).all()
+    assert tables(arena) == before
+    assert not arena.apply(foreign("192.0.2.5", RED), RED_WORKER).any()  # its own number is nobody else's
+
+
+def test_a_foreign_device_may_have_any_number(arena) -> None:
+    assert not arena.apply(tunnel(505, "192.0.2.5"), RED_WORKER).any()
+    assert not arena.apply(foreign("192.0.2.5", BLUE), RED_WORKER).any()
+    assert not arena.apply(location(RED, 396, target=505, wire_id=BLUE, node_id=5), RED_WORKER).any()
+    assert arena.apply(foreign("192.0.2.5", BLUE, vni=BLUE), BLUE_WORKER).all()  # and one V-net has it
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_speaks_first_keeps_nothing_that_is_a_gateways(arena, leaves) -> None:
+    """Red calls a gateway a foreign device before anybody says that it is one of ours."""
+    key = flow_key(arena.ingress_by_vlan(0, 10), destination="10.0.0.77")
+    decision = flow(RED, key, 100 + RED_WORKER, destination=396)
+    for record in (
+        tunnel(505, "192.0.2.5"),
+        foreign("192.0.2.5", BLUE),
+        location(RED, 396, target=505, wire_id=BLUE, node_id=5),
+        decision,
+    ):
+        assert not arena.apply(record, RED_WORKER).any()
+    assert int(arena.lookup(key)[0])
+    if leaves:
+        assert not arena.apply(foreign("192.0.2.5", BLUE, RecordType.INGRESS_REMOVE), RED_WORKER).any()
+    assert not arena.apply(ingress(BLUE, 8, "192.0.2.5"), BLUE_WORKER).any()
+    assert int(arena.lookup(key)[0]) == 0
+    assert arena.apply(decision, RED_WORKER).all()
+    assert arena.apply(foreign("192.0.2.5", BLUE), RED_WORKER).all()
+
+
+def test_a_snapshot_of_another_worker_leaves_its_places_to_nobody(arena) -> None:
+    assert not arena.apply(snapshot_begin(BLUE), BLUE_WORKER).any()  # nothing is named yet
+    before = tables(arena)
+    assert arena.apply(attachment(RED, 999, vlan=20), RED_WORKER).all()
+    assert arena.apply(foreign("192.0.2.2", BLUE), RED_WORKER).all()
+    assert tables(arena) == before
+
+
+# ---- tunnels and sets
+
+
+def form(arena) -> tuple[int, ...]:
+    (row,) = (row for row in all_rows(arena.dump.tunnels) if row["object_id"] == 500)
+    return row["mtu_bytes"], row["ttl"], row["node_id"]
+
+
+NEW = {"mtu_bytes": 1400, "ttl": 32, "node_id": 10}
+
+
+@pytest.mark.parametrize("first", [RED_WORKER, BLUE_WORKER])
+def test_a_tunnel_of_several_workers_changes_once_all_have_said_so(arena, first) -> None:
+    was = form(arena)
+    assert not arena.apply(tunnel(500, revision=7, **NEW), first).any()
+    assert form(arena) == was
+    assert not arena.apply(tunnel(500, revision=6), 1 - first).any()  # it has not heard yet
+    assert form(arena) == was
+    assert not arena.apply(tunnel(500, revision=8, **NEW), 1 - first).any()
+    assert form(arena) == tuple(NEW.values())
+
+
+def test_a_tunnel_changes_when_the_last_one_that_says_otherwise_names_it_no_longer(arena) -> None:
+    for worker in (0, 1):
+        for record in (tunnels_begin(), tunnel(500), tunnels_end(WORKERS)):
+            assert not arena.apply(record, worker).any()
+    assert not arena.apply(tunnel(500, revision=7, **NEW), RED_WORKER).any()
+    assert form(arena) != tuple(NEW.values())
+    assert not arena.apply(make(RecordType.TUNNEL_REMOVE, object_id=500), BLUE_WORKER).any()
+    assert form(arena) == tuple(NEW.values())
+    assert not arena.apply(tunnel(500, revision=9), RED_WORKER).any()  # it is its own now
+    assert form(arena) != tuple(NEW.values())
+
+
+def test_a_worker_that_starts_anew_may_name_any_tunnel(arena) -> None:
+    for worker in (0, 1):
+        for record in (tunnels_begin(), tunnel(500), tunnels_end(WORKERS)):
+            assert not arena.apply(record, worker).any()
+    was = form(arena)
+    assert not arena.apply(tunnels_begin(), BLUE_WORKER).any()
+    assert not arena.apply(tunnel(500, revision=7, **NEW), RED_WORKER).any()
+    assert form(arena) == was
+    assert not arena.apply(tunnels_end(WORKERS), BLUE_WORKER).any()  # it does not
+    assert form(arena) == tuple(NEW.values())
+
+
+def test_no_revision_of_one_worker_makes_the_others_late(arena) -> None:
+    assert not arena.apply(tunnel(500, revision=1 << 60), RED_WORKER).any()
+    for worker in (RED_WORKER, BLUE_WORKER):
+        revision = 1 << 61 if worker == RED_WORKER else 7
+        assert not arena.apply(tunnel(500, revision=revision, **NEW), worker).any()
+    assert form(arena) == tuple(NEW.values())
+    assert not arena.apply(tunnel(500, revision=8), BLUE_WORKER).any()
+
+
+def test_sets_of_two_workers_are_two_sets(arena) -> None:
+    for vni, worker in ((RED, RED_WORKER), (BLUE, BLUE_WORKER)):
+        for record in (
+            tunnel(501, "192.0.2.3"),
+            ingress(vni, 9, "192.0.2.3"),
+            group(500 + worker),
+            to_group(vni, 398),
+        ):
+            assert not arena.apply(record, worker).any()
+    targets = {row["vni"]: row["target"] for row in all_rows(arena.dump.locations) if row["object_id"] == 398}
+    assert targets[RED] != targets[BLUE]
