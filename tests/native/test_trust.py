@@ -32,6 +32,7 @@ from installing import (
 )
 
 from fastpath.records import Action, IngressFlag, LocationKind, RecordFlag, RecordType, make, packet_spans
+from gateway.slow_path.operations import record_of
 
 CONTROL = 0xFF
 WORKERS = 2
@@ -286,6 +287,20 @@ def test_a_peering_comes_into_force_whichever_v_net_comes_last(arena) -> None:
     assert arena.apply(across(arena), RED_WORKER).all()
     say(arena, "receiver")
     assert not arena.apply(across(arena), RED_WORKER).any()
+
+
+def test_what_the_directory_tells_each_side_brings_a_peering_into_force(arena) -> None:
+    told = {
+        RED: {"op": "peering", "vni": RED, "to_vni": BLUE, "from_vni": 0},
+        BLUE: {"op": "peering", "vni": BLUE, "to_vni": 0, "from_vni": RED},
+    }
+    for vni, operation in told.items():
+        assert arena.apply(across(arena), RED_WORKER).all()
+        assert not arena.apply(record_of(operation, vni, 5, 1), vni % WORKERS).any()
+    assert not arena.apply(across(arena), RED_WORKER).any()
+    removed = record_of({**told[BLUE], "op": "peering_removed"}, BLUE, 6, 1)
+    assert not arena.apply(removed, BLUE_WORKER).any()
+    assert arena.apply(across(arena), RED_WORKER).all()
 
 
 def test_who_has_a_number_after_another_inherits_no_peering(arena) -> None:

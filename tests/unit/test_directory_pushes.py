@@ -252,10 +252,33 @@ def test_a_gateway_that_readdresses_leaves_no_tunnel_from_its_old_address(direct
     assert set(after.values()) == {pack_address("192.0.2.200")}
 
 
+def test_both_v_nets_of_a_peering_are_told_each_its_own_side(directory: Directory) -> None:
+    """Also one of which no record changes, nor anything else."""
+    gw1 = directory.node_id("gw1")
+    number = {state.vnet.name: vni for vni, state in directory.current.by_vni.items()}
+    red = next(name for name, vni in number.items() if vni == 7001)
+    other = next(name for name, vni in number.items() if vni == 7002)
+
+    def words(vni: int, name: str) -> list[tuple[int, int]]:
+        return [(op["to_vni"], op["from_vni"]) for op in ops_of(pushes, gw1, vni, name)]
+
+    with_peering = DOCUMENT + f"\n[vnet.{red}.peering.{other}]\n"
+    directory.apply(with_peering, "topology.toml")
+    pushes = directory.poll()
+    assert words(7001, "peering") == [(7002, 0)]
+    assert words(7002, "peering") == [(0, 7001)]
+    told = directory.snapshot("gw1").vnets
+    assert [(op["to_vni"], op["from_vni"]) for op in told[7002] if op["op"] == "peering"] == [(0, 7001)]
+    directory.apply(DOCUMENT, "topology.toml")
+    pushes = directory.poll()
+    assert words(7001, "peering_removed") == [(7002, 0)]
+    assert words(7002, "peering_removed") == [(0, 7001)]
+
+
 def identity(op: dict[str, Any]) -> tuple:
     names = {
         "vnet": (), "attachment": ("object_id",), "tunnel": ("object_id",), "location": ("object_id",),
-        "ingress": ("local", "remote", "wire_id"), "peering": ("to_vni",),
+        "ingress": ("local", "remote", "wire_id"), "peering": ("to_vni", "from_vni"),
     }  # fmt: skip
     return (op["op"], *(op[name] for name in names[op["op"]]))
 

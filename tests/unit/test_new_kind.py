@@ -77,7 +77,7 @@ def doubts(record, vnet):
         yield f"pool {record.name}: nothing stays free"
 
 
-def told(pools, vnet, vnet_named):
+def told(pools, vnet, vnet_named, naming):
     for name in pools:
         yield (name,), {"op": "pool", "vni": vnet.vni, "name": name, "beside": vnet_named("blue").vni}
 

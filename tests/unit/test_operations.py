@@ -47,7 +47,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "location_removed": {"object_id": 5},
     "peering": {"to_vni": 7002},
-    "peering_removed": {"to_vni": 7002},
+    "peering_removed": {"to_vni": 0, "from_vni": 7002},
     "scope": {"kind": 1},
     "announce": {"object_id": 5, "mac": bytes(6), "addresses": ["10.0.0.1"], "attachments": [2]},
     "announce_left": {"object_id": 5, "mac": bytes(6), "addresses": [bytes(16)]},

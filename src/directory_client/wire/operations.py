@@ -143,15 +143,18 @@ class LocationRemoved(Operation, tag="location_removed", kw_only=True, frozen=Tr
 
 
 class PeeringOperation(Operation, tag="peering", kw_only=True, frozen=True):
-    """Members of another V-net may be reached."""
+    """Members of another V-net may be reached (`to_vni`), or may reach this one's (`from_vni`): one of the
+    two, the other is 0."""
 
     to_vni: U24
+    from_vni: U24 = 0
 
 
 class PeeringRemoved(Operation, tag="peering_removed", kw_only=True, frozen=True):
     """They may no longer."""
 
     to_vni: U24
+    from_vni: U24 = 0
 
 
 class ScopeOperation(Operation, tag="scope", kw_only=True, frozen=True):

@@ -25,7 +25,9 @@ from directory_service.kinds.together import Fault, Together
 Values = dict[str, Any]
 Inside = Mapping[str, Any]  # a kind's records of a V-net by name, typed
 Operation = dict[str, Any]  # of docs/protocol.md, section 2.3
-Teller = Callable[[Inside, Any, Callable[[str], Any]], Iterator[tuple[tuple[Any, ...], Operation]]]
+Teller = Callable[
+    [Inside, Any, Callable[[str], Any], Iterable[Any]], Iterator[tuple[tuple[Any, ...], Operation]]
+]
 Block = list[str]  # lines of a document
 
 
@@ -161,8 +163,8 @@ class Kind:
     Of what lives in a V-net, where nodes or decisions depend on it as a whole:
 
     - `told`: what a node that hosts the V-net is told, from the kind's records there (by name, typed), the
-      V-net, and a look at others by name: (key in its view, operation) each. `untold`: for each operation
-      what undoes it, and the fields that name it.
+      V-net, a look at others by name, and the V-nets that have such a record of this one's name: (key in its
+      view, operation) each. `untold`: for each operation what undoes it, and the fields that name it.
     - `weighs`: how a change of these records (before, after) alters all decisions in the V-net; None: it
       does not.
     """

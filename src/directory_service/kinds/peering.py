@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peerings: that members of one V-net are meant to talk to another's, called by the other V-net's name."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from directory_client.kinds import peering
@@ -33,12 +33,14 @@ def _doubts(record: Record, vnet: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _told(
-    peerings: Inside, vnet: Any, vnet_named: Callable[[str], Any]
+    peerings: Inside, vnet: Any, vnet_named: Callable[[str], Any], senders: Iterable[Any]
 ) -> Iterator[tuple[tuple[Any, ...], Operation]]:
     for other in sorted(peerings):
         peer = vnet_named(other)
         if peer is not None:
-            yield (peer.vni,), {"op": "peering", "vni": vnet.vni, "to_vni": peer.vni}
+            yield (peer.vni, 0), {"op": "peering", "vni": vnet.vni, "to_vni": peer.vni, "from_vni": 0}
+    for peer in senders:
+        yield (0, peer.vni), {"op": "peering", "vni": vnet.vni, "to_vni": 0, "from_vni": peer.vni}
 
 
 def _weighs(before: Inside, after: Inside) -> ChangeKind | None:
@@ -54,6 +56,6 @@ PEERING = Kind(
     check=_check,
     doubts=_doubts,
     told=_told,
-    untold={"peering": ("peering_removed", ("vni", "to_vni"))},
+    untold={"peering": ("peering_removed", ("vni", "to_vni", "from_vni"))},
     weighs=_weighs,
 )

@@ -12,6 +12,7 @@ from typing import Any
 import msgpack
 
 from directory_service.kinds.records import FABRIC_KINDS, Record, decode, is_record_key
+from directory_service.kinds.registry import TOLD
 from directory_service.model.fabric import Fabric, Presence
 from directory_service.model.layered import Layered
 from directory_service.model.vnet import MOVES_KEPT_MS, VnetState
@@ -40,6 +41,25 @@ class _Hosting:
         return self.by_node
 
 
+class _Naming:
+    """Which V-nets have a record that names another one, of a kind of which nodes are told: likewise."""
+
+    kinds = frozenset(kind.name for kind in TOLD)
+
+    def __init__(self) -> None:
+        self.by_name: dict[tuple[str, str], list[str]] | None = None
+
+    def find(self, vnets: Mapping[str, VnetState]) -> dict[tuple[str, str], list[str]]:
+        if self.by_name is None:
+            by_name: dict[tuple[str, str], list[str]] = {}
+            for name in sorted(vnets):
+                for kind in self.kinds:
+                    for other in vnets[name].tables.get(kind, ()):
+                        by_name.setdefault((kind, other), []).append(name)
+            self.by_name = by_name
+        return self.by_name
+
+
 class Snapshot:
     """The model at a revision. Never changes; any number of threads may read it."""
 
@@ -53,8 +73,10 @@ class Snapshot:
         presences: Mapping[str, Presence] | None = None,
         facts: int = 0,
         hosting: _Hosting | None = None,
+        naming: _Naming | None = None,
     ) -> None:
         self._hosting = hosting or _Hosting()
+        self._naming = naming or _Naming()
         self.incarnation = incarnation
         self.revision = revision
         self.records = records
@@ -78,17 +100,23 @@ class Snapshot:
         """Return the names of the V-nets that a node hosts."""
         return self._hosting.find(self.vnets).get(node, ())
 
+    def naming(self, kind: str, vnet: str) -> Sequence[str]:
+        """Return the names of the V-nets that have a record of a kind with this V-net's name."""
+        return self._naming.find(self.vnets).get((kind, vnet), ())
+
     def with_changes(
         self, revision: int, changes: Iterable[tuple[Record | None, Record | None]], at_ms: int
     ) -> "Snapshot":
         """Return the snapshot after changes (before, after) that were made at `at_ms` of a steady clock."""
         edit = self.records.edit()
         per_vnet: dict[str, list[tuple[Record | None, Record | None]]] = {}
-        fabric_changed = False
+        fabric_changed, naming = False, self._naming
         for before, after in changes:
             record = after or before
             if record is None:
                 continue
+            if record.kind in _Naming.kinds:
+                naming = _Naming()
             edit.put(record.key, after)
             if record.kind in FABRIC_KINDS:
                 fabric_changed = True
@@ -108,7 +136,7 @@ class Snapshot:
                 vnets[name] = state
         hosting = self._hosting if same_hosts else None
         return Snapshot(
-            self.incarnation, revision, records, fabric, vnets, self.presences, self.facts, hosting
+            self.incarnation, revision, records, fabric, vnets, self.presences, self.facts, hosting, naming
         )
 
     def with_presences(
@@ -126,6 +154,7 @@ class Snapshot:
             presences,
             facts,
             self._hosting,
+            self._naming,
         )
 
     def with_sightings(
@@ -148,6 +177,7 @@ class Snapshot:
             self.presences,
             facts,
             self._hosting,
+            self._naming,
         )
 
     @property

@@ -53,13 +53,16 @@ class Difference:
         nodes: Set[str] | None = None,
     ) -> None:
         self._before, self._after, self._settings, self._nodes = before, after, settings, nodes
+        self._name = name
         self._old, self._new = before.vnets.get(name), after.vnets.get(name)
         self._found = find_changes(before, after, name) if scopes is None else scopes
 
     @cached_property
     def _changed(self) -> "_Changed | None":
         old, new = self._old, self._new
-        return None if old is None or new is None else _Changed(self._before, self._after, old, new)
+        if old is None or new is None:
+            return None
+        return _Changed(self._before, self._after, old, new, self._name)
 
     @cached_property
     def _scopes(self) -> list[tuple[str, Operation]]:
@@ -105,8 +108,10 @@ class Difference:
 class _Changed:
     """What is the same for all nodes. `anywhere`: any member's or route's location may be another one."""
 
-    def __init__(self, before: Snapshot, after: Snapshot, old: VnetState, new: VnetState) -> None:
-        self.has_same_base = _has_same_base(before, after, old, new)
+    def __init__(self, before: Snapshot, after: Snapshot, old: VnetState, new: VnetState, name: str) -> None:
+        self.has_same_base = _has_same_base(before, after, old, new) and not any(
+            one.naming(kind.name, name) for one in (before, after) for kind in TOLD
+        )
         self.anywhere = (
             before.fabric is not after.fabric
             or old.attachments_by_node is not new.attachments_by_node

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from directory_client.wire.messages import pack
 from directory_service.kinds.records import FABRIC_KINDS, is_record_key
+from directory_service.kinds.registry import TOLD
 from directory_service.model.fabric import nodes_between
 from directory_service.model.snapshot import Snapshot
 from directory_service.model.vnet import VnetState
@@ -19,6 +20,7 @@ from directory_service.views.tightened import Tightened, find_tightened
 from directory_service.views.view import hosts
 
 OPERATIONS_MAX = 2_000  # of one push, some 10 ms to pack
+_TOLD = frozenset(kind.name for kind in TOLD)
 RESYNC = {"op": "resync"}  # instead of more: the node asks for a snapshot, which comes in pieces
 
 
@@ -71,6 +73,7 @@ def push_commit(before: Snapshot, after: Snapshot, commit: Commit, settings: Set
 def concerned_by(before: Snapshot, after: Snapshot, commit: Commit) -> Concerned:
     """Return what a commit that led from one snapshot to the next concerns."""
     touched: set[str] = set()
+    others: set[str] = set()
     of_fabric = False
     for change in commit.changes:
         if is_record_key(change.key):
@@ -78,9 +81,12 @@ def concerned_by(before: Snapshot, after: Snapshot, commit: Commit) -> Concerned
             if kind in FABRIC_KINDS:
                 of_fabric = True
             else:
-                touched.add(rest.partition("/")[0])
+                name, _, other = rest.partition("/")
+                touched.add(name)
+                if kind in _TOLD and (other in before.vnets or other in after.vnets):  # is told, too
+                    others.add(other)
     nodes = nodes_between(before.fabric, after.fabric) if of_fabric else frozenset()
-    return Concerned(touched | _concerned(before, after, nodes), touched, nodes)
+    return Concerned(touched | others | _concerned(before, after, nodes), touched, nodes)
 
 
 def push_facts(before: Snapshot, after: Snapshot, time_ms: int, settings: Settings) -> Told:

@@ -137,7 +137,9 @@ def base_of(
         view[key] = op
     for kind in TOLD:
         if kind.told is not None:
-            for key, op in kind.told(state.tables[kind.name], vnet, partial(_vnet_named, snapshot)):
+            named = partial(_vnet_named, snapshot)
+            naming = [one for name in snapshot.naming(kind.name, vnet.name) if (one := named(name))]
+            for key, op in kind.told(state.tables[kind.name], vnet, named, naming):
                 view[(kind.name, *key)] = op
     return view
 
