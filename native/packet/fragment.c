@@ -61,11 +61,12 @@ void
 fragment_wait(struct fp_thread *t, const struct packet *p, struct rte_mbuf *mbuf, uint64_t received_ns)
 {
 	struct waiting_fragment *w = &t->waiting[t->waiting_n];
+	const uint32_t free = FRAGMENTS_WAITING - t->waiting_n;
 	uint32_t of_vnet = 0;
 
 	for (uint32_t i = 0; i < t->waiting_n; i++)
 		of_vnet += t->waiting[i].packet.vnet == p->vnet;
-	if (t->waiting_n == FRAGMENTS_WAITING || of_vnet >= FRAGMENTS_WAITING_VNET) {
+	if (of_vnet >= free * FRAGMENTS_SHARE_OF_FREE) {
 		drop_packet(t, p, mbuf, FP_DROP_fragment_unknown);
 		return;
 	}

@@ -25,7 +25,9 @@ struct fragment {
 
 // Later fragments that came before their first one, in the order in which they came.
 #define FRAGMENTS_WAITING 128
-#define FRAGMENTS_WAITING_VNET 32 // of one V-net
+// A V-net may have so many waiting for each place that is free: alone it gets half of them, and however many want all,
+// there is room left for the next.
+#define FRAGMENTS_SHARE_OF_FREE 1
 #define FRAGMENT_WAIT_NS (100 * MILLISECOND_NS)
 struct waiting_fragment {
 	struct packet packet;

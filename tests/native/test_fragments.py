@@ -15,7 +15,7 @@ from world import A_IP, C_IP, A, C, World
 from fastpath import records
 from fastpath.records import RecordType
 from model import checksum
-from model_packets import Action, Key
+from model_packets import Action, Key, Vnet
 
 LATER = 3  # offset, in units of eight bytes
 RED, BLUE = None, 20  # VLANs on port 0
@@ -208,10 +208,25 @@ def test_what_waits_is_bounded_for_each_tenant(world):
     narrowed(world)
     narrowed(world, ingress=world.at_blue, to=world.blue_c)
     through(world, [fragment(i, first=False, vlan=BLUE) for i in range(1000)])
-    assert world.bench.probe.counters()["held_now"] == 32
-    assert unknown(world) == 968
+    assert world.bench.probe.counters()["held_now"] == 64
+    assert unknown(world) == 936
 
     assert through(world, parts(5, (1, 2, 0))) == 3
+
+
+def test_however_many_tenants_flood_the_next_one_finds_room_to_wait(world):
+    vlans = range(101, 106)
+    for vlan in vlans:
+        vnet = world.bench.add_vnet(Vnet(1000 + vlan))
+        at = world.bench.add_attachment(vnet, 0, vlan)
+        world.bench.add_flow(Key(at, "bridged", ip(A_IP), ip(C_IP)), Action("narrow"))
+    *floods, fifth = vlans
+    for vlan in floods:
+        through(world, [fragment(i, first=False, vlan=vlan) for i in range(1000)])
+    before = world.bench.probe.counters()["held_now"]
+    assert before > 100
+    through(world, [fragment(i, first=False, vlan=fifth) for i in range(2)])
+    assert world.bench.probe.counters()["held_now"] == before + 2
 
 
 def test_later_fragment_goes_on_with_a_first_one_that_waits_for_its_decision(world):
