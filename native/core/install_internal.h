@@ -58,8 +58,9 @@ enum fp_swept { FP_SWEPT_INGRESSES = 1, FP_SWEPT_LOCATIONS = 2 };
 
 // What a client sends in several records.
 struct fp_assembly {
-	struct fp_record_packet packet; // the first span
-	uint32_t have_bytes;            // 0: none
+	struct fp_record_packet packet;   // the first span
+	uint32_t have_bytes;              // 0: none
+	uint32_t frames_s, frames_this_s; // whole ones of this second
 	uint8_t next_span;
 	uint8_t frame[FP_FRAME_BYTES_MAX];
 	struct fp_record_tunnel_group group[2];
@@ -166,7 +167,6 @@ struct fp_installer {
 	uint32_t syncs_waiting; // bit: client
 
 	struct fp_assembly *assembly; // [FP_CLIENTS]
-	uint32_t packets_s, packets_this_s;
 	uint64_t refused[FP_REFUSED_MAX];
 };
 

@@ -3,13 +3,13 @@
 // Frames that a client sends, in spans of 88 bytes. One frame at a time per client.
 #include "install_internal.h"
 
-#define FRAMES_PER_S 4096
+#define FRAMES_PER_S 4096 // of each client: none takes another one's
 #define FRAME_BYTES_MIN 14
 
 static int span_take(struct fp_assembly *assembly, const struct fp_record_packet *record);
 static int target_find(const struct fp_installer *in, const struct fp_record_packet *record,
 		       uint32_t *target);
-static bool rate_allows(struct fp_installer *in);
+static bool rate_allows(struct fp_assembly *assembly, uint32_t now_s);
 
 int
 fp_packet_out(struct fp_installer *in, const struct fp_record_packet *record)
@@ -21,7 +21,7 @@ fp_packet_out(struct fp_installer *in, const struct fp_record_packet *record)
 		return rc;
 	assembly->have_bytes = 0;
 	rc = target_find(in, &assembly->packet, &target);
-	if (rc == 0 && !rate_allows(in))
+	if (rc == 0 && !rate_allows(assembly, in->now_s))
 		rc = FP_REFUSED_QUOTA;
 	if (rc == 0)
 		in->hooks.send(in->hooks.context, assembly->packet.kind, target, assembly->packet.wire_id,
@@ -77,11 +77,11 @@ target_find(const struct fp_installer *in, const struct fp_record_packet *record
 }
 
 static bool
-rate_allows(struct fp_installer *in)
+rate_allows(struct fp_assembly *assembly, uint32_t now_s)
 {
-	if (in->packets_s != in->now_s) {
-		in->packets_s = in->now_s;
-		in->packets_this_s = 0;
+	if (assembly->frames_s != now_s) {
+		assembly->frames_s = now_s;
+		assembly->frames_this_s = 0;
 	}
-	return in->packets_this_s++ < FRAMES_PER_S;
+	return assembly->frames_this_s++ < FRAMES_PER_S;
 }

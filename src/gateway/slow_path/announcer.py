@@ -25,7 +25,7 @@ from gateway.slow_path.view import View
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 MEMORY_S = 300.0  # a bridge's memory for a MAC, as a rule (IEEE 802.1Q, 8.8.3)
 KEPT_MAX = 4_096
-FRAMES_PER_S = 1_000  # of 4096 that the data plane takes from all of its clients
+FRAMES_PER_S = 1_000  # of 4096 that the data plane takes from each of its clients
 BURST_S = 0.25
 
 Rows = np.ndarray[Any, Any]
