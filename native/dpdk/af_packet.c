@@ -34,12 +34,14 @@
 
 #define FRAME_DEFAULT 2048u
 #define FRAME_HEAD 80u // what the ring's frame header takes, rounded up
-#define ALIGNMENT 16u  // TPACKET_ALIGNMENT
+#define FRAME_HEAD_LEAST ((unsigned)(TPACKET2_HDRLEN - sizeof(struct sockaddr_ll))) // as the driver reckons
+#define ALIGNMENT 16u                                                               // TPACKET_ALIGNMENT
 #define FRAMES_DEFAULT 512u
 #define BLOCK_DEFAULT 4096u
 #define BLOCK_FRAMES 256u // so many of any size that is so aligned are whole pages
 #define MACS_BYTES 12
 
+static unsigned int frame_needed(uint16_t mtu_bytes);
 static unsigned int number(const char *device, const char *key, unsigned int otherwise);
 static int take_over(int fd, unsigned int interface, const struct af_packet_ring *ring, int *fanout);
 static int rings_of(int fd, size_t bytes, void **start);
@@ -51,17 +53,55 @@ struct af_packet_ring
 af_packet_ring(const char *device, uint16_t mtu_bytes)
 {
 	// What is more than a frame needs has to fit into a packet buffer, or the driver refuses.
-	unsigned int needed = RTE_ALIGN_CEIL(mtu_bytes + ETH_HLEN + 8u + FRAME_HEAD, ALIGNMENT);
 	struct af_packet_ring ring = {
-		.frame_bytes = number(device, "framesz", RTE_MAX(needed, FRAME_DEFAULT)),
-		.frames = number(device, "framecnt", FRAMES_DEFAULT),
+		.frame_bytes = number(device, "framesz", RTE_MAX(frame_needed(mtu_bytes), FRAME_DEFAULT)),
 	};
 	ring.block_bytes =
 		number(device, "blocksz",
 		       ring.frame_bytes == FRAME_DEFAULT ? BLOCK_DEFAULT : ring.frame_bytes * BLOCK_FRAMES);
-	if (ring.frame_bytes != 0 && ring.block_bytes >= ring.frame_bytes)
-		ring.blocks = ring.frames / (ring.block_bytes / ring.frame_bytes);
+	if (ring.frame_bytes != 0 && ring.block_bytes >= ring.frame_bytes) {
+		const unsigned int frames = ring.block_bytes / ring.frame_bytes; // of a block
+		ring.frames = number(device, "framecnt", (FRAMES_DEFAULT + frames - 1) / frames * frames);
+		ring.blocks = ring.frames / frames;
+	}
 	return ring;
+}
+
+int
+af_packet_ring_check(const struct af_packet_ring *ring, const struct fp_port_config *config,
+		     unsigned int buffer_bytes, struct fp_error *error)
+{
+	const unsigned int least = frame_needed(config->mtu_bytes), page_bytes = (unsigned)getpagesize();
+	const unsigned int most = RTE_ALIGN_FLOOR(buffer_bytes + FRAME_HEAD_LEAST, ALIGNMENT);
+	char fix[sizeof(error->fix)];
+
+	if (ring->frame_bytes < least || ring->frame_bytes > most || ring->frame_bytes % ALIGNMENT != 0) {
+		snprintf(fix, sizeof(fix),
+			 "leave framesz out, or give a multiple of %u from %u to %u (mtu_bytes of this and "
+			 "of the other ports)",
+			 ALIGNMENT, least, most);
+		return fp_error_set(error, -EINVAL, fix,
+				    "port %s: framesz=%u does not suit an MTU of %u bytes", config->name,
+				    ring->frame_bytes, config->mtu_bytes);
+	}
+	if (ring->block_bytes == 0 || ring->block_bytes % ring->frame_bytes != 0 ||
+	    ring->block_bytes % page_bytes != 0) {
+		snprintf(fix, sizeof(fix), "leave blocksz out, or give a multiple of both, as %u",
+			 ring->frame_bytes * page_bytes /
+				 RTE_MIN(ring->frame_bytes & -ring->frame_bytes, page_bytes));
+		return fp_error_set(error, -EINVAL, fix,
+				    "port %s: blocksz=%u is no multiple of framesz=%u and of a page of %u "
+				    "bytes",
+				    config->name, ring->block_bytes, ring->frame_bytes, page_bytes);
+	}
+	const unsigned int frames = ring->block_bytes / ring->frame_bytes;
+	if (ring->frames == 0 || ring->frames % frames != 0) {
+		snprintf(fix, sizeof(fix), "leave framecnt out, or give a multiple of %u", frames);
+		return fp_error_set(error, -EINVAL, fix,
+				    "port %s: framecnt=%u is no multiple of the %u frames in a block",
+				    config->name, ring->frames, frames);
+	}
+	return 0;
 }
 
 int
@@ -193,6 +233,12 @@ fanout_join(int fd, int *fanout)
 	if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, sizeof(argument)) < 0)
 		return -1;
 	return *fanout < 0 ? getsockopt(fd, SOL_PACKET, PACKET_FANOUT, fanout, &size) : 0;
+}
+
+static unsigned int
+frame_needed(uint16_t mtu_bytes)
+{
+	return RTE_ALIGN_CEIL(mtu_bytes + ETH_HLEN + 8u + FRAME_HEAD, ALIGNMENT);
 }
 
 static unsigned int

@@ -13,6 +13,12 @@ struct af_packet_ring {
 // The rings for a port: as the device's arguments say, else large enough for the MTU.
 struct af_packet_ring af_packet_ring(const char *device, uint16_t mtu_bytes);
 
+// Whether the kernel and the driver take them, and frames of the MTU fit: of arguments of one's own it may not be so, and
+// the driver says nothing of it, or something else. `buffer_bytes` is what a packet buffer holds. 0, or -EINVAL with
+// *error filled in.
+int af_packet_ring_check(const struct af_packet_ring *ring, const struct fp_port_config *config,
+			 unsigned int buffer_bytes, struct fp_error *error);
+
 // Puts sockets of our own in the place of the driver's, whose descriptors stand in port->wake_fd.
 // Before anything polls the port. 0, or -errno with *error filled in.
 int af_packet_take_over(const struct fp_port *port, const struct af_packet_ring *ring,

@@ -29,7 +29,7 @@
 #define TAP_RX_DESCRIPTORS 64 // each holds a buffer
 
 static int device_arguments(char *out, size_t size, const struct fp_port_config *config, uint16_t threads,
-			    struct fp_error *error);
+			    unsigned int buffer_bytes, struct fp_error *error);
 static int port_setup(struct fp_port *port, const struct fp_port_config *config, uint16_t threads,
 		      struct rte_mempool *mempool, struct fp_error *error);
 static int port_find(const char *device, uint16_t *dpdk_port);
@@ -52,7 +52,8 @@ fp_port_open(struct fp_port *port, const struct fp_port_config *config, uint16_t
 		port->wake_fd[i] = -1;
 
 	fp_eal_log_forget();
-	int rc = device_arguments(device, sizeof(device), config, threads, error);
+	const unsigned int buffer_bytes = rte_pktmbuf_data_room_size(mempool) - RTE_PKTMBUF_HEADROOM;
+	int rc = device_arguments(device, sizeof(device), config, threads, buffer_bytes, error);
 	if (rc < 0)
 		return rc;
 	wake_fds_before(&before);
@@ -208,7 +209,7 @@ fp_port_has_link(const struct fp_port *port)
 // The device as configured, and what its driver needs to be told beside.
 static int
 device_arguments(char *out, size_t size, const struct fp_port_config *config, uint16_t threads,
-		 struct fp_error *error)
+		 unsigned int buffer_bytes, struct fp_error *error)
 {
 	char interface[IFNAMSIZ], value[32], more[96] = "";
 	bool named = port_device_argument(config->device, "iface", interface, sizeof(interface));
@@ -230,6 +231,9 @@ device_arguments(char *out, size_t size, const struct fp_port_config *config, ui
 	if (port_device_is(config->device, "net_af_packet")) {
 		struct af_packet_ring ring = af_packet_ring(config->device, config->mtu_bytes);
 		size_t n = 0;
+		int rc = af_packet_ring_check(&ring, config, buffer_bytes, error);
+		if (rc < 0)
+			return rc;
 		if (!port_device_argument(config->device, "qpairs", value, sizeof(value)))
 			n = (size_t)snprintf(more, sizeof(more), ",qpairs=%u", threads);
 		if (!port_device_argument(config->device, "framesz", value, sizeof(value)))
