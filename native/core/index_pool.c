@@ -81,7 +81,26 @@ fp_index_pool_free(struct fp_index_pool *pool)
 	free(pool->next);
 	free(pool->state);
 	free(pool->references);
+	free(pool->owner);
 	*pool = (struct fp_index_pool){0};
+}
+
+int
+fp_index_owners_init(struct fp_index_pool *pool)
+{
+	pool->owner = calloc((size_t)pool->capacity + 1, sizeof(*pool->owner));
+	pool->owned[0] = pool->capacity;
+	return pool->owner ? 0 : -ENOMEM;
+}
+
+void
+fp_index_own(struct fp_index_pool *pool, uint32_t index, uint8_t owner)
+{
+	if (pool->owner == NULL || owner >= FP_INDEX_OWNERS)
+		return;
+	pool->owned[pool->owner[index]]--;
+	pool->owned[owner]++;
+	pool->owner[index] = owner;
 }
 
 int
@@ -109,6 +128,7 @@ fp_index_retire(struct fp_index_pool *pool, uint32_t index)
 		pool->dead++;
 		return;
 	}
+	fp_index_own(pool, index, 0);
 	pool->state[index] = FP_INDEX_FREE;
 	list_push(pool, &pool->open, index);
 }
@@ -119,6 +139,7 @@ fp_index_untake(struct fp_index_pool *pool, uint32_t index)
 	if (!so(pool, fp_index_live(pool, index) && (!pool->references || !pool->references[index])))
 		return;
 	pool->live--;
+	fp_index_own(pool, index, 0);
 	pool->state[index] = FP_INDEX_FREE;
 	list_push(pool, &pool->free, index);
 }
@@ -132,6 +153,7 @@ fp_index_drop(struct fp_index_pool *pool, uint32_t index)
 		return;
 	if (--pool->references[index] || pool->state[index] != FP_INDEX_DEAD)
 		return;
+	fp_index_own(pool, index, 0);
 	pool->state[index] = FP_INDEX_FREE;
 	pool->dead--;
 	list_push(pool, &pool->open, index);

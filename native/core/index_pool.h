@@ -24,6 +24,8 @@ enum fp_index_state {
 	FP_INDEX_DEAD = 2, // retired, but references are left
 };
 
+#define FP_INDEX_OWNERS 32
+
 struct fp_index_list {
 	uint32_t head, tail, count; // 0: empty
 };
@@ -36,10 +38,12 @@ struct fp_index_pool {
 	struct fp_index_list open;   // retired since the last grace period began
 	struct fp_index_list closed; // wait for `token`
 	uint64_t token;
-	uint32_t *next;       // of lists; while an index is live its owner may use next[index]
-	uint32_t *references; // NULL if this table is not counted
-	uint8_t *state;       // enum fp_index_state
-	uint64_t misused;     // calls about an index that was not so: refused
+	uint32_t *next;                  // of lists; while an index is live its owner may use next[index]
+	uint32_t *references;            // NULL if this table is not counted
+	uint8_t *state;                  // enum fp_index_state
+	uint8_t *owner;                  // 0: nobody. NULL if it is not asked whose they are
+	uint32_t owned[FP_INDEX_OWNERS]; // by owner; an index that is dead is its owner's still
+	uint64_t misused;                // calls about an index that was not so: refused
 	struct rte_rcu_qsbr *qsbr;
 };
 
@@ -71,6 +75,10 @@ fp_index_hold(struct fp_index_pool *pool, uint32_t index)
 }
 void fp_index_drop(struct fp_index_pool *pool, uint32_t index);
 
+int fp_index_owners_init(struct fp_index_pool *pool); // nobody owns anything yet
+// An index in use is somebody's from now on, until it is free again.
+void fp_index_own(struct fp_index_pool *pool, uint32_t index, uint8_t owner);
+
 static inline bool
 fp_index_live(const struct fp_index_pool *pool, uint32_t index)
 {
@@ -81,6 +89,12 @@ static inline uint32_t
 fp_index_references(const struct fp_index_pool *pool, uint32_t index)
 {
 	return pool->references[index];
+}
+
+static inline uint32_t
+fp_index_free(const struct fp_index_pool *pool)
+{
+	return pool->capacity - pool->live - pool->dead;
 }
 
 static inline uint32_t

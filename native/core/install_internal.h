@@ -22,6 +22,7 @@
 #define FP_CLIENT_WORKERS 16
 #define FP_CLIENTS (FP_CLIENT_WORKERS + 1) // the last is control
 static_assert(FP_CLIENT_WORKERS <= 16, "a bit each in tunnel_workers");
+static_assert(FP_CLIENT_WORKERS < FP_INDEX_OWNERS, "a number each, and nobody's");
 #define FP_FRAME_BYTES_MAX 9216
 
 // The writer is kept no longer than this by a record, or by a slice of a pass, by estimate.
@@ -134,7 +135,8 @@ struct fp_installer {
 	uint16_t workers_whole;   // bit: a worker that has said which tunnels it names
 	uint32_t *udp_port_users; // [65536] locators
 	uint32_t locators;
-	uint32_t location_high; // no location in use has a higher index
+	uint32_t worker_locators[FP_CLIENT_WORKERS]; // of its V-nets, where there are several workers
+	uint32_t location_high;                      // no location in use has a higher index
 	uint32_t tunnel_high;
 	uint32_t peerings; // in force
 	uint32_t peering_words;
@@ -213,6 +215,7 @@ int fp_leads_home(const struct fp_installer *in, uint32_t vnet, uint32_t tunnel,
 int fp_locator_foreign_check(const struct fp_installer *in, const struct fp_record_ingress *record,
 			     uint32_t vnet);
 void fp_locators_open(struct fp_installer *in);
+void fp_locators_share(struct fp_installer *in); // counts whose they are
 // Of an ingress that is there. 0 or fp_refusal.
 int fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t ingress);
 int fp_ingress_remove(struct fp_installer *in,
@@ -280,9 +283,21 @@ void fp_worker_heard(struct fp_installer *in); // the client lives
 void fp_worker_asked(struct fp_installer *in, uint32_t worker);
 void fp_workers_watch(struct fp_installer *in);
 
+// share.c: where several workers fill a table, each leaves room for the others
+int fp_share_init(struct fp_installer *in);  // 0 or -ENOMEM
+void fp_share_open(struct fp_installer *in); // whose what is, by who has which V-net
+// May the client have one more beside `own` of a table that has room for so many?
+bool fp_share_allows(const struct fp_installer *in, uint32_t own, uint32_t free);
+static inline uint32_t
+fp_worker_of(const struct fp_installer *in, uint32_t vni) // where there are several
+{
+	return vni % in->workers;
+}
+// 0, -EAGAIN, FP_REFUSED_NO_ROOM, FP_REFUSED_QUOTA. The client's, where tables are shared.
+int fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index);
+
 // installer.c, install.c
 void fp_spend_look(struct fp_installer *in);
-int fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index); // 0, -EAGAIN, FP_REFUSED_NO_ROOM
 // Begins the walk for what was published since the last one began; a table that is small is done with.
 void fp_close_now(struct fp_installer *in);
 // A record has done something that costs so much, by estimate; by the clock, if there is one, it may be more.

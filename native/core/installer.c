@@ -37,6 +37,7 @@ void
 fp_installer_share(struct fp_installer *in, uint32_t workers)
 {
 	in->workers = workers;
+	fp_share_open(in);
 }
 
 void
@@ -147,15 +148,6 @@ fp_installer_leave(struct fp_installer *in, uint8_t client_worker)
 	in->syncs_waiting &= ~(1u << client);
 }
 
-int
-fp_take(struct fp_installer *in, enum fp_pool pool, uint32_t *index)
-{
-	int rc = fp_index_take(&in->arena->pool[pool], index);
-	if (rc == -ENOSPC && in->arena->pool[pool].dead && fp_closings_pending(in->arena->view.closings))
-		return -EAGAIN; // flows that are being closed hold some
-	return rc == -ENOSPC ? FP_REFUSED_NO_ROOM : rc;
-}
-
 static int
 tables_open(struct fp_installer *in)
 {
@@ -207,6 +199,9 @@ tables_open(struct fp_installer *in)
 		return -ENOMEM;
 	fp_vnets_open(in);
 	int rc = fp_peerings_open(in);
+	if (rc < 0)
+		return rc;
+	rc = fp_share_init(in);
 	if (rc < 0)
 		return rc;
 	fp_upkeep_open(in);

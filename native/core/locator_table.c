@@ -12,6 +12,7 @@ static void foreign_note(struct fp_installer *in, uint32_t slot, bool foreign);
 static void gateway_count(struct fp_installer *in, uint32_t slot, bool comes);
 static void locator_drop(struct fp_installer *in, uint32_t slot);
 static void udp_port_use(struct fp_installer *in, uint32_t protocol, uint16_t port, int one);
+static void worker_count(struct fp_installer *in, uint32_t ingress, int one);
 
 uint8_t
 fp_protocol_by_udp_port(const struct fp_arena *arena, uint16_t port)
@@ -57,6 +58,15 @@ fp_locator_foreign_check(const struct fp_installer *in, const struct fp_record_i
 	return all == fp_id_map_find(&in->gateways, remote, vnet + 1) ? 0 : FP_REFUSED_CONFLICT;
 }
 
+void
+fp_locators_share(struct fp_installer *in)
+{
+	memset(in->worker_locators, 0, sizeof(in->worker_locators));
+	for (uint32_t i = 0; i <= in->arena->locator_mask; i++)
+		if (in->arena->locators[i].ingress)
+			worker_count(in, in->arena->locators[i].ingress, 1);
+}
+
 int
 fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, uint32_t index)
 {
@@ -75,8 +85,12 @@ fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, 
 		fp_store(&arena->locators[slot].udp_port, record->udp_port);
 	}
 	if (slot < 0) {
-		if (in->locators >= (arena->locator_mask + 1) / 2 || ingress->references == UINT16_MAX)
+		const uint32_t room = (arena->locator_mask + 1) / 2;
+		if (in->locators >= room || ingress->references == UINT16_MAX)
 			return FP_REFUSED_NO_ROOM;
+		if (in->client < FP_CLIENT_WORKERS &&
+		    !fp_share_allows(in, in->worker_locators[in->client], room - in->locators))
+			return FP_REFUSED_QUOTA;
 		slot = fp_locator_add(arena, &record->key, index, record->udp_port);
 		if (slot < 0)
 			return FP_REFUSED_NO_ROOM;
@@ -84,6 +98,7 @@ fp_locator_put(struct fp_installer *in, const struct fp_record_ingress *record, 
 		fp_chain_add(&in->locator_chain, &in->ingress_locators[index], (uint32_t)slot + 1);
 		udp_port_use(in, record->key.protocol, record->udp_port, 1);
 		in->locator_foreign[slot] = 1;
+		worker_count(in, index, 1);
 	}
 	foreign_note(in, (uint32_t)slot, record->ingress_flags & FP_INGRESS_FOREIGN);
 	in->locator_snapshot[slot] = in->vnet[ingress->vnet].snapshot_number;
@@ -168,6 +183,7 @@ locator_drop(struct fp_installer *in, uint32_t slot)
 	else if (in->arena->locators[slot].key.wire_id != ingress->vni)
 		fp_close_vnet(in->arena, ingress->vnet);
 	udp_port_use(in, in->arena->locators[slot].key.protocol, in->arena->locators[slot].udp_port, -1);
+	worker_count(in, index, -1);
 	fp_chain_remove(&in->locator_chain, &in->ingress_locators[index], slot + 1);
 	fp_locator_remove(in->arena, slot);
 	fp_store(&ingress->references, (uint16_t)(ingress->references - 1));
@@ -184,4 +200,12 @@ udp_port_use(struct fp_installer *in, uint32_t protocol, uint16_t port, int one)
 	uint8_t now = port && in->udp_port_users[port] ? (uint8_t)protocol : 0;
 	if (in->arena->udp_ports[port] != now)
 		fp_store(&in->arena->udp_ports[port], now);
+}
+
+// Of the worker that has the ingress's V-net.
+static void
+worker_count(struct fp_installer *in, uint32_t ingress, int one)
+{
+	if (in->workers > 1 && in->workers <= FP_CLIENT_WORKERS)
+		in->worker_locators[fp_worker_of(in, in->arena->view.ingress[ingress].vni)] += (uint32_t)one;
 }
