@@ -77,6 +77,8 @@ class Bench:
     def send(
         self, channel: str, type: str, *parts: bytes, connection: bytes = b"c", **fields: Any
     ) -> list[Reply]:
+        if type == "heartbeat":
+            fields["incarnation"] = self.dispatcher.directory.world.incarnation
         frames = encode({"id": 1, "type": type, **fields}, *parts)
         outs = self.dispatcher.handle(Peer(channel, connection, LOCAL), frames, self.now)
         return self.take(outs + self.dispatcher.work(self.now))

@@ -264,6 +264,31 @@ def test_a_directory_that_has_just_started_waits_for_gateways_that_it_has_not_he
     assert head_of(bench.tick(0.5))["gateways"] == [{"node": "gw2", "state": "silent", "ms": None}]
 
 
+def test_a_revision_of_another_era_does_not_say_that_a_change_is_in_force():
+    """A store that went back counts on from an older revision; a gateway that has not taken its snapshot yet
+    stands above it, in the era before."""
+    bench = Bench()
+    before = bench.directory.world.incarnation - 1
+    bench.ask("resolve", "heartbeat", node="gw1", revision=80, incarnation=before)
+    rows = bench.ask("write", "list", kind="nodes")["rows"]
+    assert [row["applied_revision"] for row in rows if row["name"] == "gw1"] == [None]
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    assert len(bench.send("resolve", "heartbeat", node="gw1", revision=81, incarnation=before)) == 1
+    outs = replies(bench.send("resolve", "heartbeat", node="gw1", revision=42))
+    assert msgpack.unpackb(outs[-1].frames[0])["gateways"][0]["state"] == "applied"
+
+
+def test_who_stands_in_another_era_until_the_deadline_is_late():
+    bench = Bench()
+    before = bench.directory.world.incarnation - 1
+    for worker, era in ((0, before + 1), (1, before)):  # worker 0 has its snapshot, worker 1 hangs
+        said = {"worker": worker, "workers": 2, "revision": 80, "incarnation": era}
+        bench.ask("resolve", "heartbeat", node="gw1", **said)
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    (row,) = head_of(bench.tick(0.5))["gateways"]
+    assert (row["state"], row["workers"]) == ("late", ["slow-path-1"])
+
+
 def test_a_gateway_that_has_no_room_for_a_v_net_has_not_applied_its_change():
     bench = Bench()
     bench.ask("resolve", "heartbeat", node="gw1", revision=41)

@@ -69,7 +69,9 @@ class Dispatcher:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.directory = directory
-        self.gateways = Gateways(configuration.node_s, started_at, directory.note_heard)
+        self.gateways = Gateways(
+            configuration.node_s, started_at, directory.note_heard, lambda: directory.world.incarnation
+        )
         self.publisher = Publisher(epoch)
         self._wall_ms = wall_ms
         self._waiting = Waiting(self.gateways, directory.never_heard)

@@ -88,15 +88,18 @@ class Gateway:
 
 class Gateways:
     """All nodes that have spoken. `node_s`: silent for longer is stale, unless it was told to greet seldom.
-    `first` is called with the name of one that speaks for the first time."""
+    `first` is called with the name of one that speaks for the first time. `era` returns the incarnation that
+    revisions are of now: those of any other era mean nothing."""
 
     def __init__(
         self,
         node_s: float,
         started_at: float = float("-inf"),
         first: Callable[[str], None] = lambda node: None,
+        era: Callable[[], int] = lambda: 0,
     ) -> None:
         self._first = first
+        self._era = era
         self._node_s = node_s
         self.holders = Holders(node_s)
         self._started_at = started_at
@@ -184,7 +187,8 @@ class Gateways:
         return gateway is not None and now - gateway.heard_at < self._silent_s(gateway)
 
     def revision(self, node: str, now: float) -> int | None:
-        """Return the revision that is in force at a node: what all of its slow-path workers have reported.
+        """Return the revision that is in force at a node: what all of its slow-path workers have reported in
+        this era.
 
         None: no worker lives; -1: one has never reported. What a dead worker reported last stays in force.
         """
@@ -195,17 +199,21 @@ class Gateways:
         silent_s = self._silent_s(gateway)
         if not any(speaker and now - speaker.heard_at < silent_s for speaker in workers):
             return None
-        return min((speaker.revision if speaker else -1 for speaker in workers), default=-1)
+        return min(map(self._reported, workers), default=-1)
 
     def lacking(self, node: str, revision: int) -> list[str]:
-        """Return the names of a node's slow-path workers that have not reported a revision."""
+        """Return the names of a node's slow-path workers that have not reported a revision in this era."""
         gateway = self._gateways.get(node)
         workers = gateway.workers() if gateway else []
         return [
             f"slow-path-{number}"
             for number, speaker in enumerate(workers)
-            if speaker is None or speaker.revision < revision
+            if self._reported(speaker) < revision
         ]
+
+    def _reported(self, worker: Speaker | None) -> int:
+        """Return the revision that a worker has reported in this era; -1: none."""
+        return worker.revision if worker is not None and worker.incarnation == self._era() else -1
 
     def no_room(self, node: str, vnis: Container[int]) -> list[Lack]:
         """Return what of these V-nets finds no room at a node, as its workers said last."""
