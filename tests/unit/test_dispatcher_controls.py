@@ -137,13 +137,48 @@ def test_a_control_that_says_hello_no_more_is_silent_at_once():
     assert bench.ask("write", "forward", node="nobody", request={"verb": "show"})["ok"] is False
 
 
-def test_a_gateway_has_others_show_things_only():
+def flows(vnet: object, **args: object) -> dict[str, object]:
+    return {"verb": "show", "noun": "flows", "args": {"vnet": vnet, **args}}
+
+
+@pytest.mark.parametrize(
+    ("node", "request_", "allowed"),
+    [
+        ("gw2", {"verb": "show"}, True),  # its own
+        ("gw2", {"verb": "show", "noun": "flows"}, True),
+        ("gw2", {"verb": "set"}, False),
+        ("gw2", {"verb": "show", "at": "gw1"}, False),  # gw2's control would ask in its own name
+        ("gw1", flows("red"), True),  # red is hosted by it
+        ("all", flows("red"), True),
+        ("gw1", {"verb": "explain", "args": {"vnet": "red"}}, True),
+        ("gw1", {**flows("red"), "at": "all"}, False),
+        ("gw1", flows("blue"), False),
+        ("all", flows("blue"), False),
+        ("gw1", flows("red", vni=7009), False),  # a gateway goes by the number
+        ("gw1", flows(["red"]), False),
+        ("gw1", {"verb": "explain", "args": {"vnet": "blue"}}, False),
+        ("gw1", {"verb": "explain", "args": ["red"]}, False),
+        ("gw1", {"verb": "show", "noun": "flows"}, False),
+        ("gw1", {"verb": "show", "noun": "endpoints", "args": {"vnet": "red"}}, False),  # list shows them
+        ("gw1", {"verb": "show"}, False),
+        ("all", {"verb": "show", "noun": "endpoints"}, False),
+        ("gw1", {"verb": "events"}, False),
+        ("gw1", {"verb": "set", "args": {"vnet": "red"}}, False),
+    ],
+)
+def test_a_gateways_key_sees_of_others_what_concerns_its_v_nets(node, request_, allowed):
     bench = Bench()
-    for verb, allowed in (("show", True), ("set", False)):
-        answer = bench.ask(
-            "write", "forward", node="gw1", request={"verb": verb}, by=Identity("gw2", "gateway")
-        )
-        assert answer["ok"] is allowed
+    hello(bench, "gw1", b"k1")
+    hello(bench, "gw2", b"k2")
+    by = Identity("gw2", "gateway")
+    outs = replies(bench.send("write", "forward", node=node, request=request_, by=by, connection=b"k9"))
+    if allowed:
+        assert {out.connection for out in outs} <= {b"k1", b"k2"}  # it is asked
+    else:
+        assert [(out.connection, msgpack.unpackb(out.frames[0])["ok"]) for out in outs] == [(b"k9", False)]
+    operator = Identity("anna", "operator")
+    outs = replies(bench.send("write", "forward", node=node, request=request_, by=operator))
+    assert {out.connection for out in outs} <= {b"k1", b"k2"}
 
 
 def test_a_foreign_node_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

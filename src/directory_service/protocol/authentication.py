@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import zmq.utils.z85
 
-from directory_client.vocabulary.verbs import SHOWING
 from directory_service.configuration import Client
 
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
@@ -33,10 +32,6 @@ class Identity:
     def may_write(self) -> bool:
         """Say whether it may change what the directory holds."""
         return self.role != "gateway"
-
-    def may_forward(self, verb: object) -> bool:
-        """Say whether it may have other gateways asked this."""
-        return self.role != "gateway" or verb in SHOWING
 
 
 LOCAL = Identity("local", "local")

@@ -7,12 +7,14 @@ What a message says is checked by its handler; `Rights.check` is asked first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from directory_client.kinds.nouns import find_noun
 from directory_client.kinds.vnet import VNET
+from directory_client.vocabulary.verbs import SHOWING as SHOWING_VERBS
 from directory_client.wire.messages import DirectoryError
 from directory_service.protocol.authentication import Identity
 from directory_service.rates import Rates
@@ -24,7 +26,7 @@ class Scope(Enum):
     NOTHING = "nothing"
     OWN_NODE = "its own node"
     HOSTED = "V-nets that its node hosts"
-    SHOWING = "what changes nothing"
+    SHOWING = "what its own gateway shows, and what others show of V-nets that its node hosts"
     EVERYTHING = "everything"
 
 
@@ -38,6 +40,7 @@ class Right:
 
 
 _NOTHING = Right(Scope.NOTHING)
+OF_A_VNET = frozenset({"flows"})  # what a gateway shows itself, not the directory, and of one V-net if asked
 
 
 def _row(gateway: Right, others_per_second: int | None) -> dict[str, Right]:
@@ -100,7 +103,10 @@ class Rights:
     def check(self, identity: Identity, verb: str, head: Any) -> None:
         """Raise DirectoryError where what is asked (a Request) is not theirs. Writes of a gateway are refused
         by their handler, which counts them."""
-        if right_of(identity, verb).scope is not Scope.HOSTED:
+        scope = right_of(identity, verb).scope
+        if scope is Scope.SHOWING:
+            self._check_forwarded(identity, head.node, head.request)
+        if scope is not Scope.HOSTED:
             return
         hosted = self._directory.hosted(identity.name)
         vnet = getattr(head, "vnet", None)
@@ -109,6 +115,31 @@ class Rights:
         name = getattr(head, "name", None)
         if verb == "list" and _are_vnets(head.kind) and isinstance(name, str) and name not in hosted:
             raise _not_theirs(identity, f"V-net {name:.80}")
+
+    def _check_forwarded(self, identity: Identity, node: str, request: Mapping[str, Any]) -> None:
+        """Raise DirectoryError where another gateway, whose key sees other V-nets, would show more than
+        this one's key does."""
+        verb, noun, args = request.get("verb"), request.get("noun"), request.get("args")
+        if verb not in SHOWING_VERBS:
+            raise DirectoryError(f"the key of gateway {identity.name} may only have others show things")
+        if request.get("at") is not None:  # who is asked would pass it on with a key of its own
+            raise DirectoryError(f"the key of gateway {identity.name} may not have others ask others")
+        if node == identity.name:
+            return
+        vnet = args.get("vnet") if isinstance(args, Mapping) else None
+        of_one = verb == "explain" or (verb == "show" and noun in OF_A_VNET)
+        if (
+            not of_one
+            or not isinstance(vnet, str)
+            or (isinstance(args, Mapping) and args.get("vni") is not None)
+        ):
+            raise DirectoryError(
+                f"the key of gateway {identity.name} does not show what {node:.80} has, but for explain and"
+                " the flows of a V-net that it hosts",
+                "with an operator's key (vnetctl --directory … --at), or at that gateway",
+            )
+        if vnet not in self._directory.hosted(identity.name):
+            raise _not_theirs(identity, f"V-net {vnet:.80}")
 
     def check_document(self, identity: Identity, verb: str, document: str) -> None:
         """Raise DirectoryError where somebody may not see a document. Looks at every record."""
