@@ -156,7 +156,13 @@ class FakeDirectory:
         )
 
     def rollback(
-        self, revision: int, user: str = "", dry_run: bool = False, flows: Any = (), reports: Any = None
+        self,
+        revision: int,
+        user: str = "",
+        dry_run: bool = False,
+        flows: Any = (),
+        reports: Any = None,
+        expect_revision: int | None = None,
     ) -> Applied:
         return self.apply("", "", dry_run, (), "", user, flows)
 

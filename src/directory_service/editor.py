@@ -183,9 +183,10 @@ class Editor:
         dry_run: bool = False,
         flows: Sequence[Mapping[str, Any]] = (),
         reports: Reports = NO_REPORTS,
+        expect_revision: int | None = None,
     ) -> Applied:
-        """Make documents' and operators' records what they were at a revision; `dry_run`, `flows` and
-        `reports` as in `apply`. Raises Refused."""
+        """Make documents' and operators' records what they were at a revision; `dry_run`, `flows`, `reports`
+        and `expect_revision` as in `apply`. Raises Refused."""
         return self._write(
             lambda: want_revision(self._store, self._snapshot, revision),
             "rollback",
@@ -193,6 +194,7 @@ class Editor:
             f"back to revision {revision}",
             dry_run=dry_run,
             flows=flows,
+            expect_revision=expect_revision,
             reports=reports,
         )
 
@@ -319,7 +321,9 @@ class Editor:
             before = self._snapshot
             if expect_revision is not None and before.revision != expect_revision:
                 moved = f"the directory moved on from revision {expect_revision} to {before.revision}"
-                raise Refused(f"{moved}: what was previewed is not what would change", "apply it again")
+                raise Refused(
+                    f"{moved}: what was previewed is not what would change", "look again, and type it again"
+                )
             wanted = want()
             changes, next_id = plan(before, wanted, counter)
             _refuse_what_is_left(before.unreadable(), changes)

@@ -11,7 +11,13 @@ from typing import Any
 import click
 
 from vnetctl.client import SLOW_TIMEOUT_S
-from vnetctl.documents import ask_before_cutting, complete_document, show_done, show_preview
+from vnetctl.documents import (
+    ask_before_cutting,
+    complete_document,
+    expected_revision,
+    show_done,
+    show_preview,
+)
 from vnetctl.errors import WRONG_INPUT, Failure
 from vnetctl.session import Session, output_options, pass_session
 from vnetctl.transfer import fetch, said_of
@@ -121,5 +127,5 @@ def _change(
     ask_before_cutting(session, preview, options["yes"], everything)
     if not is_same():
         raise Failure("somebody has changed the document meanwhile", "try again")
-    expected = {"expect_revision": preview["before"]} if "before" in preview else {}
+    expected = expected_revision(preview)
     show_done(session, session.ask("apply", SLOW_TIMEOUT_S, args={**args, **expected, "dry_run": False}))

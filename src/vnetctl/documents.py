@@ -87,7 +87,7 @@ def apply(
             raise SystemExit(PENDING)
         return
     ask_before_cutting(session, preview, yes, everything)
-    expected = {} if told.before is None else {"expect_revision": told.before}
+    expected = expected_revision(preview)
     show_done(session, session.ask("apply", SLOW_TIMEOUT_S, args={**args, **expected, "dry_run": False}))
 
 
@@ -145,7 +145,14 @@ def rollback(session: Session, revision: int, dry_run: bool, yes: bool, everythi
         show_preview(session, preview, everything)
         return
     ask_before_cutting(session, preview, yes, everything)
-    show_done(session, session.ask("rollback", SLOW_TIMEOUT_S, args={**args, "dry_run": False}))
+    expected = expected_revision(preview)
+    show_done(session, session.ask("rollback", SLOW_TIMEOUT_S, args={**args, **expected, "dry_run": False}))
+
+
+def expected_revision(preview: Answer) -> dict[str, Any]:
+    """Return what keeps a change from being another than was previewed."""
+    before = read_change(preview).before
+    return {} if before is None else {"expect_revision": before}
 
 
 def read(file: str) -> str:

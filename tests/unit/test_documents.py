@@ -171,6 +171,16 @@ def test_what_was_previewed_is_what_is_applied() -> None:
     assert world.apply(mine, "a.toml", expect_revision=1).revision == 2
 
 
+def test_what_was_previewed_is_what_is_rolled_back() -> None:
+    world = directory()
+    world.apply('document = "a"\n[site.s]\n', "a.toml")
+    preview = world.rollback(0, dry_run=True)
+    world.apply('document = "b"\n[site.t]\n', "b.toml")  # a colleague's
+    with pytest.raises(Refused, match="moved on from revision 1 to 2"):
+        world.rollback(0, expect_revision=preview.before)
+    assert world.rollback(0, expect_revision=2).removed == 2
+
+
 def test_a_document_beyond_the_limit_is_refused_before_it_is_sent() -> None:
     request = {"verb": "apply", "args": {"text": "#" * (AT_ONCE_BYTES_MAX + 1)}}
     with pytest.raises(DirectoryError, match="at most AT_ONCE_BYTES_MAX, 16711680"):

@@ -243,6 +243,14 @@ def test_a_rollback_that_is_known_to_cut_nothing_is_made_without_asking(gateway:
     assert "no gateway has flows that this could concern" in run(gateway, "rollback", "5", "--dry-run").output
 
 
+def test_a_rollback_says_at_which_revision_it_was_previewed(gateway: FakeGateway) -> None:
+    gateway.answers["preview"] = {**CALM, "before": 41}
+    assert run(gateway, "rollback", "5").exit_code == 0
+    preview, made = (one["args"] for one in gateway.asked if one["verb"] == "rollback")
+    assert (preview["dry_run"], "expect_revision" in preview) == (True, False)
+    assert (made["dry_run"], made["expect_revision"]) == (False, 41)
+
+
 def test_a_machine_is_released_on_somebodys_word_only(gateway: FakeGateway) -> None:
     refused = run(gateway, "release", "gw9")
     assert (refused.exit_code, "one tenant's packets may reach another" in refused.stderr) == (1, True)

@@ -49,10 +49,12 @@ class PieceRequest(Request, tag="piece", kw_only=True):
 
 
 class RollbackRequest(Change, tag="rollback", kw_only=True):
-    """Undo what was done after a revision."""
+    """Undo what was done after a revision; refused if the directory stands at another than is
+    expected."""
 
     revision: Unsigned63
     dry_run: bool = False
+    expect_revision: Unsigned63 | None = None
 
 
 class SetRequest(Change, tag="set", kw_only=True):

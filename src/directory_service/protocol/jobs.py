@@ -140,8 +140,10 @@ class Jobs:
 
     def _rollback(self, job: Job) -> Done:
         head = job.head
-        flows = job.flows or ()
-        applied = self._editor.rollback(head.revision, job.user, head.dry_run, flows, job.reports)
+        expected = None if head.dry_run else head.expect_revision
+        applied = self._editor.rollback(
+            head.revision, job.user, head.dry_run, job.flows or (), job.reports, expected
+        )
         return self._change(job, applied)
 
     def _set(self, job: Job) -> Done:
