@@ -308,6 +308,17 @@ def test_a_gateway_that_has_no_room_for_a_v_net_has_not_applied_its_change():
     assert msgpack.unpackb(outs[-1].frames[0])["gateways"][0]["state"] == "applied"
 
 
+def test_a_gateway_that_has_no_room_for_tunnels_has_not_applied_a_change():
+    """Tunnels are no V-net's: any may be the one that needs the next."""
+    bench = Bench()
+    bench.ask("resolve", "heartbeat", node="gw1", revision=41)
+    assert replies(bench.send("write", "apply", text="x", wait_ms=500)) == []
+    outs = replies(bench.send("resolve", "heartbeat", node="gw1", revision=42, no_room=[[0, "", "tunnels"]]))
+    (row,) = msgpack.unpackb(outs[-1].frames[0])["gateways"]
+    assert row["state"] == "no_room"
+    assert row["why"] == "no room for new tunnels: raise tunnels in [capacity] of its gateway.toml"
+
+
 @pytest.mark.parametrize("said", [[7001], [[7001, "red"]], [["7001", "red", "vnets"]], [[1, "n" * 64, "t"]]])
 def test_a_lack_of_room_that_says_nothing_usable_is_refused(said):
     answer = Bench().ask("resolve", "heartbeat", node="gw1", revision=41, no_room=said)

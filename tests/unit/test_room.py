@@ -14,7 +14,7 @@ from directory_client.events import Changed, Snapshot
 from fastpath.records import RECORD, RecordType, Refusal, make, select
 from gateway.processes.report import NoRoom
 from gateway.slow_path.resolver import Resolver
-from gateway.slow_path.room import LAPSE_S, Room, by_table
+from gateway.slow_path.room import LAPSE_S, Room, by_table, to_declare
 
 VNIS = range(7001, 7009)
 
@@ -141,6 +141,20 @@ def test_a_connection_whose_location_finds_no_room_ends_with_that_name() -> None
     assert [table for _, _, table in resolver.no_room()] == ["locations"]
     resolver.tick(100.0 + LAPSE_S)
     assert resolver.no_room() == []
+
+
+def test_the_directory_is_told_that_tunnels_find_no_room() -> None:
+    """No change that comes then may count as applied; a location that finds none costs its flows only."""
+    room = Room()
+    told = [(VNI, RecordType.LOCATION_SET), (VNI, RecordType.VNET_SET), (0, RecordType.TUNNEL_SET)]
+    refusals = [
+        make(RecordType.REFUSED, vni=vni, refused_type=kind, why=Refusal.NO_ROOM) for vni, kind in told
+    ]
+    room.refused(select(records(*refusals), RecordType.REFUSED), 0.0)
+    lacking = [(vni, "red" if vni else "", table) for vni, table in room.lacking()]
+    assert to_declare(lacking) == [(0, "", "tunnels"), (VNI, "red", "vnets")]
+    room.take_due(LAPSE_S + 1.0)
+    assert (0, "tunnels") not in room.lacking()
 
 
 def test_a_removed_v_net_makes_others_be_tried_at_once() -> None:

@@ -25,7 +25,8 @@ FORGET_S = 3_600.0
 
 
 class Lack(NamedTuple):
-    """A V-net that finds no room, or not all of it does, in a table of a gateway ([capacity])."""
+    """A V-net that finds no room, or not all of it does, in a table of a gateway ([capacity]). VNI 0: of any
+    V-net, as with tunnels, which they share."""
 
     vni: int
     vnet: str
@@ -216,11 +217,17 @@ class Gateways:
         return worker.revision if worker is not None and worker.incarnation == self._era() else -1
 
     def no_room(self, node: str, vnis: Container[int]) -> list[Lack]:
-        """Return what of these V-nets finds no room at a node, as its workers said last."""
+        """Return what of these V-nets, or of all, finds no room at a node, as its workers said last."""
         gateway = self._gateways.get(node)
         workers = gateway.workers() if gateway else []
         return sorted(
-            {lack for one in workers if one is not None for lack in one.no_room if lack.vni in vnis}
+            {
+                lack
+                for one in workers
+                if one is not None
+                for lack in one.no_room
+                if lack.vni in vnis or not lack.vni
+            }
         )
 
     def reports(self, incarnation: int, now: float) -> Reports:

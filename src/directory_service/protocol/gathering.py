@@ -187,7 +187,11 @@ class Waiting:
 
 def _why_no_room(lacking: Sequence[Lack]) -> str:
     """Say what finds no room at a gateway, and where more is given."""
-    names = list(dict.fromkeys(lack.vnet or f"vni {lack.vni}" for lack in lacking))
+    names = list(
+        dict.fromkeys(
+            lack.vnet or (f"vni {lack.vni}" if lack.vni else f"new {lack.table}") for lack in lacking
+        )
+    )
     shown = ", ".join(names[:NAMES_SHOWN]) + (
         f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     )

@@ -39,11 +39,10 @@ from gateway.processes.reloading import Reloading
 from gateway.processes.report import DirectoryUse, WorkerStatistics
 from gateway.processes.reporter import Reporter
 from gateway.slow_path.announcement import described
-from gateway.slow_path.kinds.registry import LAPSING
 from gateway.slow_path.latency import Latency
 from gateway.slow_path.names import Names
 from gateway.slow_path.resolver import Resolver
-from gateway.slow_path.room import by_table
+from gateway.slow_path.room import by_table, to_declare
 
 log = logging.getLogger(__name__)
 
@@ -215,8 +214,7 @@ class SlowPath:
     def _say_room(self) -> list[tuple[int, str, str]]:
         """Have heartbeats say what finds no room here; returns it."""
         lacking = self._resolver.no_room()
-        declared = [row for row in lacking if row[2] not in LAPSING]
-        self._client.set_heartbeat(no_room=[list(row) for row in declared[:FACTS_MAX]])
+        self._client.set_heartbeat(no_room=[list(row) for row in to_declare(lacking)[:FACTS_MAX]])
         return lacking
 
     # -- the directory -------------------------------------------------------------------------

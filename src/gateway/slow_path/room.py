@@ -104,6 +104,13 @@ class Room:
         yield from sorted(self._lacks, key=lambda key: (key[1], key[0]))
 
 
+def to_declare(lacking: Iterable[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    """Return what the directory is told, so that no change counts as applied meanwhile: V-nets that find no
+    room, and that there is none for tunnels, which no V-net's records are told of. A location that finds none
+    costs its own flows only, and comes again with them."""
+    return sorted(row for row in lacking if row[2] not in LAPSING or not row[0])
+
+
 def by_table(lacking: Iterable[tuple[int, str, str]]) -> dict[str, NoRoom]:
     """Return for each table how many V-nets find no room in it, and the names of a few."""
     tables: dict[str, NoRoom] = {}
