@@ -88,11 +88,13 @@ def _list(key: str) -> Any:
 
 
 def _directory_problem(row: Row, _: Units) -> str:
-    """Why it does not serve, as a gateway says; how its audit file is, as the directory itself says."""
+    """Why it does not serve, as a gateway says; how its audit file is, as the directory itself says; why the
+    store began an era anew."""
     audit = row.get("audit")
     bad = f"audit: {audit}, {row.get('audit_missing')} missing" if audit not in (None, "ok", "off") else ""
     newer = f"records of a newer program: {row['unreadable']}" if row.get("unreadable") else ""
-    return "; ".join(str(text) for text in (row.get("problem"), bad, newer) if text) or UNKNOWN
+    era = f"era {row.get('era')} began: {row['era_began']}" if row.get("era_began") else ""
+    return "; ".join(str(text) for text in (row.get("problem"), bad, newer, era) if text) or UNKNOWN
 
 
 def column_of(column: kinds.Column) -> Column:

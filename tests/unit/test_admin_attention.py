@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from ipaddress import ip_address, ip_interface
+from types import SimpleNamespace
 
 from admin_world import World
 
+from directory_client.health import ServerHealth
 from directory_client.wire.greeting import Notice
 from gateway.configuration.configuration import Port
+from gateway.control.directory_link import DirectoryLink
 from gateway.processes.report import NoRoom, WorkerStatistics
-from gateway.show.attention import attention
+from gateway.show.attention import ERA_TOLD_S, attention
 from gateway.state.state import DirectoryServer, Worker
 from gateway.underlay.nexthop import Pair, Resolution
 
@@ -40,6 +43,36 @@ def test_why_a_directory_does_not_serve_this_gateway_needs_attention(world: Worl
         ("directory dir1", "gw1 is there already", "stop it"),
         ("node gw1", told.text, told.fix),
     }
+
+
+def test_a_store_that_went_back_needs_attention_for_a_day(world: World) -> None:
+    well = DirectoryServer("dir1", "ipc:///d", "up", True, 4, 300, 0.1, 0, incarnation=8, era=1)
+    back = replace(well, incarnation=9, era=2, era_began="restored from b.db at revision 4")
+    same = replace(back, name="dir2", endpoint="ipc:///e", active=False)  # on the same store
+    world.state.servers = lambda: [well]
+    assert not [one for one in attention(world.state) if "went back" in one["text"]]
+    world.state.servers = lambda: [back, same]
+    (told,) = [one for one in attention(world.state) if "went back" in one["text"]]
+    assert (told["about"], told["command"]) == ("directory dir1", "vnetctl history")
+    assert "era 2 began: restored from b.db at revision 4; what was changed after" in told["text"]
+    world.state.servers = lambda: [replace(back, era_heard_s=ERA_TOLD_S)]
+    assert not [one for one in attention(world.state) if "went back" in one["text"]]
+    (row,) = world.rows("directories")  # which says it for good
+    assert (row["era"], row["era_began"]) == (2, "restored from b.db at revision 4")
+
+
+def test_how_long_an_era_is_known_is_counted_from_when_it_was_first_heard(world: World) -> None:
+    link = DirectoryLink.__new__(DirectoryLink)
+    told = SimpleNamespace(**dict.fromkeys((one.name for one in fields(ServerHealth)), 0))
+    told.refused, told.state, told.era, told.era_began, told.incarnation = "", "up", 1, "", 8
+    link._client, link._state, link._eras = SimpleNamespace(servers=lambda: [told]), world.state, {}
+    assert link._servers()[0].era_began == ""
+    told.era, told.era_began, told.incarnation = 2, "restored", 9
+    assert [(one.era_began, one.era_heard_s) for one in link._servers()] == [("restored", 0.0)]
+    world.now_s += 60.0
+    assert link._servers()[0].era_heard_s == 60.0
+    told.refused = "realm"  # of another world: none of ours
+    assert link._servers()[0].era_began == ""
 
 
 def test_a_locator_that_is_missing_says_where_it_belongs(world: World) -> None:

@@ -227,6 +227,7 @@ def test_directories_show_why_they_do_not_serve_and_how_their_audit_is() -> None
         {**row, "audit": "ok", "audit_missing": 0},
         {**row, "audit": "No space left on device", "audit_missing": 7},
         {**row, "audit": "ok", "audit_missing": 0, "unreadable": 2},
+        {**row, "era": 3, "era_began": "restored from b.db at revision 4"},
     ]
     shown = lines("show", "directories", answers={"directories": rows})
     assert [one.split("  ")[-1] for one in shown] == [
@@ -236,6 +237,7 @@ def test_directories_show_why_they_do_not_serve_and_how_their_audit_is() -> None
         "-",
         "audit: No space left on device, 7 missing",
         "records of a newer program: 2",
+        "era 3 began: restored from b.db at revision 4",
     ]
 
 

@@ -49,6 +49,7 @@ class DirectoryLink:
             pin=RealmPin(configuration.realm_file),
         )
         self._client.serve()
+        self._eras: dict[int, float] = {}  # incarnation → when it was first heard that it had begun
         state.servers = self._servers
 
     @property
@@ -158,6 +159,9 @@ class DirectoryLink:
             log.warning("directory %s: %s; %s", event.endpoint, why, now)
 
     def _servers(self) -> list[DirectoryServer]:
+        servers, now = self._client.servers(), self._state.clock()
+        began = [one.incarnation for one in servers if one.era_began and not one.refused]
+        self._eras = {incarnation: self._eras.get(incarnation, now) for incarnation in began}
         return [
             DirectoryServer(
                 health.name,
@@ -173,6 +177,9 @@ class DirectoryLink:
                 health.notices,
                 health.incarnation,
                 health.key,
+                health.era,
+                "" if health.refused else health.era_began,
+                now - self._eras.get(health.incarnation, now),
             )
-            for health in self._client.servers()
+            for health in servers
         ]

@@ -12,6 +12,7 @@ from gateway.state.state import WORKER_SILENT_S, DirectoryServer, State
 
 TUNNELS_SHOWN = 5
 VNETS_SHOWN = 5
+ERA_TOLD_S = 86_400.0  # a store that went back is told of for a day: whoever looks in the morning sees it
 
 
 def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict[str, str]]:
@@ -41,6 +42,7 @@ def attention(state: State, tunnels: Sequence[dict[str, Any]] = ()) -> list[dict
             lines.append(line(about, server.problem, server.fix or "vnetctl show directories"))
         elif server.state not in ("up", "unknown"):
             lines.append(line(about, _directory_text(server), "vnetctl show directories"))
+    lines.extend(_era_lines(servers))
     told = {notice.why: notice for server in servers for notice in server.notices}
     lines.extend(line(f"node {state.node}", notice.text, notice.fix) for notice in told.values())
     lines.extend(_room_lines(state))
@@ -117,6 +119,18 @@ def _tunnel_lines(state: State, tunnels: Sequence[dict[str, Any]]) -> list[dict[
             line(f"{len(bad) - TUNNELS_SHOWN} more tunnels", "unresolved or down", "vnetctl show tunnels")
         )
     return lines
+
+
+def _era_lines(servers: Sequence[DirectoryServer]) -> list[dict[str, str]]:
+    """Return a line for each store that went back lately. Servers of one store say the same: one line."""
+    lines: dict[int, dict[str, str]] = {}
+    for server in servers:
+        if server.era_began and server.era_heard_s < ERA_TOLD_S:
+            text = f"its store went back, era {server.era} began: {server.era_began}"
+            text += "; what was changed after that is not in it: apply it again"
+            about = f"directory {server.name or server.endpoint}"
+            lines.setdefault(server.incarnation, line(about, text, "vnetctl history"))
+    return list(lines.values())
 
 
 def _locator_fix(configuration: Configuration, locator: str) -> str:

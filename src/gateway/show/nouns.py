@@ -271,6 +271,8 @@ def show_directories(state: State, name: str | None, args: dict[str, Any]) -> Jo
             "silent_s": server.silent_s,
             "failures": server.failures,
             "key": server.key or None,
+            "era": server.era or None,
+            "era_began": server.era_began or None,
             "problem": server.problem or "; ".join(notice.text for notice in server.notices) or None,
         }
         for server in state.servers()

@@ -40,6 +40,9 @@ class DirectoryServer:
     notices: Sequence[Notice] = ()  # what it says of this gateway
     incarnation: int = 0  # of its store
     key: str = ""  # its public key, as it has proved
+    era: int = 0
+    era_began: str = ""  # why; empty in the first era of a realm
+    era_heard_s: float = 0.0  # since control first heard of that era
 
 
 @dataclass(frozen=True)
