@@ -232,7 +232,9 @@ class Editor:
 
     def remove_record(self, kind: str, name: str, user: str = "", reports: Reports = NO_REPORTS) -> Applied:
         """Remove one record of an operator. `reports` as in `apply`. Raises Refused."""
-        key = check_key(kind, name)
+        key = f"{kind}/{name}"
+        if key not in self._snapshot.records:  # what is there may go, also under a name that is taken since
+            key = check_key(kind, name)
 
         def want() -> dict[str, Wanted | None]:
             before = self._snapshot.records.get(key)

@@ -161,6 +161,25 @@ def test_a_byte_order_mark_is_named() -> None:
         read_toml('\ufeffname = "x"\n', "t.toml")
 
 
+@pytest.mark.parametrize("name", ["all", "any"])
+def test_words_that_mean_many_are_no_node_s_name(name: str) -> None:
+    """`--at all` asks every gateway: one that is called so could not be asked."""
+    world = directory()
+    with pytest.raises(TomlError, match=f'"{name}" means every.*cannot be a node\'s name'):
+        world.apply(f'document = "a"\n[node.{name}]\nkind = "gateway"\n', "a.toml")
+    with pytest.raises(Refused, match="cannot be a node's name"):
+        world.set_record("node", name, {"kind": "gateway"})
+    assert world.apply(f'document = "a"\n[site.{name}]\n[node.{name}-1]\nkind = "gateway"\n', "a.toml").added
+
+
+def test_a_node_of_such_a_name_that_is_there_already_can_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = directory()
+    with monkeypatch.context() as earlier:  # a release that did not know the word
+        earlier.setattr("directory_service.kinds.node.RESERVED_NAMES", {})
+        world.set_record("node", "all", {"kind": "gateway"})
+    assert world.remove_record("node", "all").removed == 1
+
+
 def test_what_was_previewed_is_what_is_applied() -> None:
     world = directory()
     mine = 'document = "a"\n[site.s]\n'

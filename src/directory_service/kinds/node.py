@@ -52,6 +52,16 @@ def to_node(record: Record, said_locators: Iterable[str] = (), ports: Iterable[s
     )
 
 
+RESERVED_NAMES = {"all": "means every gateway (--at all)", "any": "means everybody in rules"}
+
+
+def check_node_name(text: str) -> None:
+    """Raise ValueError for what cannot be a node's name."""
+    check_name(text)
+    if text in RESERVED_NAMES:
+        raise ValueError(f'"{text}" {RESERVED_NAMES[text]} and cannot be a node\'s name')
+
+
 def read_node(table: Table) -> Values:
     """Read [node.NAME]."""
     kind = table.string("kind", choices=("gateway", "vtep", "vpn"))
@@ -138,4 +148,5 @@ NODE = Kind(
     references=_references,
     check=_check,
     more=_more,
+    check_name=check_node_name,
 )
