@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from directory_client.toml.changes import Change, Reloaded
 from directory_client.wire.messages import DirectoryError, encode, topic_of
 from directory_house import House, active, free_tcp, ipc, queries
 from directory_service.configuration import Client
+from directory_service.protocol.audit import AuditFile
 
 
 def pair() -> KeyPair:
@@ -90,12 +92,20 @@ def test_a_gateway_hears_no_other_nodes_topics(house, tcp):
         context.destroy(0)
 
 
-def test_an_unknown_key_is_refused(house, tcp):
+def test_an_unknown_key_is_refused(house, tcp, tmp_path, caplog):
     listen, server, _ = tcp
-    stranger = house.client(listen, node="gw1", keys=ClientKeys(pair(), server.public), give_up_s=0.5)
+    audit = house.servers[0]._audit = AuditFile(tmp_path / "audit.jsonl")
+    unknown = pair()
+    stranger = house.client(listen, node="gw1", keys=ClientKeys(unknown, server.public), give_up_s=0.5)
     id = stranger.send_resolve(queries(1))
     house.until(lambda: house.servers[0]._counters["connections_refused"] > 0)
     assert house.event(stranger, Failed, id).code == 3
+    audit.close()
+    key = unknown.public.decode()
+    (line,) = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert (line["type"], line["ok"], line["address"], line["key"]) == ("connect", False, "127.0.0.1", key)
+    (said,) = [one for one in caplog.messages if "is refused" in one]  # however often it tries
+    assert said == f"a connection from 127.0.0.1 is refused: no [[client]] has its key {key}"
 
 
 def test_a_connection_without_curve_is_refused(house, tcp):

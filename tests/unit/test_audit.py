@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from directory_world import DOCUMENT
-from dispatcher_bench import OPERATOR, Bench
+from dispatcher_bench import GATEWAY, OPERATOR, Bench
 
 from directory_client.endpoint import parse_endpoint
 from directory_client.wire.messages import encode
 from directory_service.configuration import Configuration
 from directory_service.protocol.audit import CHARACTERS_MAX, AuditFile
-from directory_service.protocol.authentication import LOCAL
+from directory_service.protocol.authentication import AGAIN_S, LOCAL, Refusals
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.outbox import Audit, Peer
 from directory_service.settings import Settings
@@ -158,6 +158,34 @@ def test_the_intention_is_in_the_file_before_the_change_is_made(tmp_path):
     done = next(out.record for out in outs if isinstance(out, Audit))
     assert (asked["stage"], asked["who"], asked["name"]) == ("asked", "anna", "red/db-1")
     assert (done["stage"], done["ok"], done["change"]) == ("done", True, asked["change"])
+
+
+def test_a_change_that_a_key_may_not_make_leaves_a_trace(tmp_path, caplog):
+    path = tmp_path / "audit.jsonl"
+    bench = Bench(audit=AuditFile(path), writes_per_second_per_key=3)
+    asked = {"kind": "rule", "name": "red/x", "values": {}}
+    for _ in range(10):
+        assert bench.ask("write", "set", **asked, by=GATEWAY)["ok"] is False
+    lines = lines_of(path)
+    assert {(one["who"], one["role"], one["type"], one["name"], one["ok"]) for one in lines} == {
+        ("gw1", "gateway", "set", "red/x", False)
+    }
+    assert lines[0]["error"] == "its key may not change the directory"
+    assert (len(lines), bench.dispatcher.counters["writes_refused"]) == (3, 10)  # no key fills the disk
+    assert [one for one in caplog.messages if "refused" in one] == [
+        "set of gateway gw1 is refused: its key changes nothing"
+    ]
+
+
+def test_of_many_refused_keys_each_is_told_and_no_more_than_one_a_second():
+    refusals = Refusals()
+    assert refusals.take("a", 0.0) == 0
+    assert [refusals.take("a", now) for now in (0.0, 1.0, 2.0)] == [None, None, None]
+    assert refusals.take("b", 0.5) is None
+    assert refusals.take("b", 3.0) == 4
+    assert refusals.take("a", 3.0 + AGAIN_S) == 0
+    told = [refusals.take(f"key {number}", 5_000.0 + number / 1000) for number in range(10_000)]
+    assert [more for more in told if more is not None] == [0] + [999] * 9
 
 
 def test_a_change_that_fails_has_an_outcome_too(tmp_path):

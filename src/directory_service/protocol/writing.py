@@ -4,6 +4,7 @@ section 2.2."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,6 +48,8 @@ from directory_service.protocol.reading import claim_of
 from directory_service.protocol.rights import Rights
 from directory_service.rates import Rates
 from directory_service.service import Directory
+
+log = logging.getLogger(__name__)
 
 WAIT_S = 2.0  # for gateways to report a change
 ASK_S = 3.0  # for gateways' controls to answer
@@ -93,6 +96,7 @@ class Writing:
         self._started_at = started_at
         self._wall_ms = wall_ms
         self._rates = Rates(configuration.limits.writes_per_second_per_key)
+        self._told = Rates(1)  # refused changes in the log, for each key
         self.handlers: dict[str, Handler] = {
             "apply": self._apply,
             "piece": self._piece,
@@ -153,7 +157,7 @@ class Writing:
         """Have a change made, write it to the audit file, and answer when the gateways have it."""
         if self._desk.is_asked(peer, head.id, head.type):
             return []  # it is being done, and stands in the audit file
-        self._may_write(peer, now)
+        self._may_write(peer, now, head)
         wait_s = _seconds(head.wait_ms, WAIT_S)
         intention = self._intention(peer, head)
         if self._audit_file is not None:  # first: a change whose process dies now has left a trace
@@ -252,9 +256,11 @@ class Writing:
         answer = {"id": head.id, "ok": True, **(more or {})}
         return [Reply(peer.channel, peer.connection, encode_packed(answer, done.pairs, done.body))]
 
-    def _may_write(self, peer: Peer, now: float) -> None:
+    def _may_write(self, peer: Peer, now: float, change: Change | None = None) -> None:
         if not peer.identity.may_write():
             self._counters["writes_refused"] += 1
+            if change is not None:
+                self._note_refused(peer, change, now)
             raise DirectoryError(
                 f"the key of gateway {peer.identity.name} may not change the directory",
                 'with an operator\'s key ([[client]] with role = "operator" in directory.toml):'
@@ -265,6 +271,17 @@ class Writing:
             raise DirectoryError(
                 f"{peer.identity.name} writes more often than writes_per_second_per_key allows",
                 "try again in a second",
+            )
+
+    def _note_refused(self, peer: Peer, change: Change, now: float) -> None:
+        """Leave a trace of a change that a key may not make: as many a second as a key that may write makes
+        stand in the audit file, one in the log; all are counted."""
+        if self._audit_file is not None and self._rates.take(peer.identity, 1, now):
+            error = "its key may not change the directory"
+            self._audit_file.write(self._outcome(self._intention(peer, change), error=error).record)
+        if self._told.take(peer.identity, 1, now):
+            log.warning(
+                "%s of gateway %s is refused: its key changes nothing", change.type, peer.identity.name
             )
 
     def _intention(self, peer: Peer, head: Change) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from directory_client.keys import KeyPair
 from directory_client.process.descriptors import OPEN_AGAIN_S
 from directory_client.wire.limits import TOPIC_BYTES_MAX
 from directory_service.configuration import Configuration
-from directory_service.protocol.authentication import LOCAL, Authenticator, Identity
+from directory_service.protocol.authentication import LOCAL, Authenticator, Identity, Refusals
 from directory_service.protocol.dispatcher import Dispatcher
 from directory_service.protocol.jobs import WRITES, Job
 from directory_service.protocol.outbox import Audit, Out, Peer, Publish, Reply
@@ -85,7 +85,8 @@ class Server:
         self._counters = dispatcher.counters
         self._audit = audit
         self._metrics = metrics
-        self._authenticator = Authenticator(configuration.clients)
+        self._authenticator = Authenticator(configuration.clients, self._key_refused)
+        self._refusals = Refusals()
         self._stopped = False
         self._to_call: list[Callable[[], object]] = []
         self._subscribers = Subscribers()
@@ -279,6 +280,26 @@ class Server:
                 self._send(self._zap, answer)
         self._counters["connections_accepted"] = self._authenticator.accepted
         self._counters["connections_refused"] = self._authenticator.refused
+
+    def _key_refused(self, address: str, key: str) -> None:
+        """Leave a trace of a key that is not among the clients, in the log and in the audit file."""
+        more = self._refusals.take(key, time.monotonic())
+        if more is None:
+            return
+        untold = f" (and {more} times that were not told)" if more else ""
+        log.warning("a connection from %s is refused: no [[client]] has its key %s%s", address, key, untold)
+        record = {
+            "time_ms": time.time_ns() // 1_000_000,
+            "stage": "done",
+            "directory": self._configuration.name,
+            "type": "connect",
+            "address": address,
+            "key": key,
+            "untold": more,
+            "ok": False,
+            "error": "unknown key",
+        }
+        self._carry_out([Audit(record)])
 
     def _serve(self, socket: zmq.Socket[Any], channel: str, limit: int) -> None:
         # All that has come is read first, so that what then waits for its turn is seen to wait.
