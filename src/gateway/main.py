@@ -44,8 +44,7 @@ def run(file: Path) -> None:
     try:
         configuration, table = load_with_table(file)
         configure_log("parent", configuration.log.level, configuration.log.format)
-        for path in (configuration.runtime_dir, configuration.state_dir):
-            path.mkdir(parents=True, exist_ok=True)
+        make_places(configuration)
         has_data_plane = find("data-plane", configuration.runtime_dir) is not None
         problems = find_problems(configuration, table, look_around(), has_data_plane)
         if problems:
@@ -177,6 +176,14 @@ def _begin(file: Path, process: str) -> Configuration:
         os.sched_setaffinity(0, configuration.threads.control_cpus)
     _claim(file, configuration, process)
     return configuration
+
+
+def make_places(configuration: Configuration) -> None:
+    """Make the directories of a gateway's files. Whoever is in a group of [admin] finds its socket in
+    runtime_dir, so all may pass there: its sockets and files have modes of their own. What it keeps is
+    nobody else's. Raises OSError."""
+    configuration.runtime_dir.mkdir(parents=True, exist_ok=True)
+    configuration.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 def _claim(file: Path, configuration: Configuration, process: str) -> int:

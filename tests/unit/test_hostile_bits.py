@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from directory_client.wire import rows as wire
 from fastpath import records
+from gateway.main import make_places
 from gateway.processes import process
 from gateway.slow_path.refusals import Refusal, Refusals
 
@@ -40,6 +44,21 @@ def test_a_change_with_an_impossible_prefix_touches_everything():
     assert len(refusals) == 0
     refusals.add(7, GROUP, Refusal(scope(source_bits=128), 1, 5, 99.0))  # overtaken by that change
     assert len(refusals) == 0
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_what_a_gateway_keeps_is_closed_to_others_and_its_sockets_can_be_reached(
+    tmp_path: Path, mask: int
+) -> None:
+    places = SimpleNamespace(runtime_dir=tmp_path / "run" / "gw1", state_dir=tmp_path / "lib" / "gw1")
+    before = os.umask(mask)
+    try:
+        make_places(places)
+        make_places(places)  # both are there
+    finally:
+        os.umask(before)
+    assert places.state_dir.stat().st_mode & 0o777 == 0o750 & ~mask
+    assert places.runtime_dir.stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 def test_a_pid_file_can_be_locked_by_its_owner_only(tmp_path):
