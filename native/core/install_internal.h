@@ -88,6 +88,13 @@ struct fp_tunnel_proposal {
 	uint16_t workers;           // 0: there is none
 };
 
+// The locations of a tunnel set that is replaced: they are all looked at, then turned over, both in slices.
+struct fp_set_turn {
+	uint32_t from, to; // sets
+	uint32_t at;       // next one to be looked at, 0: none is left
+	bool looked;       // all of them: `to` has the name now
+};
+
 // The SYNC of a client that is not answered yet.
 struct fp_sync_state {
 	struct fp_record_sync record;
@@ -169,6 +176,8 @@ struct fp_installer {
 	uint32_t syncs_waiting; // bit: client
 
 	struct fp_assembly *assembly; // [FP_CLIENTS]
+	struct fp_set_turn set_turn[FP_CLIENTS];
+	uint32_t set_turns; // bit: client whose turn is under way
 	uint64_t refused[FP_REFUSED_MAX];
 };
 
@@ -228,6 +237,10 @@ int fp_location_set(struct fp_installer *in, const struct fp_record_location *re
 int fp_location_remove(struct fp_installer *in, const struct fp_record_location *record);
 int fp_locations_sweep(struct fp_installer *in, uint32_t vnet, bool all); // 0 or -EINPROGRESS
 int fp_locations_leave(struct fp_installer *in, uint32_t ingress);        // an attachment goes; likewise
+// Does every location of the old set lead home by the new one, too, and is it of a V-net of this client's? (Control:
+// anybody's.) 0, -EINPROGRESS or fp_refusal.
+int fp_locations_look(struct fp_installer *in, struct fp_set_turn *turn, uint32_t client);
+// Turns them over. 0, -EINPROGRESS, or -EAGAIN: a reader may still see what one was before.
 int fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set);
 void fp_locations_collect(struct fp_installer *in, uint32_t count); // bounded: what nobody uses
 void fp_location_foresee(const struct fp_installer *in, uint64_t object_id, uint32_t vni, uint8_t way);
@@ -248,6 +261,8 @@ void fp_tunnel_drop(struct fp_installer *in, uint32_t index);
 uint32_t fp_tunnel_by_id(const struct fp_installer *in, uint64_t object_id);
 void fp_tunnel_sets_open(struct fp_installer *in);
 int fp_tunnel_set_apply(struct fp_installer *in, const struct fp_record_tunnel_group *record);
+void fp_tunnel_sets_leave(struct fp_installer *in, uint32_t client); // what it has begun
+void fp_tunnel_sets_tick(struct fp_installer *in);                   // goes on with what is left of it
 void fp_tunnel_sets_collect(struct fp_installer *in, uint32_t count);
 uint32_t fp_tunnel_set_by_id(const struct fp_installer *in, uint64_t object_id);
 

@@ -102,6 +102,7 @@ fp_installer_tick(struct fp_installer *in, uint64_t now_ns)
 		more ? COLLECT_PER_TICK / 8 : COLLECT_PER_TICK; // with more to do, ticks are many
 	fp_locations_collect(in, collect);
 	fp_tunnels_collect(in, collect / 16);
+	fp_tunnel_sets_tick(in);
 	fp_installer_sync(in);
 	in->applying_vni = last_vni;
 	return more;
@@ -146,6 +147,7 @@ fp_installer_leave(struct fp_installer *in, uint8_t client_worker)
 	in->assembly[client].have_bytes = 0;
 	in->assembly[client].group_open = false;
 	in->syncs_waiting &= ~(1u << client);
+	fp_tunnel_sets_leave(in, client);
 }
 
 static int

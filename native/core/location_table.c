@@ -164,23 +164,38 @@ fp_locations_leave(struct fp_installer *in, uint32_t ingress)
 }
 
 int
+fp_locations_look(struct fp_installer *in, struct fp_set_turn *turn, uint32_t client)
+{
+	while (turn->at) {
+		const uint32_t i = turn->at;
+		if (in->left_ns == 0)
+			return -EINPROGRESS;
+		fp_spend(in, SWEEP_NS);
+		if (in->workers && client < FP_CLIENT_WORKERS &&
+		    (in->arena->view.location[i].vni_way >> 8) % in->workers != client)
+			return FP_REFUSED_OTHER_CLIENT;
+		const int rc = set_leads_home(in, in->arena->view.location[i].vnet, turn->to,
+					      half_now(in, i)->wire_id);
+		if (rc != 0)
+			return rc;
+		turn->at = in->target_chain.next[i];
+	}
+	return 0;
+}
+
+int
 fp_locations_retarget(struct fp_installer *in, uint32_t old_set, uint32_t new_set)
 {
-	for (int pass = 0; pass < 2; pass++) {
-		for (uint32_t i = in->set_locations[old_set], next; i; i = next) {
-			next = in->target_chain.next[i];
-			struct fp_location_half half = *half_now(in, i);
-			half.target = new_set;
-			int rc = pass == 0 ? set_leads_home(in, in->arena->view.location[i].vnet, new_set,
-							    half.wire_id)
-					   : 0;
-			if (rc != 0)
-				return rc;
-			if (pass == 0 && !location_settled(in, i))
-				return -EAGAIN; // before anything has moved
-			if (pass == 1)
-				location_move(in, i, &half);
-		}
+	while (in->set_locations[old_set]) {
+		const uint32_t i = in->set_locations[old_set];
+		if (in->left_ns == 0)
+			return -EINPROGRESS;
+		fp_spend(in, SWEEP_NS);
+		struct fp_location_half half = *half_now(in, i);
+		half.target = new_set;
+		const int rc = location_move(in, i, &half);
+		if (rc != 0)
+			return rc;
 	}
 	return 0;
 }
@@ -226,9 +241,19 @@ target_find(const struct fp_installer *in, uint32_t vnet, const struct fp_record
 		return FP_REFUSED_UNKNOWN_OBJECT;
 	if (record->kind == FP_LOCATION_TUNNEL)
 		return fp_leads_home(in, vnet, *target, record->wire_id, record->node_id);
-	if (record->kind == FP_LOCATION_SET)
-		return set_leads_home(in, vnet, *target, record->wire_id);
-	return 0;
+	if (record->kind != FP_LOCATION_SET)
+		return 0;
+	int rc = set_leads_home(in, vnet, *target, record->wire_id);
+	// The set may be about to be replaced, and those that led there before looked at already.
+	for (uint32_t turns = in->set_turns; turns && rc == 0; turns &= turns - 1) {
+		const uint32_t client = (uint32_t)__builtin_ctz(turns);
+		const struct fp_set_turn *turn = &in->set_turn[client];
+		if (turn->from == *target && client != in->client)
+			return -EAGAIN; // an adopted one: is it another worker's alone?
+		if (turn->from == *target)
+			rc = set_leads_home(in, vnet, turn->to, record->wire_id);
+	}
+	return rc;
 }
 
 // A member may lead by another node of the V-net.
@@ -339,6 +364,11 @@ static void
 target_leave(struct fp_installer *in, uint32_t index, const struct fp_location_half *half)
 {
 	uint32_t *list = target_list(in, half);
+	for (uint32_t turns = in->set_turns; turns; turns &= turns - 1) {
+		struct fp_set_turn *turn = &in->set_turn[__builtin_ctz(turns)];
+		if (turn->at == index)
+			turn->at = in->target_chain.next[index];
+	}
 	if (list)
 		fp_chain_remove(&in->target_chain, list, index);
 }
