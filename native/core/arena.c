@@ -161,13 +161,12 @@ static enum fp_adoption
 judge_end(struct fp_arena *arena, uint32_t now_s)
 {
 	end_note(arena->header, now_s);
-	if (ends_lately(arena->header, now_s, true) >= FP_CRASHES_KEPT) {
+	const uint32_t faults = ends_lately(arena->header, now_s, true);
+	if (faults >= FP_CRASHES_KEPT) {
 		suspects_find(arena);
 		// Where it went on without them, it was not they.
-		return arena->left_out.suspects &&
-				       ends_lately(arena->header, now_s, true) < 2 * FP_CRASHES_KEPT
-			       ? FP_ARENA_ADOPTED
-			       : FP_ARENA_COLD_CRASHES;
+		const bool others = arena->left_out.suspects && faults < 2 * FP_CRASHES_KEPT;
+		return others ? FP_ARENA_ADOPTED : FP_ARENA_COLD_CRASHES;
 	}
 	return ends_lately(arena->header, now_s, false) >= FP_ENDS_KEPT ? FP_ARENA_COLD_CRASHES
 									: FP_ARENA_ADOPTED;

@@ -31,6 +31,7 @@ rig_eal(void)
 	sched_getaffinity(0, sizeof(cpus), &cpus);
 	rc = rte_eal_init(sizeof(arguments) / sizeof(arguments[0]) - 1, arguments);
 	sched_setaffinity(0, sizeof(cpus), &cpus); // EAL pins whoever starts it
+	rmdir(rte_eal_get_runtime_dir());
 	return rc < 0 ? -EIO : rig_pool_register();
 }
 

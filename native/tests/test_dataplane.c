@@ -281,6 +281,10 @@ eal_start(void)
 	snprintf(prefix, sizeof(prefix), "test-%d", (int)getpid());
 	eal.file_prefix = prefix;
 	assert(fp_eal_start(&eal, &report, &error) == 0);
+
+	char left[64];
+	snprintf(left, sizeof(left), "/var/run/dpdk/%s", prefix);
+	assert(access(left, F_OK) != 0); // nothing stays on the machine
 }
 
 static void

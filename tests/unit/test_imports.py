@@ -162,6 +162,12 @@ def mentions(pattern: str, *, but: tuple[str, ...]) -> list[str]:
     ]
 
 
+def test_no_file_of_c_is_longer_than_one_looks_through() -> None:
+    native = SRC.parent / "native"
+    lines = {path.name: len(path.read_text().splitlines()) for path in native.rglob("*.[ch]")}
+    assert {name: n for name, n in lines.items() if n > 400} == {}
+
+
 def test_only_a_family_knows_where_things_stand_in_an_ip_header() -> None:
     assert (
         mentions(r"\bip\s*\[|\bip \+ \d|\bIPV[46]_(?:TOS|TOTAL|TTL|CHECKSUM|ID)\b", but=("tunnel_header.c",))
