@@ -154,9 +154,8 @@ suspects_find(struct fp_arena *arena)
 	arena->adoption.left_out = arena->left_out.suspects;
 }
 
-// Tables that a data plane which was killed has left are as good as any: only one that ends by a fault of its own,
-// again and again, may do so because of what stands in them, and then those of the V-nets that it was at work for.
-// Killed very often it may have been because it hung.
+// Tables that a killed data plane has left are as good as any: only one that ends by faults of its own, again and again,
+// may do so because of what stands in them, then those of V-nets that it was at work for. Killed often it may have hung.
 static enum fp_adoption
 judge_end(struct fp_arena *arena, uint32_t now_s)
 {
@@ -165,8 +164,8 @@ judge_end(struct fp_arena *arena, uint32_t now_s)
 	if (faults >= FP_CRASHES_KEPT) {
 		suspects_find(arena);
 		// Where it went on without them, it was not they.
-		const bool others = arena->left_out.suspects && faults < 2 * FP_CRASHES_KEPT;
-		return others ? FP_ARENA_ADOPTED : FP_ARENA_COLD_CRASHES;
+		const bool goes_on = faults >= 2 * FP_CRASHES_KEPT;
+		return arena->left_out.suspects && !goes_on ? FP_ARENA_ADOPTED : FP_ARENA_COLD_CRASHES;
 	}
 	return ends_lately(arena->header, now_s, false) >= FP_ENDS_KEPT ? FP_ARENA_COLD_CRASHES
 									: FP_ARENA_ADOPTED;
