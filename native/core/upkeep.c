@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Upkeep: one pass over all flows, again and again in slices. Asks about those in use before their time is over,
-// extends them while no directory answers, and takes out what has expired. A lap takes LAP_S at most, whatever
-// the capacity, and less where flows are to be asked about within less: what is owed for the time that has passed is done slice after slice, records between.
+// extends them while no directory answers, and takes out what has expired. A lap takes LAP_S at most, whatever the
+// capacity, and less where flows are to be asked about within less, down to what VISITS_PER_S allow: what is owed
+// for the time that has passed is done slice after slice, records between.
 #include "install_internal.h"
 
 #include "flow_internal.h"
 
-#define LAP_S 15    // less than EXTEND_AHEAD_S
-#define LAP_S_MIN 2 // however short lives are
+#define LAP_S 15              // less than EXTEND_AHEAD_S
+#define LAP_S_MIN 2           // however short lives are
+#define VISITS_PER_S 2000000u // of shorter laps: a third of the writer's time where caches are cold
 #define REFRESHES_PER_TICK 128
 #define REFRESH_NS 200
 #define REFRESH_AGAIN_S 5 // an unanswered refresh is repeated
@@ -31,14 +33,24 @@ fp_upkeep_open(struct fp_installer *in)
 	in->lap_s = in->window_s = LAP_S;
 }
 
+// No tenant's short lives, nor questions that are asked again, keep the writer at it all the time.
+static uint32_t
+shortest_lap_s(const struct fp_installer *in)
+{
+	const uint32_t lap_s = in->arena->view.flows / VISITS_PER_S;
+	return lap_s < LAP_S_MIN ? LAP_S_MIN : lap_s;
+}
+
 void
 fp_upkeep_expects(struct fp_installer *in, uint32_t refresh_at_s, uint32_t expire_at_s)
 {
 	uint32_t window_s = expire_at_s - refresh_at_s;
 	if (refresh_at_s <= in->now_s || refresh_at_s >= expire_at_s || window_s >= in->window_s)
 		return;
-	if (window_s < LAP_S_MIN)
-		window_s = LAP_S_MIN;
+	if (window_s < shortest_lap_s(in))
+		window_s = shortest_lap_s(in);
+	if (window_s >= in->window_s)
+		return;
 	in->window_s = window_s;
 	if (window_s < in->lap_s)
 		in->lap_s = window_s;
